@@ -1,0 +1,1 @@
+../../client/face/__init__.py

@@ -1,0 +1,193 @@
+"""Everything rota raises.
+
+    RotaError
+    ├── ConfigError                 a setting is wrong; the message says which and what to do
+    ├── Unreachable                 no node answered at the given addresses
+    ├── Unauthorized                the node refused the bearer token
+    ├── ProtocolMismatch            client and node speak different versions
+    ├── EnqueueError                nothing was stored, unless it says otherwise
+    │   ├── UnknownTask             no node has ever registered this task
+    │   ├── InvalidJob              a bad queue name, option, delay, …
+    │   ├── NotSerializable         arguments (or a function) that cannot be pickled
+    │   ├── JobTooLarge             over the size limit
+    │   ├── SignatureRefused        unsigned, or signed with a key the cluster does not know
+    │   ├── Overloaded              the node or the store asks to come back later
+    │   └── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
+    ├── JobError                    about one job
+    │   ├── JobUnknown              no such job, or its result has expired
+    │   ├── JobFailed               it ended in the failed set; carries the error and the traceback as text
+    │   ├── JobCancelled
+    │   ├── ResultTimeout           (also a TimeoutError) no result within the time asked for
+    │   └── ResultInvalid           the result's signature or encoding is wrong
+    └── LedgerError                 the store; never reaches a client
+        ├── LedgerUnavailable       certainly not applied: no endpoint could be reached
+        ├── WriteUnknown            the write may or may not apply, now or later: repeat the same transaction
+        ├── StoreBusy               refused for now ("too many requests"): back off
+        ├── LedgerDenied            authentication or permission
+        ├── Compacted               the revision asked for is gone
+        ├── StoreRewound            the store was restored from a backup, or is another one
+        ├── LeaseGone
+        ├── NoSpace                 the store's quota is used up: nothing can be put until it is raised or freed
+        ├── TransactionTooLarge     bytes or operations over the server's limits
+        ├── TransactionInvalid      refused as malformed (a duplicate key, …)
+        └── StoreTooOld             an etcd release that rota refuses
+"""
+
+from __future__ import annotations
+
+
+class RotaError(Exception):
+    """The root of rota's errors."""
+
+
+class ConfigError(RotaError):
+    """A setting is wrong."""
+
+
+class Unreachable(RotaError):
+    """No node answered."""
+
+
+class Unauthorized(RotaError):
+    """The node refused the bearer token."""
+
+
+class ProtocolMismatch(RotaError):
+    """Client and node speak different versions of the protocol."""
+
+
+class EnqueueError(RotaError):
+    """A job was not stored."""
+
+
+class UnknownTask(EnqueueError):
+    """No node has ever registered this task."""
+
+
+class InvalidJob(EnqueueError):
+    """A queue name, an option or a delay is not valid."""
+
+
+class NotSerializable(EnqueueError):
+    """Arguments or a function cannot be serialized."""
+
+
+class JobTooLarge(EnqueueError):
+    """Arguments are over the size limit."""
+
+    def __init__(self, size_bytes: int, bytes_max: int, what: str = "the arguments of this job") -> None:
+        super().__init__(
+            f"{what} take {size_bytes:,} bytes; the limit is {bytes_max:,}. "
+            "Put large data into a file, an object store or a database, and enqueue its address."
+        )
+        self.size_bytes = size_bytes
+        self.bytes_max = bytes_max
+
+
+class SignatureRefused(EnqueueError):
+    """A job is unsigned, or signed with a key that the cluster does not know."""
+
+
+class Overloaded(EnqueueError):
+    """The node or the store cannot take more now."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EnqueueUnknown(EnqueueError):
+    """No definite answer came within the retry window: the jobs of this bundle may be stored, now or later."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(
+            f"no node gave a definite answer about bundle {bundle} within the retry window: it may be stored. "
+            f"Look with `rota job {bundle}/0` before enqueueing again."
+        )
+        self.bundle = bundle
+
+
+class JobError(RotaError):
+    """About one job."""
+
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobUnknown(JobError):
+    """There is no such job, or its result has expired."""
+
+
+class JobFailed(JobError):
+    """The job ended in the failed set. The error travels as text and is never rebuilt as a class."""
+
+    def __init__(self, job_id: str, error: str, traceback: str = "", attempts: int = 1) -> None:
+        super().__init__(f"job {job_id} failed after {attempts} attempt(s): {error}", job_id)
+        self.error = error
+        self.traceback = traceback
+        self.attempts = attempts
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+
+class ResultTimeout(JobError, TimeoutError):
+    """No result within the time asked for. The job goes on."""
+
+
+class ResultInvalid(JobError):
+    """A stored result is not what a node of this cluster wrote."""
+
+
+class LedgerError(RotaError):
+    """The store."""
+
+
+class LedgerUnavailable(LedgerError):
+    """Certainly not applied: no endpoint could be reached."""
+
+
+class WriteUnknown(LedgerError):
+    """The write may or may not apply, now or later. Repeat the same guarded transaction."""
+
+
+class StoreBusy(LedgerError):
+    """Refused for now; back off and try again."""
+
+
+class LedgerDenied(LedgerError):
+    """Authentication failed, or permission is missing."""
+
+
+class Compacted(LedgerError):
+    """The revision asked for has been compacted."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"the store's history before revision {revision} is gone")
+        self.revision = revision
+
+
+class StoreRewound(LedgerError):
+    """The store went back in time (restored from a backup), or is another store."""
+
+
+class LeaseGone(LedgerError):
+    """There is no such lease."""
+
+
+class NoSpace(LedgerError):
+    """The store's quota is used up."""
+
+
+class TransactionTooLarge(LedgerError):
+    """More bytes or operations than the server accepts."""
+
+
+class TransactionInvalid(LedgerError):
+    """The server refused the transaction as malformed."""
+
+
+class StoreTooOld(LedgerError):
+    """This release of etcd is refused."""

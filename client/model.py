@@ -1,0 +1,121 @@
+"""Values that travel: what client, node and runner must agree on. No I/O, no behaviour beyond encoding.
+
+Stored forms carry a schema number `v`; a reader takes its own and the one before, and skips fields it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+JOBS_PER_BUNDLE_MAX = 60
+"""So that splitting a bundle into all its pieces (2 deletes + 2 puts a job) fits one transaction of 128 operations."""
+
+BUNDLE_BYTES_MAX = 256 * 1024
+"""Payload bytes of one bundle, and so of one job."""
+
+Mode = Literal["async", "sync"]
+Level = Literal["durable", "delayed", "none"]
+Codec = Literal["pickle", "cloudpickle", "json"]
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one enqueue may say beyond its task's own options. None: as the task says."""
+
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    keep_result_s: float | None = None
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The head of a body. `indexes` are the jobs it holds (of the bundle as enqueued), `sizes` their payload bytes,
+    `tags` their signatures, 16 bytes each, or b"" if unsigned."""
+
+    bundle: str
+    task: str
+    queue: str
+    mode: Mode
+    indexes: list[int]
+    sizes: list[int]
+    enqueued_at: float
+    codec: Codec = "pickle"
+    python: str = ""            # "3.11" if the payload can only be read there (cloudpickled code)
+    function: str = ""          # sha256 of code shipped by value, below functions/
+    options: Options = Options()
+    key_id: str = ""
+    tags: bytes = b""
+    v: int = 1
+
+
+class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a runner tells of a task it knows. `retry` is what the node needs to retry a job whose runner died."""
+
+    name: str
+    mode: Mode
+    queue: str = "default"
+    max_attempts: int = 1
+    backoff_base_s: float = 1.0
+    backoff_cap_s: float = 3600.0
+    timeout_s: float | None = None
+    keep_result_s: float = 3600.0
+
+
+Status = Literal["ok", "failed", "retry", "snooze", "cancelled"]
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """How one run of one job ended. `value` is the pickled result; `error` one line, `traceback` text."""
+
+    index: int
+    status: Status
+    value: bytes = b""
+    error: str = ""
+    traceback: str = ""
+    delay_s: float = 0.0        # retry, snooze: how long to wait
+    codec: Codec = "pickle"     # of `value`
+
+
+class ResultEntry(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """One job's terminal outcome as stored below results/ and pushed to who waits. Signed by the node."""
+
+    index: int
+    status: Literal["ok", "failed", "cancelled"]
+    value: bytes = b""
+    error: str = ""
+    traceback: str = ""
+    attempts: int = 1
+    codec: Codec = "pickle"
+    tag: bytes = b""
+
+
+class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    bundle: str
+    entries: list[ResultEntry]
+    key_id: str = ""
+    v: int = 1
+
+
+class Enqueue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One bundle on its way to a node. What is not in the (signed) body is what the node itself needs to know."""
+
+    bundle: str
+    task: str
+    queue: str
+    count: int
+    mode: Mode
+    body: bytes
+    priority: int = 0
+    delay_s: float = 0.0
+    level: Level = "durable"
+    python: str = ""
+    function: str = ""
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A bundle is stored. `revision` is the store's at that moment, `order` its place in its queue."""
+
+    bundle: str
+    revision: int
+    order: int
+    level: Level = "durable"

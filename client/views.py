@@ -1,0 +1,78 @@
+"""What a node tells about its cluster, for people and programs: the JSON of the HTTP port, the tables of the CLI."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Place = Literal["waiting", "scheduled", "claimed", "failed", "finished", "unknown"]
+
+
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a job is, and why it waits there (`why`, one sentence)."""
+
+    id: str
+    place: Place
+    task: str = ""
+    queue: str = ""
+    attempt: int = 0
+    node: str = ""
+    why: str = ""
+    due: float | None = None
+    enqueued_at: float | None = None
+    error: str = ""
+    traceback: str = ""
+
+
+class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
+    node: str
+    address: str
+    state: str
+    master: bool
+    queues: list[str]
+    tasks: list[str]
+    capacity: dict[str, int]
+    claims: int
+    python: str
+    version: str
+    since: float
+
+
+class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit."""
+
+    queue: str
+    waiting: int = 0
+    claimed: int = 0
+    scheduled: int = 0
+    failed: int = 0
+    oldest_s: float | None = None
+    exact: bool = True
+
+
+class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    task: str
+    queue: str
+    error: str
+    attempts: int
+    node: str
+    failed_at: float
+    reason: str = "error"
+    traceback: str = ""
+
+
+class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Totals over the cluster; rates are those of the answering node, over the last ten seconds."""
+
+    revision: int
+    master: str
+    nodes: int
+    waiting: int
+    claimed: int
+    scheduled: int
+    failed: int
+    oldest_s: float | None
+    enqueued_per_s: float
+    finished_per_s: float

@@ -1,0 +1,149 @@
+"""The names of keys: where each thing lies in the store. Pure; the one place that knows the layout.
+
+Two roots per cluster: `/rota/<cluster>/` is the public face (small JSON, one watch gives one total order),
+`/rota-data/<cluster>/` holds bytes that nodes store and forward without opening.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+ORDER_DIGITS = 16
+"""Fixed width of `order` (a store revision) and `due` (ms since 1970), so that key order is numeric order."""
+
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}\Z")
+"""Cluster, queue and node names: they are path segments, so no slash, no control characters, no leading dot."""
+
+
+def is_name(text: str) -> bool:
+    return NAME.match(text) is not None
+
+
+class JobKey(msgspec.Struct, frozen=True, gc=False):
+    queue: str
+    priority: int
+    order: int
+    bundle: str
+
+
+class Keys:
+    """All keys of one cluster."""
+
+    def __init__(self, cluster: str) -> None:
+        if not is_name(cluster):
+            raise ValueError(f"{cluster!r} is no cluster name: letters, digits and _ . : @ - (at most 128)")
+        self.cluster = cluster
+        self.root = f"/rota/{cluster}/".encode()
+        self.data = f"/rota-data/{cluster}/".encode()
+        self.nodes = self.root + b"nodes/"
+        self.master = self.root + b"master/"
+        self.jobs = self.root + b"jobs/"
+        self.scheduled = self.root + b"scheduled/"
+        self.claims = self.root + b"claims/"
+        self.failed = self.root + b"failed/"
+        self.cancels = self.root + b"cancels/"
+        self.tasks = self.root + b"tasks/"
+        self.queues = self.root + b"queues/"
+        self.bodies = self.data + b"bodies/"
+        self.results = self.data + b"results/"
+        self.receipts = self.data + b"receipts/"
+        self.functions = self.data + b"functions/"
+        self.failures = self.data + b"failed/"
+
+    def node(self, node: str) -> bytes:
+        return self.nodes + node.encode()
+
+    def candidate(self, lease: int) -> bytes:
+        """etcd's own election recipe names a candidate's key by its lease, in hex."""
+        return self.master + f"{lease:x}".encode()
+
+    def job(self, queue: str, priority: int, order: int, bundle: str) -> bytes:
+        return self.jobs + f"{queue}/{PRIORITY_MAX - priority:03d}/{order:0{ORDER_DIGITS}d}/{bundle}".encode()
+
+    def lane(self, queue: str, priority: int) -> bytes:
+        """The prefix of one queue's jobs at one priority."""
+        return self.jobs + f"{queue}/{PRIORITY_MAX - priority:03d}/".encode()
+
+    def queue_jobs(self, queue: str) -> bytes:
+        return self.jobs + f"{queue}/".encode()
+
+    def due(self, due_ms: int, queue: str, bundle: str) -> bytes:
+        return self.scheduled + f"{due_ms:0{ORDER_DIGITS}d}/{queue}/{bundle}".encode()
+
+    def due_before(self, due_ms: int) -> bytes:
+        """The end of the range of everything due at `due_ms` or earlier."""
+        return self.scheduled + f"{due_ms + 1:0{ORDER_DIGITS}d}/".encode()
+
+    def claims_of(self, node: str) -> bytes:
+        return self.claims + f"{node}/".encode()
+
+    def claim(self, node: str, bundle: str) -> bytes:
+        return self.claims + f"{node}/{bundle}".encode()
+
+    def failed_job(self, queue: str, bundle: str, index: int) -> bytes:
+        return self.failed + f"{queue}/{whole(bundle)}-{index}".encode()
+
+    def failure(self, bundle: str, index: int) -> bytes:
+        return self.failures + f"{whole(bundle)}-{index}".encode()
+
+    def task(self, task: str) -> bytes:
+        return self.tasks + task.encode()
+
+    def queue(self, queue: str) -> bytes:
+        return self.queues + queue.encode()
+
+    def body(self, bundle: str) -> bytes:
+        return self.bodies + bundle.encode()
+
+    def results_of(self, session: str) -> bytes:
+        return self.results + f"{session}/".encode()
+
+    def bundle_results(self, bundle: str) -> bytes:
+        return self.results + f"{session_of(bundle)}/{whole(bundle)}/".encode()
+
+    def result(self, bundle: str, first_index: int) -> bytes:
+        return self.bundle_results(bundle) + f"{first_index:02d}".encode()
+
+    def receipt(self, bundle: str) -> bytes:
+        return self.receipts + bundle.encode()
+
+    def function(self, digest: str) -> bytes:
+        return self.functions + digest.encode()
+
+    def parse_job(self, key: bytes) -> JobKey | None:
+        """None for a key that rota did not write: such keys are counted and left alone."""
+        try:
+            queue, priority, order, bundle = key[len(self.jobs):].decode().split("/")
+            return JobKey(queue, PRIORITY_MAX - int(priority), int(order), bundle)
+        except ValueError:
+            return None
+
+    def parse_due(self, key: bytes) -> tuple[int, str, str] | None:
+        """(due in ms, queue, bundle)"""
+        try:
+            due, queue, bundle = key[len(self.scheduled):].decode().split("/")
+            return int(due), queue, bundle
+        except ValueError:
+            return None
+
+    def parse_claim(self, key: bytes) -> tuple[str, str] | None:
+        """(node, bundle)"""
+        try:
+            node, bundle = key[len(self.claims):].decode().split("/")
+            return node, bundle
+        except ValueError:
+            return None
+
+
+def session_of(bundle: str) -> str:
+    """The client session that made a bundle: `k3f9q2m7xa5t-0000001f.3` -> `k3f9q2m7xa5t`."""
+    return bundle.partition("-")[0]
+
+
+def whole(bundle: str) -> str:
+    """The bundle as it was enqueued: a piece `<bundle>.<index>` without its index."""
+    return bundle.partition(".")[0]

@@ -1,0 +1,54 @@
+"""What the HTTP port asks of its node. `node.py` implements it; the port knows nothing else of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from rota.client.errors import EnqueueError
+from rota.client.model import Enqueue, Receipt
+from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+
+
+class NodeService(Protocol):
+    @property
+    def cluster(self) -> str: ...
+
+    @property
+    def node(self) -> str:
+        """The current identity; "" while there is none (joining, or the lease was lost)."""
+        ...
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        """Store bundles; returns when each is committed or refused, in the order given. Repeating a bundle is harmless.
+        Raises `Overloaded` if the node has no identity now: try another node."""
+        ...
+
+    async def put_function(self, digest: str, blob: bytes) -> None:
+        """Store code shipped by value (signed, content-addressed by `digest`, the sha256 of the unsigned code)."""
+        ...
+
+    async def follow(
+        self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
+    ) -> Callable[[], None]:
+        """Push (bundle, encoded `Results`) for each stored and each future result record of these bundles; one record
+        may come twice. Returns the function that ends it. Raises `JobUnknown` for a bundle that left no trace."""
+        ...
+
+    async def task_mode(self, task: str) -> str | None:
+        """"async" or "sync" for a registered task, None for an unknown one."""
+        ...
+
+    async def job(self, job_id: str) -> JobView: ...
+
+    async def nodes(self) -> list[NodeView]: ...
+
+    async def queues(self) -> list[QueueView]: ...
+
+    async def failed(self, queue: str | None, limit: int) -> list[FailedView]: ...
+
+    async def stats(self) -> StatsView: ...
+
+    def ready(self) -> str | None:
+        """None if the node is a member and its runners are up, otherwise why not."""
+        ...
