@@ -1,0 +1,114 @@
+"""Where a node's settings come from: flags > `ROTA_*` environment > file (TOML) > defaults. Nothing else reads them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rota.client.errors import ConfigError
+
+from .config import NodeConfig, split_address
+
+SETTINGS: dict[str, str] = {
+    "cluster": "cluster",
+    "app": "apps",
+    "queues": "queues",
+    "http": "host",                     # host:port, see `_http`
+    "advertise": "advertise",
+    "sync": "sync_runners",
+    "async": "async_capacity",
+    "ttl": "lease_ttl_s",
+    "grace": "grace_s",
+    "keep_result": "keep_result_s",
+    "receipt_ttl": "receipt_ttl_s",
+    "key_file": "key_file",
+    "token_file": "token_file",
+    "functions": "functions",
+    "compact": "compact",
+    "restart": "restart",
+    "dev": "dev",
+    "log": "log",
+    "etcd": "endpoints",
+    "etcd_ca": "ca_file",
+    "etcd_cert": "cert_file",
+    "etcd_key": "key_file",
+    "etcd_user": "user",
+    "etcd_password_file": "password_file",
+    "etcd_allow_broken": "allow_broken",
+}
+"""The name a setting has as a flag (with dashes), as `ROTA_<NAME>` and in a file, and the field it fills."""
+
+_LISTS = {"app", "queues", "etcd"}
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> NodeConfig:
+    """Merge flags (those that are not None) > environment > file > defaults. Raises `ConfigError`."""
+    merged: dict[str, Any] = {"sync": len(os.sched_getaffinity(0))}
+    merged |= _read_file(file)
+    merged |= {name: environ[variable(name)] for name in SETTINGS if environ.get(variable(name))}
+    merged |= {name: value for name, value in flags.items() if value is not None}
+    node = {SETTINGS[name]: _listed(name, value) for name, value in merged.items() if not name.startswith("etcd")}
+    if "http" in merged:
+        node["host"], node["port"] = _http(str(merged["http"]))
+    try:
+        return msgspec.convert(node | {"etcd": _etcd(merged)}, NodeConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting is wrong: {_in_their_words(str(error))}") from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"ROTA_{name.upper()}"
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        settings = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"--config: {file}: {error}") from error
+    unknown = sorted(settings.keys() - SETTINGS.keys())
+    if unknown:
+        raise ConfigError(f"{file}: unknown setting {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
+    return settings
+
+
+def _etcd(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `EtcdConfig`. An https:// before an endpoint turns TLS on for all; the scheme is dropped."""
+    etcd = {name: value for name, value in merged.items() if name.startswith("etcd")}
+    endpoints = [endpoint.rstrip("/") for endpoint in _listed("etcd", etcd.get("etcd", ()))]
+    schemes = {endpoint.partition("://")[0] if "://" in endpoint else "http" for endpoint in endpoints}
+    if not schemes <= {"http", "https"} or len(schemes) > 1:
+        raise ConfigError("etcd endpoints are all host:port (or http://…), or all https://host:port")
+    etcd["etcd"] = [endpoint.partition("://")[2] or endpoint for endpoint in endpoints]
+    return {SETTINGS[name]: value for name, value in etcd.items()} | {"tls": "https" in schemes}
+
+
+def _listed(name: str, value: Any) -> Any:
+    """A list may be written `a,b`."""
+    if name not in _LISTS:
+        return value
+    parts = value.split(",") if isinstance(value, str) else [part for item in value for part in str(item).split(",")]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _http(text: str) -> tuple[str, int]:
+    """`host:port`, `:port` or `port`."""
+    if text.isdigit():
+        text = f"127.0.0.1:{text}"
+    if text.startswith(":"):
+        text = f"0.0.0.0{text}"
+    return split_address(text, "HTTP address")
+
+
+def _in_their_words(message: str) -> str:
+    """msgspec names the field; people know the setting."""
+    for name, field in SETTINGS.items():
+        message = message.replace(f"$.etcd.{field}", variable(name).lower()).replace(f"$.{field}", name)
+    return message
