@@ -1,6 +1,7 @@
 """An event loop whose time jumps: nothing is ever waited for, and the same program runs the same way every time.
 
-Callbacks keep asyncio's order (code may rely on it). What explores schedules is latency: the faults draw it from a seed.
+Callbacks keep asyncio's order (code may rely on it). What explores schedules is latency, which the faults draw from a
+seed.
 """
 
 from __future__ import annotations
