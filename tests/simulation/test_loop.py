@@ -81,8 +81,8 @@ def test_a_busy_loop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "STANDSTILL_TURNS_MAX", 1000)
 
     async def main() -> None:
-        while True:
-            await asyncio.sleep(0)      # noqa: ASYNC110 - this is the fault
+        while True:      # noqa: ASYNC110 - this is the fault
+            await asyncio.sleep(0)
 
     with pytest.raises(Standstill):
         run_virtual(main())
