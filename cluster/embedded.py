@@ -37,8 +37,8 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Ties etcd to its parent: PR_SET_PDEATHSIG = SIGTERM, then exec. A script instead of `preexec_fn`, which is unsafe in a
-program with threads; SIGTERM, because a clean stop keeps 3.5.1 from losing writes."""
+"""Ties etcd to its parent: PR_SET_PDEATHSIG = SIGTERM, then exec. A script instead of `preexec_fn`, which is unsafe in
+a program with threads; SIGTERM, because a clean stop keeps 3.5.1 from losing writes."""
 
 
 @dataclass(frozen=True, slots=True)
