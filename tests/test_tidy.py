@@ -16,13 +16,14 @@ ROOMS = ("client", "cluster", "worker")
 
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
+    "cluster/cli/show.py",          # how long ago something was, for people
 }
 UNPICKLERS = {
     "client/codec.py",              # after the signature was checked
     "worker/",                      # user code's own process
 }
 ENVIRONMENT = {
-    "client/address.py",            # ROTA_URL, when a client is made without an address
+    "client/config.py",             # ROTA_URL, when a client is made without an address
     "cluster/cli",                  # hands the environment to the loader of settings
     "cluster/process.py",           # its settings come in one variable
     "worker/guard.py",

@@ -1,0 +1,82 @@
+"""The `rota` command: its parts, and how errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NoReturn
+
+import typer
+
+from rota.client import errors
+
+from . import demo, enqueue, look, secrets, serve
+
+DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
+"""Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
+
+app = typer.Typer(
+    name="rota",
+    help="A distributed job queue on etcd.",
+    epilog="Try it: [bold]rota dev --app mypkg.tasks[/] in one terminal, [bold]rota enqueue mypkg.tasks:hello Ann[/] "
+    "in another.\n\nExit codes: 0 done, 1 the job failed, 2 usage or configuration, 3 nobody answered, 4 refused, "
+    "5 no such job.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rota {version('rota')}")
+        raise typer.Exit
+
+
+@app.callback()
+def rota(
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
+
+_PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
+    (START, {"demo": demo.demo, "dev": serve.dev}),
+    (NODES, {"init": secrets.init, "node": serve.node}),
+    (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "queues": look.queues, "failed": look.failed,
+            "nodes": look.nodes}),
+]
+
+for panel, commands in _PANELS:
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+
+
+def main() -> NoReturn:
+    """Run the command line. Errors of rota's own tree end in a message and an exit code, all others in a traceback."""
+    try:
+        app()
+    except errors.RotaError as error:
+        print(f"rota: {error}", file=sys.stderr)    # noqa: T201 - this is the command line
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(DONE)
+
+
+def exit_code(error: errors.RotaError) -> int:
+    match error:
+        case errors.ConfigError():
+            return MISTAKEN
+        case errors.Unreachable() | errors.ProtocolMismatch() | errors.LedgerUnavailable():
+            return UNREACHABLE
+        case errors.EnqueueError() | errors.Unauthorized() | errors.LedgerError():
+            return REFUSED
+        case errors.JobUnknown():
+            return UNKNOWN
+        case _:
+            return FAILED

@@ -1,0 +1,74 @@
+"""`rota enqueue`: one job from a shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import show
+from .ask import URL_DEFAULT, Json, TokenFile, Url
+
+
+def enqueue(
+    task: Annotated[str, typer.Argument(metavar="MODULE:TASK", help="The task's name, as in shop.tasks:thumbnail.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGS]…", help="Each is read as JSON if it is JSON, as text otherwise."),
+    ] = None,
+    named: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A keyword argument. Repeatable.")
+    ] = None,
+    queue: Annotated[str | None, typer.Option(help="Default: the queue named default.")] = None,
+    priority: Annotated[int | None, typer.Option(help="-100 to 100; higher runs first. Default: 0.")] = None,
+    after: Annotated[float | None, typer.Option(metavar="SECONDS", help="Run it no sooner than this.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="With --wait: give up after so many seconds.")] = None,
+    url: Url = URL_DEFAULT,
+    token_file: TokenFile = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", envvar="ROTA_KEY_FILE", help="The cluster's signing keys.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Enqueue one job and print its id. It returns when the job is stored.
+
+    [bold]Examples[/]
+
+      rota enqueue shop.tasks:thumbnail cat.jpg --set width=120
+      rota enqueue shop.tasks:report '{"year": 2026}' --queue slow --after 3600
+      rota enqueue shop.tasks:add 1 2 --wait
+
+    An argument that would be read as JSON but is meant as text goes in quotes of its own: '"2026"'.
+    """
+    from rota.client.api import Client  # late: `rota --help` need not load asyncio and aiohttp
+    from rota.client.order import NamedTask
+
+    kwargs = dict(map(_named, named or []))
+    target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)
+    with Client(url, token_file=token_file, key_file=key_file) as client:
+        handle = client.enqueue(target, *map(_value, arguments or []), **kwargs)
+        if not wait:
+            typer.echo(json.dumps({"id": handle.id}) if as_json else handle.id)
+            return
+        result = handle.result(timeout)
+    if as_json:
+        show.as_json({"id": handle.id, "result": result})
+    else:
+        typer.echo(result if isinstance(result, str) else repr(result))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _named(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise typer.BadParameter(f"{text!r} is not of the form name=value", param_hint="--set")
+    return name, _value(value)

@@ -1,0 +1,124 @@
+"""Views as tables for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rota.client.views import FailedView, JobView, NodeView, QueueView
+
+TASKS_SHOWN = 3
+
+
+def as_json(view: object) -> None:
+    """Every field, also those that have their default: a program should not have to know defaults."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(_all_fields(view)), indent=2))
+
+
+def _all_fields(view: object) -> object:
+    """`omit_defaults` is for the wire."""
+    if isinstance(view, msgspec.Struct):
+        return {name: _all_fields(getattr(view, name)) for name in view.__struct_fields__}
+    return [_all_fields(item) for item in view] if isinstance(view, list) else view
+
+
+def nodes(views: Sequence[NodeView]) -> None:
+    table = _table("node", "address", "state", "queues", "tasks", "capacity", "claims>", "python", "up")
+    for view in sorted(views, key=lambda view: view.since):
+        table.add_row(
+            Text(f"{view.node} (master)" if view.master else view.node, "bold" if view.master else ""),
+            view.address,
+            Text(view.state, "green" if view.state == "active" else "yellow"),
+            "all" if view.queues == ["*"] else ", ".join(view.queues),
+            _some(view.tasks),
+            ", ".join(f"{number} {mode}" for mode, number in view.capacity.items() if number),
+            f"{view.claims:,}",
+            view.python,
+            span(time.time() - view.since),
+        )
+    _print(table, "no node")
+
+
+def queues(views: Sequence[QueueView]) -> None:
+    table = _table("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>")
+    for view in views:
+        more = "" if view.exact else "+"
+        numbers = [f"{number:,}{more}" for number in (view.waiting, view.claimed, view.scheduled, view.failed)]
+        table.add_row(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s))
+    _print(table, "no jobs, so no queues")
+
+
+def failed(views: Sequence[FailedView]) -> None:
+    table = _table("job", "task", "queue", "attempts>", "node", "when", "error")
+    for view in views:
+        table.add_row(
+            view.id, view.task, view.queue, str(view.attempts), view.node,
+            f"{span(time.time() - view.failed_at)} ago", _first_line(view.error),
+        )
+    _print(table, "no failed jobs")
+
+
+def job(view: JobView) -> None:
+    facts = {
+        "task": view.task,
+        "queue": view.queue,
+        "attempt": str(view.attempt) if view.attempt else "",
+        "node": view.node,
+        "enqueued": _ago(view.enqueued_at),
+        "due": _due(view.due),
+        "why": view.why,
+        "error": view.error,
+    }
+    console = Console()
+    console.print(f"[bold]{view.id}[/] is [bold]{view.place}[/]", highlight=False)
+    for name, fact in facts.items():
+        if fact:
+            console.print(Text(f"  {name:9}{fact}"))
+    if view.traceback:
+        console.print(Text("\n" + view.traceback.rstrip(), "dim"))
+
+
+def span(seconds: float) -> str:
+    """12 s, 3 min, 5 h, 2 d"""
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _ago(moment: float | None) -> str:
+    return f"{span(time.time() - moment)} ago" if moment else ""
+
+
+def _due(moment: float | None) -> str:
+    if not moment:
+        return ""
+    wait = moment - time.time()
+    return f"in {span(wait)}" if wait > 0 else "now"
+
+
+def _table(*columns: str) -> Table:
+    """A `>` at the end of a column's name: numbers, to the right."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    return table
+
+
+def _print(table: Table, nothing: str) -> None:
+    Console().print(table if table.rows else nothing, highlight=False)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:TASKS_SHOWN])
+    return f"{shown} and {len(names) - TASKS_SHOWN} more" if len(names) > TASKS_SHOWN else shown
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
