@@ -1,0 +1,541 @@
+"""Who runs what: the master's decisions, as a pure state machine.
+
+Events of the one watch over the cluster go in (`apply`), pages of queues (`page`) and verdicts (`settle`) too; `decide`
+gives out commands. No I/O, no clock of its own, no randomness: the shell in `master.py` carries the commands out, every
+one of them guarded, so that a decision taken on stale facts is refused by the store and simply taken again.
+
+Memory is a window per queue and priority, not the backlog: `Lane`s hold the tokens of the pages read so far, and tokens
+behind the last page are ignored until their page is read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from rota.client.model import JOBS_PER_BUNDLE_MAX, Mode
+
+from .keys import Keys
+from .ledger.ledger import Event, Record
+from .records import Claim, Member, QueueRecord, TaskRecord, Token, decode
+
+SLICE_S = 0.1
+"""A node gets its capacity plus what it gets through in about this time (design, rule 9)."""
+
+PAGE_FIRST = 1_000
+PAGE_NEXT = 10_000
+REFILL_BELOW = 2_000
+
+
+class Item(msgspec.Struct, gc=False):
+    """A token that lies in jobs/, as the master knows it."""
+
+    key: bytes
+    token: Token
+    bundle: str
+    mod_revision: int
+    pending: int
+
+
+class LaneId(NamedTuple):
+    """Tokens that can go to the same nodes."""
+
+    task: str
+    mode: Mode
+    python: str
+    function: bool
+
+
+class Lane:
+    """The known tokens of one lane, in key order (a heap with lazy deletion)."""
+
+    __slots__ = ("heap", "items")
+
+    def __init__(self) -> None:
+        self.heap: list[bytes] = []
+        self.items: dict[bytes, Item] = {}
+
+    def add(self, item: Item) -> None:
+        if item.key not in self.items:
+            heapq.heappush(self.heap, item.key)
+        self.items[item.key] = item
+
+    def head(self) -> Item | None:
+        while self.heap:
+            item = self.items.get(self.heap[0])
+            if item is not None:
+                return item
+            heapq.heappop(self.heap)
+        return None
+
+
+class Window:
+    """What is known of one queue at one priority. `known_to`: every key up to here is known (None: all of them)."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[LaneId, Lane] = {}
+        self.known_to: bytes | None = None
+        self.loading = False
+        self.size = 0
+
+    def add(self, item: Item) -> None:
+        token = item.token
+        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function))
+        lane = self.lanes.get(lane_id)
+        if lane is None:
+            lane = self.lanes[lane_id] = Lane()
+        known = lane.items.get(item.key)
+        if known is not None and known.mod_revision >= item.mod_revision:
+            return
+        self.size += known is None
+        lane.add(item)
+
+    def remove(self, key: bytes, before_revision: int | None = None) -> Item | None:
+        for lane in self.lanes.values():
+            item = lane.items.get(key)
+            if item is not None and (before_revision is None or item.mod_revision < before_revision):
+                del lane.items[key]
+                self.size -= 1
+                return item
+        return None
+
+    def forget_beyond(self, key: bytes) -> None:
+        for lane in self.lanes.values():
+            for other in [other for other in lane.items if other > key]:
+                del lane.items[other]
+                self.size -= 1
+
+
+class Held(msgspec.Struct, gc=False):
+    """A claim under a node. `confirmed`: the watch has shown it; until then it is a reservation of ours."""
+
+    task: str
+    queue: str
+    mode: Mode
+    pending: int
+    alone: bool
+    confirmed: bool
+
+
+class Seat:
+    """A member as the master sees it: what it may run, what it holds, what it gets through."""
+
+    def __init__(self, node: str, member: Member, create_revision: int, mod_revision: int) -> None:
+        self.node = node
+        self.member = member
+        self.create_revision = create_revision
+        self.mod_revision = mod_revision
+        self.held: dict[str, Held] = {}
+        self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
+        self.alone = 0
+        self._through = {"async": _Throughput(), "sync": _Throughput()}
+
+    def may_run(self, queue: str, lane: LaneId) -> bool:
+        member = self.member
+        if member.state != "active" or ("*" not in member.queues and queue not in member.queues):
+            return False
+        if lane.function:
+            return member.functions and member.python == lane.python
+        return member.tasks.get(lane.task) == lane.mode and lane.python in ("", member.python)
+
+    def idle(self, mode: Mode) -> int:
+        """Slots that have nothing to do."""
+        return self.member.capacity.get(mode, 0) - self.outstanding[mode]
+
+    def room(self, mode: Mode, now: float) -> int:
+        """Jobs it may still be given."""
+        return self.idle(mode) + self._through[mode].in_a_slice(now) if self.member.capacity.get(mode) else 0
+
+    def hold(self, bundle: str, held: Held) -> None:
+        self.held[bundle] = held
+        self.outstanding[held.mode] += held.pending
+        self.alone += held.alone
+
+    def shrink(self, held: Held, pending: int, now: float) -> None:
+        """Some jobs of a claim are done: its bitmap has grown."""
+        self._through[held.mode].add(held.pending - pending, now)
+        self.outstanding[held.mode] -= held.pending - pending
+        held.pending = pending
+
+    def release(self, bundle: str, now: float, *, finished: bool) -> Held | None:
+        held = self.held.pop(bundle, None)
+        if held is not None:
+            self.outstanding[held.mode] -= held.pending
+            self.alone -= held.alone
+            if finished:
+                self._through[held.mode].add(held.pending, now)
+        return held
+
+
+class _Throughput:
+    """Jobs finished in the best of the recent slices; an idle node's figure fades within a second."""
+
+    __slots__ = ("current", "recent", "since")
+
+    def __init__(self) -> None:
+        self.current = 0
+        self.recent = 0.0
+        self.since = 0.0
+
+    def add(self, jobs: int, now: float) -> None:
+        self._turn(now)
+        self.current += jobs
+
+    def in_a_slice(self, now: float) -> int:
+        self._turn(now)
+        return int(max(self.current, self.recent))
+
+    def _turn(self, now: float) -> None:
+        slices = int((now - self.since) / SLICE_S)
+        if slices > 0:
+            self.recent = max(self.current, self.recent * 0.7) * 0.7 ** min(slices - 1, 50)
+            self.current = 0
+            self.since = now
+
+
+class GiveClaim(NamedTuple):
+    item: Item
+    seat: Seat
+
+
+class Split(NamedTuple):
+    item: Item
+
+
+class LoadPage(NamedTuple):
+    queue: str
+    priority: int
+    after: bytes
+    limit: int
+
+
+class TakeOver(NamedTuple):
+    node: str
+
+
+class Quarantine(NamedTuple):
+    """A token nobody can read: it goes to the failed set, its bytes kept."""
+
+    record: Record
+
+
+Command: TypeAlias = GiveClaim | Split | LoadPage | TakeOver | Quarantine
+
+
+class Queue:
+    def __init__(self) -> None:
+        self.windows: dict[int, Window] = {}
+        self.settings = QueueRecord()
+        self.running = 0
+
+    def by_priority(self) -> list[tuple[int, Window]]:
+        return sorted(self.windows.items(), reverse=True) if len(self.windows) > 1 else list(self.windows.items())
+
+    @property
+    def size(self) -> int:
+        return sum(window.size for window in self.windows.values())
+
+
+class Aggregator:
+    """One term of a master. Feed it the snapshot, then `open()`; before that it decides nothing."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.seats: dict[str, Seat] = {}
+        self.queues: dict[str, Queue] = {}
+        self.tasks: dict[str, TaskRecord] = {}
+        self.running_of_task: dict[str, int] = {}
+        self.revision = 0
+        self.is_open = False
+        self._commands: list[Command] = []
+        self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
+        self._doubtful: list[tuple[int, str, str]] = []  # (revision, node, bundle): reservations of unknown fate
+        self._foreign: set[str] = set()                  # claims seen under nodes that are no members
+        self._turn: list[str] = []                       # queues, in the order of their turns
+        self.unparsable = 0
+
+    # -- what the master knows -------------------------------------------------------------------------------------
+
+    def apply(self, events: Iterable[Event], revision: int, now: float) -> None:
+        """Take over what the watch delivered, in order."""
+        keys = self.keys
+        for event in events:
+            key = event.record.key
+            if key.startswith(keys.jobs):
+                self._job(event)
+            elif key.startswith(keys.claims):
+                self._claim(event, now)
+            elif key.startswith(keys.nodes):
+                self._node(event)
+            elif key.startswith(keys.tasks):
+                self._task(event)
+            elif key.startswith(keys.queues):
+                self._queue_settings(event)
+        self.revision = max(self.revision, revision)
+        self._drop_doubtful(now)
+
+    def open(self) -> None:
+        """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""
+        self.is_open = True
+        for node in sorted(self._foreign):
+            self._commands.append(TakeOver(node))
+        self._foreign.clear()
+
+    def _node(self, event: Event) -> None:
+        record = event.record
+        node = record.key[len(self.keys.nodes):].decode(errors="replace")
+        if event.deleted:
+            seat = self.seats.pop(node, None)
+            if seat is not None:
+                for held in seat.held.values():
+                    self._count(held, -1)
+                self._commands.append(TakeOver(node))
+            return
+        member = decode(Member, record.value)
+        if member is None:
+            self.unparsable += 1
+            return
+        seat = self.seats.get(node)
+        if seat is None:
+            self.seats[node] = Seat(node, member, record.create_revision, record.mod_revision)
+        else:
+            seat.member, seat.mod_revision = member, record.mod_revision
+
+    def _claim(self, event: Event, now: float) -> None:
+        parsed = self.keys.parse_claim(event.record.key)
+        if parsed is None:
+            self.unparsable += 1
+            return
+        node, bundle = parsed
+        seat = self.seats.get(node)
+        if event.deleted:
+            if seat is not None and (held := seat.release(bundle, now, finished=True)) is not None:
+                self._count(held, -1)
+            return
+        claim = decode(Claim, event.record.value)
+        if claim is None:
+            self.unparsable += 1
+            return
+        if seat is None:
+            self._foreign.add(node)
+            return
+        held = seat.held.get(bundle)
+        if held is None:
+            held = Held(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True)
+            seat.hold(bundle, held)
+            self._count(held, 1)
+        else:
+            held.confirmed = True
+            if claim.pending < held.pending:
+                self._count_jobs(held, claim.pending - held.pending)
+                seat.shrink(held, claim.pending, now)
+
+    def _count(self, held: Held, sign: int) -> None:
+        self._count_jobs(held, sign * held.pending)
+
+    def _count_jobs(self, held: Held, jobs: int) -> None:
+        self.running_of_task[held.task] = self.running_of_task.get(held.task, 0) + jobs
+        self._queue(held.queue).running += jobs
+
+    def _queue(self, name: str) -> Queue:
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue()
+            self._turn.append(name)
+        return queue
+
+    def _task(self, event: Event) -> None:
+        name = event.record.key[len(self.keys.tasks):].decode(errors="replace")
+        record = None if event.deleted else decode(TaskRecord, event.record.value)
+        if record is None:
+            self.tasks.pop(name, None)
+        else:
+            self.tasks[name] = record
+
+    def _queue_settings(self, event: Event) -> None:
+        name = event.record.key[len(self.keys.queues):].decode(errors="replace")
+        record = None if event.deleted else decode(QueueRecord, event.record.value)
+        self._queue(name).settings = record or QueueRecord()
+
+    def _job(self, event: Event) -> None:
+        record = event.record
+        parsed = self.keys.parse_job(record.key)
+        if parsed is None:
+            self.unparsable += 1        # not ours: left alone
+            return
+        queue = self._queue(parsed.queue)
+        window = queue.windows.get(parsed.priority)
+        if event.deleted:
+            if window is not None:
+                window.remove(record.key, record.mod_revision)
+            return
+        if window is None:
+            window = queue.windows[parsed.priority] = Window()
+        if window.known_to is not None and record.key > window.known_to and not window.loading:
+            return      # behind the window: a later page will show it
+        self._take_token(window, record, parsed.bundle)
+
+    def _take_token(self, window: Window, record: Record, bundle: str) -> None:
+        given = self._deciding.get(record.key)
+        if given is not None and given.mod_revision >= record.mod_revision:
+            return
+        token = decode(Token, record.value)
+        if token is None:
+            self._commands.append(Quarantine(record))
+            return
+        window.add(Item(record.key, token, bundle, record.mod_revision, token.pending))
+
+    def expect_page(self, queue: str, priority: int) -> None:
+        """Before the first page of a queue is read: nothing of it is known yet."""
+        window = self._queue(queue).windows.setdefault(priority, Window())
+        window.known_to, window.loading = b"", True
+
+    def page(self, queue: str, priority: int, records: Iterable[Record], *, more: bool) -> None:
+        """The next page of a window, read linearizably, so at least as new as the watch was when it was asked for."""
+        window = self._queue(queue).windows[priority]
+        window.loading = False
+        last = window.known_to or b""
+        for record in records:
+            last = record.key
+            parsed = self.keys.parse_job(record.key)
+            if parsed is None:
+                self.unparsable += 1
+            else:
+                self._take_token(window, record, parsed.bundle)
+        window.known_to = last if more else None
+        if more:
+            window.forget_beyond(last)
+
+    # -- verdicts --------------------------------------------------------------------------------------------------
+
+    def settle(self, item: Item, seat: Seat | None, *, applied: bool, token_stale: bool, doubtful_at: int | None,
+               now: float) -> None:
+        """What became of a claim (or, without a seat, a split). `doubtful_at`: it may have applied in an earlier try;
+        the watch will have shown so once it has passed that revision."""
+        self._deciding.pop(item.key, None)
+        if applied:
+            return
+        if seat is not None:
+            if doubtful_at is not None and doubtful_at > self.revision:
+                self._doubtful.append((doubtful_at, seat.node, item.bundle))
+            else:
+                self._unreserve(seat.node, item.bundle, now)
+        if not token_stale:
+            parsed = self.keys.parse_job(item.key)
+            if parsed is not None:
+                window = self._queue(parsed.queue).windows.setdefault(parsed.priority, Window())
+                if window.known_to is None or item.key <= window.known_to:
+                    window.add(item)
+
+    def _unreserve(self, node: str, bundle: str, now: float) -> None:
+        seat = self.seats.get(node)
+        if seat is not None and (held := seat.held.get(bundle)) is not None and not held.confirmed:
+            seat.release(bundle, now, finished=False)
+            self._count(held, -1)
+
+    def _drop_doubtful(self, now: float) -> None:
+        if self._doubtful:
+            passed = [entry for entry in self._doubtful if entry[0] <= self.revision]
+            self._doubtful = [entry for entry in self._doubtful if entry[0] > self.revision]
+            for _, node, bundle in passed:
+                self._unreserve(node, bundle, now)
+
+    # -- decisions -------------------------------------------------------------------------------------------------
+
+    def decide(self, now: float, budget: int = 1_000) -> list[Command]:
+        """Up to `budget` commands, and what was waiting to be said. Call again while it returns a full budget."""
+        commands, self._commands = self._commands, []
+        if not self.is_open:
+            self._commands = commands
+            return []
+        progress = True
+        while progress and len(commands) < budget and self._anybody_free(now):
+            progress = False
+            for name in list(self._turn):       # one bundle per queue and turn: a noisy queue starves nobody
+                queue = self.queues[name]
+                if not queue.windows:
+                    continue
+                command = self._next(name, queue, now)
+                if command is not None:
+                    commands.append(command)
+                    progress = True
+                    if len(commands) >= budget:
+                        self._turn.remove(name)
+                        self._turn.append(name)
+                        break
+        commands.extend(self._pages_wanted())
+        return commands
+
+    def _anybody_free(self, now: float) -> bool:
+        return any(seat.room("sync", now) > 0 or seat.room("async", now) > 0 for seat in self.seats.values())
+
+    def _pages_wanted(self) -> Iterator[LoadPage]:
+        for name, queue in self.queues.items():
+            for priority, window in queue.windows.items():
+                if window.known_to is not None and not window.loading and window.size < REFILL_BELOW:
+                    window.loading = True
+                    yield LoadPage(name, priority, window.known_to, PAGE_NEXT)
+
+    def _next(self, name: str, queue: Queue, now: float) -> Command | None:
+        if queue.settings.paused:
+            return None
+        for _, window in queue.by_priority():
+            heads = [
+                (item.key, lane_id, item)
+                for lane_id, lane in window.lanes.items()
+                if (item := lane.head()) is not None
+            ]
+            heads.sort(key=lambda head: head[0])
+            for _, lane_id, item in heads:
+                command = self._place(name, queue, window, lane_id, item, now)
+                if command is not None:
+                    return command
+        return None
+
+    def _place(
+        self, name: str, queue: Queue, window: Window, lane_id: LaneId, item: Item, now: float
+    ) -> Command | None:
+        """Give the token to the node with the most room for it; split it if it is larger than what is free."""
+        token = item.token
+        allowed = self._allowed(queue, token)
+        if allowed <= 0:
+            return None
+        seats = [seat for seat in self.seats.values() if seat.may_run(name, lane_id)]
+        careful = token.suspect or allowed < JOBS_PER_BUNDLE_MAX * 2     # no prefetch: only slots that are idle now
+        best: Seat | None = None
+        best_room = 0
+        for seat in seats:
+            room = seat.idle(token.mode) if careful else seat.room(token.mode, now)
+            if token.lost > 0 and seat.alone > 0:
+                continue
+            if room > best_room:
+                best, best_room = seat, room
+        if best is None:
+            return None
+        if item.pending > 1 and (token.suspect or item.pending > min(best_room, allowed)):
+            if token.suspect or item.pending > allowed or best.idle(token.mode) > 0:
+                self._give_out(window, item)
+                return Split(item)
+            return None
+        self._give_out(window, item)
+        held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False)
+        best.hold(item.bundle, held)
+        self._count(held, 1)
+        return GiveClaim(item, best)
+
+    def _give_out(self, window: Window, item: Item) -> None:
+        window.remove(item.key)
+        self._deciding[item.key] = item
+
+    def _allowed(self, queue: Queue, token: Token) -> int:
+        """Jobs of this token that its limits still admit."""
+        allowed = 1_000_000
+        record = self.tasks.get(token.task)
+        if record is not None and record.max_concurrency is not None:
+            allowed = record.max_concurrency - self.running_of_task.get(token.task, 0)
+        if queue.settings.max_concurrency is not None:
+            allowed = min(allowed, queue.settings.max_concurrency - queue.running)
+        return allowed

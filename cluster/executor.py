@@ -1,0 +1,516 @@
+"""From a claim to its outcome: what a node does with the bundles that were given to it.
+
+The watch over `claims/<node>/` is the subscription. For each claim the body is fetched and its signatures verified
+before a runner sees a byte; outcomes come back job by job and are committed together, guarded by the claim's create
+revision (the attempt's fencing token) and by the node's own member key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from rota.client.codec import Seal
+from rota.client.errors import Compacted, LeaseGone, LedgerError, NoSpace, RotaError, SignatureRefused
+from rota.client.model import Header, Outcome
+
+from .buckets import Buckets
+from .clock import Clock
+from .intake import BodyCache
+from .keys import Keys
+from .ledger.commits import Commits, Verdict, Write, created
+from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
+from .outcomes import Settlement, settle
+from .quarantine import quarantine_token
+from .records import Claim, bits, decode, encode, hex_bits, token_of
+from .runners import Runners, Work
+
+log = logging.getLogger(__name__)
+
+FETCH_MAX = 64
+PARTIAL_S = 0.05
+"""Outcomes of a bundle that is not finished are committed at the latest after this."""
+
+
+class Held(msgspec.Struct, gc=False):
+    """A bundle that lies under this node."""
+
+    key: int
+    bundle: str
+    record: Record
+    claim: Claim
+    header: Header | None = None
+    body: bytes = b""
+    jobs: list[tuple[int, bytes]] = []
+    done: int = 0               # jobs whose outcome is committed, or on its way
+    outcomes: list[Outcome] = []
+    retries: list[Outcome] = []
+    queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
+    writing: bool = False
+    flush_at: float = 0.0
+    released: bool = False
+    submitted: bool = False
+
+
+class Executor:
+    """One identity's claims. `run()` watches and works; `release_all()` hands back."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal,
+        *, node: str, member: Guard, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
+        keep_result_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._runners = runners
+        self._seal = seal
+        self._node = node
+        self._member = member
+        self._buckets = buckets
+        self._cache = cache
+        self._may_start = may_start
+        self._keep_result_s = keep_result_s
+        self._held: dict[str, Held] = {}
+        self._by_key: dict[int, Held] = {}
+        self._next_key = 1
+        self._wanted: list[Held] = []
+        self._dirty: set[int] = set()
+        self._alone: list[Held] = []
+        self._wake = asyncio.Event()
+        self._less = asyncio.Event()
+        self._functions: dict[str, bytes] = {}
+        self.draining = False
+        self.finished = 0
+        self.refused_outcomes = 0
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    # -- claims come in ----------------------------------------------------------------------------------------------
+
+    async def run(self, from_revision: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._watch(from_revision), name="claims-watch")
+            group.create_task(self._work(), name="executor")
+
+    async def _watch(self, from_revision: int) -> None:
+        prefix = self._keys.claims_of(self._node)
+        while True:
+            try:
+                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=from_revision) as watch:
+                    async for changes in watch:
+                        for event in changes.events:
+                            if event.deleted:
+                                self._gone(event.record.key)
+                            else:
+                                self._seen(event.record)
+                        from_revision = changes.revision + 1
+            except Compacted:
+                from_revision = await self._list() + 1
+
+    async def _list(self) -> int:
+        """After a compaction overtook the watch: compare with what lies under us."""
+        prefix = self._keys.claims_of(self._node)
+        page = await self._ledger.read(prefix, prefix_end(prefix))
+        present = {record.key for record in page.records}
+        for held in list(self._held.values()):
+            if held.record.key not in present:
+                self._gone(held.record.key)
+        for record in page.records:
+            self._seen(record)
+        return page.revision
+
+    def _seen(self, record: Record) -> None:
+        parsed = self._keys.parse_claim(record.key)
+        if parsed is None:
+            return
+        bundle = parsed[1]
+        held = self._held.get(bundle)
+        if held is not None:
+            if held.record.create_revision == record.create_revision:
+                return              # our own update of its bitmap
+            self._forget(held)      # it left and came again while we did not look
+        claim = decode(Claim, record.value)
+        if claim is None:
+            self._commits.submit(
+                quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable")
+            ).add_done_callback(_logged)
+            return
+        held = Held(self._next_key, bundle, record, claim, done=claim.done_bits)
+        self._next_key += 1
+        self._held[bundle] = held
+        self._by_key[held.key] = held
+        taken = self._cache.take(bundle)
+        if taken is not None:
+            held.body, held.header, held.jobs = taken
+            self._start(held)
+        else:
+            self._wanted.append(held)
+            self._wake.set()
+
+    def _gone(self, key: bytes) -> None:
+        held = self._held.get(key.rpartition(b"/")[2].decode(errors="replace"))
+        if held is not None and held.record.key == key and not held.writing:
+            self._forget(held)
+            self._runners.withdraw([held.key])
+
+    def _forget(self, held: Held) -> None:
+        self._held.pop(held.bundle, None)
+        self._by_key.pop(held.key, None)
+        self._dirty.discard(held.key)
+        self._less.set()
+        if held in self._alone:
+            self._alone.remove(held)
+            self._next_alone()
+
+    # -- bodies are fetched and verified -----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Fetch what is wanted; commit what is due."""
+        while True:
+            self._wake.clear()
+            while self._wanted:
+                batch, self._wanted = self._wanted[:FETCH_MAX], self._wanted[FETCH_MAX:]
+                self._group.create_task(self._fetch(batch), name="fetch-bodies")
+            try:
+                async with asyncio.timeout(self._flush_due()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _fetch(self, batch: list[Held]) -> None:
+        txn = Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch))
+        while True:
+            try:
+                result = await self._ledger.commit(txn)     # reads only: as harmless to repeat as a read
+                break
+            except LedgerError:
+                await asyncio.sleep(0.1)
+        for held, answer in zip(batch, result.answers, strict=True):
+            if self._by_key.get(held.key) is not held:
+                continue
+            if answer:
+                held.body = answer[0].value
+                self._prepare(held)
+            else:
+                self._quarantine(held, "body missing")
+
+    def _prepare(self, held: Held) -> None:
+        """Verify before anything is run; a claim that must not run goes to the failed set."""
+        try:
+            header, payloads = self._seal.keyring.verify(held.body, self._keys.cluster)
+        except RotaError as error:
+            log.warning("bundle %s is refused: %s", held.bundle, error)
+            self._quarantine(held, "bad signature" if isinstance(error, SignatureRefused) else "unreadable")
+            return
+        held.header = header
+        held.jobs = list(zip(header.indexes, payloads, strict=True))
+        self._start(held)
+
+    def _start(self, held: Held) -> None:
+        if held.claim.suspect:
+            self._start_suspect(held)
+        else:
+            self._submit(held)
+
+    def _submit(self, held: Held) -> None:
+        header = held.header
+        assert header is not None
+        if self.draining or not self._may_start():
+            self._release([held])
+            return
+        if header.function and header.function not in self._functions:
+            self._group.create_task(self._fetch_function(held), name="fetch-function")
+            return
+        held.submitted = True
+        self._hand_over(held, [job for job in held.jobs if not held.done >> job[0] & 1])
+
+    def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:
+        header = held.header
+        assert header is not None
+        self._runners.submit(Work(
+            held.key, header.bundle, header.task, header.queue, header.mode, held.claim.attempt,
+            held.record.create_revision, header.enqueued_at, header.codec, jobs,
+            self._functions.get(header.function), header.options,
+        ))
+
+    async def _fetch_function(self, held: Held) -> None:
+        header = held.header
+        assert header is not None
+        try:
+            page = await self._ledger.read(self._keys.function(header.function))
+            if not page.records:
+                raise LedgerError("the code of this function is gone from the store")
+            self._functions[header.function] = self._seal.keyring.open_function(
+                header.function, page.records[0].value, self._keys.cluster
+            ).code
+        except RotaError as error:
+            log.warning("the function of bundle %s is refused: %s", held.bundle, error)
+            self._quarantine(held, "bad signature")
+            return
+        if self._by_key.get(held.key) is held:
+            self._submit(held)
+
+    # -- suspects: their node was lost once ---------------------------------------------------------------------------
+
+    def _start_suspect(self, held: Held) -> None:
+        """Its start is committed before it happens, so that its loss can be told from bad company. One that was lost
+        before runs when no other such suspect does."""
+        if held.claim.lost > 0:
+            self._alone.append(held)
+            self._next_alone()
+        else:
+            self._mark_started(held)
+
+    def _next_alone(self) -> None:
+        if self._alone and not self._alone[0].claim.started:
+            self._mark_started(self._alone[0])
+
+    def _mark_started(self, held: Held) -> None:
+        claim = msgspec.structs.replace(held.claim, started=True)
+        held.claim = claim
+        future = self._commits.submit(Write(
+            self._guards(held), (Put(held.record.key, encode(claim)),)
+        ))
+
+        def marked(done: asyncio.Future[Verdict]) -> None:
+            if done.cancelled() or done.exception() is not None or self._by_key.get(held.key) is not held:
+                return
+            if done.result().applied or done.result().repeated:
+                self._submit(held)
+            else:
+                self._refused(held, done.result())
+
+        # not self-invalidating, but harmless to repeat: it says the same again
+        future.add_done_callback(marked)
+
+    # -- outcomes go out ---------------------------------------------------------------------------------------------
+
+    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Called by the runners."""
+        now = self._clock.monotonic()
+        for key, outcome in outcomes:
+            held = self._by_key.get(key)
+            if held is None:
+                continue            # handed back, taken over, or of an earlier identity
+            if outcome.status in ("retry", "snooze"):
+                held.retries.append(outcome)
+            else:
+                held.outcomes.append(outcome)
+            if key not in self._dirty:
+                self._dirty.add(key)
+                held.flush_at = now + PARTIAL_S
+            if self._is_complete(held):
+                self._flush(held)
+            elif not self._wake.is_set():
+                self._wake.set()
+
+    @staticmethod
+    def _is_complete(held: Held) -> bool:
+        assert held.header is not None
+        return held.done.bit_count() + len(held.outcomes) + len(held.retries) >= len(held.header.indexes)
+
+    def _flush_due(self) -> float | None:
+        """Commit the outcomes of unfinished bundles that have waited long enough; say when to look again."""
+        now, soonest = self._clock.monotonic(), None
+        for key in list(self._dirty):
+            held = self._by_key.get(key)
+            if held is None:
+                self._dirty.discard(key)
+            elif not held.outcomes:
+                continue            # only retries so far: they are moved with the rest of the bundle
+            elif held.flush_at <= now:
+                self._flush(held)
+            else:
+                soonest = held.flush_at if soonest is None else min(soonest, held.flush_at)
+        return None if soonest is None else max(soonest - now, 0.001)
+
+    def _flush(self, held: Held) -> None:
+        complete = self._is_complete(held)
+        self._dirty.discard(held.key)
+        outcomes, held.outcomes = held.outcomes, []
+        held.done |= bits([outcome.index for outcome in outcomes])
+        held.queue.extend(settle(
+            self._keys, self._clock, self._seal, self._buckets, held, outcomes, complete=complete, node=self._node,
+            keep_result_s=self._keep_result_of(held),
+        ))
+        self._advance(held)
+
+    def _keep_result_of(self, held: Held) -> float:
+        assert held.header is not None
+        asked = held.header.options.keep_result_s
+        if asked is not None:
+            return asked
+        info = self._runners.tasks.get(held.header.task)
+        return info.keep_result_s if info is not None else self._keep_result_s
+
+    def _guards(self, held: Held) -> tuple[Guard, ...]:
+        return (self._member, created(held.record.key, held.record.create_revision))
+
+    def _advance(self, held: Held) -> None:
+        """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
+        if held.writing or not held.queue:
+            return
+        held.writing = True
+        settlement = held.queue[0]
+        if settlement.lease_wanted is not None:
+            self._group.create_task(self._lease_first(held, settlement), name="result-lease")
+            return
+        future = self._commits.submit(Write(self._guards(held), settlement.ops))
+        future.add_done_callback(lambda done: self._settled(held, settlement, done))
+
+    async def _lease_first(self, held: Held, settlement: Settlement) -> None:
+        assert settlement.lease_wanted is not None
+        while True:
+            try:
+                settlement = settlement.with_lease(await settlement.lease_wanted.lease())
+                break
+            except NoSpace:
+                if settlement.without_puts is not None:
+                    settlement = settlement.delete_only()
+                    break
+                await asyncio.sleep(0.5)
+            except LedgerError:
+                await asyncio.sleep(0.2)
+        held.queue[0] = settlement
+        held.writing = False
+        self._advance(held)
+
+    def _settled(self, held: Held, settlement: Settlement, done: asyncio.Future[Verdict]) -> None:
+        held.writing = False
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._not_stored(held, settlement, error)
+            return
+        verdict = done.result()
+        if not verdict.applied and not verdict.repeated:
+            self._refused(held, verdict)
+            return
+        held.queue.popleft()
+        self.finished += settlement.jobs
+        if settlement.final:
+            self._forget(held)
+        else:
+            self._advance(held)
+
+    def _not_stored(self, held: Held, settlement: Settlement, error: BaseException) -> None:
+        if isinstance(error, NoSpace) and settlement.without_puts is not None:
+            held.queue[0] = settlement.delete_only()    # a full store takes deletes only: finished, no result
+            self._advance(held)
+        elif isinstance(error, LedgerError) and self._by_key.get(held.key) is held:
+            if isinstance(error, LeaseGone):
+                self._buckets.drop_all()
+            held.queue[0] = settlement.refreshed()
+            asyncio.get_running_loop().call_later(0.5, self._advance, held)
+
+    def _refused(self, held: Held, verdict: Verdict) -> None:
+        """The claim is not ours any more: whatever was run here has no outcome."""
+        self.refused_outcomes += 1
+        log.warning("an outcome of bundle %s is void: the claim has ended", held.bundle)
+        self._forget(held)
+        self._runners.withdraw([held.key])
+
+    def _quarantine(self, held: Held, reason: str) -> None:
+        write = quarantine_token(self._keys, self._clock, held.record, (self._member,), reason)
+        ops: tuple[Put | Delete, ...] = write.ops
+        self._commits.submit(Write(write.guards, ops)).add_done_callback(_logged)
+        self._forget(held)
+
+    # -- handing back ------------------------------------------------------------------------------------------------
+
+    def _release(self, batch: Iterable[Held]) -> list[asyncio.Future[Verdict]]:
+        """Hand bundles back to their queues, as if they had never been given. No attempt is used up."""
+        futures = []
+        for held in batch:
+            if held.released:
+                continue
+            held.released = True
+            token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
+            place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
+            future = self._commits.submit(
+                Write(self._guards(held), (Delete(held.record.key), Put(place, encode(token))))
+            )
+            future.add_done_callback(_logged)
+            futures.append(future)
+            self._forget(held)
+        return futures
+
+    async def release_unstarted(self) -> int:
+        """Hand back what no runner has begun. Part of a begun bundle stays: its bundle ends here."""
+        withdrawn = dict(self._runners.withdraw(None))
+        batch = []
+        for key, indexes in withdrawn.items():
+            held = self._by_key.get(key)
+            if held is None:
+                continue
+            pending = held.claim.count - held.done.bit_count() - len(held.outcomes) - len(held.retries)
+            if len(indexes) >= pending and not held.outcomes and not held.retries and not held.writing:
+                batch.append(held)
+            else:
+                self._submit_rest(held, indexes)
+        batch.extend(held for held in self._held.values() if not held.submitted and not held.writing)
+        futures = self._release(batch)
+        await asyncio.gather(*futures, return_exceptions=True)
+        return len(batch)
+
+    def _submit_rest(self, held: Held, indexes: list[int]) -> None:
+        """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest."""
+        wanted = set(indexes)
+        self._hand_over(held, [job for job in held.jobs if job[0] in wanted])
+
+    async def release_all(self) -> int:
+        """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh."""
+        for held in list(self._held.values()):
+            self._flush_before_release(held)
+        prefix = self._keys.claims_of(self._node)
+        released = 0
+        while True:
+            page = await self._ledger.read(prefix, prefix_end(prefix), limit=500)
+            if not page.records:
+                return released
+            writes = []
+            for record in page.records:
+                claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
+                if claim is None or parsed is None:
+                    writes.append(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
+                    continue
+                token = token_of(claim)
+                place = self._keys.job(token.queue, token.priority, token.order, parsed[1])
+                writes.append(Write(
+                    (self._member, created(record.key, record.create_revision)),
+                    (Delete(record.key), Put(place, encode(token))),
+                ))
+            verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
+            if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
+                return released
+            released += sum(verdict.applied for verdict in verdicts)
+
+    def _flush_before_release(self, held: Held) -> None:
+        if held.header is not None and held.outcomes:
+            self._flush(held)
+        self._forget(held)
+
+    @property
+    def running(self) -> int:
+        return len(self._runners.running())
+
+    async def until_idle(self) -> None:
+        """Everything that was begun has its outcome committed."""
+        while self._held:
+            self._less.clear()
+            await self._less.wait()
+
+
+def _logged(future: asyncio.Future[Verdict]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("a write was not stored: %s", error)

@@ -1,0 +1,217 @@
+"""Taking jobs in: an enqueue is acknowledged when body, token and receipt are committed, in one transaction.
+
+Any node does this, without a master. The receipt answers a repeat of the same bundle after it was finished, split or
+moved; the order is the newest store revision that this node or the client has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TypeAlias
+
+from rota.client.codec import Seal, enqueue_digest
+from rota.client.errors import (
+    EnqueueError,
+    InvalidJob,
+    LeaseGone,
+    LedgerDenied,
+    LedgerError,
+    NoSpace,
+    Overloaded,
+    TransactionInvalid,
+    UnknownTask,
+)
+from rota.client.ids import BUNDLE
+from rota.client.model import (
+    BUNDLE_BYTES_MAX,
+    JOBS_PER_BUNDLE_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    Enqueue,
+    Header,
+    Receipt,
+)
+
+from .buckets import Bucket
+from .clock import Clock
+from .directory import Directory
+from .keys import Keys, is_name
+from .ledger.commits import Commits, Verdict, Write, created
+from .ledger.ledger import Guard, Ledger, Put
+from .records import ReceiptRecord, Token, decode, encode
+
+BODY_BYTES_MAX = BUNDLE_BYTES_MAX + 64 * 1024
+"""A body: the payloads, and a header with room for names, sizes and signatures."""
+
+DELAY_S_MAX = 10 * 365 * 86_400
+BACKLOG_MAX = 20_000
+"""Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
+
+CACHE_BYTES_MAX = 32 * 1024 * 1024
+
+
+VerifiedBody: TypeAlias = tuple[bytes, Header, list[tuple[int, bytes]]]
+"""A body, its header, and its jobs as (index, payload)."""
+
+
+class BodyCache:
+    """The bodies this node took in last: if it also runs them, it need not read them back."""
+
+    def __init__(self) -> None:
+        self._bodies: OrderedDict[str, VerifiedBody] = OrderedDict()
+        self._bytes = 0
+
+    def put(self, bundle: str, body: VerifiedBody) -> None:
+        self._bodies[bundle] = body
+        self._bytes += len(body[0])
+        while self._bytes > CACHE_BYTES_MAX:
+            self._bytes -= len(self._bodies.popitem(last=False)[1][0])
+
+    def take(self, bundle: str) -> VerifiedBody | None:
+        body = self._bodies.pop(bundle, None)
+        if body is not None:
+            self._bytes -= len(body[0])
+        return body
+
+
+class Intake:
+    """One identity's enqueues."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Guard,
+        receipts: Bucket, cache: BodyCache, seal: Seal,
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+        self._member = member
+        self._receipts = receipts
+        self._cache = cache
+        self._seal = seal
+        self.shedding: str | None = None
+        """Why enqueues are refused for now (the store is nearly full), or None."""
+        self.taken = 0
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        if self.shedding is not None:
+            return [Overloaded(self.shedding, 5.0) for _ in bundles]
+        if self._commits.backlog > BACKLOG_MAX:
+            return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
+        order = max(seen_revision, self._commits.revision, self._directory.revision)
+        waiting: list[asyncio.Future[Verdict] | EnqueueError] = []
+        for bundle in bundles:
+            try:
+                body = await self._check(bundle)
+                waiting.append(self._commits.submit(await self._write(bundle, body, order)))
+            except EnqueueError as error:
+                waiting.append(error)
+            except LedgerError as error:
+                waiting.append(_refused(error))
+        return [
+            entry if isinstance(entry, EnqueueError) else await self._answer(bundle, order, entry)
+            for bundle, entry in zip(bundles, waiting, strict=True)
+        ]
+
+    async def _check(self, bundle: Enqueue) -> VerifiedBody:
+        """Refuse what could never run, with its reason, before anything is stored."""
+        self._check_route(bundle)
+        if len(bundle.body) > BODY_BYTES_MAX:
+            raise InvalidJob(f"a bundle holds 1 to {JOBS_PER_BUNDLE_MAX} jobs and {BUNDLE_BYTES_MAX:,} bytes")
+        header, payloads = self._seal.keyring.verify(bundle.body, self._keys.cluster)
+        said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
+        if said != (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function) or (
+            len(header.indexes) != bundle.count
+        ):
+            raise InvalidJob(f"bundle {bundle.bundle} says one thing in its frame and another in its body")
+        if not bundle.function:
+            await self._check_task(bundle)
+        return bundle.body, header, list(zip(header.indexes, payloads, strict=True))
+
+    @staticmethod
+    def _check_route(bundle: Enqueue) -> None:
+        if not BUNDLE.match(bundle.bundle):
+            raise InvalidJob(f"{bundle.bundle[:80]!r} is no bundle id")
+        if not is_name(bundle.queue):
+            raise InvalidJob(
+                f"{bundle.queue[:200]!r} is no queue name: letters, digits and _ . : @ - (at most 128 characters)"
+            )
+        if not PRIORITY_MIN <= bundle.priority <= PRIORITY_MAX:
+            raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
+        if not 0 <= bundle.delay_s <= DELAY_S_MAX:
+            raise InvalidJob(f"a delay of {bundle.delay_s} s is not between 0 and ten years")
+        if bundle.level != "durable":
+            raise InvalidJob(f"persistence level {bundle.level!r} is not offered by this release")
+
+    async def _check_task(self, bundle: Enqueue) -> None:
+        mode = await self._directory.task_mode(bundle.task)
+        if mode is None:
+            raise UnknownTask(
+                f"no node of cluster {self._keys.cluster!r} has ever registered the task {bundle.task[:200]!r}; "
+                f"start one with `rota node --app {bundle.task.partition(':')[0][:100]}`"
+            )
+        if mode != bundle.mode:
+            raise InvalidJob(f"task {bundle.task!r} is {mode} on the nodes, but was enqueued as {bundle.mode}")
+
+    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Write:
+        keys = self._keys
+        now_ms = int(self._clock.wall() * 1000)
+        token = Token(
+            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
+            python=bundle.python, function=bundle.function,
+        )
+        if bundle.delay_s > 0:
+            place = keys.due(now_ms + int(bundle.delay_s * 1000), bundle.queue, bundle.bundle)
+        else:
+            place = keys.job(bundle.queue, bundle.priority, order, bundle.bundle)
+            self._cache.put(bundle.bundle, body)
+        receipt = keys.receipt(bundle.bundle)
+        lease = self._receipts.take() or await self._receipts.lease()
+        return Write(
+            (self._member, created(receipt, 0)),
+            (
+                Put(place, encode(token)),
+                Put(keys.body(bundle.bundle), bundle.body),
+                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
+            ),
+        )
+
+    async def _answer(
+        self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict]
+    ) -> Receipt | EnqueueError:
+        try:
+            verdict = await future
+        except LeaseGone:
+            self._receipts.drop()
+            return Overloaded("the store has just lost a lease; try again", 0.1)
+        except LedgerError as error:
+            return _refused(error)
+        if verdict.applied:
+            self.taken += bundle.count
+            return Receipt(bundle.bundle, verdict.revision, order)
+        if verdict.failed is not None and verdict.failed.key == self._member.key:
+            return Overloaded("this node has just lost its membership; try another", 0.1)
+        return await self._repeated(bundle)
+
+    async def _repeated(self, bundle: Enqueue) -> Receipt | EnqueueError:
+        """There is a receipt: the same bundle was accepted before, or its id was given to something else."""
+        page = await self._ledger.read(self._keys.receipt(bundle.bundle))
+        record = page.records[0] if page.records else None
+        receipt = decode(ReceiptRecord, record.value) if record is not None else None
+        if record is None or receipt is None:
+            return Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+        if receipt.digest != enqueue_digest(bundle.body).hex():
+            return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
+        return Receipt(bundle.bundle, record.create_revision, receipt.order)
+
+
+def _refused(error: LedgerError) -> EnqueueError:
+    if isinstance(error, NoSpace):
+        return Overloaded(
+            "the store is full (etcd's NOSPACE alarm): free space or raise its quota; see docs/operations.md", 10.0
+        )
+    if isinstance(error, LedgerDenied | TransactionInvalid):
+        return InvalidJob(f"the store refused the write: {error}")
+    return Overloaded(f"the store does not answer: {error}", 0.5)

@@ -1,0 +1,286 @@
+"""Group commit: many small guarded writes in few transactions (design, rule 10).
+
+Whatever is ready goes into the next transaction; nothing waits on a timer. Each write keeps its own guards. The Else
+branch reads every guard's key, so that one round trip says whose guard failed: those writes get their verdict, the
+rest regroup. A transaction whose fate is unknown is repeated unchanged until it is definite. Two transactions in
+flight never touch the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from rota.client.errors import (
+    LedgerError,
+    LedgerUnavailable,
+    NoSpace,
+    StoreBusy,
+    WriteUnknown,
+)
+
+from .ledger import OPS_MAX, REQUEST_BYTES_MAX, Delete, Get, Guard, Ledger, Put, Record, Target, Txn
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_MAX = 4
+"""Transactions under way at once: enough to keep etcd's disk busy, few enough that batches fill up under load."""
+
+BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+KEY_OVERHEAD_BYTES = 32
+
+
+class Write(msgspec.Struct, frozen=True, gc=False):
+    """A guarded write. Its operations must make at least one of its own guards false (so that a repeat is told from a
+    first time), and touch each key once."""
+
+    guards: tuple[Guard, ...]
+    ops: tuple[Put | Delete, ...]
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What became of a write. `failed` is the guard that did not hold, `found` what was there instead (keys only; None
+    if absent). `repeated`: an earlier try of the same transaction had an unknown fate, so a failed guard may mean that
+    this very write had applied."""
+
+    applied: bool
+    revision: int
+    failed: Guard | None = None
+    found: Record | None = None
+    repeated: bool = False
+
+
+class _Pending:
+    __slots__ = ("future", "keys", "size", "write")
+
+    def __init__(self, write: Write, future: asyncio.Future[Verdict]) -> None:
+        self.write = write
+        self.future = future
+        self.keys = tuple(op.key for op in write.ops)
+        self.size = sum(
+            KEY_OVERHEAD_BYTES + len(op.key) + (len(op.value) if type(op) is Put else 0) for op in write.ops
+        ) + sum(2 * (KEY_OVERHEAD_BYTES + len(guard.key)) for guard in write.guards)
+
+
+class Commits:
+    """Shared by all writers of one identity. `async with` it; leaving cancels what is under way."""
+
+    def __init__(self, ledger: Ledger, *, ops_max: int = OPS_MAX, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        self._ledger = ledger
+        self._ops_max = ops_max
+        self._in_flight_max = in_flight_max
+        self._pending: deque[_Pending] = deque()
+        self._busy_keys: set[bytes] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._closed: LedgerError | None = None
+        self.revision = 0
+        """The newest revision that a transaction of ours has seen."""
+        self.transactions = 0
+        self.operations = 0
+
+    async def __aenter__(self) -> Commits:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = LedgerUnavailable("this node's identity has ended")
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for pending in self._pending:
+            if not pending.future.done():
+                pending.future.set_exception(WriteUnknown("this node's identity has ended"))
+                pending.future.exception()      # nobody may be waiting any more
+        self._pending.clear()
+
+    @property
+    def backlog(self) -> int:
+        return len(self._pending)
+
+    def submit(self, write: Write) -> asyncio.Future[Verdict]:
+        """Queue a write for the next transaction. The future raises `NoSpace`, `TransactionTooLarge`,
+        `TransactionInvalid` or `LedgerDenied` if the store refuses it, `WriteUnknown` when the identity ends."""
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        if self._closed is not None:
+            future.set_exception(self._closed)
+            return future
+        self._pending.append(_Pending(write, future))
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+        return future
+
+    async def write(self, guards: Iterable[Guard], ops: Iterable[Put | Delete]) -> Verdict:
+        return await self.submit(Write(tuple(guards), tuple(ops)))
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        while self._pending and len(self._tasks) < self._in_flight_max and self._closed is None:
+            batch = self._next_batch()
+            if not batch:
+                return
+            task = asyncio.get_running_loop().create_task(self._carry(batch), name="commit")
+            self._tasks.add(task)
+            task.add_done_callback(self._carried)
+
+    def _carried(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a group commit broke", exc_info=error)
+        self._pump()
+
+    def _next_batch(self) -> list[_Pending]:
+        """Take the longest prefix of the queue that fits, leaving out what touches a key in flight (and, to keep the
+        order of writes to one key, whatever comes after it on the same key)."""
+        batch: list[_Pending] = []
+        held_back: list[_Pending] = []
+        taken: set[bytes] = set()
+        guards: set[Guard] = set()
+        ops = size = 0
+        while self._pending:
+            pending = self._pending[0]
+            fresh = [guard for guard in pending.write.guards if guard not in guards]
+            if batch and (
+                ops + len(pending.keys) > self._ops_max
+                or len(guards) + len(fresh) > self._ops_max
+                or size + pending.size > REQUEST_BYTES_MAX
+            ):
+                break
+            self._pending.popleft()
+            if any(key in self._busy_keys or key in taken for key in pending.keys):
+                held_back.append(pending)
+                taken.update(pending.keys)
+                continue
+            batch.append(pending)
+            taken.update(pending.keys)
+            guards.update(fresh)
+            ops += len(pending.keys)
+            size += pending.size
+        self._pending.extendleft(reversed(held_back))
+        for pending in batch:
+            self._busy_keys.update(pending.keys)
+        return batch
+
+    async def _carry(self, batch: list[_Pending]) -> None:
+        try:
+            await self._commit(batch)
+        except asyncio.CancelledError:
+            self._settle_error(batch, WriteUnknown("this node's identity has ended"))
+            raise
+        except NoSpace as error:
+            self._refuse_puts(batch, error)
+        except LedgerError as error:        # a definite refusal: too large, malformed, a lease that is gone
+            if len(batch) == 1:
+                self._settle_error(batch, error)
+            else:                   # find out whose fault it is
+                alone, batch = batch, []
+                for pending in alone:
+                    await self._carry([pending])
+        finally:
+            self._free(batch)
+
+    def _free(self, batch: list[_Pending]) -> None:
+        for pending in batch:
+            self._busy_keys.difference_update(pending.keys)
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        guards = tuple(dict.fromkeys(guard for pending in batch for guard in pending.write.guards))
+        txn = Txn(
+            guards,
+            tuple(op for pending in batch for op in pending.write.ops),
+            tuple(Get(guard.key, guard.range_end, True, 1 if guard.range_end else 0) for guard in guards),
+        )
+        tries, unknown = 0, False
+        while True:
+            try:
+                result = await self._ledger.commit(txn)
+                break
+            except WriteUnknown:
+                unknown = True
+            except (LedgerUnavailable, StoreBusy):
+                pass
+            await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+            tries += 1
+        self.transactions += 1
+        self.operations += len(txn.then)
+        self.revision = max(self.revision, result.revision)
+        if result.succeeded:
+            verdict = Verdict(True, result.revision)
+            for pending in batch:
+                if not pending.future.done():
+                    pending.future.set_result(verdict)
+            return
+        found = {guard: answer[0] if answer else None for guard, answer in zip(guards, result.answers, strict=True)}
+        self._sort_out(batch, found, result.revision, unknown)
+
+    def _sort_out(
+        self, batch: list[_Pending], found: dict[Guard, Record | None], revision: int, unknown: bool
+    ) -> None:
+        """Give a verdict to the writes whose guards failed; the others go back to the head of the queue."""
+        again: list[_Pending] = []
+        for pending in batch:
+            failed = next((guard for guard in pending.write.guards if not holds(guard, found[guard])), None)
+            if failed is None:
+                again.append(pending)
+            elif not pending.future.done():
+                pending.future.set_result(Verdict(False, revision, failed, found[failed], unknown))
+        self._free(batch)
+        self._pending.extendleft(reversed(again))
+
+    def _refuse_puts(self, batch: list[_Pending], error: NoSpace) -> None:
+        """A full store refuses every transaction that holds a put: deletes try again on their own."""
+        deletes = [pending for pending in batch if not any(type(op) is Put for op in pending.write.ops)]
+        puts = [pending for pending in batch if any(type(op) is Put for op in pending.write.ops)]
+        self._free(batch)
+        self._settle_error(puts, error)
+        if puts:
+            self._pending.extendleft(reversed(deletes))
+        else:
+            self._settle_error(deletes, error)
+
+    @staticmethod
+    def _settle_error(batch: list[_Pending], error: LedgerError) -> None:
+        for pending in batch:
+            if not pending.future.done():
+                pending.future.set_exception(error)
+
+
+def holds(guard: Guard, record: Record | None) -> bool:
+    """Whether a guard on numbers holds for what was found (keys only). Range guards are "the range is empty"."""
+    if guard.target is Target.VALUE:
+        raise ValueError("a grouped write cannot be guarded by a value")
+    if record is None:
+        actual = 0
+    elif guard.target is Target.CREATE:
+        actual = record.create_revision
+    elif guard.target is Target.MOD:
+        actual = record.mod_revision
+    elif guard.target is Target.VERSION:
+        actual = record.version
+    else:
+        actual = record.lease
+    assert isinstance(guard.operand, int)
+    match guard.is_:
+        case "==":
+            return actual == guard.operand
+        case "!=":
+            return actual != guard.operand
+        case ">":
+            return actual > guard.operand
+        case _:
+            return actual < guard.operand
+
+
+def created(key: bytes, revision: int) -> Guard:
+    """The key is the one created at `revision` (0: it does not exist)."""
+    return Guard(key, Target.CREATE, "==", revision)
+
+
+def unmodified(key: bytes, revision: int) -> Guard:
+    """The key was last written at `revision`."""
+    return Guard(key, Target.MOD, "==", revision)

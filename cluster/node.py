@@ -1,0 +1,400 @@
+"""A node: one member process. It joins, takes jobs in, runs what it is given, stands for election, and leaves.
+
+`Node` outlives its identities: when a lease is lost, everything that belonged to that identity ends, its runners are
+dead by then, and a new identity joins. `Node` implements what the HTTP port asks (`service.NodeService`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from rota.client.codec import Seal
+from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded
+from rota.client.model import Enqueue, Outcome, Receipt
+from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+
+from .buckets import Bucket, Buckets
+from .clock import Clock
+from .directory import Directory
+from .election import Deposed, Election
+from .executor import Executor
+from .followers import Followers
+from .intake import BodyCache, Intake
+from .keys import Keys
+from .ledger.commits import Commits, unmodified
+from .ledger.ledger import Ledger, Put
+from .master import Master
+from .membership import Identity, IdentityLost, Membership
+from .records import Member, TaskRecord, decode, encode
+from .runners import Runners
+from .status import Status
+
+log = logging.getLogger(__name__)
+
+STORE_LOOK_S = 2.0
+FUNCTION_S = 30 * 86_400.0
+"""Code shipped by value is kept this long after it was last shipped."""
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is told about itself. Times in seconds."""
+
+    name: str                           # how its identities' names begin
+    address: str = ""
+    queues: tuple[str, ...] = ("*",)
+    functions: bool = True
+    python: str
+    version: str
+    lease_ttl_s: int = 10
+    grace_s: float = 30.0
+    keep_result_s: float = 3600.0
+    receipt_ttl_s: float = 120.0
+    compact: bool = False
+
+
+class _Drained(Exception):
+    """The node has left the cluster in good order."""
+
+
+class Life:
+    """Everything that belongs to one identity."""
+
+    def __init__(self, identity: Identity, commits: Commits, intake: Intake, executor: Executor, election: Election,
+                 member: Member, functions: Bucket) -> None:
+        self.identity = identity
+        self.commits = commits
+        self.intake = intake
+        self.executor = executor
+        self.election = election
+        self.member = member
+        self.functions = functions
+        self.leading: asyncio.Task[None] | None = None
+
+
+class Node:
+    def __init__(
+        self, settings: NodeSettings, ledger: Ledger, keys: Keys, clock: Clock, rng: random.Random, seal: Seal,
+        runners: Callable[[Node], Runners],
+    ) -> None:
+        self.settings = settings
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._rng = rng
+        self._seal = seal
+        self.runners = runners(self)
+        self.directory = Directory(ledger, keys)
+        self._followers = Followers(ledger, keys)
+        self._status = Status(ledger, keys, clock, self.directory)
+        self._cache = BodyCache()
+        self._life: Life | None = None
+        self._drain = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._left = False
+        self.is_master = False
+        self.identities = 0
+
+    # -- living ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be a member until drained. Raises what made it impossible (a `ConfigError`, mostly)."""
+        await self.runners.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self.directory.run(), name="directory"),
+                    group.create_task(self._followers.run(), name="followers"),
+                    group.create_task(self._status.run(self._counters), name="status"),
+                ]
+                await self._identities()
+                for task in background:
+                    task.cancel()
+        finally:
+            self._life = None
+            await self.runners.stop(0.0)
+
+    async def _identities(self) -> None:
+        while not self._drain.is_set():
+            try:
+                await self._live()
+            except* _Drained:
+                pass
+            except* IdentityLost as group:
+                log.warning("%s; what ran here is dead, and a new identity joins", group.exceptions[0])
+            except* LedgerError as group:
+                log.warning("the store refused this identity: %s; a new one joins", group.exceptions[0])
+                await asyncio.sleep(0.5)
+            finally:
+                self._life = None
+                self.is_master = False
+            if not self._drain.is_set():
+                await self.runners.kill_all()
+
+    async def _live(self) -> None:
+        """One identity, from joining to its end."""
+        member = self._member()
+        membership = Membership(
+            self._ledger, self._keys, self._clock, self._rng, name=self.settings.name,
+            ttl_s=self.settings.lease_ttl_s, on_renewed=self.runners.lease, on_suspended=self._suspended,
+            on_resumed=self._resumed,
+        )
+        joining = asyncio.ensure_future(membership.join(member))
+        draining = asyncio.ensure_future(self._drain.wait())
+        await asyncio.wait([joining, draining], return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not joining.done():
+            joining.cancel()
+            return
+        identity = joining.result()
+        self.identities += 1
+        log.info("joined cluster %s as %s", self._keys.cluster, identity.node)
+        async with Commits(self._ledger) as commits:
+            life = self._life = self._make(identity, membership, commits, member)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(membership.keep(), name="keepalive")
+                group.create_task(self._watch_self(identity), name="member-watch")
+                group.create_task(life.executor.run(identity.create_revision + 1), name="executor")
+                group.create_task(self._register_tasks(life), name="register-tasks")
+                life.leading = group.create_task(self._lead(life), name="lead")
+                group.create_task(self._watch_store(life), name="store")
+                group.create_task(self._leave_when_asked(life, membership), name="leave")
+
+    def _member(self) -> Member:
+        settings = self.settings
+        tasks = {name: info.mode for name, info in sorted(self.runners.tasks.items())}
+        return Member(
+            settings.address, list(settings.queues), tasks, {mode: slots for mode, slots in self.runners.capacity.items()}, settings.python,
+            settings.version, round(self._clock.wall(), 3), functions=settings.functions,
+        )
+
+    def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:
+        settings = self.settings
+        buckets = Buckets(self._ledger, self._clock, self._rng)
+        intake = Intake(
+            self._ledger, commits, self._keys, self._clock, self.directory, identity.guard,
+            buckets.of(settings.receipt_ttl_s), self._cache, self._seal,
+        )
+        executor = Executor(
+            self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
+            member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
+            keep_result_s=settings.keep_result_s,
+        )
+        election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
+        return Life(identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S))
+
+    async def _register_tasks(self, life: Life) -> None:
+        """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them."""
+        for name, info in self.runners.tasks.items():
+            key = self._keys.task(name)
+            page = await self._ledger.read(key)
+            old = page.records[0] if page.records else None
+            record = TaskRecord(info.mode, info.queue)
+            known = decode(TaskRecord, old.value) if old is not None else None
+            if known is not None:
+                record = msgspec.structs.replace(known, mode=info.mode, queue=info.queue)
+            if record != known:
+                guard = unmodified(key, old.mod_revision if old is not None else 0)
+                await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+
+    async def _watch_self(self, identity: Identity) -> None:
+        """The member key says whether we live; keepalives can be answered after the lease was revoked."""
+        start = identity.create_revision + 1
+        while True:
+            try:
+                async with self._ledger.watch(identity.key, from_revision=start) as watch:
+                    async for changes in watch:
+                        if any(event.deleted for event in changes.events):
+                            if self._left:
+                                return
+                            raise IdentityLost(f"the member key of {identity.node} is gone")
+                        start = changes.revision + 1
+            except Compacted:
+                page = await self._ledger.read(identity.key)
+                if not page.records or page.records[0].create_revision != identity.create_revision:
+                    raise IdentityLost(f"the member key of {identity.node} is gone") from None
+                start = page.revision + 1
+
+    async def _lead(self, life: Life) -> None:
+        """Stand for election, serve the term, and stand again."""
+        while True:
+            try:
+                fence = await life.election.campaign()
+                self.is_master = True
+                log.info("%s is master, fence %s", life.identity.node, fence.operand)
+                await Master(self._ledger, self._keys, self._clock, fence).run()
+            except* Deposed as group:
+                log.warning("mastership has ended: %s", group.exceptions[0])
+                await asyncio.sleep(0.1 + self._rng.random() * 0.1)
+            finally:
+                self.is_master = False
+
+    async def _watch_store(self, life: Life) -> None:
+        """Shed enqueues while the store is full, or nearly; let the master compact where it was told to."""
+        history: list[int] = []
+        while True:
+            try:
+                status = await self._ledger.status()
+            except LedgerError:
+                await asyncio.sleep(STORE_LOOK_S)
+                continue
+            full = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
+            life.intake.shedding = (
+                "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
+                if status.no_space else
+                "the store is four fifths full: raise its quota or let jobs finish" if full else None
+            )
+            history.append(status.revision)
+            if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
+                await self._ledger.compact(history[0])
+                history.clear()
+            del history[:-int(60 / STORE_LOOK_S) - 1]
+            await asyncio.sleep(STORE_LOOK_S)
+
+    # -- the lease's ups and downs -----------------------------------------------------------------------------------
+
+    def _suspended(self) -> None:
+        log.warning("the lease's deadline has passed: nothing is started until the store answers; runners are killed")
+
+    def _resumed(self) -> None:
+        """The lease has survived, the runners have not: hand back what lies under us, and go on."""
+        log.info("the lease has survived")
+        life = self._life
+        if life is not None:
+            self._group.create_task(self._start_over(life), name="start-over")
+
+    async def _start_over(self, life: Life) -> None:
+        await self.runners.kill_all()
+        released = await life.executor.release_all()
+        log.info("handed back %d bundles after the outage", released)
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Leave in good order; a second call hurries: running jobs are killed and handed back at once."""
+        if self._drain.is_set():
+            self._hurry.set()
+        self._drain.set()
+
+    async def _leave_when_asked(self, life: Life, membership: Membership) -> None:
+        await self._drain.wait()
+        log.info("%s is leaving: running jobs have %.0f s", life.identity.node, self.settings.grace_s)
+        life.executor.draining = True
+        try:
+            async with asyncio.timeout(self.settings.grace_s):
+                await self._hand_over(life)
+                hurry = asyncio.ensure_future(self._hurry.wait())
+                idle = asyncio.ensure_future(life.executor.until_idle())
+                await asyncio.wait([hurry, idle], return_when=asyncio.FIRST_COMPLETED)
+                hurry.cancel()
+                idle.cancel()
+        except TimeoutError:
+            pass
+        try:
+            async with asyncio.timeout(4.0):
+                if life.executor.held:
+                    await self.runners.kill_all()
+                    released = await life.executor.release_all()
+                    log.info("handed back %d bundles whose jobs were still running", released)
+                self._left = True
+                await membership.leave()
+        except (TimeoutError, LedgerError) as error:
+            log.warning("could not take leave of the store, the lease will run out: %s", error or "no answer")
+        self.runners.no_lease()
+        raise _Drained
+
+    async def _hand_over(self, life: Life) -> None:
+        """Mastership and what has not been started go to others at once."""
+        draining = msgspec.structs.replace(life.member, state="draining")
+        announce = life.commits.write(
+            (life.identity.guard,), (Put(life.identity.key, encode(draining), life.identity.lease),)
+        )
+        if life.leading is not None:
+            life.leading.cancel()
+        await announce
+        await life.election.resign(None)
+        await life.executor.release_unstarted()
+
+    # -- what runners call -------------------------------------------------------------------------------------------
+
+    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        if self._life is not None:
+            self._life.executor.on_outcomes(outcomes)
+
+    def on_expired(self) -> None:
+        """The guard has killed the runners at the lease's deadline."""
+
+    async def on_enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
+        """A job enqueues jobs. The runner holds no key: the node signs for it."""
+        signed = [
+            msgspec.structs.replace(bundle, body=self._seal.keyring.sign_body(bundle.body, self._seal.cluster))
+            for bundle in bundles
+        ]
+        return await self.enqueue(signed, 0)
+
+    # -- NodeService -------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> str:
+        return self._keys.cluster
+
+    @property
+    def node(self) -> str:
+        return self._life.identity.node if self._life is not None else ""
+
+    def ready(self) -> str | None:
+        if self._life is None:
+            return "not a member of the cluster now"
+        if self._drain.is_set():
+            return "leaving"
+        return None if self.directory.listed.is_set() else "still listing the cluster"
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        life = self._life
+        if life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        return await life.intake.enqueue(bundles, seen_revision)
+
+    async def put_function(self, digest: str, blob: bytes) -> None:
+        life = self._life
+        if life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        if not self.settings.functions:
+            raise NotSerializable("this node takes no functions shipped by value (it was started with --no-functions)")
+        self._seal.keyring.open_function(digest, blob, self._keys.cluster)
+        key = self._keys.function(digest)
+        lease = await life.functions.lease()
+        await life.commits.write((life.identity.guard,), (Put(key, blob, lease),))
+
+    async def follow(
+        self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
+    ) -> Callable[[], None]:
+        return await self._followers.follow(session, bundles, push)
+
+    async def task_mode(self, task: str) -> str | None:
+        return await self.directory.task_mode(task)
+
+    async def job(self, job_id: str) -> JobView:
+        return await self._status.job(job_id)
+
+    async def nodes(self) -> list[NodeView]:
+        return await self._status.nodes()
+
+    async def queues(self) -> list[QueueView]:
+        return await self._status.queues()
+
+    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
+        return await self._status.failed(queue, limit)
+
+    async def stats(self) -> StatsView:
+        return await self._status.stats()
+
+    def _counters(self) -> tuple[int, int]:
+        life = self._life
+        return (life.intake.taken, life.executor.finished) if life is not None else (0, 0)
+

@@ -1,0 +1,183 @@
+"""What to write when jobs have ended: results, failed records, retries, the claim's bitmap or its end. Pure.
+
+A bundle that is finished costs two deletes and, if its results are kept, one put. Failed jobs carry their body and
+traceback along, so many of them at once are written in several steps, each recorded in the claim's bitmap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from rota.client.codec import Seal, encode_results, slice_body
+from rota.client.model import Outcome, ResultEntry, Results
+
+from .buckets import Bucket, Buckets
+from .clock import Clock
+from .keys import Keys
+from .ledger.ledger import Delete, Put
+from .records import Claim, FailedRecord, Failure, Token, bits, encode, hex_bits, token_of
+from .splitting import piece_name, shrunk
+
+if TYPE_CHECKING:
+    from .executor import Held
+
+FAILURES_PER_WRITE = 20
+RESULT_BYTES_PER_WRITE = 512 * 1024
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """One guarded write of an executor. `final`: the claim is gone after it. `without_puts`: what is left of it for a
+    store that is full. `lease_wanted`: the bucket that must grant a lease first."""
+
+    ops: tuple[Put | Delete, ...]
+    final: bool
+    jobs: int
+    lease_wanted: Bucket | None = None
+    result_key: bytes = b""
+    without_puts: tuple[Put | Delete, ...] | None = None
+    bucket: Bucket | None = None
+
+    def with_lease(self, lease: int) -> Settlement:
+        ops = tuple(
+            Put(op.key, op.value, lease) if isinstance(op, Put) and op.key == self.result_key else op
+            for op in self.ops
+        )
+        return replace(self, ops=ops, lease_wanted=None)
+
+    def refreshed(self) -> Settlement:
+        """To be tried again: with a new lease, in case the old one is what was refused."""
+        return self if self.bucket is None else replace(self, lease_wanted=self.bucket)
+
+    def delete_only(self) -> Settlement:
+        assert self.without_puts is not None
+        return replace(self, ops=self.without_puts, lease_wanted=None, without_puts=None, bucket=None)
+
+
+def settle(
+    keys: Keys, clock: Clock, seal: Seal, buckets: Buckets, held: Held, outcomes: list[Outcome], *,
+    complete: bool, node: str, keep_result_s: float,
+) -> list[Settlement]:
+    """The writes for some outcomes of a bundle, in order; the last one ends the claim if the bundle is complete."""
+    steps = _steps(outcomes)
+    settlements = []
+    done = held.done & ~bits([outcome.index for outcome in outcomes])
+    for number, step in enumerate(steps):
+        done |= bits([outcome.index for outcome in step])
+        last = number == len(steps) - 1
+        ops: list[Put | Delete] = _failed_ops(keys, clock, held, step, node)
+        final = complete and last
+        if final:
+            ops += _end_ops(keys, clock, held, done)
+        else:
+            ops.append(Put(held.record.key, encode(replace(held.claim, done=hex_bits(done)))))
+        settlements.append(
+            _with_results(keys, seal, buckets, held, step, ops, final=final, keep_result_s=keep_result_s)
+        )
+    return settlements
+
+
+def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:
+    """Cut so that no write is too large: by failed jobs and by bytes."""
+    steps: list[list[Outcome]] = [[]]
+    failures = size = 0
+    for outcome in outcomes:
+        weight = len(outcome.value) + len(outcome.traceback) + len(outcome.error)
+        failed = outcome.status == "failed"
+        if steps[-1] and (failures + failed > FAILURES_PER_WRITE or size + weight > RESULT_BYTES_PER_WRITE):
+            steps.append([])
+            failures = size = 0
+        steps[-1].append(outcome)
+        failures += failed
+        size += weight
+    return steps
+
+
+def _failed_ops(keys: Keys, clock: Clock, held: Held, step: list[Outcome], node: str) -> list[Put | Delete]:
+    ops: list[Put | Delete] = []
+    claim = held.claim
+    for outcome in step:
+        if outcome.status != "failed":
+            continue
+        index = outcome.index
+        record = FailedRecord(
+            f"{held.bundle.partition('.')[0]}/{index}", claim.task, claim.queue, outcome.error, claim.attempt, node,
+            clock.wall(),
+        )
+        failure = Failure(slice_body(held.body, [index]), outcome.traceback, encode(token_of(claim)))
+        ops.append(Put(keys.failed_job(claim.queue, held.bundle, index), encode(record)))
+        ops.append(Put(keys.failure(held.bundle, index), msgspec.msgpack.encode(failure)))
+    return ops
+
+
+def _end_ops(keys: Keys, clock: Clock, held: Held, done: int) -> list[Put | Delete]:
+    """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
+    body_key = keys.body(held.bundle)
+    if not held.retries:
+        return [Delete(held.record.key), Delete(body_key)]
+    groups: dict[tuple[str, int], list[Outcome]] = {}
+    for outcome in held.retries:
+        groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
+    ops: list[Put | Delete] = [Delete(held.record.key)]
+    if len(groups) == 1:
+        ((status, _), group), = groups.items()
+        token = _again(held.claim, status)
+        token = replace(token, done=hex_bits(done))
+        ops.append(_schedule(keys, clock, token, held.bundle, group))
+        return ops
+    names = []
+    for (status, _), group in groups.items():
+        indexes = [outcome.index for outcome in group]
+        name = piece_name(held.bundle, indexes)
+        names.append(keys.body(name))
+        ops.append(_schedule(keys, clock, shrunk(_again(held.claim, status), len(group)), name, group))
+        ops.append(Put(keys.body(name), slice_body(held.body, indexes)))
+    if body_key not in names:
+        ops.append(Delete(body_key))
+    return ops
+
+
+def _coarse(delay_s: float) -> int:
+    """Delays that are nearly the same (jitter) count as the same: jobs that fail together retry together."""
+    step = 1
+    while step * 2 <= delay_s:
+        step *= 2
+    return step
+
+
+def _again(claim: Claim, status: str) -> Token:
+    """A snooze is not counted as an attempt."""
+    token = token_of(claim)
+    return token if status == "snooze" else replace(token, attempt=token.attempt + 1)
+
+
+def _schedule(keys: Keys, clock: Clock, token: Token, name: str, group: list[Outcome]) -> Put:
+    due = clock.wall() + max(outcome.delay_s for outcome in group)
+    return Put(keys.due(int(due * 1000), token.queue, name), encode(token))
+
+
+def _with_results(
+    keys: Keys, seal: Seal, buckets: Buckets, held: Held, step: list[Outcome], ops: list[Put | Delete],
+    *, final: bool, keep_result_s: float,
+) -> Settlement:
+    deletes = tuple(op for op in ops if isinstance(op, Delete))
+    without = deletes if final and len(deletes) == len(ops) else None
+    if not step or keep_result_s <= 0:
+        return Settlement(tuple(ops), final, len(step))
+    entries = [_entry(outcome, held.claim.attempt) for outcome in step]
+    results = Results(held.bundle.partition(".")[0], entries)
+    value = encode_results(seal.keyring.sign_results(results, seal.cluster))
+    bucket = buckets.of(keep_result_s)
+    lease = bucket.take()
+    key = keys.result(held.bundle, step[0].index)
+    ops.append(Put(key, value, lease or 0))
+    return Settlement(tuple(ops), final, len(step), None if lease else bucket, key, without, bucket)
+
+
+def _entry(outcome: Outcome, attempts: int) -> ResultEntry:
+    assert outcome.status in ("ok", "failed", "cancelled")
+    return ResultEntry(
+        outcome.index, outcome.status, outcome.value, outcome.error, outcome.traceback, attempts, outcome.codec
+    )

@@ -1,0 +1,110 @@
+"""Runners without processes: jobs take a scripted time and end as a scripted rule says, on the virtual loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from rota.client.model import Mode, Outcome, TaskInfo
+from rota.cluster.runners import Work
+
+
+class ScriptedRunners:
+    """The `Runners` seam. `play(work, index)` gives (seconds, outcome); what runs dies with `kill_all`."""
+
+    def __init__(
+        self,
+        tasks: dict[str, TaskInfo],
+        capacity: dict[Mode, int],
+        play: Callable[[Work, int], tuple[float, Outcome]],
+        on_outcomes: Callable[[Iterable[tuple[int, Outcome]]], None],
+        clock: Callable[[], float],
+        record: Callable[[str, Work, int], None] = lambda what, work, index: None,
+    ) -> None:
+        self.tasks = tasks
+        self.capacity = capacity
+        self._play = play
+        self._on_outcomes = on_outcomes
+        self._clock = clock
+        self._record = record
+        self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
+        self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
+        self._used: dict[Mode, int] = {"async": 0, "sync": 0}
+        self._deadline = 0.0
+        self._guard: asyncio.TimerHandle | None = None
+        self.dead = False
+
+    async def start(self) -> None:
+        return
+
+    def submit(self, work: Work) -> None:
+        self._waiting[work.mode].extend((work, index) for index, _ in work.jobs)
+        self._pump(work.mode)
+
+    def _pump(self, mode: Mode) -> None:
+        while self._waiting[mode] and self._used[mode] < self.capacity.get(mode, 0) and not self.dead:
+            if self._clock() >= self._deadline:
+                return
+            work, index = self._waiting[mode].popleft()
+            seconds, outcome = self._play(work, index)
+            self._record("start", work, index)
+            self._used[mode] += 1
+            timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
+            self._running[work.key, index] = (work, timer)
+
+    def _end(self, work: Work, index: int, outcome: Outcome) -> None:
+        del self._running[work.key, index]
+        self._used[work.mode] -= 1
+        self._record("end", work, index)
+        self._pump(work.mode)
+        self._on_outcomes([(work.key, outcome)])
+
+    def cancel(self, key: int, index: int) -> None:
+        return
+
+    def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
+        wanted = None if keys is None else set(keys)
+        taken: dict[int, list[int]] = {}
+        for mode, waiting in self._waiting.items():
+            kept: deque[tuple[Work, int]] = deque()
+            for work, index in waiting:
+                if wanted is None or work.key in wanted:
+                    taken.setdefault(work.key, []).append(index)
+                else:
+                    kept.append((work, index))
+            self._waiting[mode] = kept
+        return list(taken.items())
+
+    def running(self) -> list[tuple[int, int]]:
+        return list(self._running)
+
+    def lease(self, lease_id: int, deadline_boottime: float) -> None:
+        """As the guard does: at the deadline everything that runs is killed."""
+        self._deadline = deadline_boottime
+        if self._guard is not None:
+            self._guard.cancel()
+        loop = asyncio.get_running_loop()
+        self._guard = loop.call_later(max(deadline_boottime - self._clock(), 0.0), self._kill)
+        for mode in self._waiting:
+            self._pump(mode)
+
+    def no_lease(self) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
+        for work, timer in self._running.values():
+            timer.cancel()
+            self._used[work.mode] -= 1
+        self._running.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
+
+    async def kill_all(self) -> None:
+        self._kill()
+
+    async def stop(self, grace_s: float) -> None:
+        self.dead = True
+        if self._guard is not None:
+            self._guard.cancel()
+        self._kill()
