@@ -25,6 +25,8 @@ from typing import Self
 
 from rota.client.errors import ConfigError
 
+from .ledger.releases import progress_is_ordered
+
 PROBE_INTERVAL_S = 0.02
 STOP_TIMEOUT_S = 10.0
 STARTS_MAX = 5
@@ -269,9 +271,9 @@ class EmbeddedEtcd:
             "heartbeat-interval": config.heartbeat_ms,
             "election-timeout": config.election_ms,
         }
-        if self.version.startswith("3.5."):
-            # Before 3.5.8 an answer to a client's own progress request can overtake events; the server's periodic
-            # notifications never do.
+        if not progress_is_ordered(self.version):
+            # An answer to a client's own progress request can overtake events there, so that a watch cannot use it;
+            # the server's periodic notifications never do.
             flags["experimental-watch-progress-notify-interval"] = "1s"
         return [f"--{flag}={value}" for flag, value in flags.items() if value is not None] + list(config.extra)
 
