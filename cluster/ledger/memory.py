@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rota.client.errors import Compacted, LedgerUnavailable, StoreRewound
+from rota.client.errors import Compacted, LedgerError, LedgerUnavailable, StoreRewound, TransactionInvalid
 
 from .keyspace import Change, covers
 from .ledger import Changes, Event, Page, StoreStatus, Txn, TxnResult
@@ -24,7 +24,7 @@ REVISIONS_PER_DELIVERY = 1000
 
 
 class MemoryWatch:
-    """An open watch. It starts when it is entered or first iterated."""
+    """See `ledger.Watch`. Iterate inside `async with`."""
 
     def __init__(
         self,
@@ -34,19 +34,23 @@ class MemoryWatch:
         from_revision: int,
         on_close: Callable[[MemoryWatch], None],
     ) -> None:
+        if from_revision < 1:
+            raise TransactionInvalid(f"a watch starts at a revision from 1 on, not at {from_revision}")
         self._store = store
         self._key = key
         self._range_end = range_end
         self._from_revision = from_revision
+        self._told = from_revision - 1
         self._on_close = on_close
-        self._started = self._closed = False
+        self._error: LedgerError | None = None
+        self._entered = False
         self._pending: deque[tuple[int, tuple[Event, ...]]] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-
-    def __aiter__(self) -> Self:
-        return self
+        self._news: asyncio.Future[None] | None = None
+        self._progress: asyncio.TimerHandle | None = None
+        self._progress_due = False
 
     async def __aenter__(self) -> Self:
+        self.open()
         return self
 
     async def __aexit__(
@@ -54,67 +58,81 @@ class MemoryWatch:
     ) -> None:
         self.close()
 
+    def __aiter__(self) -> Self:
+        return self
+
     async def __anext__(self) -> Changes:
-        if not self._started:
-            self._start()
-        if not self._pending and not self._closed:
+        assert self._entered, "iterate a watch inside `async with`"
+        while not self._pending:
+            if self._error:
+                raise self._error
+            if self._progress_due and self._store.revision > self._told:
+                break
+            if self._store.revision > self._told and self._progress is None:
+                self._promise_progress()
             await self._wait()
-        if self._closed:
-            raise StopAsyncIteration
-        if not self._pending:
-            return Changes(self._store.revision, ())
+        self._progress_due = False
         events: list[Event] = []
         for _ in range(min(len(self._pending), REVISIONS_PER_DELIVERY)):
-            revision, some = self._pending.popleft()
+            self._told, some = self._pending.popleft()
             events += some
-        return Changes(revision if self._pending else self._store.revision, tuple(events))
+        if not self._pending:
+            self._told = self._store.revision
+        return Changes(self._told, tuple(events))
+
+    def open(self) -> None:
+        """Start: take what history there is, then listen."""
+        self._entered = True
+        keyspace = self._store.keyspace
+        self._store.listen(self)
+        if self._from_revision > keyspace.revision + 1:
+            self.close(StoreRewound(f"a watch from {self._from_revision}, but the store is at {keyspace.revision}"))
+        elif self._from_revision < keyspace.compacted:
+            self.close(Compacted(keyspace.compacted))
+        else:
+            for revision, changes in keyspace.history(self._from_revision):
+                self.offer(revision, changes)
 
     def offer(self, revision: int, changes: tuple[Change, ...]) -> None:
         """Take from a revision what this watch is for."""
-        if revision < self._from_revision:
-            return
         events = tuple(
             change.event for change in changes if covers(self._key, self._range_end, change.event.record.key)
         )
         if events:
             self._pending.append((revision, events))
             self._wake()
+        elif self._news is not None and self._progress is None:
+            self._promise_progress()
 
-    def close(self) -> None:
-        self._closed = True
+    def close(self, error: LedgerError | None = None) -> None:
+        self._error = self._error or error or LedgerUnavailable("the watch is closed")
+        self._pending.clear()
+        if self._progress is not None:
+            self._progress.cancel()
         self._store.leave(self)
         self._on_close(self)
         self._wake()
 
-    def _start(self) -> None:
-        self._started = True
-        keyspace = self._store.keyspace
-        self._store.listen(self)
-        if self._from_revision <= 0:
-            self._from_revision = keyspace.revision + 1
-        if self._from_revision > keyspace.revision + 1:
-            self.close()
-            raise StoreRewound(f"a watch from {self._from_revision} was asked for, the store is at {keyspace.revision}")
-        if self._from_revision < keyspace.compacted:
-            self.close()
-            raise Compacted(keyspace.compacted)
-        for revision, changes in keyspace.history(self._from_revision):
-            self.offer(revision, changes)
+    def _promise_progress(self) -> None:
+        """Something happened that this watch is not for: tell after a while that it has been seen. (A store in which
+        nothing happens sets no timers, so that a simulation can tell that it is stuck.)"""
+        self._progress = asyncio.get_running_loop().call_later(PROGRESS_PERIOD_S, self._keep_promise)
+
+    def _keep_promise(self) -> None:
+        self._progress = None
+        self._progress_due = True
+        self._wake()
 
     async def _wait(self) -> None:
-        """Until there is something, or for as long as a quiet watch keeps quiet."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(PROGRESS_PERIOD_S, self._wake)
+        self._news = asyncio.get_running_loop().create_future()
         try:
-            await self._waiter
+            await self._news
         finally:
-            timer.cancel()
-            self._waiter = None
+            self._news = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 class MemoryLedger:

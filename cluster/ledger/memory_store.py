@@ -17,7 +17,6 @@ from rota.client.errors import (
     Compacted,
     LeaseGone,
     NoSpace,
-    StoreRewound,
     TransactionInvalid,
     TransactionTooLarge,
 )
@@ -115,7 +114,7 @@ class MemoryStore:
         if not key:
             raise TransactionInvalid("the key is empty")
         if revision > self.revision:
-            raise StoreRewound(f"revision {revision} was asked for, the store is at {self.revision}")
+            raise TransactionInvalid(f"revision {revision} was asked for, the store is at {self.revision}")
         if 0 < revision < self.keyspace.compacted:
             raise Compacted(self.keyspace.compacted)
         records: Iterable[Record]
@@ -188,7 +187,7 @@ class MemoryStore:
     def compact(self, revision: int) -> None:
         self._expire()
         if revision > self.revision:
-            raise StoreRewound(f"cannot compact at revision {revision}: the store is at {self.revision}")
+            raise TransactionInvalid(f"cannot compact at revision {revision}: the store is at {self.revision}")
         if revision > self.keyspace.compacted:
             self.keyspace.compact(revision)
 
@@ -332,12 +331,17 @@ def _order(record: Record, guard: Guard) -> int:
 
 
 def _check_branch(ops: tuple[Op, ...]) -> int:
-    """Refuse a key that is put twice, or put and deleted. Returns the number of writes."""
+    """Refuse a key that is put twice, or put and deleted. Returns the number of writes.
+
+    etcd overlooks deletes of everything from a key on (`range_end` of b"\\0"): such a key is put and deleted, in the
+    order of the operations, in one revision.
+    """
     deletes = [op for op in ops if isinstance(op, Delete)]
+    bounded = [delete for delete in deletes if delete.range_end != b"\0"]
     puts: set[bytes] = set()
     for op in ops:
         if isinstance(op, Put):
-            if op.key in puts or any(covers(delete.key, delete.range_end, op.key) for delete in deletes):
+            if op.key in puts or any(covers(delete.key, delete.range_end, op.key) for delete in bounded):
                 raise TransactionInvalid(f"duplicate key {op.key!r} in one transaction")
             puts.add(op.key)
     return len(deletes) + len(puts)

@@ -324,4 +324,5 @@ class FaultyWatch:
             self._held = None
         self._cuts = self._ledger.cuts
         self._inner = self._ledger.inner.watch(self._key, self._range_end, from_revision=self._next_revision)
+        self._inner.open()
         return self._inner
