@@ -32,12 +32,16 @@ bench: setup  ## two minutes of measurements, beside bare etcd
 simulate: setup  ## the whole cluster in one process, under seeded faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
-up: setup  ## three etcd members and three nodes in containers
-	$(BIN)/rota init --directory deploy/secrets --keep
+up: .env  ## three etcd members and three nodes in containers; make up ARGS="--scale node=5"
 	docker compose up --build --detach --wait $(ARGS)
 
+.env:
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/rota init --directory deploy/secrets --group-readable --keep
+	echo "ROTA_SECRETS_GID=$$(stat -c %g deploy/secrets/rota.key)" > .env
+
 down:  ## stop the containers and forget what they stored
-	docker compose down --volumes
+	docker compose down --volumes --remove-orphans
 
 lock:  ## resolve the newest versions into requirements.txt; run it with the oldest Python that is supported
 	rm -rf $(VENV)-lock

@@ -16,6 +16,7 @@ ROOMS = ("client", "cluster", "worker")
 
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
+    "client/options.py",            # turns the moment a user names into a delay
     "cluster/cli/show.py",          # how long ago something was, for people
 }
 UNPICKLERS = {
