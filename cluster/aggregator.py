@@ -29,6 +29,10 @@ PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
 REFILL_BELOW = 2_000
 
+SLOW_S = 10.0
+"""How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before they
+are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
+
 
 class Item(msgspec.Struct, gc=False):
     """A token that lies in jobs/, as the master knows it."""
@@ -118,6 +122,7 @@ class Held(msgspec.Struct, gc=False):
     pending: int
     alone: bool
     confirmed: bool
+    back: int = 0
 
 
 class Seat:
@@ -154,11 +159,11 @@ class Seat:
         self.outstanding[held.mode] += held.pending
         self.alone += held.alone
 
-    def shrink(self, held: Held, pending: int, now: float) -> None:
-        """Some jobs of a claim are done: its bitmap has grown."""
-        self._through[held.mode].add(held.pending - pending, now)
+    def shrink(self, held: Held, pending: int, back: int, now: float) -> None:
+        """Some jobs of a claim are done (its bitmap has grown), or were given back."""
+        self._through[held.mode].add(held.pending - pending - (back - held.back), now)
         self.outstanding[held.mode] -= held.pending - pending
-        held.pending = pending
+        held.pending, held.back = pending, back
 
     def release(self, bundle: str, now: float, *, finished: bool) -> Held | None:
         held = self.held.pop(bundle, None)
@@ -255,6 +260,7 @@ class Aggregator:
         self._doubtful: list[tuple[int, str, str]] = []  # (revision, node, bundle): reservations of unknown fate
         self._foreign: set[str] = set()                  # claims seen under nodes that are no members
         self._turn: list[str] = []                       # queues, in the order of their turns
+        self._slow_until: dict[str, float] = {}
         self.unparsable = 0
 
     # -- what the master knows -------------------------------------------------------------------------------------
@@ -331,7 +337,9 @@ class Aggregator:
             held.confirmed = True
             if claim.pending < held.pending:
                 self._count_jobs(held, claim.pending - held.pending)
-                seat.shrink(held, claim.pending, now)
+                if claim.back > held.back:
+                    self._slow_until[held.task] = now + SLOW_S
+                seat.shrink(held, claim.pending, claim.back, now)
 
     def _count(self, held: Held, sign: int) -> None:
         self._count_jobs(held, sign * held.pending)
@@ -516,10 +524,12 @@ class Aggregator:
         if best is None:
             return None
         if item.pending > 1 and (token.suspect or item.pending > min(best_room, allowed)):
-            if token.suspect or item.pending > allowed or best.idle(token.mode) > 0:
+            slow = self._slow_until.get(token.task, 0.0) > now
+            if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)
                 return Split(item)
-            return None
+            if best.outstanding[token.mode] > 0:
+                return None
         self._give_out(window, item)
         held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False)
         best.hold(item.bundle, held)

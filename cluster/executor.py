@@ -24,14 +24,18 @@ from .intake import BodyCache
 from .keys import Keys
 from .ledger.commits import Commits, Verdict, Write, created
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
-from .outcomes import Settlement, settle
+from .outcomes import Settlement, give_back, settle
 from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
 from .runners import Runners, Work
+from .splitting import piece_name
 
 log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
+SLICE_S = 0.1
+"""A node keeps of a bundle what it gets through in about this time; the rest goes back, for other nodes (rule 9)."""
+
 PARTIAL_S = 0.05
 """Outcomes of a bundle that is not finished are committed at the latest after this."""
 
@@ -54,6 +58,8 @@ class Held(msgspec.Struct, gc=False):
     flush_at: float = 0.0
     released: bool = False
     submitted: bool = False
+    back: int = 0               # jobs given back in pieces
+    review: asyncio.TimerHandle | None = None
 
 
 class Executor:
@@ -162,7 +168,31 @@ class Executor:
             self._forget(held)
             self._runners.withdraw([held.key])
 
+    def _review(self, held: Held) -> None:
+        """These jobs are slow: of those that have not begun, keep as many as ended in the last slice, and give back the
+        others, each as a piece of its own."""
+        held.review = None
+        if self._by_key.get(held.key) is not held or held.released or self.draining or not self._may_start():
+            return
+        withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
+        ended = held.done.bit_count() + len(held.outcomes) + len(held.retries)
+        back = [index for index in withdrawn[ended:] if piece_name(held.bundle, [index]) != held.bundle]
+        keep = [index for index in withdrawn if index not in back]
+        if keep:
+            self._submit_rest(held, keep)
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+        if back:
+            held.done |= bits(back)
+            held.back += len(back)
+            held.queue.append(give_back(self._keys, held, back))
+            if self._is_complete(held):
+                self._flush(held)
+            else:
+                self._advance(held)
+
     def _forget(self, held: Held) -> None:
+        if held.review is not None:
+            held.review.cancel()
         self._held.pop(held.bundle, None)
         self._by_key.pop(held.key, None)
         self._dirty.discard(held.key)
@@ -231,7 +261,10 @@ class Executor:
             self._group.create_task(self._fetch_function(held), name="fetch-function")
             return
         held.submitted = True
-        self._hand_over(held, [job for job in held.jobs if not held.done >> job[0] & 1])
+        jobs = [job for job in held.jobs if not held.done >> job[0] & 1]
+        self._hand_over(held, jobs)
+        if len(jobs) > 1:
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
 
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:
         header = held.header

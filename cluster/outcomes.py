@@ -72,11 +72,26 @@ def settle(
         if final:
             ops += _end_ops(keys, clock, held, done)
         else:
-            ops.append(Put(held.record.key, encode(replace(held.claim, done=hex_bits(done)))))
+            ops.append(Put(held.record.key, encode(_shown(held, done))))
         settlements.append(
             _with_results(keys, seal, buckets, held, step, ops, final=final, keep_result_s=keep_result_s)
         )
     return settlements
+
+
+def give_back(keys: Keys, held: Held, indexes: list[int]) -> Settlement:
+    """Return jobs of a bundle to their queue, each as a piece of its own: they have not begun here."""
+    ops: list[Put | Delete] = [Put(held.record.key, encode(_shown(held, held.done)))]
+    for index in indexes:
+        name = piece_name(held.bundle, [index])
+        token = shrunk(token_of(held.claim), 1)
+        ops.append(Put(keys.job(token.queue, token.priority, token.order, name), encode(token)))
+        ops.append(Put(keys.body(name), slice_body(held.body, [index])))
+    return Settlement(tuple(ops), False, 0)
+
+
+def _shown(held: Held, done: int) -> Claim:
+    return replace(held.claim, done=hex_bits(done), back=held.back)
 
 
 def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:

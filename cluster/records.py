@@ -54,6 +54,7 @@ class Claim(Token, frozen=True, omit_defaults=True, gc=False):
 
     fence: int = 0
     started: bool = False
+    back: int = 0               # jobs that the node gave back in pieces, because they run slowly; part of `done`
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
