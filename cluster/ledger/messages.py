@@ -13,14 +13,9 @@ from aetcd import rpc
 
 from .ledger import Delete, Event, Get, Guard, Op, Put, Record, Target, Txn, TxnResult
 
-RESULTS = {"==": 0, ">": 1, "<": 2, "!=": 3}
-TARGETS = {
-    Target.VERSION: (0, "version"),
-    Target.CREATE: (1, "create_revision"),
-    Target.MOD: (2, "mod_revision"),
-    Target.VALUE: (3, "value"),
-    Target.LEASE: (4, "lease"),
-}
+EQUAL, GREATER, LESS, NOT_EQUAL = 0, 1, 2, 3
+RESULTS = {"==": EQUAL, ">": GREATER, "<": LESS, "!=": NOT_EQUAL}
+VERSION, CREATE, MOD, VALUE, LEASE = 0, 1, 2, 3, 4
 DELETED = 1
 
 
@@ -35,11 +30,24 @@ def txn_request(txn: Txn) -> Any:
 def _add_guards(add: Callable[[], Any], guards: Iterable[Guard]) -> None:
     for guard in guards:
         compare = add()
-        number, field = TARGETS[guard.target]
-        compare.target = number
-        compare.result = RESULTS[guard.is_]
         compare.key = guard.key
-        setattr(compare, field, guard.operand)
+        if guard.is_ != "==":
+            compare.result = RESULTS[guard.is_]
+        target = guard.target
+        if target is Target.MOD:
+            compare.target = MOD
+            compare.mod_revision = guard.operand
+        elif target is Target.CREATE:
+            compare.target = CREATE
+            compare.create_revision = guard.operand
+        elif target is Target.VERSION:
+            compare.version = guard.operand
+        elif target is Target.VALUE:
+            compare.target = VALUE
+            compare.value = guard.operand
+        else:
+            compare.target = LEASE
+            compare.lease = guard.operand
         if guard.range_end:
             compare.range_end = guard.range_end
 
@@ -60,9 +68,11 @@ def _add_ops(add: Callable[[], Any], ops: Iterable[Op]) -> None:
         else:
             get = add().request_range
             get.key = op.key
-            get.range_end = op.range_end
-            get.keys_only = op.keys_only
-            get.limit = op.limit
+            if op.keys_only:
+                get.keys_only = True
+            if op.range_end:
+                get.range_end = op.range_end
+                get.limit = op.limit
 
 
 def txn_result(txn: Txn, response: Any) -> TxnResult:
