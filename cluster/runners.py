@@ -1,30 +1,59 @@
-"""Placeholder of the runner pool: see the Protocols."""
+"""The runners of a node: who runs what, what becomes of it when a runner dies.
+
+`Runners` is the seam (the simulation has a scripted one), `RunnerPool` the real thing: N runners of plain functions and
+one of `async def` jobs, started by the guard. Work waits in one queue per mode and goes to runners a little ahead of
+what they run; what was not started can be taken back at any moment (see `rota.worker.permits`), so nothing is stuck
+behind a job that takes long.
+"""
+
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import logging
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
-from rota.client.model import Codec, Mode, Options, TaskInfo
+from rota.client import wire
+from rota.client.errors import ConfigError, EnqueueError, RotaError, Unreachable
+from rota.client.model import Enqueue, Mode, Outcome, Receipt, TaskInfo
+from rota.client.tasks import backoff_s
+from rota.worker.frames import (
+    Answer,
+    Ask,
+    AskFunction,
+    AskMode,
+    Broken,
+    Done,
+    Dropped,
+    FromRunner,
+    Ready,
+    Started,
+    Starved,
+    Stored,
+    Told,
+    Work,
+)
+from rota.worker.guardlink import GuardLink
+from rota.worker.seat import Job, Seat, State
 
+__all__ = ["GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
 
-class Work(msgspec.Struct, gc=False):
-    """One bundle, or a piece of one, on its way to a runner. `jobs` are (index, payload), in order."""
+log = logging.getLogger(__name__)
 
-    key: int
-    bundle: str
-    task: str
-    queue: str
-    mode: Mode
-    attempt: int
-    fence: int
-    enqueued_at: float
-    codec: Codec
-    jobs: list[tuple[int, bytes]]
-    function: bytes | None = None
-    options: Options = Options()
-    report_start: bool = False
+AHEAD_S = 0.02
+"""Work that a sync runner is sent ahead, by what jobs of the task took lately."""
+AHEAD_JOBS_MAX = 512
+AHEAD_BYTES_MAX = 1024 * 1024
+TICK_S = 0.05
+CANCEL_GRACE_S = 2.0
+"""An async job that is not gone so long after its cancellation takes its runner with it."""
+STOP_HOOKS_S = 5.0
+RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
 
 
 class Runners(Protocol):
@@ -42,3 +71,516 @@ class Runners(Protocol):
     def no_lease(self) -> None: ...
     async def kill_all(self) -> None: ...
     async def stop(self, grace_s: float) -> None: ...
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
+    apps: tuple[str, ...] = ()
+    sync_runners: int = 1
+    async_capacity: int = 100
+    memory_bytes_max: int = 0           # of each runner; 0: no limit
+    start_timeout_s: float = 60.0
+
+
+class Piece(msgspec.Struct, gc=False):
+    """Jobs of one work that wait."""
+
+    work: Work
+    jobs: list[Job]
+
+
+class RunnerPool:
+    """All methods belong to one event loop. `on_outcomes` is called with batches, in the order in which jobs ended.
+
+    Jobs of a runner that died get their outcome from the task's retry options; those that it had not started go to
+    another runner. What ends because of the lease, `kill_all` or the end of `stop`'s grace has no outcome. Jobs that
+    were running beside one that had to be killed are snoozed: it was not their fault.
+    """
+
+    def __init__(
+        self, config: PoolConfig, guard: GuardLink, *,
+        on_outcomes: Callable[[list[tuple[int, Outcome]]], None],
+        on_expired: Callable[[], None],
+        on_enqueue: Callable[[list[Enqueue]], Awaitable[list[Receipt | EnqueueError]]],
+        on_started: Callable[[int, int], None] | None = None,
+        on_function: Callable[[str, bytes], Awaitable[None]] | None = None,
+        on_task_mode: Callable[[str], Awaitable[Mode | None]] | None = None,
+    ) -> None:
+        self.config = config
+        self.tasks: dict[str, TaskInfo] = {}
+        self.capacity: dict[Mode, int] = {"async": config.async_capacity, "sync": config.sync_runners}
+        self.trouble: str | None = None
+        """Why there are no runners (the app cannot be imported any more), or None."""
+        self._guard = guard
+        self._on_outcomes = on_outcomes
+        self._on_expired = on_expired
+        self._on_enqueue = on_enqueue
+        self._on_started = on_started
+        self._on_function = on_function
+        self._on_task_mode = on_task_mode
+        self._wanted: dict[Mode, int] = {"sync": config.sync_runners, "async": min(1, config.async_capacity)}
+        self._queues: dict[Mode, deque[Piece]] = {"sync": deque(), "async": deque()}
+        self._seats: dict[int, Seat] = {}
+        self._numbers = 0
+        self._durations: dict[str, float] = {}
+        self._halted = True             # no runner may be started
+        self._stopping = False
+        self._failures = 0              # starts that failed, in a row
+        self._spawn_timer: asyncio.TimerHandle | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._started: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
+        self._questions: set[asyncio.Task[None]] = set()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start all runners; returns when they have imported the app. Raises `ConfigError` if they cannot."""
+        self._loop = asyncio.get_running_loop()
+        self._guard.open(self)
+        self._halted = False
+        self._started = self._loop.create_future()
+        self._maintain()
+        try:
+            async with asyncio.timeout(self.config.start_timeout_s):
+                await self._started
+        except TimeoutError:
+            await self.kill_all()
+            raise ConfigError(
+                f"the runners have not started within {self.config.start_timeout_s:g} s: what do "
+                f"{', '.join(self.config.apps) or 'the start hooks'} wait for while they are imported?"
+            ) from None
+        except ConfigError:
+            await self.kill_all()
+            raise
+
+    async def stop(self, grace_s: float) -> None:
+        """End in good order: what runs may go on for `grace_s`, what waits is forgotten, so withdraw it first."""
+        self._stopping = self._halted = True
+        self.withdraw(None)
+        await self._until(lambda: not any(seat.sent for seat in self._seats.values()), grace_s)
+        for seat in self._seats.values():
+            if seat.state in (State.READY, State.DROPPING) and not seat.sent:
+                seat.stop()
+            else:
+                seat.sent.clear()
+                self._kill(seat)
+        await self._until(lambda: not self._seats, STOP_HOOKS_S)
+        await self.kill_all()
+        for question in self._questions:
+            question.cancel()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+
+    async def kill_all(self) -> None:
+        """Forget all work, kill all runners; they are reaped when it returns. The next `lease` starts new ones."""
+        self._halt()
+        dying = set(self._seats)
+        for number in dying:
+            self._kill(self._seats[number])
+        await self._until(lambda: not dying & self._seats.keys())
+
+    def lease(self, lease_id: int, deadline_boottime: float) -> None:
+        self._guard.lease(lease_id, deadline_boottime)
+        if self._halted and not self._stopping and self._started is not None and self._started.done():
+            self._halted = False
+            self._maintain()
+
+    def no_lease(self) -> None:
+        self._guard.no_lease()
+
+    def _halt(self) -> None:
+        self._halted = True
+        if self._spawn_timer is not None:
+            self._spawn_timer.cancel()
+            self._spawn_timer = None
+        for queue in self._queues.values():
+            queue.clear()
+        for seat in self._seats.values():
+            seat.sent.clear()
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def submit(self, work: Work) -> None:
+        """Queue it; never blocks."""
+        self._queues[work.mode].append(Piece(work, work.jobs))
+        self._fill(work.mode)
+
+    def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
+        """Give back what has not been started, of these works or of all: (key, indexes)."""
+        wanted = None if keys is None else set(keys)
+        for seat in list(self._seats.values()):
+            if wanted is None or any(work.key in wanted for work, _ in seat.sent.values()):
+                self._take_back(seat)
+        given: dict[int, list[int]] = {}
+        for mode, queue in self._queues.items():
+            kept: deque[Piece] = deque()
+            for piece in queue:
+                if wanted is None or piece.work.key in wanted:
+                    given.setdefault(piece.work.key, []).extend(index for index, _ in piece.jobs)
+                else:
+                    kept.append(piece)
+            self._queues[mode] = kept
+        return list(given.items())
+
+    def cancel(self, key: int, index: int) -> None:
+        """End one job as cancelled, wherever it is. In an async runner it may still choose to end in another way."""
+        slot = key << 6 | index
+        seat = next((seat for seat in self._seats.values() if slot in seat.sent), None)
+        if seat is not None and seat.kind == "async":
+            seat.cancel(key, index)
+            seat.expect(slot, self._loop.time() + CANCEL_GRACE_S)
+            seat.doomed.setdefault(slot, Outcome(index, "cancelled"))
+            return
+        if seat is not None:
+            self._take_back(seat)
+            if slot in seat.sent:
+                self._kill_for(seat, slot, Outcome(index, "cancelled"))
+        if self._unqueue(key, index):
+            self._loop.call_soon(self._on_outcomes, [(key, Outcome(index, "cancelled"))])
+
+    def running(self) -> list[tuple[int, int]]:
+        """(key, index) of each job that has been started."""
+        return [(slot >> 6, slot & 63) for seat in self._seats.values() for slot in seat.started()]
+
+    def _unqueue(self, key: int, index: int) -> bool:
+        for queue in self._queues.values():
+            for piece in queue:
+                if piece.work.key == key and any(job[0] == index for job in piece.jobs):
+                    piece.jobs = [job for job in piece.jobs if job[0] != index]
+                    if not piece.jobs:
+                        queue.remove(piece)
+                    return True
+        return False
+
+    def _take_back(self, seat: Seat) -> None:
+        """To the head of the queue, where it came from."""
+        self._requeue(seat.kind, seat.take_back())
+        if seat.fault:
+            self._kill(seat)
+
+    def _requeue(self, mode: Mode, taken: list[tuple[Work, Job]]) -> None:
+        pieces: list[Piece] = []
+        for work, job in taken:
+            if not pieces or pieces[-1].work is not work:
+                pieces.append(Piece(work, []))
+            pieces[-1].jobs.append(job)
+        self._queues[mode].extendleft(reversed(pieces))
+
+    # -- dispatch ----------------------------------------------------------------------------------------------------
+
+    def _fill(self, mode: Mode) -> None:
+        if not self._queues[mode]:
+            return
+        seats = [seat for seat in self._seats.values() if seat.kind == mode and seat.state is State.READY]
+        if len(seats) > 1:
+            seats.sort(key=lambda seat: len(seat.sent))
+        for seat in seats:
+            self._fill_seat(seat)
+
+    def _fill_seat(self, seat: Seat) -> None:
+        queue = self._queues[seat.kind]
+        now = self._loop.time()
+        while queue and seat.state is State.READY:
+            piece = queue[0]
+            work = piece.work
+            room = self._room(seat, work.task)
+            if room <= 0:
+                break
+            if room >= len(piece.jobs):
+                jobs = piece.jobs
+                queue.popleft()
+            else:
+                jobs, piece.jobs = piece.jobs[:room], piece.jobs[room:]
+            seat.send(work, jobs, now)
+            if seat.kind == "async":
+                self._expect(seat, work, jobs, now)
+        if seat.sent and self._tick_timer is None:
+            self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _room(self, seat: Seat, task: str) -> int:
+        if seat.kind == "async":
+            return seat.capacity - len(seat.sent)
+        if seat.bytes_ahead >= AHEAD_BYTES_MAX:
+            return 2 - len(seat.sent)
+        duration_s = self._durations.get(task)
+        if duration_s is None:
+            return 2 - len(seat.sent)       # one to run, one so that it need not wait for us
+        return max(2, min(AHEAD_JOBS_MAX, int(AHEAD_S / duration_s))) - len(seat.sent)
+
+    def _expect(self, seat: Seat, work: Work, jobs: list[Job], now: float) -> None:
+        timeout_s = self._timeout_of(work)
+        if timeout_s is not None:
+            for index, _ in jobs:
+                seat.expect(work.key << 6 | index, now + timeout_s + CANCEL_GRACE_S)
+
+    def _timeout_of(self, work: Work) -> float | None:
+        if work.options.timeout_s is not None:
+            return work.options.timeout_s
+        info = self.tasks.get(work.task)
+        return None if info is None else info.timeout_s
+
+    def _tick(self) -> None:
+        """Twenty times a second while anything runs: what is overdue, and who could help whom."""
+        self._tick_timer = None
+        now = self._loop.time()
+        for seat in list(self._seats.values()):
+            if seat.kind == "sync":
+                self._check_head(seat, now)
+            else:
+                self._check_overdue(seat, now)
+        self._steal(now)
+        if any(seat.sent for seat in self._seats.values()):
+            self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _check_head(self, seat: Seat, now: float) -> None:
+        head = seat.head()
+        if head is None or seat.state is State.DYING:
+            return
+        slot, work = head
+        timeout_s = self._timeout_of(work)
+        if timeout_s is not None and now >= seat.head_since + timeout_s:
+            self._kill_for(seat, slot, self._ended(work, slot & 63, f"TimeoutError: timed out after {timeout_s:g} s"))
+
+    def _check_overdue(self, seat: Seat, now: float) -> None:
+        started: set[int] | None = None
+        for slot in seat.overdue(now):
+            if seat.state is State.DYING:
+                return
+            if started is None:
+                started = set(seat.started())
+            if slot not in started:         # the loop is blocked, but not by this one
+                seat.expect(slot, now + CANCEL_GRACE_S)
+                continue
+            work = seat.sent[slot][0]
+            text = f"TimeoutError: did not end when it was cancelled after its timeout of {self._timeout_of(work)} s"
+            self._kill_for(seat, slot, seat.doomed.get(slot) or self._ended(work, slot & 63, text))
+
+    def _steal(self, now: float) -> None:
+        """A sync runner with nothing to do gets what waits behind a job that takes long."""
+        seats = [seat for seat in self._seats.values() if seat.kind == "sync" and seat.state is State.READY]
+        idle = [seat for seat in seats if not seat.sent]
+        if not idle or self._queues["sync"]:
+            return
+        for seat in seats:
+            if len(seat.sent) > 1 and now - seat.head_since > AHEAD_S:
+                self._take_back(seat)
+        self._fill("sync")
+
+    # -- what runners say --------------------------------------------------------------------------------------------
+
+    def _received(self, seat: Seat, frames: list[FromRunner]) -> bool:
+        outcomes: list[tuple[int, Outcome]] = []
+        task = ""
+        for frame in frames:
+            if type(frame) is Done:
+                if not task and seat.kind == "sync":
+                    head = seat.head()
+                    task = head[1].task if head is not None else ""
+                for key, outcome in frame.outcomes:
+                    if not seat.done(key, outcome.index):
+                        continue            # of work that was forgotten meanwhile
+                    outcomes.append((key, outcome))
+            else:
+                self._heard(seat, frame)
+        if outcomes:
+            self._learn(seat, task, len(outcomes))
+            if seat.doomed and seat.state is not State.DYING:
+                for key, outcome in outcomes:
+                    seat.doomed.pop(key << 6 | outcome.index, None)
+            self._fill_seat(seat)
+            self._on_outcomes(outcomes)
+            self._changed.set()
+        return bool(seat.sent)
+
+    def _learn(self, seat: Seat, task: str, count: int) -> None:
+        """How long jobs of a task take: half of it is what was seen last."""
+        now = self._loop.time()
+        if seat.kind == "sync":
+            took = max((now - seat.head_since) / count, 1e-6)
+            self._durations[task] = (self._durations.get(task, took) + took) / 2
+        seat.head_since = now
+
+    def _heard(self, seat: Seat, frame: FromRunner) -> None:
+        match frame:
+            case Ready(tasks):
+                self._ready(seat, tasks)
+            case Broken(error, traceback):
+                seat.broken = f"{error}\n{traceback}".rstrip()
+            case Started(key, index):
+                if self._on_started is not None:
+                    self._on_started(key, index)
+            case Dropped():
+                if seat.state is State.DROPPING:
+                    seat.state = State.READY
+                    self._fill_seat(seat)
+            case Starved():
+                if seat.state is State.READY:
+                    seat.fault = "a job read from files of its runner"
+                    self._kill(seat)
+            case Ask() | AskFunction() | AskMode():
+                question = self._loop.create_task(self._answer(seat, frame), name=f"runner-{seat.number}-asks")
+                self._questions.add(question)
+                question.add_done_callback(self._questions.discard)
+
+    def _ready(self, seat: Seat, tasks: list[TaskInfo]) -> None:
+        if seat.state is not State.STARTING:
+            return
+        seat.state = State.READY
+        seat.was_ready = True
+        self._failures = 0
+        self.trouble = None
+        self.tasks = {info.name: info for info in tasks}
+        self._maintain()
+        self._fill_seat(seat)
+        up = sum(seat.was_ready for seat in self._seats.values())
+        if self._started is not None and not self._started.done() and up == sum(self._wanted.values()):
+            self._started.set_result(None)
+
+    async def _answer(self, seat: Seat, question: Ask | AskFunction | AskMode) -> None:
+        """A job enqueues. Whatever goes wrong is told to the job."""
+        try:
+            if isinstance(question, Ask):
+                stored = await self._on_enqueue(question.bundles)
+                seat.post(Stored(question.call, [_answer_of(entry) for entry in stored]))
+            elif isinstance(question, AskFunction):
+                if self._on_function is None:
+                    raise Unreachable("this node does not take code shipped by value from its jobs")
+                await self._on_function(question.digest, question.code)
+                seat.post(Told(question.call))
+            else:
+                mode = None if self._on_task_mode is None else await self._on_task_mode(question.task)
+                seat.post(Told(question.call, mode))
+        except Exception as error:
+            if not isinstance(error, RotaError):
+                log.exception("a job's enqueue failed")
+            refusal = wire.refusal(error)
+            if isinstance(question, Ask):
+                seat.post(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
+            else:
+                seat.post(Told(question.call, refusal=refusal))
+
+    # -- what the guard says -----------------------------------------------------------------------------------------
+
+    def spawned(self, runner: int, pid: int, channel: socket.socket, permits: int) -> None:
+        seat = self._seats[runner]
+        seat.connect(channel, permits, self._received, self._lost)
+
+    def refused(self, runner: int) -> None:
+        self._seats.pop(runner, None)
+        self._halted = True
+        self._changed.set()
+
+    def exited(self, runner: int, status: int, reason: str) -> None:
+        seat = self._seats.pop(runner, None)
+        if seat is None:
+            return
+        seat.state = State.DYING if seat.state is not State.STARTING else State.STARTING
+        started, waiting = seat.autopsy()
+        if not self._halted:
+            self._requeue(seat.kind, waiting)
+            self._bury(seat, started, status)
+            if not seat.was_ready:
+                self._start_failed(seat, status)
+            self._maintain()
+            self._fill(seat.kind)
+        self._changed.set()
+
+    def expired(self) -> None:
+        log.error("the lease's deadline has passed before it was renewed: the guard has killed all runners")
+        self._halt()
+        self._on_expired()
+
+    def guard_lost(self) -> None:
+        """It takes this process with it, unless it is a child of this one."""
+        log.critical("the guard is gone, and all runners with it")
+        self._halt()
+        self._stopping = True
+        self._seats.clear()
+        self._changed.set()
+        self._on_expired()
+
+    def _lost(self, seat: Seat) -> None:
+        """Its channel is gone; the guard will say why, or must make an end of it."""
+        self._kill(seat)
+
+    def _bury(self, seat: Seat, started: list[tuple[Work, Job]], status: int) -> None:
+        """What becomes of the jobs that ran in a runner that is dead."""
+        text = seat.epitaph(status)
+        culprit = seat.kind == "async" and bool(seat.doomed)
+        outcomes = []
+        for work, (index, _) in started:
+            outcome = seat.doomed.get(work.key << 6 | index)
+            if outcome is None and culprit:
+                outcome = Outcome(index, "snooze", error="its runner was killed because of another job")
+            outcomes.append((work.key, outcome or self._ended(work, index, text)))
+        if outcomes:
+            log.warning("%s; it was running %d job(s)", text, len(outcomes))
+            self._on_outcomes(outcomes)
+
+    def _ended(self, work: Work, index: int, error: str) -> Outcome:
+        """Failed, or to be tried again if the task's options allow it."""
+        info = self.tasks.get(work.task) or TaskInfo(work.task, work.mode)
+        if work.attempt >= (work.options.max_attempts or info.max_attempts):
+            return Outcome(index, "failed", error=error)
+        return Outcome(index, "retry", error=error, delay_s=backoff_s(info, work.attempt))
+
+    # -- runners come and go -----------------------------------------------------------------------------------------
+
+    def _maintain(self) -> None:
+        """Start what is missing; one at a time, and ever less often, while starts fail."""
+        if self._halted or self._spawn_timer is not None:
+            return
+        for kind, wanted in self._wanted.items():
+            while sum(seat.kind == kind for seat in self._seats.values()) < wanted:
+                if self._failures and any(seat.state is State.STARTING for seat in self._seats.values()):
+                    return
+                self._spawn(kind)
+
+    def _spawn(self, kind: Mode) -> None:
+        self._numbers += 1
+        seat = Seat(self._numbers, kind, self.config.async_capacity, self._loop.time())
+        self._seats[seat.number] = seat
+        argv = [sys.executable, "-m", "rota.worker.runner", "--kind", kind]
+        for app in self.config.apps:
+            argv += ["--app", app]
+        if self.config.memory_bytes_max:
+            argv += ["--memory-bytes", str(self.config.memory_bytes_max)]
+        self._guard.spawn(seat.number, argv)
+
+    def _start_failed(self, seat: Seat, status: int) -> None:
+        why = seat.broken or f"a runner died while it imported the app ({seat.epitaph(status)})"
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(ConfigError(f"the app cannot be imported: {why}"))
+            self._halted = True
+            return
+        self._failures += 1
+        self.trouble = why
+        delay_s = min(RESTART_MIN_S * 2 ** (self._failures - 1), RESTART_MAX_S)
+        log.error("a runner cannot start, trying again in %g s: %s", delay_s, why)
+        self._spawn_timer = self._loop.call_later(delay_s, self._spawn_again)
+
+    def _spawn_again(self) -> None:
+        self._spawn_timer = None
+        self._maintain()
+
+    def _kill_for(self, seat: Seat, slot: int, outcome: Outcome) -> None:
+        seat.doomed[slot] = outcome
+        self._kill(seat)
+
+    def _kill(self, seat: Seat) -> None:
+        if seat.state is not State.STARTING:
+            seat.state = State.DYING
+        self._guard.kill(seat.number)
+
+
+def _answer_of(entry: Receipt | EnqueueError) -> Answer:
+    return Answer(receipt=entry) if isinstance(entry, Receipt) else Answer(refusal=wire.refusal(entry))

@@ -1,0 +1,205 @@
+"""The runner of `async def` jobs: all of them at once, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import socket
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from rota.client.model import Outcome
+
+from . import hooks
+from .channel import BadFrame, LoopEnd
+from .context import running
+from .execution import Call, Functions
+from .frames import (
+    Cancel,
+    Done,
+    Drop,
+    Dropped,
+    Function,
+    Question,
+    Ready,
+    Run,
+    Started,
+    Starved,
+    Stop,
+    Stored,
+    Told,
+    ToRunner,
+)
+from .permits import take
+from .sync_runner import EXIT_CHANNEL
+from .transport import RunnerTransport
+
+OUTCOMES_PER_FRAME = 500
+FRAME_VALUE_BYTES = 4 * 1024 * 1024
+CANCEL_AGAIN_S = 0.5
+"""A job that swallows its cancellation is cancelled again after this, until the node loses patience with the runner."""
+
+SLOT_BITS = 6
+"""A slot is a job's number in this process: its work's key and its index (below 64) in one integer."""
+
+
+def slot_of(key: int, index: int) -> int:
+    return key << SLOT_BITS | index
+
+
+class AsyncRunner:
+    """Outcomes are sent once per turn of the loop."""
+
+    def __init__(self, sock: socket.socket, permits: int) -> None:
+        self._sock = sock
+        self._permits = permits
+        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
+        self._outbox: list[tuple[int, Outcome]] = []
+        self._thread = threading.get_ident()
+        self._pid = os.getpid()
+        self.transport = RunnerTransport(self._ask)
+
+    async def serve(self, functions: Functions, ready: Ready) -> None:
+        """Until the node says stop. Does not return if the channel is lost."""
+        self._functions = functions
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        await hooks.run(hooks.start_hooks())
+        self._channel: LoopEnd[ToRunner] = LoopEnd(
+            self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
+        )
+        self._channel.send(ready)
+        await self._stop.wait()
+        for job in list(self._jobs.values()):
+            job.cancel()
+        await hooks.run(hooks.stop_hooks())
+
+    def _receive(self, frames: list[ToRunner]) -> bool:
+        for frame in frames:
+            self._take(frame)
+        return False
+
+    def _take(self, frame: ToRunner) -> None:
+        match frame:
+            case Run(work, number):
+                self._start(self._functions.call(work, number))
+            case Function(number, blob):
+                self._functions.learn(number, blob)
+            case Cancel(key, index):
+                self._cancel(slot_of(key, index), "")
+            case Drop():
+                # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
+                self._loop.call_soon(self._channel.send, Dropped())
+            case Stored() | Told():
+                self.transport.answered(frame)
+            case Stop():
+                self._stop.set()
+
+    def _start(self, call: Call) -> None:
+        work, create_task = call.work, self._loop.create_task
+        jobs, work.jobs = work.jobs, []
+        for index, payload in jobs:
+            slot = slot_of(work.key, index)
+            self._jobs[slot] = create_task(self._run(call, index, payload, slot))
+
+    async def _run(self, call: Call, index: int, payload: bytes, slot: int) -> None:
+        if not take(self._permits):
+            del self._jobs[slot]
+            self._channel.send(Starved())
+            return
+        work = call.work
+        if work.report_start:
+            self._channel.send(Started(work.key, index))
+        timer: asyncio.TimerHandle | None = None
+        timeout_s = _timeout_of(call)
+        if timeout_s is not None:
+            timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
+        running.set((work, index))
+        if slot in self._cancelled:
+            outcome = Outcome(index, "cancelled")
+        else:
+            outcome = await self._outcome(call, index, payload, slot)
+        if timer is not None:
+            timer.cancel()
+        if self._cancelled:
+            self._cancelled.pop(slot, None)
+        del self._jobs[slot]
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append((work.key, outcome))
+
+    async def _outcome(self, call: Call, index: int, payload: bytes, slot: int) -> Outcome:
+        function = call.function
+        if function is None:
+            return call.not_run(index)
+        try:
+            args, kwargs = call.arguments(payload)
+            result = function(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:      # also SystemExit: a job may not end its runner
+            self._check_forked()
+            words = self._cancelled.get(slot)
+            if words is None or not isinstance(error, asyncio.CancelledError):
+                return call.failed(index, error)
+            return call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled")
+        self._check_forked()
+        return call.succeeded(index, result)
+
+    def _cancel(self, slot: int, words: str) -> None:
+        job = self._jobs.get(slot)
+        if job is None or self._stop.is_set():
+            return
+        self._cancelled.setdefault(slot, words)
+        coroutine = job.get_coro()
+        if isinstance(coroutine, Coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            return                          # its first step will see it; a task cancelled before that never steps
+        job.cancel()
+        self._loop.call_later(CANCEL_AGAIN_S, self._cancel, slot, words)
+
+    def _flush(self) -> None:
+        outcomes, self._outbox = self._outbox, []
+        at = 0
+        while at < len(outcomes):
+            end, size = at, 0
+            while end < len(outcomes) and end - at < OUTCOMES_PER_FRAME and size < FRAME_VALUE_BYTES:
+                size += len(outcomes[end][1].value)
+                end += 1
+            self._channel.send(Done(outcomes[at:end]))
+            at = end
+
+    def _check_forked(self) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)                     # a job has forked and let the child return: it is not a second runner
+
+    def _ask(self, ask: Question) -> None:
+        """From any thread."""
+        if threading.get_ident() == self._thread:
+            self._channel.send(ask)
+        else:
+            self._loop.call_soon_threadsafe(self._channel.send, ask)
+
+    def _lost(self, bad: BadFrame | None) -> None:
+        os._exit(EXIT_CHANNEL)
+
+
+def _timeout_of(call: Call) -> float | None:
+    timeout_s = call.work.options.timeout_s
+    if timeout_s is None and call.task is not None:
+        timeout_s = call.task.info.timeout_s
+    return timeout_s
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where it is installed."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

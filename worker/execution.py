@@ -1,0 +1,161 @@
+"""From bytes to a call, from a call to an outcome. The only place where arguments are unpickled: the node has checked
+their signatures, and this is a process in which user code runs anyway."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from rota.client.codec import dump_value, load_arguments, load_function
+from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
+from rota.client.tasks import backoff_s
+
+from .frames import Work
+
+ERROR_CHARS_MAX = 1_000
+TRACEBACK_CHARS_MAX = 16_000
+FUNCTIONS_MAX = 1_000
+"""Unpickled functions a runner keeps; the oldest goes."""
+
+NONE_PICKLED = pickle.dumps(None, 5)
+
+
+class Runnable(Protocol):
+    """What a runner needs of a `rota.client.tasks.Task`."""
+
+    name: str
+    function: Callable[..., Any]
+    info: TaskInfo
+
+    def retry_decision(self, error: BaseException, attempt: int, options: Options = ...) -> float | None: ...
+
+
+class Call:
+    """What the jobs of one piece of a bundle share. Without a `function` nothing can be called: `problem` says why."""
+
+    __slots__ = ("codec", "function", "problem", "task", "work")
+
+    def __init__(self, work: Work, function: Callable[..., Any] | None, task: Runnable | None, problem: str) -> None:
+        self.work = work
+        self.function = function
+        self.task = task
+        self.problem = problem
+        self.codec: Codec = work.codec
+
+    def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return load_arguments(self.codec, payload)
+
+    def succeeded(self, index: int, result: Any) -> Outcome:
+        """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
+        if result is None and self.codec != "json":
+            return Outcome(index, "ok", NONE_PICKLED)
+        try:
+            value, codec = dump_value(result, self.codec)
+        except BaseException as error:
+            return Outcome(index, "failed", error=one_line(f"the job ran, but {describe(error)}"))
+        if len(value) > BUNDLE_BYTES_MAX:
+            return Outcome(index, "failed", error=(
+                f"the job ran, but its result takes {len(value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}. "
+                "Put large data into a file, an object store or a database, and return its address."
+            ))
+        return Outcome(index, "ok", value, codec=codec)
+
+    def failed(self, index: int, error: BaseException) -> Outcome:
+        """The outcome of a job that raised: the task decides whether it is tried again."""
+        text, trace = describe(error), trace_of(error)
+        delay_s = self._retry_delay(error)
+        if delay_s is None:
+            return Outcome(index, "failed", error=text, traceback=trace)
+        return Outcome(index, "retry", error=text, traceback=trace, delay_s=delay_s)
+
+    def not_run(self, index: int) -> Outcome:
+        return Outcome(index, "failed", error=self.problem)
+
+    def _retry_delay(self, error: BaseException) -> float | None:
+        work = self.work
+        try:
+            if self.task is not None:
+                return self.task.retry_decision(error, work.attempt, work.options)
+            if work.attempt < (work.options.max_attempts or 1):     # shipped by value: there is no task here
+                return backoff_s(TaskInfo(work.task, work.mode), work.attempt)
+        except Exception:
+            return None         # a retry predicate of the user's
+        return None
+
+
+class Functions:
+    """Tasks by name, and code shipped by value by its number."""
+
+    def __init__(self, tasks: dict[str, Runnable]) -> None:
+        self._tasks = tasks
+        self._blobs: dict[int, bytes] = {}
+        self._by_digest: dict[bytes, Callable[..., Any]] = {}
+
+    def learn(self, number: int, blob: bytes) -> None:
+        self._blobs[number] = blob
+
+    def call(self, work: Work, number: int) -> Call:
+        """Never raises: what cannot be resolved fails the jobs, not the runner."""
+        task = self._tasks.get(work.task)
+        if number:
+            try:
+                return Call(work, self._load(self._blobs[number]), task, "")
+            except BaseException as error:
+                return Call(work, None, task, one_line(f"the function {work.task} cannot be loaded: {describe(error)}"))
+        if task is None:
+            return Call(work, None, None, f"no task {work.task} in the modules this node was told to import (--app)")
+        return Call(work, task.function, task, "")
+
+    def _load(self, blob: bytes) -> Callable[..., Any]:
+        digest = hashlib.sha256(blob).digest()
+        function = self._by_digest.get(digest)
+        if function is None:
+            function = load_function(blob)
+            if not callable(function):
+                raise TypeError(f"a {type(function).__name__} cannot be called")
+            if len(self._by_digest) >= FUNCTIONS_MAX:
+                del self._by_digest[next(iter(self._by_digest))]
+            self._by_digest[digest] = function
+        return function
+
+
+def describe(error: BaseException) -> str:
+    """One bounded line. Never raises, whatever the exception's own methods do."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its text cannot be had)"
+    name = type(error).__qualname__
+    return one_line(f"{name}: {text}" if text else name)
+
+
+def one_line(text: str) -> str:
+    line = " ".join(text[: 4 * ERROR_CHARS_MAX].split())
+    line = line.encode("utf-8", "replace").decode()         # lone surrogates cannot be stored
+    return line if len(line) <= ERROR_CHARS_MAX else line[: ERROR_CHARS_MAX - 1] + "…"
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback from the job's own first frame on, cut in the middle if it is long. Never raises."""
+    try:
+        lines = traceback.format_exception(type(error), error, _users(error.__traceback__))
+        text = "".join(lines)
+    except BaseException:
+        return f"{type(error).__qualname__} (its traceback cannot be formatted)"
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) <= TRACEBACK_CHARS_MAX:
+        return text
+    half = TRACEBACK_CHARS_MAX // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+
+
+def _users(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the runner's own frames."""
+    at = trace
+    while at is not None and at.tb_frame.f_globals.get("__package__") == __package__:
+        at = at.tb_next
+    return at or trace

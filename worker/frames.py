@@ -1,0 +1,138 @@
+"""What node and runner say to each other. Both are of one release, so the form is free to change."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, Receipt, TaskInfo
+from rota.client.wire import Refusal
+
+
+class Work(msgspec.Struct, gc=False, array_like=True):
+    """One bundle, or a piece of one, on its way to a runner. `jobs` are (index, payload), in order."""
+
+    key: int
+    bundle: str
+    task: str
+    queue: str
+    mode: Mode
+    attempt: int
+    fence: int
+    enqueued_at: float
+    codec: Codec
+    jobs: list[tuple[int, bytes]]
+    function: bytes | None = None
+    options: Options = Options()
+    report_start: bool = False
+
+
+class Run(msgspec.Struct, gc=False, array_like=True, tag=1):
+    """Run these jobs. `function` is the number of a `Function` frame sent before, 0 for a task known by name."""
+
+    work: Work
+    function: int = 0
+
+
+class Function(msgspec.Struct, gc=False, array_like=True, tag=2):
+    """Code shipped by value; its tag has been checked by the node."""
+
+    number: int
+    blob: bytes
+
+
+class Cancel(msgspec.Struct, gc=False, array_like=True, tag=3):
+    """Cancel one job of an async runner, started or not."""
+
+    key: int
+    index: int
+
+
+class Drop(msgspec.Struct, gc=False, array_like=True, tag=4):
+    """The permits of all jobs that were not started have been taken back: forget them, answer `Dropped`."""
+
+
+class Stop(msgspec.Struct, gc=False, array_like=True, tag=5):
+    """Run the stop hooks and exit."""
+
+
+class Answer(msgspec.Struct, gc=False, array_like=True):
+    """About one bundle: one of the two."""
+
+    receipt: Receipt | None = None
+    refusal: Refusal | None = None
+
+
+class Stored(msgspec.Struct, gc=False, array_like=True, tag=6):
+    """The answers to `Ask`, in its order."""
+
+    call: int
+    answers: list[Answer]
+
+
+class Told(msgspec.Struct, gc=False, array_like=True, tag=7):
+    """The answer to `AskFunction` and `AskMode`."""
+
+    call: int
+    mode: Mode | None = None
+    refusal: Refusal | None = None
+
+
+class Ready(msgspec.Struct, gc=False, array_like=True, tag=1):
+    """The app is imported, the start hooks have run."""
+
+    tasks: list[TaskInfo]
+
+
+class Broken(msgspec.Struct, gc=False, array_like=True, tag=2):
+    """The app cannot be imported, or a start hook failed; the runner exits."""
+
+    error: str
+    traceback: str
+
+
+class Done(msgspec.Struct, gc=False, array_like=True, tag=3):
+    """Jobs that have ended: (the work's key, outcome)."""
+
+    outcomes: list[tuple[int, Outcome]]
+
+
+class Started(msgspec.Struct, gc=False, array_like=True, tag=4):
+    """Sent before the start of a job whose work asked for it."""
+
+    key: int
+    index: int
+
+
+class Dropped(msgspec.Struct, gc=False, array_like=True, tag=5):
+    """What was not started is forgotten."""
+
+
+class Starved(msgspec.Struct, gc=False, array_like=True, tag=6):
+    """A job has no permit. Unless the node has just taken it back, user code has meddled with the runner's files."""
+
+
+class Ask(msgspec.Struct, gc=False, array_like=True, tag=7):
+    """A job enqueues jobs: unsigned, the node signs."""
+
+    call: int
+    bundles: list[Enqueue]
+
+
+class AskFunction(msgspec.Struct, gc=False, array_like=True, tag=8):
+    """A job enqueues a function by value: unsigned, the node signs."""
+
+    call: int
+    digest: str
+    code: bytes
+
+
+class AskMode(msgspec.Struct, gc=False, array_like=True, tag=9):
+    """A job wants to know how a task runs that it knows by name only."""
+
+    call: int
+    task: str
+
+
+ToRunner = Run | Function | Cancel | Drop | Stop | Stored | Told
+Question = Ask | AskFunction | AskMode
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Ask | AskFunction | AskMode

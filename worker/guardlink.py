@@ -1,0 +1,198 @@
+"""The node's end of the socket to its guard.
+
+    node -> guard   {"op": "lease", "id": "<hex>", "deadline": <CLOCK_BOOTTIME, s>}     after every good keepalive
+                    {"op": "no-lease"}                                                  given back in good order
+                    {"op": "etcd", "endpoints": [...], "user": …, "password": …, "token": …, "ca": …, "cert": …,
+                     "key": …}
+                    {"op": "spawn", "runner": n, "argv": [...]}
+                    {"op": "kill", "runner": n}
+    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with two open files: the channel and the permits
+                    {"op": "refused", "runner": n}            the deadline has passed: not before the next lease
+                    {"op": "exited", "runner": n, "status": s, "reason": "" | "asked" | "expired" | …}
+                    {"op": "expired"}                         the deadline has passed: all runners are killed
+                    {"op": "signal", "name": "SIGTERM", "count": 1}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from rota.client.errors import ConfigError
+
+from .guard import GUARD_FD, MESSAGE_BYTES_MAX
+
+GUARD = Path(__file__).with_name("guard.py")
+
+
+class GuardEvents(Protocol):
+    """Whom the guard's messages are for. Called on the event loop."""
+
+    def spawned(self, runner: int, pid: int, channel: socket.socket, permits: int) -> None: ...
+    def refused(self, runner: int) -> None: ...
+    def exited(self, runner: int, status: int, reason: str) -> None: ...
+    def expired(self) -> None: ...
+    def guard_lost(self) -> None: ...
+
+
+def guard_command(node_argv: Sequence[str], *, restart: bool = True) -> list[str]:
+    """The command line that runs a node's process under a guard."""
+    options = [] if restart else ["--no-restart"]
+    return [sys.executable, "-I", "-S", str(GUARD), *options, "--", *node_argv]
+
+
+class GuardLink:
+    """Nothing here blocks or is waited for: the guard answers in messages. `signal` is called with a name and a
+    count: 1 drain, 2 cancel now, hand back and be gone within five seconds."""
+
+    def __init__(self, sock: socket.socket, guard: subprocess.Popen[bytes] | None = None) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._guard = guard                 # if it is our child, not our parent
+        self._events: GuardEvents | None = None
+        self._on_signal: Any = None
+        self._early_signals: list[tuple[str, int]] = []
+        self._unsent: deque[bytes] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """For a process that a guard has started. Raises `ConfigError` in any other."""
+        try:
+            sock = socket.socket(fileno=int(environ[GUARD_FD]))
+        except (KeyError, ValueError, OSError):
+            raise ConfigError(
+                "this process has no guard: runners must not outlive their node, so a node runs under `rota node`, "
+                "or starts a guard of its own (GuardLink.attached)"
+            ) from None
+        sock.set_inheritable(False)
+        return cls(sock)
+
+    @classmethod
+    def attached(cls) -> Self:
+        """Start a guard as a child of this process: for a node inside an application. It ends with `close`, or when
+        this process dies."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), "--attach", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL,
+            )
+        return cls(ours, guard)
+
+    def open(self, events: GuardEvents) -> None:
+        """Start to listen, on the running loop."""
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._flush()
+
+    def on_signal(self, call: Any) -> None:
+        """`call(name, count)` for each stop signal that the guard has got, also those it got before."""
+        self._on_signal = call
+        early, self._early_signals = self._early_signals, []
+        for name, count in early:
+            call(name, count)
+
+    def lease(self, lease_id: int, deadline_boottime: float) -> None:
+        self._send({"op": "lease", "id": f"{lease_id:x}", "deadline": deadline_boottime})
+
+    def no_lease(self) -> None:
+        self._send({"op": "no-lease"})
+
+    def etcd(
+        self, endpoints: Sequence[str], *, user: str = "", password: str = "", token: str = "",
+        ca: str = "", cert: str = "", key: str = "",
+    ) -> None:
+        """Where to revoke the lease if this process dies: `http://` or `https://` and `host:port`, nearest first. With
+        a `token` (the node's own, sent again whenever it changes) the guard need not log in first, which etcd makes
+        slow on purpose."""
+        self._send({
+            "op": "etcd", "endpoints": list(endpoints), "user": user, "password": password, "token": token,
+            "ca": ca, "cert": cert, "key": key,
+        })  # fmt: skip
+
+    def spawn(self, runner: int, argv: Sequence[str]) -> None:
+        self._send({"op": "spawn", "runner": runner, "argv": list(argv)})
+
+    def kill(self, runner: int) -> None:
+        self._send({"op": "kill", "runner": runner})
+
+    def close(self) -> None:
+        """Stop to listen; a guard of our own ends, and takes what is left of its runners with it."""
+        if self._loop is not None:
+            self._stop_listening()
+        self._socket.close()
+        if self._guard is not None:
+            self._guard.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._unsent.append(json.dumps(message).encode())
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            try:
+                self._socket.send(self._unsent[0])
+            except BlockingIOError:
+                if self._loop is not None:
+                    self._loop.add_writer(self._socket.fileno(), self._flush)
+                return
+            except OSError:
+                self._unsent.clear()        # reading will find the end
+                break
+            self._unsent.popleft()
+        if self._loop is not None:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 2)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._stop_listening()
+                if self._events is not None:
+                    self._events.guard_lost()
+                return
+            self._dispatch(json.loads(data), descriptors)
+
+    def _dispatch(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        events = self._events
+        assert events is not None
+        match message["op"]:
+            case "spawned":
+                channel, permits = descriptors
+                os.set_inheritable(permits, False)
+                sock = socket.socket(fileno=channel)
+                sock.set_inheritable(False)
+                events.spawned(message["runner"], message["pid"], sock, permits)
+            case "refused":
+                events.refused(message["runner"])
+            case "exited":
+                events.exited(message["runner"], message["status"], message["reason"])
+            case "expired":
+                events.expired()
+            case "signal":
+                if self._on_signal is None:
+                    self._early_signals.append((message["name"], message["count"]))
+                else:
+                    self._on_signal(message["name"], message["count"])
+
+    def _stop_listening(self) -> None:
+        assert self._loop is not None
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())

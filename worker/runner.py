@@ -1,0 +1,98 @@
+"""`python -m rota.worker.runner`: the process in which user code runs. Started by the guard, never by hand.
+
+It finds its channel and its permits (see `permits.py`) as open files named in its environment, imports the app and
+reports the tasks it found, or why it could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+
+from rota.client import errors
+
+from . import async_runner, channel, logs
+from .async_runner import AsyncRunner
+from .execution import Functions, Runnable, describe, trace_of
+from .frames import Broken, Ready
+from .sync_runner import SyncRunner
+
+CHANNEL_FD = "ROTA_RUNNER_FD"
+PERMITS_FD = "ROTA_PERMITS_FD"
+EXIT_BROKEN = 3
+"""The exit status after `Broken`."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parse(argv)
+    sock, permits = _inherited()
+    _settle(options.memory_bytes)
+    runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits)
+    try:
+        logs.install()
+        _offer(runner)
+        tasks = load_tasks(options.app)
+        ready = Ready([task.info for task in tasks.values()])
+        if isinstance(runner, SyncRunner):
+            runner.serve(Functions(tasks), ready)
+        else:
+            async_runner.run(runner.serve(Functions(tasks), ready))
+    except BaseException as error:
+        report = Broken(describe(error), trace_of(error))
+        sock.setblocking(True)
+        sock.sendall(channel.pack(report))
+        return EXIT_BROKEN
+    return 0
+
+
+def load_tasks(apps: list[str]) -> dict[str, Runnable]:
+    """Import the modules that declare tasks; whatever they raise goes to the node as text."""
+    from rota.client import tasks
+
+    for app in apps:
+        importlib.import_module(app)
+    return dict(tasks.registry)
+
+
+def _offer(runner: SyncRunner | AsyncRunner) -> None:
+    """Make the runner's channel what the client API uses when a job enqueues."""
+    from rota.client import transport
+
+    transport.install(runner.transport)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rota.worker.runner", description=__doc__)
+    parser.add_argument("--kind", choices=["sync", "async"], required=True)
+    parser.add_argument("--app", action="append", default=[], help="a module that declares tasks")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="a limit on the memory of this process; 0: none")
+    return parser.parse_args(argv)
+
+
+def _inherited() -> tuple[socket.socket, int]:
+    try:
+        sock = socket.socket(fileno=int(os.environ.pop(CHANNEL_FD)))
+        permits = int(os.environ.pop(PERMITS_FD))
+    except (KeyError, ValueError, OSError) as error:
+        raise errors.ConfigError("a runner is started by a node's guard, not by hand") from error
+    sock.set_inheritable(False)
+    os.set_inheritable(permits, False)
+    return sock, permits
+
+
+def _settle(memory_bytes: int) -> None:
+    """What a job prints goes to stderr; nothing may be read; an interrupt at the terminal is the guard's business."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The node's side of one runner process: what was sent to it, what of that it has started, how it ended.
+
+A seat decides nothing; `rota.cluster.runners` does.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from rota.client.model import Mode, Outcome
+
+from . import permits
+from .async_runner import slot_of
+from .channel import BadFrame, LoopEnd
+from .frames import Cancel, Drop, FromRunner, Function, Run, Stop, Work
+from .sync_runner import EXIT_CHANNEL
+
+Job = tuple[int, bytes]
+PAUSE_S = 0.001
+"""Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead."""
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    READY = "ready"
+    DROPPING = "dropping"       # jobs were taken back; nothing is sent until it says that it has forgotten them
+    STOPPING = "stopping"       # asked to run its stop hooks and go
+    DYING = "dying"             # killed, or its channel is lost; the guard will say when it is reaped
+
+
+class Seat:
+    """`capacity` bounds the jobs of an async runner."""
+
+    def __init__(self, number: int, kind: Mode, capacity: int, born: float) -> None:
+        self.number = number
+        self.kind: Mode = kind
+        self.capacity = capacity
+        self.born = born
+        self.state = State.STARTING
+        self.was_ready = False
+        self.broken = ""                            # why it could not start
+        self.fault = ""                             # what was wrong with its channel
+        self.doomed: dict[int, Outcome] = {}        # the jobs it was killed for, and what becomes of them
+        self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
+        self.bytes_ahead = 0
+        self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
+        self._deadlines: list[tuple[float, int]] = []
+        self._functions: dict[bytes, int] = {}
+        self._channel: LoopEnd[FromRunner] | None = None
+        self._permits = -1
+
+    def connect(
+        self, sock: socket.socket, permits_fd: int, on_frames: Callable[[Seat, list[FromRunner]], bool],
+        on_lost: Callable[[Seat], None],
+    ) -> None:
+        def lost(bad: BadFrame | None) -> None:
+            self.fault = "" if bad is None else f"it garbled its channel: {bad}"
+            on_lost(self)
+
+        self._permits = permits_fd
+        self._channel = LoopEnd(
+            sock, FromRunner, on_frames=lambda frames: on_frames(self, frames), on_lost=lost, pause_s=PAUSE_S
+        )
+
+    def send(self, work: Work, jobs: list[Job], now: float) -> None:
+        """Jobs of one work, after what was sent before."""
+        assert self._channel is not None
+        if not self.sent:
+            self.head_since = now
+        for job in jobs:
+            self.sent[slot_of(work.key, job[0])] = (work, job)
+            self.bytes_ahead += len(job[1])
+        permits.grant(self._permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
+        self._post(Run(_part(work, jobs), self._function(work)))
+
+    def done(self, key: int, index: int) -> bool:
+        """An outcome has come. False if it is of no job that was sent."""
+        sent = self.sent.pop(slot_of(key, index), None)
+        if sent is None:
+            return False
+        self.bytes_ahead -= len(sent[1][1])
+        return True
+
+    def head(self) -> tuple[int, Work] | None:
+        """The first job whose outcome is not here: in a sync runner, the one that runs."""
+        for slot, (work, _) in self.sent.items():
+            return slot, work
+        return None
+
+    def take_back(self) -> list[tuple[Work, Job]]:
+        """Take back what has not been started, in order. Nothing can be sent until the runner has forgotten it."""
+        if not self.sent or self._permits < 0:
+            return []
+        count = permits.take_back(self._permits, len(self.sent))
+        if count > len(self.sent):
+            self.fault = "a job wrote to files of its runner"
+            return []
+        if not count:
+            return []
+        if self.state is State.READY:
+            self.state = State.DROPPING
+            self._post(Drop())
+        taken = [self.sent.pop(slot) for slot in list(self.sent)[-count:]]
+        self.bytes_ahead -= sum(len(job[1]) for _, job in taken)
+        return taken
+
+    def started(self) -> list[int]:
+        """The slots that have been started and have no outcome yet."""
+        slots = list(self.sent)
+        waiting = permits.left(self._permits) if slots and self._permits >= 0 else 0
+        if waiting is None or waiting > len(slots):
+            return slots[:1] if self.kind == "sync" else slots
+        return slots[: len(slots) - waiting]
+
+    def cancel(self, key: int, index: int) -> None:
+        self._post(Cancel(key, index))
+
+    def post(self, frame: msgspec.Struct) -> None:
+        self._post(frame)
+
+    def stop(self) -> None:
+        self.state = State.STOPPING
+        self._post(Stop())
+
+    def expect(self, slot: int, deadline: float) -> None:
+        """This job must be over by then."""
+        heapq.heappush(self._deadlines, (deadline, slot))
+        if len(self._deadlines) > 2 * len(self.sent) + 1_000:       # most of them are over
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.sent]
+            heapq.heapify(self._deadlines)
+
+    def overdue(self, now: float) -> Iterator[int]:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            slot = heapq.heappop(self._deadlines)[1]
+            if slot in self.sent:
+                yield slot
+
+    def autopsy(self) -> tuple[list[tuple[Work, Job]], list[tuple[Work, Job]]]:
+        """The process is reaped. Read what it left behind and close; (started without an outcome, never started)."""
+        if self._channel is not None:
+            self._channel.drain()
+            self._channel.close()
+        waiting = self.take_back()
+        if self.fault and self.kind == "sync" and not waiting:      # nobody knows; it did one thing after another
+            waiting = [self.sent.pop(slot) for slot in list(self.sent)[1:]]
+        if self._permits >= 0:
+            os.close(self._permits)
+            self._permits = -1
+        return list(self.sent.values()), waiting
+
+    def epitaph(self, status: int) -> str:
+        """Why a job that ran in it has no outcome of its own."""
+        if self.fault:
+            return f"runner died: {self.fault}"
+        if status < 0:
+            return f"runner died (signal {-status})"
+        if status == EXIT_CHANNEL:
+            return "runner died: its channel to the node was closed or garbled"
+        return f"runner died (exit status {status})"
+
+    def _function(self, work: Work) -> int:
+        """The number under which this runner knows the work's code; sent once."""
+        if work.function is None:
+            return 0
+        number = self._functions.get(work.function, 0)
+        if not number:
+            number = self._functions[work.function] = len(self._functions) + 1
+            self._post(Function(number, work.function))
+        return number
+
+    def _post(self, frame: msgspec.Struct) -> None:
+        if self._channel is not None:
+            self._channel.send(frame)
+
+
+def _part(work: Work, jobs: list[Job]) -> Work:
+    return Work(
+        work.key, work.bundle, work.task, work.queue, work.mode, work.attempt, work.fence, work.enqueued_at,
+        work.codec, jobs, None, work.options, work.report_start,
+    )  # fmt: skip
