@@ -60,6 +60,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     etcd: EtcdConfig
     cluster: str = "default"
+    name: str = ""                      # how its identities' names begin; "": the machine's name
     apps: tuple[str, ...] = ()          # modules to import; they declare the tasks
     queues: tuple[str, ...] = ("*",)    # "*": every queue
     host: str = "127.0.0.1"             # where the HTTP port listens
@@ -93,6 +94,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def _check_names(self) -> None:
         if not is_name(self.cluster):
             raise ConfigError(f"{self.cluster!r} is no cluster name: letters, digits and _ . : @ - (at most 128)")
+        if self.name and not is_name(self.name):
+            raise ConfigError(f"{self.name!r} is no name for a node: letters, digits and _ . : @ - (at most 128)")
         for queue in self.queues:
             if queue != "*" and not is_name(queue):
                 raise ConfigError(f"{queue!r} is no queue name: letters, digits and _ . : @ - (at most 128), or *")

@@ -16,6 +16,7 @@ from .config import NodeConfig, split_address
 
 SETTINGS: dict[str, str] = {
     "cluster": "cluster",
+    "name": "name",
     "app": "apps",
     "queues": "queues",
     "http": "host",                     # host:port, see `_http`

@@ -54,6 +54,7 @@ def node(
         str | None, typer.Option(metavar="URL", help="How others reach this node. Default: from --http.")
     ] = None,
     cluster: Annotated[str | None, typer.Option(help="Several clusters may share one etcd. Default: default.")] = None,
+    name: Annotated[str | None, typer.Option(help="How the node's name begins. Default: the machine's.")] = None,
     ttl: Annotated[int | None, typer.Option(help="Seconds until a lost machine's jobs move on. Default: 10.")] = None,
     grace: Grace = None,
     etcd: Annotated[
