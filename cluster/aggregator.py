@@ -30,8 +30,8 @@ PAGE_NEXT = 10_000
 REFILL_BELOW = 2_000
 
 SLOW_S = 10.0
-"""How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before they
-are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
+"""How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before
+they are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
 
 
 class Item(msgspec.Struct, gc=False):
@@ -51,6 +51,7 @@ class LaneId(NamedTuple):
     mode: Mode
     python: str
     function: bool
+    alone: bool                 # lost once while it ran: others must not wait behind it
 
 
 class Lane:
@@ -87,7 +88,7 @@ class Window:
 
     def add(self, item: Item) -> None:
         token = item.token
-        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function))
+        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function), token.lost > 0)
         lane = self.lanes.get(lane_id)
         if lane is None:
             lane = self.lanes[lane_id] = Lane()

@@ -75,7 +75,7 @@ class Membership:
         self.suspended = False
 
     async def join(self, member: Member) -> Identity:
-        """Grant a lease and register; retries until the store takes it. A new name each time: names are never reused."""
+        """Grant a lease and register; retries until the store takes it. Under a new name: none is ever used again."""
         said: str | None = None
         while True:
             node = f"{self._name}-{''.join(self._rng.choice(ALPHABET) for _ in range(6))}"

@@ -169,8 +169,8 @@ class Node:
         settings = self.settings
         tasks = {name: info.mode for name, info in sorted(self.runners.tasks.items())}
         return Member(
-            settings.address, list(settings.queues), tasks, {mode: slots for mode, slots in self.runners.capacity.items()}, settings.python,
-            settings.version, round(self._clock.wall(), 3), functions=settings.functions,
+            settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
+            settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
         )
 
     def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:
@@ -336,6 +336,10 @@ class Node:
             for bundle in bundles
         ]
         return await self.enqueue(signed, 0)
+
+    async def on_function(self, digest: str, code: bytes) -> None:
+        """A job enqueues a function by value."""
+        await self.put_function(digest, self._seal.function(code))
 
     # -- NodeService -------------------------------------------------------------------------------------------------
 

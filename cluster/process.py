@@ -1,0 +1,156 @@
+"""The node's process: `python -m rota.cluster.process`, started by the guard. Puts the parts together and runs them.
+
+Exit statuses: 0 after a drain, 2 for a wrong setting (the guard does not start it again), anything else for a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from rota.client.codec import UNSIGNED, Keyring, Seal
+from rota.client.errors import ConfigError, LedgerUnavailable, StoreTooOld, WriteUnknown
+from rota.worker.guardlink import GuardLink
+
+from .clock import SystemClock
+from .config import EtcdConfig, NodeConfig
+from .http import HttpPort
+from .keys import Keys
+from .ledger.channels import EtcdConfig as LedgerConfig
+from .ledger.etcd import EtcdLedger
+from .ledger.releases import check_version
+from .node import Node, NodeSettings
+from .runners import PoolConfig, RunnerPool
+
+log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+
+
+async def serve(config: NodeConfig, guard: GuardLink) -> None:
+    """Run one node until it is drained. Raises `ConfigError` for what only its owner can mend."""
+    ledger_config = ledger_settings(config.etcd)
+    ledger = EtcdLedger(ledger_config)
+    guard.etcd(
+        [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
+        password=ledger_config.password, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
+        key=config.etcd.key_file,
+    )
+    try:
+        await _check_store(ledger, config)
+        keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
+        token = Path(config.token_file).read_text().strip() if config.token_file else None
+        pool = PoolConfig(
+            apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity
+        )
+
+        def runners(node: Node) -> RunnerPool:
+            return RunnerPool(
+                pool, guard, on_outcomes=node.on_outcomes, on_expired=node.on_expired, on_enqueue=node.on_enqueue,
+                on_function=node.on_function, on_task_mode=node.directory.task_mode,
+            )
+
+        listening = listen(config)
+        settings = node_settings(config, listening)
+        node = Node(
+            settings, ledger, Keys(config.cluster), SystemClock(), random.Random(), Seal(keyring, config.cluster),
+            runners,
+        )
+        guard.on_signal(lambda name, count: node.drain())
+        async with HttpPort(node, listening, token=token, keyring=keyring):
+            await node.run()
+    finally:
+        await ledger.close()
+
+
+async def _check_store(ledger: EtcdLedger, config: NodeConfig) -> None:
+    """Wait for etcd, saying so; refuse releases that lose writes."""
+    said = False
+    while True:
+        try:
+            status = await ledger.status()
+            break
+        except (LedgerUnavailable, WriteUnknown) as error:
+            if not said:
+                log.error(
+                    "no etcd answers at %s (%s). Is it running, and is the address right? Trying on.",
+                    ", ".join(config.etcd.endpoints), error,
+                )
+                said = True
+            await asyncio.sleep(1.0)
+    warning = check_version(status.version, embedded=config.etcd.allow_broken or config.dev)
+    if warning:
+        log.warning("%s", warning)
+
+
+def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
+    def path(name: str) -> Path | None:
+        return Path(name) if name else None
+
+    return LedgerConfig(
+        endpoints=tuple(url(endpoint, etcd.tls) for endpoint in etcd.endpoints), user=etcd.user,
+        password=Path(etcd.password_file).read_text().strip() if etcd.password_file else "",
+        ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
+    )
+
+
+def url(endpoint: str, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://{endpoint}"
+
+
+def listen(config: NodeConfig) -> socket.socket:
+    """Bind before joining, so that the member record tells the true port."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}. "
+            "Is another node running there? --http HOST:0 lets the system pick a port."
+        ) from None
+    return listening
+
+
+def node_settings(config: NodeConfig, listening: socket.socket) -> NodeSettings:
+    host = config.host if config.host not in ("0.0.0.0", "::") else socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    name = "".join(char for char in socket.gethostname()[:40] if char.isalnum() or char in "-_") or "node"
+    return NodeSettings(
+        name=name, address=config.advertise or f"http://{host}:{listening.getsockname()[1]}", queues=config.queues,
+        functions=config.functions, python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        version=version("rota"), lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s,
+        keep_result_s=config.keep_result_s, receipt_ttl_s=config.receipt_ttl_s, compact=config.compact,
+    )
+
+
+def main() -> int:
+    logging.basicConfig(
+        level="INFO", format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    status = 0
+    try:
+        config = NodeConfig.from_environment(os.environ)
+        logging.getLogger().setLevel(config.log.upper())
+        guard = GuardLink.from_environment()
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(serve(config, guard))
+    except* (ConfigError, StoreTooOld) as group:
+        for error in group.exceptions:
+            print(f"rota: {error}", file=sys.stderr)  # noqa: T201
+        status = EXIT_CONFIG
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""The master's decisions, without a store: events in, commands out."""
+
+from __future__ import annotations
+
+from rota.cluster.aggregator import Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from rota.cluster.keys import Keys
+from rota.cluster.ledger.ledger import Event, Record
+from rota.cluster.records import Claim, Member, QueueRecord, TaskRecord, Token, claim_of, encode
+
+KEYS = Keys("t")
+
+
+class Table:
+    """A hand-fed aggregator: each put is the next revision."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.aggregator = Aggregator(KEYS)
+        self.revision = 10
+        self.now = 100.0
+        if is_open:
+            self.aggregator.open()
+
+    def put(self, key: bytes, value: bytes, create_revision: int = 0) -> int:
+        self.revision += 1
+        record = Record(key, value, create_revision or self.revision, self.revision, 1)
+        self.aggregator.apply([Event(False, record)], self.revision, self.now)
+        return self.revision
+
+    def delete(self, key: bytes) -> None:
+        self.revision += 1
+        self.aggregator.apply([Event(True, Record(key, b"", 0, self.revision, 0))], self.revision, self.now)
+
+    def member(self, node: str, slots: int = 2, **changes: object) -> None:
+        fields = dict(
+            address="", queues=["*"], tasks={"m:f": "sync", "m:g": "sync"}, capacity={"sync": slots, "async": 0},
+            python="3.11", version="0", since=0.0,
+        )
+        self.put(KEYS.node(node), encode(Member(**(fields | changes))))  # type: ignore[arg-type]
+
+    def job(self, bundle: str, count: int = 1, queue: str = "q", priority: int = 0, **changes: object) -> Token:
+        fields = dict(task="m:f", queue=queue, priority=priority, order=self.revision, count=count, mode="sync", at=0)
+        token = Token(**(fields | changes))  # type: ignore[arg-type]
+        self.put(KEYS.job(queue, priority, token.order, bundle), encode(token))
+        return token
+
+    def decide(self) -> list[Command]:
+        return self.aggregator.decide(self.now)
+
+    def given(self) -> list[tuple[str, str]]:
+        return [(command.item.bundle, command.seat.node) for command in self.decide() if isinstance(command, GiveClaim)]
+
+    def claimed(self, node: str, bundle: str, token: Token, **changes: object) -> None:
+        """The watch shows a claim of ours: the token leaves its queue, and lies under the node."""
+        claim = claim_of(token, 5)
+        self.delete(KEYS.job(token.queue, token.priority, token.order, bundle))
+        self.put(KEYS.claim(node, bundle), encode(claim))
+
+    def ended(self, node: str, bundle: str) -> None:
+        self.delete(KEYS.claim(node, bundle))
+
+
+def test_nothing_is_given_before_the_snapshot_is_complete() -> None:
+    table = Table(is_open=False)
+    table.member("n1")
+    table.job("b1")
+    assert table.decide() == []
+    table.aggregator.open()
+    assert table.given() == [("b1", "n1")]
+
+
+def test_jobs_go_out_in_key_order_up_to_the_slots() -> None:
+    table = Table()
+    table.member("n1", slots=2)
+    tokens = {name: table.job(name) for name in ("b1", "b2", "b3")}
+    assert table.given() == [("b1", "n1"), ("b2", "n1")]
+    assert table.given() == []
+    table.claimed("n1", "b1", tokens["b1"])
+    table.ended("n1", "b1")
+    assert [bundle for bundle, _ in table.given()] == ["b3"]
+
+
+def test_higher_priority_goes_first() -> None:
+    table = Table()
+    table.job("low", priority=-5)
+    table.job("high", priority=5)
+    table.member("n1", slots=1)
+    assert table.given() == [("high", "n1")]
+
+
+def test_work_spreads_to_the_node_with_most_room() -> None:
+    table = Table()
+    table.member("n1", slots=2)
+    table.member("n2", slots=4)
+    for number in range(6):
+        table.job(f"b{number}")
+    nodes = [node for _, node in table.given()]
+    assert sorted(nodes) == ["n1", "n1", "n2", "n2", "n2", "n2"]
+
+
+def test_an_unrunnable_head_does_not_block_others_of_its_queue() -> None:
+    table = Table()
+    table.member("n1")
+    table.job("stuck", task="m:unknown")
+    table.job("fine")
+    assert table.given() == [("fine", "n1")]
+
+
+def test_a_node_gets_only_its_queues_and_only_while_active() -> None:
+    table = Table()
+    table.member("n1", queues=["other"])
+    table.member("n2", state="draining")
+    table.job("b1")
+    assert table.given() == []
+    table.member("n2")
+    assert table.given() == [("b1", "n2")]
+
+
+def test_shipped_code_needs_the_same_python() -> None:
+    table = Table()
+    table.member("n1", functions=True, python="3.12")
+    table.job("b1", function="abc", python="3.11")
+    assert table.given() == []
+    table.member("n2", functions=True, python="3.11")
+    assert table.given() == [("b1", "n2")]
+
+
+def test_queues_take_turns() -> None:
+    table = Table()
+    table.member("n1", slots=4)
+    for number in range(10):
+        table.job(f"noisy{number}", queue="noisy")
+    table.job("small", queue="small")
+    assert "small" in [bundle for bundle, _ in table.given()]
+
+
+def test_an_idle_node_gets_a_whole_bundle_and_a_busy_one_waits() -> None:
+    table = Table()
+    table.member("n1", slots=2)
+    table.job("b1", count=60)
+    table.job("b2", count=60)
+    assert table.given() == [("b1", "n1")]
+
+
+def test_what_a_node_gives_back_marks_its_task_as_slow() -> None:
+    table = Table()
+    table.member("n1", slots=2)
+    token = table.job("b1", count=60)
+    table.job("b2", count=60)
+    assert table.given() == [("b1", "n1")]
+    table.claimed("n1", "b1", token)
+    claim = Claim(**{name: getattr(token, name) for name in Token.__struct_fields__}, fence=5, back=58)
+    done = "f" * 14 + "c"       # bits 2..59
+    table.put(KEYS.claim("n1", "b1"), encode(Claim(**(
+        {name: getattr(claim, name) for name in Claim.__struct_fields__} | {"done": done}
+    ))))
+    table.member("n2", slots=2)
+    commands = table.decide()
+    assert [type(command) for command in commands] == [Split]
+
+
+def test_throughput_opens_room_beyond_the_slots() -> None:
+    table = Table()
+    table.member("n1", slots=1)
+    for number in range(200):
+        token = table.job(f"b{number:03d}")
+        ((bundle, _),) = table.given()
+        table.claimed("n1", bundle, token)
+        table.ended("n1", bundle)
+    for number in range(200, 400):
+        table.job(f"b{number:03d}")
+    assert len(table.given()) > 100
+
+
+def test_suspects_are_split_and_given_without_prefetch() -> None:
+    table = Table()
+    table.member("n1", slots=1)
+    table.job("b1", count=3, orphanings=1)
+    (command,) = table.decide()
+    assert isinstance(command, Split)
+
+
+def test_one_lost_suspect_at_a_time_on_a_node() -> None:
+    table = Table()
+    table.member("n1", slots=8)
+    table.job("b1", orphanings=2, lost=1)
+    table.job("b2", orphanings=2, lost=1)
+    table.job("b3")
+    assert sorted(bundle for bundle, _ in table.given()) == ["b1", "b3"]
+
+
+def test_a_dead_nodes_claims_are_taken_over() -> None:
+    table = Table()
+    table.member("n1")
+    table.delete(KEYS.node("n1"))
+    assert table.decide() == [TakeOver("n1")]
+
+
+def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> None:
+    table = Table(is_open=False)
+    token = Token("m:f", "q", 0, 1, 1, "sync", 0)
+    table.put(KEYS.claim("ghost", "b1"), encode(claim_of(token, 5)))
+    table.aggregator.open()
+    assert TakeOver("ghost") in table.decide()
+
+
+def test_a_refused_claim_comes_back_unless_its_token_has_moved() -> None:
+    table = Table()
+    table.member("n1", slots=1)
+    table.job("b1")
+    (command,) = table.decide()
+    assert isinstance(command, GiveClaim)
+    table.aggregator.settle(command.item, command.seat, applied=False, token_stale=False, doubtful_at=None, now=table.now)
+    (command,) = table.decide()
+    assert isinstance(command, GiveClaim)
+    table.aggregator.settle(command.item, command.seat, applied=False, token_stale=True, doubtful_at=None, now=table.now)
+    assert table.decide() == []
+    assert table.aggregator.seats["n1"].outstanding["sync"] == 0
+
+
+def test_a_claim_of_unknown_fate_keeps_its_slot_until_the_watch_has_passed() -> None:
+    table = Table()
+    table.member("n1", slots=1)
+    table.job("b1")
+    table.job("b2")
+    (command,) = table.decide()
+    assert isinstance(command, GiveClaim)
+    table.aggregator.settle(
+        command.item, command.seat, applied=False, token_stale=True, doubtful_at=table.revision + 1, now=table.now
+    )
+    assert table.decide() == []
+    table.put(KEYS.task("m:x"), encode(TaskRecord("sync")))
+    assert [bundle for bundle, _ in table.given()] == ["b2"]
+
+
+def test_a_limit_holds_across_nodes_and_bundles() -> None:
+    table = Table()
+    table.put(KEYS.task("m:f"), encode(TaskRecord("sync", max_concurrency=3)))
+    table.member("n1", slots=10)
+    table.member("n2", slots=10)
+    for number in range(10):
+        table.job(f"b{number}")
+    assert len(table.given()) == 3
+
+
+def test_a_paused_queue_stands_still_and_goes_on() -> None:
+    table = Table()
+    table.member("n1")
+    table.put(KEYS.queue("q"), encode(QueueRecord(paused=True)))
+    table.job("b1")
+    assert table.given() == []
+    table.delete(KEYS.queue("q"))
+    assert table.given() == [("b1", "n1")]
+
+
+def test_garbage_is_quarantined_and_foreign_keys_are_left_alone() -> None:
+    table = Table()
+    table.member("n1")
+    table.put(KEYS.job("q", 0, 1, "b1"), b"\xff garbage")
+    table.put(KEYS.jobs + b"no/such/layout/at/all", b"x")
+    commands = table.decide()
+    assert [type(command) for command in commands] == [Quarantine]
+    assert table.aggregator.unparsable == 1
+
+
+def test_tokens_behind_the_window_wait_for_their_page() -> None:
+    table = Table(is_open=False)
+    table.aggregator.expect_page("q", 0)
+    first = KEYS.job("q", 0, 1, "b1")
+    token = Token("m:f", "q", 0, 1, 1, "sync", 0)
+    table.aggregator.page("q", 0, [Record(first, encode(token), 5, 5, 1)], more=True)
+    table.member("n1", slots=8)
+    table.job("b9", order=9)
+    table.aggregator.open()
+    commands = table.decide()
+    assert [command.item.bundle for command in commands if isinstance(command, GiveClaim)] == ["b1"]
+    (load,) = [command for command in commands if isinstance(command, LoadPage)]
+    assert load.after == first
+    table.aggregator.page("q", 0, [Record(KEYS.job("q", 0, 9, "b9"), encode(token), 12, 12, 1)], more=False)
+    assert [bundle for bundle, _ in table.given()] == ["b9"]
+
+
+def test_a_put_while_a_page_is_loading_is_not_lost() -> None:
+    table = Table(is_open=False)
+    table.aggregator.expect_page("q", 0)
+    table.aggregator.open()
+    table.member("n1", slots=8)
+    table.job("b2", order=50)       # seen by the watch while the first page is on its way
+    table.aggregator.page("q", 0, [], more=False)
+    assert table.given() == [("b2", "n1")]
