@@ -1,0 +1,1 @@
+"""The tests, and what they share: fixtures in `conftest.py`, network faults in `proxy.py`."""

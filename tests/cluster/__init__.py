@@ -1,0 +1,1 @@
+"""Tests of `cluster/`, the ledger on etcd among them."""
