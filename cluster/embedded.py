@@ -18,29 +18,19 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from os import getpid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rota.client.errors import ConfigError
 
+from .child import tied
 from .ledger.releases import progress_is_ordered
 
 PROBE_INTERVAL_S = 0.02
 STOP_TIMEOUT_S = 10.0
 STARTS_MAX = 5
 """A free port can be taken by someone else before etcd binds it; then another one is tried."""
-
-_SHIM = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Ties etcd to its parent: PR_SET_PDEATHSIG = SIGTERM, then exec. A script instead of `preexec_fn`, which is unsafe in
-a program with threads; SIGTERM, because a clean stop keeps 3.5.1 from losing writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +134,8 @@ class EmbeddedEtcd:
         self.config.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SHIM, str(getpid()), str(self.binary), *self._arguments()],
+                # SIGTERM, because a clean stop keeps 3.5.1 from losing writes.
+                tied([str(self.binary), *self._arguments()], signal.SIGTERM),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,     # Ctrl-C in the terminal is for the node, which needs its store to drain
             )
