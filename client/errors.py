@@ -12,7 +12,8 @@
     │   ├── JobTooLarge             over the size limit
     │   ├── SignatureRefused        unsigned, or signed with a key the cluster does not know
     │   ├── Overloaded              the node or the store asks to come back later
-    │   └── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
+    │   ├── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
+    │   └── PartlyEnqueued          enqueue_many stored some of its jobs; `job_ids` says which
     ├── JobError                    about one job
     │   ├── JobUnknown              no such job, or its result has expired
     │   ├── JobFailed               it ended in the failed set; carries the error and the traceback as text
@@ -105,6 +106,16 @@ class EnqueueUnknown(EnqueueError):
             f"Look with `rota job {bundle}/0` before enqueueing again."
         )
         self.bundle = bundle
+
+
+class PartlyEnqueued(EnqueueError):
+    """`enqueue_many` stored some of its jobs and not all. `job_ids` are those that are stored for certain, `cause` is
+    the first error: in arguments, or an answer (after `EnqueueUnknown` more may be stored)."""
+
+    def __init__(self, stored: list[tuple[str, int]], cause: RotaError) -> None:
+        self.job_ids = [f"{bundle}/{index}" for bundle, count in stored for index in range(count)]
+        self.cause = cause
+        super().__init__(f"{len(self.job_ids):,} jobs are stored, then came {type(cause).__name__}: {cause}")
 
 
 class JobError(RotaError):

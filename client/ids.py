@@ -9,12 +9,30 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Callable
+from itertools import count
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"      # base 32 without i, l, o, u: nothing to misread
 SESSION_CHARS = 12
-BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.\d{{1,2}})?\Z")
-JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/(\d{{1,2}})\Z")
+BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-9]{{1,2}})?\Z")
+JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/([0-9]{{1,2}})\Z")
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}\Z")
+"""Cluster, queue and node names: they are path segments, so no slash, no control characters, no leading dot."""
+
+TASK = re.compile(r"[\w<][\w.:<>@-]{0,255}\Z")
+"""Task names, `module:qualname` as a rule. Python's identifiers may be any letters, `<lambda>` and `<locals>` occur."""
+
+_COUNTER_END = 1 << 32
+
+
+def is_name(text: str) -> bool:
+    return NAME.match(text) is not None
+
+
+def is_task_name(text: str) -> bool:
+    return TASK.match(text) is not None
 
 
 def new_session(entropy: Callable[[int], bytes] = os.urandom) -> str:
@@ -36,3 +54,39 @@ def parse_job_id(text: str) -> tuple[str, int]:
     if match is None:
         raise ValueError(f"{text!r} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
     return match[1], int(match[2])
+
+
+class Names:
+    """Draws bundle ids: one session, counting up. Safe from many threads; a forked child gets a session of its own."""
+
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._entropy = entropy
+        self.renew()
+        _all_names.add(self)
+
+    def renew(self) -> None:
+        """Begin a new session."""
+        self._state = (new_session(self._entropy), count())
+
+    @property
+    def session(self) -> str:
+        return self._state[0]
+
+    def next(self) -> str:
+        session, counter = self._state
+        number = next(counter)
+        if number >= _COUNTER_END:
+            self.renew()
+            return self.next()
+        return bundle_id(session, number)
+
+
+_all_names: weakref.WeakSet[Names] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for names in list(_all_names):
+        names.renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)

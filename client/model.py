@@ -15,6 +15,8 @@ JOBS_PER_BUNDLE_MAX = 60
 BUNDLE_BYTES_MAX = 256 * 1024
 """Payload bytes of one bundle, and so of one job."""
 
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
+
 Mode = Literal["async", "sync"]
 Level = Literal["durable", "delayed", "none"]
 Codec = Literal["pickle", "cloudpickle", "json"]
@@ -26,6 +28,9 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     max_attempts: int | None = None
     timeout_s: float | None = None
     keep_result_s: float | None = None
+
+
+NO_OPTIONS = Options()
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):

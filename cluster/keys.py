@@ -6,21 +6,13 @@ Two roots per cluster: `/rota/<cluster>/` is the public face (small JSON, one wa
 
 from __future__ import annotations
 
-import re
-
 import msgspec
+
+from rota.client.ids import is_name as is_name
+from rota.client.model import PRIORITY_MAX
 
 ORDER_DIGITS = 16
 """Fixed width of `order` (a store revision) and `due` (ms since 1970), so that key order is numeric order."""
-
-PRIORITY_MIN, PRIORITY_MAX = -100, 100
-
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}\Z")
-"""Cluster, queue and node names: they are path segments, so no slash, no control characters, no leading dot."""
-
-
-def is_name(text: str) -> bool:
-    return NAME.match(text) is not None
 
 
 class JobKey(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,360 @@
+"""The clients: `AsyncClient` for coroutines, `Client` for everyone else, a thin face on the same engine.
+
+    client = rota.Client("http://127.0.0.1:4100")
+    handle = client.enqueue(resize, "a.jpg", width=300)
+    handle.result(timeout=10)
+
+Both connect when first used, to any of the nodes they were given, and to another one when that node is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from os import PathLike
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+from urllib.parse import quote
+
+from . import background, bulk, default
+from .coalesce import Ref
+from .codec import Keyring
+from .config import RETRY_WINDOW_S, ClientConfig, client_config
+from .engine import Engine, Progress, value_of
+from .errors import RotaError
+from .handle import JobHandle, JobHandles
+from .ids import parse_job_id
+from .model import Enqueue, Receipt
+from .order import Call, NamedTask, Order, Routed
+from .tasks import Task, as_task
+from .transport import Transport
+from .views import FailedView, JobView, NodeView, QueueView, StatsView
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Calls = Iterable[Call | tuple[Any, ...]]
+Target = Routed | str | Callable[..., Any]
+
+
+class AsyncClient:
+    """Enqueues jobs and waits for results, on the event loop it is first used on.
+
+    Args:
+        urls: one node's address, or several (a list, or comma-separated); else `ROTA_URL`, else local port 4100.
+        token: the bearer token; else from `ROTA_TOKEN_FILE` or `ROTA_TOKEN`.
+        key: the file with the signing keys (or a Keyring); else `ROTA_KEY_FILE`.
+        ca_file: certificates to trust for https; else `ROTA_CA_FILE`.
+        retry_window_s: how long an enqueue without a definite answer is repeated before it raises.
+
+    Raises:
+        ConfigError: an address, the token or a key file is not usable.
+    """
+
+    def __init__(
+        self,
+        urls: str | Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        key: Keyring | str | PathLike[str] | None = None,
+        ca_file: str | None = None,
+        retry_window_s: float = RETRY_WINDOW_S,
+    ) -> None:
+        self._config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+        self._made: Engine | None = None
+
+    @overload
+    async def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    @overload
+    async def enqueue(self, task: str | NamedTask, /, *args: Any, **kwargs: Any) -> JobHandle[Any]: ...
+    @overload
+    async def enqueue(    # an async def fits both; the first wins, as is meant
+        self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+    @overload
+    async def enqueue(self, task: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    async def enqueue(self, task: Target, /, *args: Any, **kwargs: Any) -> JobHandle[Any]:
+        """Enqueue one job: of a task, of a task's name, or of any function, which is then shipped by value. Enqueues
+        made at the same time travel together.
+
+        Raises:
+            InvalidJob, NotSerializable, JobTooLarge: refused here; nothing was sent.
+            UnknownTask, SignatureRefused: refused by the node; nothing is stored.
+            Overloaded, Unreachable: not stored within the retry window.
+            EnqueueUnknown: no definite answer within the retry window: it may be stored.
+        """
+        ref = await self._engine().enqueue(as_task(task).order(args, kwargs))
+        return JobHandle(self, *ref)
+
+    @overload
+    async def enqueue_many(self, task: Task[P, R], calls: Calls) -> JobHandles[R]: ...
+    @overload
+    async def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]: ...
+    async def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]:
+        """Enqueue many jobs of one task, in order. `calls` are tuples of arguments, or what `task.call(...)` gives, and
+        may come from a generator. Raises what `enqueue` raises, or `PartlyEnqueued` if some are stored already."""
+        return JobHandles(self, await self._engine().enqueue_many(as_task(task), calls))
+
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """The handle of a job of any client, by its id."""
+        return JobHandle(self, *parse_job_id(job_id))
+
+    async def nodes(self) -> list[NodeView]:
+        return await self._page("/v1/nodes", list[NodeView])
+
+    async def queues(self) -> list[QueueView]:
+        return await self._page("/v1/queues", list[QueueView])
+
+    async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
+        return await self._page(_failed_path(queue, limit), list[FailedView])
+
+    async def stats(self) -> StatsView:
+        return await self._page("/v1/stats", StatsView)
+
+    async def aclose(self) -> None:
+        """Wait for enqueues that are on their way, then close. Closing twice is harmless."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # what its handles ask
+
+    async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
+        return value_of(f"{bundle}/{index}", await self._engine().result_entry(bundle, index, timeout))
+
+    def result(self, bundle: str, index: int, timeout: float | None) -> Any:
+        entry = self._from_outside(lambda engine: engine.result_entry(bundle, index, timeout))
+        return value_of(f"{bundle}/{index}", entry)
+
+    async def ajob(self, job_id: str) -> JobView:
+        return await self._engine().transport.job(job_id)
+
+    def job(self, job_id: str) -> JobView:
+        return self._from_outside(lambda engine: engine.transport.job(job_id))
+
+    def _engine(self) -> Engine:
+        loop = asyncio.get_running_loop()
+        if self._made is None:
+            self._made = open_engine(self._config)
+        elif self._made.loop is not loop:
+            raise RuntimeError("this AsyncClient belongs to another event loop: make one for each loop")
+        return self._made
+
+    async def _page(self, path: str, kind: type[T]) -> T:
+        return await page(self._engine(), path, kind)
+
+    def _from_outside(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """For another thread than the loop's."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            if self._made is None:
+                raise RuntimeError("this AsyncClient is not in use on any event loop") from None
+            return background.wait(asyncio.run_coroutine_threadsafe(make(self._made), self._made.loop))
+        raise RuntimeError("this would block the event loop: await the handle, or handle.astatus()")
+
+
+class Client:
+    """`AsyncClient` for code without an event loop. Safe from many threads, and after a fork; all sync clients of a
+    process share one thread with an event loop. Takes the same arguments."""
+
+    def __init__(
+        self,
+        urls: str | Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        key: Keyring | str | PathLike[str] | None = None,
+        ca_file: str | None = None,
+        retry_window_s: float = RETRY_WINDOW_S,
+    ) -> None:
+        self._config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+        self._transport: Transport | None = None
+        self._made: Engine | None = None
+        self._on: background.Background | None = None
+
+    @classmethod
+    def over(cls, transport: Transport) -> Self:
+        """A client over another transport than a connection of its own: in a runner."""
+        client = cls("127.0.0.1")
+        client._transport = transport
+        return client
+
+    @overload
+    def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    @overload
+    def enqueue(self, task: str | NamedTask, /, *args: Any, **kwargs: Any) -> JobHandle[Any]: ...
+    @overload
+    def enqueue(    # an async def fits both; the first wins, as is meant
+        self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]: ...
+    @overload
+    def enqueue(self, task: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    def enqueue(self, task: Target, /, *args: Any, **kwargs: Any) -> JobHandle[Any]:
+        """See `AsyncClient.enqueue`."""
+        return self.place(as_task(task).order(args, kwargs))
+
+    @overload
+    def enqueue_many(self, task: Task[P, R], calls: Calls) -> JobHandles[R]: ...
+    @overload
+    def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]: ...
+    def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]:
+        """See `AsyncClient.enqueue_many`."""
+        return self.place_many(as_task(task), calls)
+
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """The handle of a job of any client, by its id."""
+        return JobHandle(self, *parse_job_id(job_id))
+
+    def nodes(self) -> list[NodeView]:
+        return self._page("/v1/nodes", list[NodeView])
+
+    def queues(self) -> list[QueueView]:
+        return self._page("/v1/queues", list[QueueView])
+
+    def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
+        return self._page(_failed_path(queue, limit), list[FailedView])
+
+    def stats(self) -> StatsView:
+        return self._page("/v1/stats", StatsView)
+
+    def close(self) -> None:
+        """Wait for enqueues that are on their way, then close. Closing twice is harmless."""
+        with background.lock:
+            made, self._made = self._made, None
+            on, self._on = self._on, None
+        if made is not None and on is not None and on.alive_here():
+            on.close(made)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # what tasks ask of the default client
+
+    def place(self, order: Order) -> JobHandle[Any]:
+        ref = background.wait(self._hand_over(order))
+        return JobHandle(self, *ref)
+
+    async def aplace(self, order: Order) -> JobHandle[Any]:
+        ref = await asyncio.wrap_future(self._hand_over(order))
+        return JobHandle(self, *ref)
+
+    def place_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
+        """Bundles are made on the caller's thread: `calls` may be a generator over what belongs to that thread."""
+        engine, on = self._engine()
+        route, code = task.destination()
+        route = on.run(engine.prepare(route, code, engine.deadline()))
+        seal = on.run(engine.seal(engine.deadline()))
+        progress = Progress()
+        sent: deque[tuple[list[Enqueue], concurrent.futures.Future[list[Receipt | RotaError]]]] = deque()
+        for frame in progress.until_fault(bulk.frames(task, route, calls, seal, engine.names)):
+            sent.append((frame, on.start(engine.send(frame, engine.deadline()))))
+            if len(sent) >= bulk.FRAMES_AHEAD:
+                oldest, answer = sent.popleft()
+                progress.note(oldest, background.wait(answer))
+        for frame, answer in sent:
+            progress.note(frame, background.wait(answer))
+        return JobHandles(self, progress.result())
+
+    async def aplace_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
+        engine, on = self._engine()
+        return JobHandles(self, await asyncio.wrap_future(on.start(engine.enqueue_many(task, calls))))
+
+    # what its handles ask
+
+    def result(self, bundle: str, index: int, timeout: float | None) -> Any:
+        engine, on = self._engine()
+        return value_of(f"{bundle}/{index}", on.run(engine.result_entry(bundle, index, timeout)))
+
+    async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
+        engine, on = self._engine()
+        entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
+        return value_of(f"{bundle}/{index}", entry)
+
+    def job(self, job_id: str) -> JobView:
+        engine, on = self._engine()
+        return on.run(engine.transport.job(job_id))
+
+    async def ajob(self, job_id: str) -> JobView:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(engine.transport.job(job_id)))
+
+    def _hand_over(self, order: Order) -> concurrent.futures.Future[Ref]:
+        engine, on = self._engine()
+        if order.route.function or order.route.mode is None:
+            return on.start(engine.enqueue(order))
+        ref: concurrent.futures.Future[Ref] = concurrent.futures.Future()
+        engine.submit(order, ref)
+        return ref
+
+    def _page(self, path: str, kind: type[T]) -> T:
+        engine, on = self._engine()
+        return on.run(page(engine, path, kind))
+
+    def _engine(self) -> tuple[Engine, background.Background]:
+        """This process's engine: a fork leaves the parent's behind."""
+        made, on = self._made, self._on
+        if made is not None and on is not None and on.alive_here():
+            return made, on
+        with background.lock:
+            on = background.background()
+            if self._made is None or self._on is not on:
+                if self._made is not None:
+                    background.leave_behind(self._made)
+                self._made, self._on = on.run(self._open()), on
+                on.owns(self._made)
+            return self._made, on
+
+    async def _open(self) -> Engine:
+        if self._transport is not None:
+            return Engine(self._transport, window_s=self._config.retry_window_s)
+        return open_engine(self._config)
+
+
+def open_engine(config: ClientConfig) -> Engine:
+    """An engine over a connection of its own, on the running loop."""
+    from .connection import Connection  # late: aiohttp takes longer to import than all the rest
+
+    connection = Connection(config.urls, config.keyring, config.token, tls=config.tls())
+    return Engine(connection, window_s=config.retry_window_s)
+
+
+async def page(engine: Engine, path: str, kind: type[T]) -> T:
+    from .connection import Connection
+
+    if not isinstance(engine.transport, Connection):
+        raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
+    return await engine.transport.get(path, kind)
+
+
+def _failed_path(queue: str | None, limit: int) -> str:
+    return f"/v1/failed?limit={int(limit)}" + (f"&queue={quote(queue)}" if queue is not None else "")
+
+
+def connect(
+    urls: str | Iterable[str] | None = None,
+    *,
+    token: str | None = None,
+    key: Keyring | str | PathLike[str] | None = None,
+    ca_file: str | None = None,
+    retry_window_s: float = RETRY_WINDOW_S,
+) -> Client:
+    """Make a `Client` and have `task.enqueue` use it, in this process."""
+    client = Client(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+    default.replace(client)
+    return client

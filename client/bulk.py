@@ -1,0 +1,68 @@
+"""Many jobs of one call, cut into bundles and frames. Costs no future a job: a bundle is acknowledged as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from .coalesce import OpenBundle
+from .codec import Seal, dump_arguments
+from .errors import InvalidJob, JobTooLarge, RotaError
+from .ids import Names
+from .model import BUNDLE_BYTES_MAX, Enqueue
+from .order import EMPTY, Call, Route, Routed
+from .wire import CLIENT_FRAME_BYTES
+
+BUNDLES_PER_FRAME = 16
+FRAMES_AHEAD = 4
+"""Sent before the first of them is answered. About 4,000 jobs: enough to keep the node busy while the next are made."""
+
+Calls = Iterable[Call | tuple[Any, ...]]
+
+
+def frames(
+    task: Routed, route: Route, calls: Calls, seal: Seal, names: Names, wall: Callable[[], float] = time.time
+) -> Iterator[list[Enqueue]]:
+    """A frame's worth of signed bundles at a time. An error names the call that it is about."""
+    frame: list[Enqueue] = []
+    frame_bytes = 0
+    for bundle in _bundles(task, route, calls):
+        frame.append(bundle.close(names.next(), seal, wall()))
+        frame_bytes += bundle.bytes
+        if len(frame) >= BUNDLES_PER_FRAME or frame_bytes > CLIENT_FRAME_BYTES - BUNDLE_BYTES_MAX:
+            yield frame
+            frame, frame_bytes = [], 0
+    if frame:
+        yield frame
+
+
+def _bundles(task: Routed, route: Route, calls: Calls) -> Iterator[OpenBundle]:
+    bundle = OpenBundle(route, 0.0)
+    check = task.check
+    number = 0
+    try:
+        for call in calls:
+            number += 1
+            args, kwargs = _arguments(call)
+            check(args, kwargs)
+            payload, codec = dump_arguments(args, kwargs)
+            if len(payload) > BUNDLE_BYTES_MAX:
+                raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+            if not bundle.takes(payload):
+                yield bundle
+                bundle = OpenBundle(route, 0.0)
+            bundle.add(payload, codec)
+    except RotaError as error:
+        error.add_note(f"call {number:,} of enqueue_many")
+        raise
+    if bundle.payloads:
+        yield bundle
+
+
+def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(call, Call):
+        return call
+    if type(call) is tuple:
+        return call, EMPTY
+    raise InvalidJob(f"{call!r:.80} is no call: give tuples of arguments, (x,) for a single one, or task.call(...)")

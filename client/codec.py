@@ -1,0 +1,438 @@
+"""Bytes and signatures: bodies, results and code shipped by value.
+
+A body is `u32 length of the header | msgpack(Header) | payloads back to back`. Every job in it carries its own tag, a
+keyed BLAKE2b over everything that could be abused if it were exchanged (cluster, bundle, task, queue, mode, codec,
+Python, function, time, options), the job's index and its payload: so slices of a body stay valid, and nothing can be
+moved to another queue, task or cluster. Results and code are signed likewise, each purpose under a label of its own.
+
+This is the one module outside the runner that unpickles, and only what a signature covers (or, on loopback without a
+key, what an unsigned node of this machine sent).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import pickle
+import stat
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import ConfigError, InvalidJob, NotSerializable, ResultInvalid, SignatureRefused
+from .ids import is_name
+from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Header, ResultEntry, Results
+
+TAG_BYTES = 16
+KEY_BYTES_MIN = 32
+HEADER_BYTES_MAX = 64 * 1024
+"""60 jobs need under 2 KiB; names and options are bounded. A longer header is garbage."""
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""What cloudpickled code is bound to."""
+
+_JOB, _RESULT, _FUNCTION = b"rota-job", b"rota-result", b"rota-function"
+_INDEX = [index.to_bytes(2, "big") for index in range(JOBS_PER_BUNDLE_MAX)]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Header).decode
+_decode_results = msgspec.msgpack.Decoder(Results).decode
+
+
+class FunctionBlob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Code shipped by value, as stored below functions/<sha256 of code>."""
+
+    code: bytes
+    python: str
+    key_id: str = ""
+    tag: bytes = b""
+    v: int = 1
+
+
+# -- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def encode_body(header: Header, payloads: Iterable[bytes]) -> bytes:
+    head = _encode(header)
+    return b"".join((len(head).to_bytes(4, "big"), head, *payloads))
+
+
+def decode_header(body: bytes) -> tuple[Header, int]:
+    """The header, and the offset of the first payload. Raises `InvalidJob` for anything that is no body."""
+    offset = 4 + int.from_bytes(body[:4], "big")
+    if len(body) < 4 or offset > min(len(body), HEADER_BYTES_MAX):
+        raise InvalidJob("malformed body: its header is cut short or too long")
+    try:
+        header = _decode_header(body[4:offset])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJob(f"malformed body: {error}") from None
+    fault = _fault_of(header, len(body) - offset)
+    if fault:
+        raise InvalidJob(f"malformed body of bundle {header.bundle!r:.60}: {fault}")
+    return header, offset
+
+
+def _fault_of(header: Header, payload_bytes: int) -> str:
+    indexes, sizes = header.indexes, header.sizes
+    if header.v != 1:
+        return f"schema {header.v} is newer than this release of rota"
+    if not 0 < len(indexes) <= JOBS_PER_BUNDLE_MAX or len(sizes) != len(indexes):
+        return f"{len(indexes)} indexes, {len(sizes)} sizes"
+    if not all(0 <= index < JOBS_PER_BUNDLE_MAX for index in indexes) or len(set(indexes)) != len(indexes):
+        return "indexes out of range, or repeated"
+    if min(sizes) < 0 or sum(sizes) != payload_bytes or payload_bytes > BUNDLE_BYTES_MAX:
+        return f"{payload_bytes} payload bytes where its header says {sum(sizes)}"
+    if len(header.tags) not in (0, TAG_BYTES * len(indexes)):
+        return f"{len(header.tags)} bytes of signatures for {len(indexes)} jobs"
+    return ""
+
+
+def split_body(body: bytes) -> tuple[Header, list[bytes]]:
+    """The header and each job's payload, in the order of `header.indexes`. Not verified: see `Keyring.verify`."""
+    header, offset = decode_header(body)
+    payloads = []
+    for size in header.sizes:
+        payloads.append(body[offset : offset + size])
+        offset += size
+    return header, payloads
+
+
+def payloads(body: bytes) -> list[bytes]:
+    """Each job's payload."""
+    return split_body(body)[1]
+
+
+def slice_body(body: bytes, indexes: Sequence[int]) -> bytes:
+    """A body with only these jobs (of the bundle as enqueued). Their signatures stay valid."""
+    header, jobs = split_body(body)
+    at = [header.indexes.index(index) for index in indexes]
+    tags = header.tags and b"".join(header.tags[TAG_BYTES * i : TAG_BYTES * (i + 1)] for i in at)
+    part = msgspec.structs.replace(header, indexes=list(indexes), sizes=[header.sizes[i] for i in at], tags=tags)
+    return encode_body(part, [jobs[i] for i in at])
+
+
+def enqueue_digest(body: bytes) -> bytes:
+    """16 bytes that are equal for two enqueues that ask for the same: all but the time, the key and its tags. For
+    receipts: a repeated enqueue (a POST with an Idempotency-Key) is encoded anew, at another time."""
+    header, offset = decode_header(body)
+    bare = msgspec.structs.replace(header, enqueued_at=0.0, key_id="", tags=b"")
+    return hashlib.blake2b(_encode(bare) + body[offset:], digest_size=TAG_BYTES).digest()
+
+
+# -- signatures ------------------------------------------------------------------------------------------------------
+
+
+class Keyring:
+    """Keys by id, newest last. Signs with the newest, accepts all.
+
+    An empty keyring signs nothing and accepts only what is unsigned; nodes allow that on loopback only.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys: dict[str, bytes] = {}
+        for key_id, key in keys.items():
+            if not is_name(key_id) or len(key_id) > 32:
+                raise ConfigError(f"{key_id!r:.40} is no key id: letters, digits and _ . : @ - (at most 32)")
+            if len(key) < KEY_BYTES_MIN:
+                raise ConfigError(
+                    f"the signing key {key_id!r} has {len(key)} bytes; at least {KEY_BYTES_MIN} are needed. "
+                    "`rota init` writes a good one."
+                )
+            self._keys[key_id] = key if len(key) <= 64 else hashlib.blake2b(key).digest()
+        self.newest = next(reversed(self._keys), "")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Keyring:
+        """Read a key file: one `id:hex` a line, newest last; empty lines and lines that begin with # are skipped."""
+        path = Path(path)
+        try:
+            if path.stat().st_mode & stat.S_IROTH:
+                raise ConfigError(f"the key file {path} can be read by everyone on this machine: chmod 600 it")
+            lines = path.read_text("ascii").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the key file {path} cannot be read: {error}") from None
+        keys: dict[str, bytes] = {}
+        for number, line in enumerate(lines, 1):
+            key_id, _, digits = line.strip().partition(":")
+            if not key_id or key_id.startswith("#"):
+                continue
+            try:
+                key = bytes.fromhex(digits)
+            except ValueError:
+                raise ConfigError(f"{path}, line {number}: not of the form `id:hex`") from None
+            if keys.setdefault(key_id, key) is not key:
+                raise ConfigError(f"{path}, line {number}: the key id {key_id!r} occurs twice")
+        if not keys:
+            raise ConfigError(f"the key file {path} holds no key; `rota init` writes one")
+        return cls(keys)
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<Keyring {' '.join(self._keys) or 'empty'}>"
+
+    # jobs
+
+    def sign(self, header: Header, payloads: Sequence[bytes], cluster: str) -> Header:
+        """The header with a tag for each payload."""
+        if not self._keys:
+            return header
+        tags = self._job_tags(self.newest, header, payloads, cluster)
+        return msgspec.structs.replace(header, key_id=self.newest, tags=tags)
+
+    def sign_body(self, body: bytes, cluster: str) -> bytes:
+        """Sign (again) a body that came from where this process trusts: a runner of this node."""
+        header, jobs = split_body(body)
+        return encode_body(self.sign(header, jobs, cluster), jobs)
+
+    def verify(self, body: bytes, cluster: str) -> tuple[Header, list[bytes]]:
+        """The header and the payloads of a body that someone with a key made for this cluster.
+        Raises `SignatureRefused`, or `InvalidJob` if it is no body at all."""
+        header, jobs = split_body(body)
+        self._refuse_unknown(header.key_id, header.tags, f"bundle {header.bundle!r:.60}", SignatureRefused)
+        if self._keys and not hmac.compare_digest(
+            self._job_tags(header.key_id, header, jobs, cluster), header.tags
+        ):
+            raise SignatureRefused(f"bundle {header.bundle!r:.60}: the signature does not fit what it says")
+        return header, jobs
+
+    def _job_tags(self, key_id: str, header: Header, payloads: Sequence[bytes], cluster: str) -> bytes:
+        copy = self._context(key_id, _JOB, _job_context(header, cluster)).copy
+        tags = []
+        for index, payload in zip(header.indexes, payloads, strict=True):
+            mac = copy()
+            mac.update(_INDEX[index] + payload)
+            tags.append(mac.digest())
+        return b"".join(tags)
+
+    # results
+
+    def sign_results(self, results: Results, cluster: str) -> Results:
+        """The results with a tag in each entry."""
+        if not self._keys:
+            return results
+        tags = self._result_tags(self.newest, results, cluster)
+        entries = [msgspec.structs.replace(entry, tag=tag) for entry, tag in zip(results.entries, tags, strict=True)]
+        return msgspec.structs.replace(results, entries=entries, key_id=self.newest)
+
+    def verify_results(self, data: bytes, cluster: str) -> Results:
+        """The results that a node of this cluster wrote. Raises `ResultInvalid`."""
+        try:
+            results = _decode_results(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ResultInvalid(f"a result record cannot be read: {error}") from None
+        what = f"the results of bundle {results.bundle!r:.60}"
+        self._refuse_unknown(results.key_id, b"".join(entry.tag for entry in results.entries), what, ResultInvalid)
+        if self._keys:
+            for entry, tag in zip(results.entries, self._result_tags(results.key_id, results, cluster), strict=True):
+                if not hmac.compare_digest(tag, entry.tag):
+                    raise ResultInvalid(f"{what}: the signature does not fit what they say")
+        return results
+
+    def _result_tags(self, key_id: str, results: Results, cluster: str) -> list[bytes]:
+        context = self._context(key_id, _RESULT, _encode((results.v, cluster, results.bundle)))
+        tags = []
+        for entry in results.entries:
+            mac = context.copy()
+            mac.update(_encode(_entry_facts(entry)))
+            tags.append(mac.digest())
+        return tags
+
+    # functions
+
+    def sign_function(self, code: bytes, cluster: str, python: str = PYTHON) -> bytes:
+        """The blob to store below `functions/<function_digest(code)>`."""
+        tag = self._function_tag(self.newest, code, python, cluster) if self._keys else b""
+        return _encode(FunctionBlob(code=code, python=python, key_id=self.newest, tag=tag))
+
+    def open_function(self, digest: str, blob: bytes, cluster: str) -> FunctionBlob:
+        """The code behind a digest, verified. Raises `SignatureRefused`."""
+        try:
+            function = msgspec.msgpack.decode(blob, type=FunctionBlob)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SignatureRefused(f"the code {digest:.64} cannot be read: {error}") from None
+        self._refuse_unknown(function.key_id, function.tag, f"the code {digest:.64}", SignatureRefused)
+        if self._keys:
+            tag = self._function_tag(function.key_id, function.code, function.python, cluster)
+            if not hmac.compare_digest(tag, function.tag):
+                raise SignatureRefused(f"the code {digest:.64}: the signature does not fit")
+        if not hmac.compare_digest(function_digest(function.code).encode(), digest.encode()):
+            raise SignatureRefused(f"the code {digest:.64} is not what its digest says")
+        return function
+
+    def _function_tag(self, key_id: str, code: bytes, python: str, cluster: str) -> bytes:
+        mac = self._context(key_id, _FUNCTION, _encode((1, cluster, python)))
+        mac.update(code)
+        return mac.digest()
+
+    # all kinds
+
+    def _refuse_unknown(self, key_id: str, tags: bytes, what: str, error: Callable[[str], Exception]) -> None:
+        if not self._keys:
+            if key_id or tags:
+                raise error(f"{what}: signed with key {key_id!r:.40}, and here no signing key is configured")
+        elif not tags:
+            raise error(f"{what}: unsigned. Give this process the cluster's key file (ROTA_KEY_FILE)")
+        elif key_id not in self._keys:
+            raise error(f"{what}: signed with key {key_id!r:.40}; known here: {', '.join(self._keys)}")
+
+    def _context(self, key_id: str, purpose: bytes, context: bytes) -> hashlib.blake2b:
+        """A keyed hash of the context, its length first so that nothing can slide over into what follows."""
+        mac = hashlib.blake2b(key=self._keys[key_id], digest_size=TAG_BYTES, person=purpose)
+        mac.update(len(context).to_bytes(4, "big") + context)
+        return mac
+
+
+UNSIGNED = Keyring({})
+"""No key: for loopback, and for a runner, whose node signs for it."""
+
+
+class Seal:
+    """A keyring and the cluster it signs for: what a client needs to make bodies and to open results."""
+
+    def __init__(self, keyring: Keyring, cluster: str) -> None:
+        self.keyring = keyring
+        self.cluster = cluster
+
+    def body(self, header: Header, payloads: Sequence[bytes]) -> bytes:
+        return encode_body(self.keyring.sign(header, payloads, self.cluster), payloads)
+
+    def function(self, code: bytes) -> bytes:
+        return self.keyring.sign_function(code, self.cluster)
+
+    def results(self, data: bytes) -> Results:
+        return self.keyring.verify_results(data, self.cluster)
+
+
+def function_digest(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest()
+
+
+def encode_results(results: Results) -> bytes:
+    return _encode(results)
+
+
+def _job_context(header: Header, cluster: str) -> bytes:
+    """Numbers are made floats first: what was an int before msgpack is a float after it, and must sign alike."""
+    options = header.options
+    return _encode((
+        header.v, cluster, header.bundle, header.task, header.queue, header.mode, header.codec, header.python,
+        header.function, float(header.enqueued_at), options.max_attempts, _seconds(options.timeout_s),
+        _seconds(options.keep_result_s),
+    ))  # fmt: skip
+
+
+def _entry_facts(entry: ResultEntry) -> tuple[object, ...]:
+    return (entry.index, entry.status, entry.value, entry.error, entry.traceback, entry.attempts, entry.codec)
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+# -- arguments and values --------------------------------------------------------------------------------------------
+
+
+def dump_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, Codec]:
+    """Serialize a call's arguments: pickle, or cloudpickle where pickle refuses. Raises `NotSerializable`."""
+    try:
+        payload = pickle.dumps((args, kwargs), 5)
+        if b"__main__" not in payload:
+            return payload, "pickle"
+        # Probably an instance of a class defined in __main__, which pickle would name and no runner could import.
+    except Exception:       # anything: user code runs here (__reduce__, __getstate__)
+        pass
+    try:
+        return _cloudpickle((args, kwargs)), "cloudpickle"
+    except Exception as error:
+        raise NotSerializable(_blame(args, kwargs, error)) from error
+
+
+def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """For the runner: a verified payload's arguments. Raises whatever user code raises."""
+    if codec == "json":
+        call = json.loads(payload)
+        return tuple(call.get("args", ())), call.get("kwargs", {})
+    args, kwargs = pickle.loads(payload)    # noqa: S301 - the node has verified the signature
+    return args, kwargs
+
+
+def dump_value(value: object, codec: Codec = "pickle") -> tuple[bytes, Codec]:
+    """For the runner: a job's result. JSON jobs answer in JSON, others as arguments travel."""
+    try:
+        if codec == "json":
+            return json.dumps(value, allow_nan=False).encode(), "json"
+        payload = pickle.dumps(value, 5)
+        if b"__main__" not in payload:
+            return payload, "pickle"
+    except Exception as error:
+        if codec == "json":
+            raise NotSerializable(f"the result, a {_type_name(value)}, is not JSON: {error}") from error
+    try:
+        return _cloudpickle(value), "cloudpickle"
+    except Exception as error:
+        raise NotSerializable(f"the result, a {_type_name(value)}, cannot be pickled: {error}") from error
+
+
+def load_value(codec: Codec, payload: bytes) -> Any:
+    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here."""
+    try:
+        if codec == "json":
+            return json.loads(payload)
+        return pickle.loads(payload)        # noqa: S301 - the caller has verified the signature
+    except Exception as error:
+        raise ResultInvalid(f"the result cannot be rebuilt here: {type(error).__name__}: {error}") from error
+
+
+def dump_function(function: Callable[..., Any]) -> bytes:
+    """A function's code by value. Raises `NotSerializable`."""
+    try:
+        return _cloudpickle(function)
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise NotSerializable(
+            f"the function {name} cannot be shipped by value: {type(error).__name__}: {error}. "
+            "What it closes over must be picklable; or put it into a module that the nodes import."
+        ) from error
+
+
+def load_function(code: bytes) -> Callable[..., Any]:
+    """For the runner: verified code."""
+    function: Callable[..., Any] = pickle.loads(code)   # noqa: S301 - the node has verified the signature
+    return function
+
+
+def _cloudpickle(value: object) -> bytes:
+    import cloudpickle  # here: most producers never need it
+
+    payload: bytes = cloudpickle.dumps(value, protocol=5)
+    return payload
+
+
+def _blame(args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> str:
+    """Say which argument it is."""
+    named = [(f"argument {place}", value) for place, value in enumerate(args, 1)]
+    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        try:
+            _cloudpickle(value)
+        except Exception as fault:
+            return (
+                f"{name}, a {_type_name(value)}, cannot be pickled: {type(fault).__name__}: {fault}. "
+                "Pass what it is made from (a path, an id, an address) and open it in the job."
+            )
+    return f"the arguments cannot be pickled together: {type(error).__name__}: {error}"
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

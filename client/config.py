@@ -1,0 +1,115 @@
+"""Where a client finds its cluster: arguments first, then the environment. The one place that reads `os.environ`.
+
+    ROTA_URL            addresses of nodes, comma-separated      (default http://127.0.0.1:4100)
+    ROTA_TOKEN_FILE     file with the bearer token; or ROTA_TOKEN with the token itself
+    ROTA_KEY_FILE       file with the signing keys
+    ROTA_CA_FILE        certificates to trust, for https addresses behind a private authority
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .codec import UNSIGNED, Keyring
+from .errors import ConfigError
+
+DEFAULT_URL = "http://127.0.0.1:4100"
+RETRY_WINDOW_S = 30.0
+"""How long an enqueue is repeated. Nodes remember bundles for four times as long, so a repeat never stores twice."""
+
+RETRY_WINDOW_S_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    urls: tuple[str, ...]
+    keyring: Keyring = UNSIGNED
+    token: str | None = None
+    ca_file: str | None = None
+    retry_window_s: float = RETRY_WINDOW_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.retry_window_s <= RETRY_WINDOW_S_MAX:
+            raise ConfigError(f"retry_window_s {self.retry_window_s}: more than 0, at most {RETRY_WINDOW_S_MAX:g} s")
+        if self.token is not None and (not self.token.isascii() or not self.token.isprintable() or " " in self.token):
+            raise ConfigError("the bearer token is not plain printable ASCII: is it the right file?")
+
+    def tls(self) -> ssl.SSLContext | None:
+        if self.ca_file is None:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ConfigError(f"the certificates in {self.ca_file} cannot be read: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"<ClientConfig {' '.join(self.urls)} {self.keyring!r} token={'yes' if self.token else 'no'}>"
+
+
+def client_config(
+    urls: str | Iterable[str] | None = None,
+    *,
+    token: str | None = None,
+    key: Keyring | str | PathLike[str] | None = None,
+    ca_file: str | None = None,
+    retry_window_s: float = RETRY_WINDOW_S,
+    environ: Mapping[str, str] = os.environ,
+) -> ClientConfig:
+    """What was given, and from the environment what was not. Raises `ConfigError`."""
+    if urls is None:
+        urls = environ.get("ROTA_URL") or DEFAULT_URL
+    if isinstance(urls, str):
+        urls = urls.split(",")
+    checked = tuple(dict.fromkeys(_url(url) for url in urls if url.strip()))
+    if not checked:
+        raise ConfigError(f"no address given; one looks like {DEFAULT_URL}")
+    key = key if key is not None else environ.get("ROTA_KEY_FILE") or UNSIGNED
+    return ClientConfig(
+        urls=checked,
+        keyring=key if isinstance(key, Keyring) else Keyring.load(key),
+        token=token or _token(environ),
+        ca_file=ca_file or environ.get("ROTA_CA_FILE") or None,
+        retry_window_s=retry_window_s,
+    )
+
+
+def _url(text: str) -> str:
+    url = text.strip().rstrip("/")
+    if "://" not in url:
+        url = f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise ConfigError(f"{text!r:.200} is no address of a node; one looks like {DEFAULT_URL}")
+    return url
+
+
+def _token(environ: Mapping[str, str]) -> str | None:
+    name = environ.get("ROTA_TOKEN_FILE")
+    if name:
+        return load_token(name)
+    return environ.get("ROTA_TOKEN") or None
+
+
+def load_token(path: str | PathLike[str]) -> str:
+    """The bearer token in a file. Raises `ConfigError`."""
+    path = Path(path)
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            raise ConfigError(f"the token file {path} can be read by everyone on this machine: chmod 600 it")
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token file {path} cannot be read: {error}") from None
+    if not token:
+        raise ConfigError(f"the token file {path} is empty; `rota init` writes one")
+    return token

@@ -1,0 +1,276 @@
+"""The transport of an application: a link to one of several nodes, replaced by one to the next node when it breaks.
+
+Everything it asks can be asked again, of any node: bundles carry their ids, and a receipt answers a repeat. So whatever
+is unanswered when a link breaks goes out again, unchanged, until the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Iterable
+from itertools import count
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from . import wire
+from .codec import Keyring, Seal
+from .errors import (
+    ConfigError,
+    EnqueueUnknown,
+    Overloaded,
+    ProtocolMismatch,
+    RotaError,
+    Unauthorized,
+    Unreachable,
+)
+from .following import Following
+from .link import Link, LinkLost
+from .model import Enqueue, Mode, Receipt
+from .transport import Follower
+from .views import JobView
+from .wire import NodeFault
+
+T = TypeVar("T")
+
+CONNECT_S = 3.0
+ANSWER_S = 10.0
+"""How long to wait for one node's answer while there are others to ask, and for a page."""
+
+BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
+"""Between rounds in which no address answered."""
+
+_FATAL = (Unauthorized, ProtocolMismatch, ConfigError)
+_UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
+_RETRIED = (*_UNSURE, Overloaded)
+
+
+class Connection:
+    """A `Transport` over WebSocket. Belongs to the event loop it is made on."""
+
+    def __init__(
+        self,
+        urls: Iterable[str],
+        keyring: Keyring,
+        token: str | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._rng = rng or random.Random()
+        self._urls = [url.rstrip("/") for url in urls]
+        self._rng.shuffle(self._urls)       # many clients with the same list spread over the nodes
+        self._at = 0
+        self._keyring = keyring
+        self._headers = {wire.PROTOCOL_HEADER: str(wire.PROTOCOL)}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._tls = tls
+        self._seal: Seal | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._link: Link | None = None
+        self._connecting = asyncio.Lock()
+        self._faults: dict[str, str] = {}
+        self._misses = 0
+        self._following = Following(self._link_by)
+
+    # -- requests
+
+    async def seal(self, deadline: float) -> Seal:
+        if self._seal is None:
+            await self._link_by(deadline)
+        assert self._seal is not None
+        return self._seal
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int, deadline: float) -> list[Receipt | RotaError]:
+        answers: dict[int, Receipt | RotaError] = {}
+        todo = list(range(len(bundles)))
+        unsure: set[int] = set()            # handed over at least once without a definite answer
+        for tries in count():
+            request = wire.EnqueueRequest(0, seen_revision, [bundles[i] for i in todo])
+            try:
+                outcomes = _outcomes(await self._ask(request, wire.EnqueueReply, deadline), len(todo))
+            except RotaError as error:
+                outcomes = [error] * len(todo)
+            answers.update(zip(todo, outcomes, strict=True))
+            unsure.update(i for i in todo if isinstance(answers[i], _UNSURE))
+            todo = [i for i in todo if isinstance(answers[i], _RETRIED)]
+            if not todo or not await self._pause(answers[todo[0]], tries, deadline):
+                break
+        for i, answer in answers.items():
+            if i in unsure and isinstance(answer, (*_RETRIED, Unreachable)):
+                answers[i] = EnqueueUnknown(bundles[i].bundle)
+        return [answers[i] for i in range(len(bundles))]
+
+    async def put_function(self, digest: str, code: bytes, deadline: float) -> None:
+        link = await self._link_by(deadline)
+        if digest not in link.functions:
+            blob = (await self.seal(deadline)).function(code)
+            await self._ask_until(wire.FunctionRequest(0, digest, blob), wire.Done, deadline)
+            link.functions.add(digest)      # if meanwhile another link took it: the cluster has it
+
+    async def task_mode(self, task: str, deadline: float) -> Mode | None:
+        return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, deadline)).mode
+
+    def follow(self, bundles: Iterable[str], follower: Follower) -> None:
+        self._following.follow(bundles, follower)
+
+    def unfollow(self, bundles: Iterable[str]) -> None:
+        self._following.unfollow(bundles)
+
+    async def job(self, job_id: str) -> JobView:
+        return await self.get(f"/v1/jobs/{job_id}", JobView)
+
+    async def get(self, path: str, kind: type[T]) -> T:
+        """One of the JSON pages that nodes serve, from the first node that answers."""
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        while True:
+            link = await self._link_by(deadline)
+            try:
+                async with asyncio.timeout_at(deadline), self._open_session().get(link.url + path) as response:
+                    body = await response.read()
+                if response.status >= 400:
+                    raise _error_in(body, response.status)
+                return msgspec.json.decode(body, type=kind)
+            except TimeoutError:
+                raise Unreachable(f"{link.url}{path}: no answer within {ANSWER_S:g} s") from None
+            except (OSError, aiohttp.ClientError):
+                link.abandon()
+
+    async def close(self) -> None:
+        await self._following.close()
+        if self._link is not None:
+            await self._link.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask_until(self, request: wire.Request, reply: type[T], deadline: float) -> T:
+        """Ask until there is a definite answer."""
+        for tries in count():
+            try:
+                return await self._ask(request, reply, deadline)
+            except _RETRIED as error:
+                if not await self._pause(error, tries, deadline):
+                    raise Unreachable(str(error)) from None
+        raise AssertionError("count() never ends")
+
+    async def _ask(self, request: wire.Request, reply: type[T], deadline: float) -> T:
+        """Ask one node, once."""
+        link = await self._link_by(deadline)
+        elsewhere = len(self._urls) > 1
+        until = min(deadline, asyncio.get_running_loop().time() + ANSWER_S) if elsewhere else deadline
+        try:
+            answer = await link.ask(request, until)
+        except TimeoutError:
+            if elsewhere:
+                link.abandon()              # it is alive, but stuck: perhaps cut off from the store
+            raise LinkLost(f"the node at {link.url} gave no answer in time") from None
+        except Overloaded:
+            if elsewhere:
+                link.abandon()              # the node as a whole cannot now
+            raise
+        if not isinstance(answer, reply):
+            link.abandon()
+            raise LinkLost(f"the node at {link.url} answered with a {type(answer).__name__}")
+        return answer
+
+    async def _pause(self, why: object, tries: int, deadline: float) -> bool:
+        """Wait before asking again: as long as the node said, or ever longer; not at all after the first lost link.
+        False if the deadline comes first."""
+        if isinstance(why, Overloaded):
+            pause_s = why.retry_after_s * self._rng.uniform(0.5, 1.5)
+        else:
+            pause_s = self._backoff_s(tries - isinstance(why, LinkLost))
+        if asyncio.get_running_loop().time() + pause_s >= deadline:
+            return False
+        await asyncio.sleep(pause_s)
+        return True
+
+    # -- links
+
+    async def _link_by(self, deadline: float) -> Link:
+        """A link that works. Raises `Unreachable` at the deadline, or at once what no other address will mend."""
+        if self._link is not None and not self._link.lost:
+            return self._link
+        try:
+            async with asyncio.timeout_at(deadline), self._connecting:
+                while self._link is None or self._link.lost:
+                    await self._connect()
+                return self._link
+        except TimeoutError:
+            faults = "; ".join(self._faults.values()) or f"no answer from {', '.join(self._urls)}"
+            raise Unreachable(f"no node can be reached: {faults}. Is one running there? (ROTA_URL)") from None
+
+    async def _connect(self) -> None:
+        """Try one address."""
+        if self._link is not None:
+            lost, self._link = self._link, None
+            self._at += 1
+            await lost.close()
+        url = self._urls[self._at % len(self._urls)]
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                link = await Link.open(self._open_session(), url, self._following.push, self._following.link_lost)
+        except TimeoutError:
+            await self._missed(url, Unreachable(f"{url}: no answer within {CONNECT_S:g} s"))
+            return
+        except RotaError as error:
+            await self._missed(url, error)
+            return
+        self._link = link
+        if self._seal is None:
+            self._seal = Seal(self._keyring, link.hello.cluster)
+        elif self._seal.cluster != link.hello.cluster:
+            link.abandon()
+            raise ConfigError(
+                f"{url} belongs to the cluster {link.hello.cluster!r}, other addresses to {self._seal.cluster!r}: "
+                "give one client the addresses of one cluster"
+            )
+        self._faults.clear()
+        self._misses = 0
+
+    async def _missed(self, url: str, error: RotaError) -> None:
+        self._faults[url] = str(error)
+        self._at += 1
+        self._misses += 1
+        rounds, rest = divmod(self._misses, len(self._urls))
+        if isinstance(error, _FATAL) and len(self._urls) == len(self._faults):
+            raise error
+        if rest == 0:
+            await asyncio.sleep(self._backoff_s(rounds))
+
+    def _backoff_s(self, tries: int) -> float:
+        if tries < 0:
+            return 0.0
+        return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(tries, 10)) * self._rng.uniform(0.5, 1.0)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(headers=self._headers, connector=connector)
+        return self._session
+
+
+def _outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:
+    outcomes: list[Receipt | RotaError] = []
+    for place in range(count):
+        receipt = reply.receipts[place] if place < len(reply.receipts) else None
+        refusal = reply.refusals.get(place)
+        outcomes.append(receipt or (wire.error_of(refusal) if refusal else NodeFault("the node left out an answer")))
+    return outcomes
+
+
+class _Page(msgspec.Struct):
+    error: str = ""
+    message: str = ""
+
+
+def _error_in(body: bytes, status: int) -> RotaError:
+    try:
+        page = msgspec.json.decode(body, type=_Page)
+    except msgspec.DecodeError:
+        return NodeFault(f"the node answered {status}")
+    return wire.error_of(wire.Refusal(page.error, page.message))

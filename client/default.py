@@ -1,0 +1,50 @@
+"""The process's default client: what `task.enqueue` goes through.
+
+Made on first use from the environment (`config.py`), or on purpose with `rota.connect(...)`. In a runner it goes
+through the transport that the runner has installed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from .handle import JobHandle, JobHandles
+from .order import Call, Order, Routed
+from .transport import installed
+
+
+class Caller(Protocol):
+    """What a task needs of a client."""
+
+    def place(self, order: Order) -> JobHandle[Any]: ...
+    async def aplace(self, order: Order) -> JobHandle[Any]: ...
+    def place_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]: ...
+    async def aplace_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]: ...
+    def close(self) -> None: ...
+
+
+_client: Caller | None = None
+_lock = threading.Lock()
+
+
+def client() -> Caller:
+    global _client
+    if _client is None:
+        from .api import Client  # late: it needs asyncio and, once it connects, aiohttp
+
+        with _lock:
+            if _client is None:
+                transport = installed()
+                _client = Client.over(transport) if transport else Client()
+    return _client
+
+
+def replace(caller: Caller | None) -> None:
+    """Make this the default client and close the one before it."""
+    global _client
+    with _lock:
+        before, _client = _client, caller
+    if before is not None:
+        before.close()

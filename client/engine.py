@@ -1,0 +1,162 @@
+"""The machinery of one client on one event loop: enqueues out, results in. `api.py` puts faces on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from . import bulk
+from .coalesce import Coalescer, Ref, Waiter
+from .codec import Seal, load_value
+from .errors import PartlyEnqueued, ResultTimeout, RotaError, UnknownTask
+from .ids import Names
+from .model import Enqueue, Mode, Receipt, ResultEntry
+from .order import Order, Route, Routed
+from .results import Results, check_entry
+from .transport import Transport
+
+MODES_KEPT_MAX = 10_000
+
+
+class Engine:
+    """All methods but `submit` are called on the loop that it was made on."""
+
+    def __init__(self, transport: Transport, *, window_s: float) -> None:
+        self.transport = transport
+        self.names = Names()
+        self.loop = asyncio.get_running_loop()
+        self._window_s = window_s
+        self._seen_revision = 0
+        self._sealed: Seal | None = None
+        self._coalescer = Coalescer(self.send, self.seal, self.names, window_s=window_s)
+        self._results = Results(transport, self._own_seal)
+        self._modes: dict[str, Mode] = {}
+        self._inbox: deque[tuple[Order, Waiter]] = deque()
+        self._drain_planned = False
+
+    def deadline(self) -> float:
+        return self.loop.time() + self._window_s
+
+    async def seal(self, deadline: float) -> Seal:
+        if self._sealed is None:
+            self._sealed = await self.transport.seal(deadline)
+        return self._sealed
+
+    async def send(self, bundles: list[Enqueue], deadline: float) -> list[Receipt | RotaError]:
+        answers = await self.transport.enqueue(bundles, self._seen_revision, deadline)
+        for answer in answers:
+            if isinstance(answer, Receipt) and answer.revision > self._seen_revision:
+                self._seen_revision = answer.revision
+        return answers
+
+    async def prepare(self, route: Route, code: bytes, deadline: float) -> Route:
+        """Make code known to the cluster, find out how a task runs that is known by name only."""
+        if route.function:
+            await self.transport.put_function(route.function, code, deadline)
+        if route.mode is not None:
+            return route
+        mode = self._modes.get(route.task)
+        if mode is None:
+            mode = await self.transport.task_mode(route.task, deadline)
+            if mode is None:
+                raise UnknownTask(f"no node has ever registered {route.task!r}: is its module in some node's --app?")
+            if len(self._modes) < MODES_KEPT_MAX:
+                self._modes[route.task] = mode
+        return route._replace(mode=mode)
+
+    async def enqueue(self, order: Order) -> Ref:
+        if order.route.function or order.route.mode is None:
+            route = await self.prepare(order.route, order.code, self.deadline())
+            order = order._replace(route=route)
+        future: asyncio.Future[Ref] = self.loop.create_future()
+        self._coalescer.add(order, future)
+        return await future
+
+    def submit(self, order: Order, waiter: Waiter) -> None:
+        """Enqueue from any thread what needs no preparation: one wake-up of the loop for all that come meanwhile."""
+        self._inbox.append((order, waiter))
+        if not self._drain_planned:
+            self._drain_planned = True
+            self.loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_planned = False     # before looking: what is appended from here on plans anew
+        inbox = self._inbox
+        while inbox:
+            self._coalescer.add(*inbox.popleft())
+
+    async def enqueue_many(self, task: Routed, calls: bulk.Calls) -> list[tuple[str, int]]:
+        """(bundle, number of jobs) for each bundle, in order."""
+        route, code = task.destination()
+        deadline = self.deadline()
+        route = await self.prepare(route, code, deadline)
+        progress = Progress()
+        frames = bulk.frames(task, route, calls, await self.seal(deadline), self.names)
+        sent: deque[tuple[list[Enqueue], asyncio.Task[list[Receipt | RotaError]]]] = deque()
+        async with asyncio.TaskGroup() as group:
+            for frame in progress.until_fault(frames):
+                sent.append((frame, group.create_task(self.send(frame, self.deadline()), name="rota bulk")))
+                if len(sent) >= bulk.FRAMES_AHEAD:
+                    oldest, answer = sent.popleft()
+                    progress.note(oldest, await answer)
+            for frame, answer in sent:
+                progress.note(frame, await answer)
+        return progress.result()
+
+    async def result_entry(self, bundle: str, index: int, timeout: float | None) -> ResultEntry:
+        try:
+            async with asyncio.timeout(timeout):
+                await self.seal(self.loop.time() + self._window_s)
+                return await self._results.wait(bundle, index)
+        except TimeoutError:
+            job_id = f"{bundle}/{index}"
+            raise ResultTimeout(f"no result of job {job_id} within {timeout} s; the job goes on", job_id) from None
+
+    async def close(self) -> None:
+        """Wait for enqueues that are on their way (at most a retry window), then close."""
+        await self._coalescer.close()
+        await self.transport.close()
+
+    def _own_seal(self) -> Seal:
+        assert self._sealed is not None     # result_entry() waited for it
+        return self._sealed
+
+
+class Progress:
+    """How far a bulk enqueue has come."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, int]] = []
+        self.fault: RotaError | None = None
+
+    def until_fault(self, frames: Iterator[list[Enqueue]]) -> Iterator[list[Enqueue]]:
+        """The frames, up to the first error in making or storing one."""
+        try:
+            for frame in frames:
+                yield frame
+                if self.fault is not None:
+                    return
+        except RotaError as error:
+            self.fault = error
+
+    def note(self, frame: list[Enqueue], answers: list[Receipt | RotaError]) -> None:
+        for enqueue, answer in zip(frame, answers, strict=True):
+            if isinstance(answer, Receipt):
+                self.stored.append((enqueue.bundle, enqueue.count))
+            elif self.fault is None:
+                self.fault = answer
+
+    def result(self) -> list[tuple[str, int]]:
+        if self.fault is None:
+            return self.stored
+        if not self.stored:
+            raise self.fault
+        raise PartlyEnqueued(self.stored, self.fault) from self.fault
+
+
+def value_of(job_id: str, entry: ResultEntry) -> Any:
+    """A job's result, or what became of it as an exception. Unpickles: on the caller's thread."""
+    check_entry(job_id, entry)
+    return load_value(entry.codec, entry.value)

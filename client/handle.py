@@ -1,0 +1,112 @@
+"""What an enqueue returns: handles, through which results are waited for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from .views import JobView
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Source(Protocol):
+    """Where a handle asks: the client that made it."""
+
+    def result(self, bundle: str, index: int, timeout: float | None) -> Any: ...
+    async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any: ...
+    def job(self, job_id: str) -> JobView: ...
+    async def ajob(self, job_id: str) -> JobView: ...
+
+
+class JobHandle(Generic[R_co]):
+    """One enqueued job. Await it, or call `result()`."""
+
+    __slots__ = ("_bundle", "_index", "_source")
+
+    def __init__(self, source: Source, bundle: str, index: int) -> None:
+        self._source = source
+        self._bundle = bundle
+        self._index = index
+
+    @property
+    def id(self) -> str:
+        return f"{self._bundle}/{self._index}"
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the job and return its result.
+
+        Raises:
+            JobFailed: it ended in the failed set; carries error and traceback as text.
+            JobCancelled: it was cancelled.
+            ResultTimeout: no result within `timeout` seconds; the job goes on.
+            JobUnknown: there is no such job, or its result has expired.
+            ResultInvalid: what is stored is not what a node of this cluster wrote, or cannot be unpickled here.
+            Unreachable: no node answers.
+        """
+        value: R_co = self._source.result(self._bundle, self._index, timeout)
+        return value
+
+    async def aresult(self, timeout: float | None = None) -> R_co:
+        """`result()` for coroutines."""
+        value: R_co = await self._source.aresult(self._bundle, self._index, timeout)
+        return value
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        return self.aresult().__await__()
+
+    def status(self) -> JobView:
+        """Where the job is, and why it waits there."""
+        return self._source.job(self.id)
+
+    async def astatus(self) -> JobView:
+        return await self._source.ajob(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash((self._bundle, self._index))
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}>"
+
+
+class JobHandles(Sequence[JobHandle[R_co]]):
+    """The handles of many jobs, in the order of their calls; each is made when it is asked for."""
+
+    def __init__(self, source: Source, bundles: Sequence[tuple[str, int]]) -> None:
+        self._source = source
+        self._bundles = bundles
+        self._starts = [0]
+        for _, count in bundles:
+            self._starts.append(self._starts[-1] + count)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[JobHandle[R_co]]:
+        for bundle, count in self._bundles:
+            for index in range(count):
+                yield JobHandle(self._source, bundle, index)
+
+    @overload
+    def __getitem__(self, at: int) -> JobHandle[R_co]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[JobHandle[R_co]]: ...
+    def __getitem__(self, at: int | slice) -> JobHandle[R_co] | list[JobHandle[R_co]]:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        place = at + len(self) if at < 0 else at
+        if not 0 <= place < len(self):
+            raise IndexError(f"{at} of {len(self)} handles")
+        bundle = bisect_right(self._starts, place) - 1
+        return JobHandle(self._source, self._bundles[bundle][0], place - self._starts[bundle])
+
+    @property
+    def ids(self) -> list[str]:
+        return [handle.id for handle in self]
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} jobs>"

@@ -1,0 +1,62 @@
+"""Checks of what a user may say about an enqueue: each refusal names the option, the value and what would do."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from .errors import InvalidJob
+from .ids import is_name
+from .model import PRIORITY_MAX, PRIORITY_MIN
+
+DURATION_S_MAX = 100 * 365 * 86_400.0
+ATTEMPTS_MAX = 1_000_000
+
+
+def queue_name(queue: str) -> str:
+    if not isinstance(queue, str) or not is_name(queue):
+        raise InvalidJob(f"{queue!r:.80} is no queue name: letters, digits and _ . : @ - (at most 128)")
+    return queue
+
+
+def priority(value: int) -> int:
+    if not _is_int(value) or not PRIORITY_MIN <= value <= PRIORITY_MAX:
+        raise InvalidJob(f"priority {value!r:.40}: a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, higher first")
+    return value
+
+
+def attempts(value: int) -> int:
+    if not _is_int(value) or not 1 <= value <= ATTEMPTS_MAX:
+        raise InvalidJob(f"max_attempts {value!r:.40}: a whole number of at least 1")
+    return value
+
+
+def duration_s(value: float | timedelta, option: str, *, zero: bool = True) -> float:
+    """Seconds, from seconds or a timedelta."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        raise InvalidJob(f"{option} {value!r:.80}: seconds, or a timedelta")
+    if not 0 <= seconds <= DURATION_S_MAX or (not zero and seconds == 0):
+        raise InvalidJob(f"{option} {value!r:.80}: {'at least' if zero else 'more than'} 0, and at most 100 years")
+    return float(seconds)
+
+
+def delay(run_after: timedelta | datetime | float) -> tuple[float, datetime | None]:
+    """(seconds to wait, None), or (0.0, the time to wait for)."""
+    if not isinstance(run_after, datetime):
+        return duration_s(run_after, "run_after"), None
+    if run_after.tzinfo is None or run_after.utcoffset() is None:
+        raise InvalidJob(
+            f"run_after {run_after.isoformat()} has no time zone: "
+            f"use datetime.now(UTC) + ..., or run_after.astimezone() if it is this machine's local time"
+        )
+    return 0.0, run_after
+
+
+def seconds_until(run_at: datetime) -> float:
+    """A time that has passed means now."""
+    return max(0.0, (run_at - datetime.now(UTC)).total_seconds())
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,122 @@
+"""A call on its way: where it goes (`Route`, made by a `Routed`) and what it carries (`Order`).
+
+Jobs with equal routes may share a bundle; the coalescer keys on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from . import codec, options
+from .errors import InvalidJob, JobTooLarge
+from .ids import is_task_name
+from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Mode, Options
+
+EMPTY: dict[str, Any] = {}
+
+
+class Route(NamedTuple):
+    """`mode` is None for a task that is known by name only: a node tells. `function` is the digest of shipped code."""
+
+    task: str
+    queue: str
+    mode: Mode | None
+    priority: int = 0
+    delay_s: float = 0.0
+    options: Options = NO_OPTIONS
+    function: str = ""
+
+
+class Order(NamedTuple):
+    """One job to enqueue. `code` is what `route.function` is the digest of."""
+
+    route: Route
+    payload: bytes
+    codec: Codec
+    code: bytes = b""
+
+
+class Call(NamedTuple):
+    """Arguments for one job, for `enqueue_many`; made by `task.call(...)`, which type checkers compare with the task's
+    signature."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = EMPTY
+
+
+class Routed:
+    """Something that can be enqueued: a name and where its jobs go."""
+
+    def __init__(self, name: str, route: Route) -> None:
+        self.name = name
+        self.route = route
+        self.run_at: datetime | None = None
+
+    def using(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        run_after: timedelta | datetime | float | None = None,
+        timeout: float | timedelta | None = None,
+        max_attempts: int | None = None,
+        keep_result: float | timedelta | None = None,
+    ) -> Self:
+        """The same with other options for the jobs enqueued through it; what is not given stays as it is.
+
+        `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
+        zone). `timeout` and `keep_result` are seconds or timedeltas. Raises `InvalidJob`.
+        """
+        changed = object.__new__(type(self))
+        vars(changed).update(vars(self))
+        route = self.route
+        if queue is not None:
+            route = route._replace(queue=options.queue_name(queue))
+        if priority is not None:
+            route = route._replace(priority=options.priority(priority))
+        if run_after is not None:
+            delay_s, changed.run_at = options.delay(run_after)
+            route = route._replace(delay_s=delay_s)
+        said: dict[str, Any] = {}
+        if max_attempts is not None:
+            said["max_attempts"] = options.attempts(max_attempts)
+        if timeout is not None:
+            said["timeout_s"] = options.duration_s(timeout, "timeout", zero=False)
+        if keep_result is not None:
+            said["keep_result_s"] = options.duration_s(keep_result, "keep_result")
+        changed.route = route._replace(options=msgspec.structs.replace(route.options, **said))
+        return changed
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise `InvalidJob` for arguments that the function does not take, as far as that is known here."""
+
+    def destination(self) -> tuple[Route, bytes]:
+        """The route as of now, and the code to ship if it goes by value."""
+        if self.run_at is None:
+            return self.route, b""
+        return self.route._replace(delay_s=options.seconds_until(self.run_at)), b""
+
+    def order(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Order:
+        """One call, checked and serialized. Raises `InvalidJob`, `NotSerializable`, `JobTooLarge`."""
+        self.check(args, kwargs)
+        route, code = self.destination()
+        payload, payload_codec = codec.dump_arguments(args, kwargs)
+        if len(payload) > BUNDLE_BYTES_MAX:
+            raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+        return Order(route, payload, payload_codec, code)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+class NamedTask(Routed):
+    """A task of which this process knows only the name. How it runs, a node tells."""
+
+    def __init__(self, name: str, *, queue: str = "default") -> None:
+        if not is_task_name(name) or "<" in name:
+            raise InvalidJob(f"{name!r:.80} is no task name; one looks like mypackage.tasks:resize")
+        super().__init__(name, Route(name, options.queue_name(queue), None))

@@ -1,0 +1,113 @@
+"""Who waits for which result. Nothing is followed that nobody waits for; what waits at the same time is asked for
+together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from .codec import Seal
+from .errors import JobCancelled, JobFailed, ResultInvalid, RotaError
+from .model import ResultEntry
+from .transport import Transport
+
+KEPT_BYTES_MAX = 16 * 1024 * 1024
+"""Of results that came along with one that was waited for: the next job of the same bundle is asked for soon."""
+
+ENTRY_BYTES = 200
+"""What an entry weighs beside its value."""
+
+
+class Results:
+    """A `Follower`. All methods are called on the event loop; `seal()` gives what to verify results with."""
+
+    def __init__(self, transport: Transport, seal: Callable[[], Seal]) -> None:
+        self._transport = transport
+        self._seal = seal
+        self._waiting: dict[str, dict[int, list[asyncio.Future[ResultEntry]]]] = {}
+        self._kept: OrderedDict[tuple[str, int], ResultEntry] = OrderedDict()
+        self._kept_bytes = 0
+        self._to_follow: set[str] = set()
+        self._to_leave: set[str] = set()
+
+    async def wait(self, bundle: str, index: int) -> ResultEntry:
+        """The terminal outcome of a job. Raises `JobUnknown`, `ResultInvalid`, `Unreachable`."""
+        kept = self._kept.get((bundle, index))
+        if kept is not None:
+            return kept
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultEntry] = loop.create_future()
+        jobs = self._waiting.get(bundle)
+        if jobs is None:
+            jobs = self._waiting[bundle] = {}
+            self._plan(loop, self._to_follow, bundle)
+            self._to_leave.discard(bundle)
+        jobs.setdefault(index, []).append(future)
+        try:
+            return await future
+        finally:
+            self._forget(bundle, index, future)
+
+    def push(self, bundle: str, results: bytes) -> None:
+        try:
+            record = self._seal().results(results)
+            if record.bundle != bundle:
+                raise ResultInvalid(f"results of {record.bundle!r:.60} came in place of those of {bundle}")
+        except ResultInvalid as error:
+            self.refuse(bundle, error)
+            return
+        jobs = self._waiting.get(bundle, {})
+        for entry in record.entries:
+            for future in jobs.get(entry.index, ()):
+                if not future.done():
+                    future.set_result(entry)
+            if entry.status == "ok":        # the others may still change: an operator can retry a failed job
+                self._keep(bundle, entry)
+
+    def refuse(self, bundle: str, error: RotaError) -> None:
+        for futures in self._waiting.get(bundle, {}).values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _keep(self, bundle: str, entry: ResultEntry) -> None:
+        if (bundle, entry.index) in self._kept:
+            return
+        self._kept[bundle, entry.index] = entry
+        self._kept_bytes += len(entry.value) + ENTRY_BYTES
+        while self._kept_bytes > KEPT_BYTES_MAX:
+            _, old = self._kept.popitem(last=False)
+            self._kept_bytes -= len(old.value) + ENTRY_BYTES
+
+    def _forget(self, bundle: str, index: int, future: asyncio.Future[ResultEntry]) -> None:
+        jobs = self._waiting[bundle]
+        jobs[index].remove(future)
+        if not jobs[index]:
+            del jobs[index]
+        if not jobs:
+            del self._waiting[bundle]
+            self._plan(asyncio.get_running_loop(), self._to_leave, bundle)
+            self._to_follow.discard(bundle)
+
+    def _plan(self, loop: asyncio.AbstractEventLoop, plan: set[str], bundle: str) -> None:
+        """Carry out both plans at the end of this turn of the loop, together."""
+        if not self._to_follow and not self._to_leave:
+            loop.call_soon(self._carry_out)
+        plan.add(bundle)
+
+    def _carry_out(self) -> None:
+        follow, self._to_follow = self._to_follow, set()
+        leave, self._to_leave = self._to_leave, set()
+        if leave:
+            self._transport.unfollow(leave)
+        if follow:
+            self._transport.follow(follow, self)
+
+
+def check_entry(job_id: str, entry: ResultEntry) -> None:
+    """Raise what a job's outcome means to who waited for its result."""
+    if entry.status == "failed":
+        raise JobFailed(job_id, entry.error, entry.traceback, entry.attempts)
+    if entry.status == "cancelled":
+        raise JobCancelled(f"job {job_id} was cancelled", job_id)

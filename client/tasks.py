@@ -1,0 +1,285 @@
+"""Tasks: functions that were declared runnable, with their options.
+
+    @rota.task(queue="images")
+    def resize(path: str, width: int) -> str: ...
+
+    handle = resize.enqueue("a.jpg", width=300)      # a wrong argument is a type error, and refused here at run time
+    resize("a.jpg", width=300)                       # calls the function
+
+A task that a node can import travels by name, `module:qualname`. What it cannot import (a lambda, a closure, a function
+of a script or a REPL) is shipped by value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from . import codec, default, options
+from .errors import ConfigError, InvalidJob, JobTooLarge
+from .handle import JobHandle, JobHandles
+from .ids import is_task_name
+from .model import NO_OPTIONS, Options, TaskInfo
+from .order import Call, NamedTask, Route, Routed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+P2 = ParamSpec("P2")
+R2 = TypeVar("R2")
+
+FUNCTION_BYTES_MAX = 1024 * 1024
+"""Of code shipped by value: etcd takes 1.5 MiB in one request."""
+
+_SHAPES_MAX = 256
+
+
+class Task(Routed, Generic[P, R]):
+    """A function that can be enqueued. Made by `@task`; `using()` gives a copy with other options."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        max_attempts: int = 1,
+        backoff_base: float | timedelta = 1.0,
+        backoff_cap: float | timedelta = 3600.0,
+        timeout: float | timedelta | None = None,
+        keep_result: float | timedelta = 3600.0,
+        by_value: bool = False,
+    ) -> None:
+        module, qualname = _importable_name(function)
+        self.by_value = by_value or not module or "<" in qualname
+        self.info = TaskInfo(
+            name=name or f"{module or '__main__'}:{qualname}",
+            mode="async" if inspect.iscoroutinefunction(function) else "sync",
+            queue=options.queue_name(queue),
+            max_attempts=options.attempts(max_attempts),
+            backoff_base_s=options.duration_s(backoff_base, "backoff_base"),
+            backoff_cap_s=options.duration_s(backoff_cap, "backoff_cap"),
+            timeout_s=None if timeout is None else options.duration_s(timeout, "timeout", zero=False),
+            keep_result_s=options.duration_s(keep_result, "keep_result"),
+        )
+        if not is_task_name(self.info.name):
+            raise ConfigError(f"{self.info.name!r:.80} is no task name: letters, digits and _ . : @ - (at most 256)")
+        self.function: Callable[P, Any] = function
+        self._signature: inspect.Signature | None = None     # read when first needed
+        self._shapes: set[tuple[object, ...]] = set()
+        super().__init__(
+            self.info.name,
+            Route(self.info.name, queue, self.info.mode, options.priority(priority), options=self._shipped_options()),
+        )
+        update_wrapper(cast(Any, self), function, updated=())
+
+    def _shipped_options(self) -> Options:
+        """Code by value arrives without its task: what the runner and the node need of the task goes along."""
+        if not self.by_value:
+            return NO_OPTIONS
+        info = self.info
+        return Options(max_attempts=info.max_attempts, timeout_s=info.timeout_s, keep_result_s=info.keep_result_s)
+
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue one job through the default client; returns when it is stored."""
+        return default.client().place(self.order(args, kwargs))
+
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue one job through the default client, from a coroutine."""
+        return await default.client().aplace(self.order(args, kwargs))
+
+    def enqueue_many(self, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[R]:
+        """Enqueue many jobs at once: `task.enqueue_many([task.call(1), task.call(2)])`, or tuples of arguments."""
+        return default.client().place_many(self, calls)
+
+    async def aenqueue_many(self, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[R]:
+        """`enqueue_many` for coroutines."""
+        return await default.client().aplace_many(self, calls)
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Arguments for `enqueue_many`."""
+        return Call(args, kwargs)
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Only the number of arguments and their names matter, so each shape is compared with the signature once."""
+        shape = (len(args), *kwargs)
+        if shape in self._shapes:
+            return
+        if self._signature is None:
+            self._signature = _signature_of(self.function)
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidJob(f"{self.name}{self._signature}: {error}") from None
+        if len(self._shapes) < _SHAPES_MAX:
+            self._shapes.add(shape)
+
+    def destination(self) -> tuple[Route, bytes]:
+        """Code is dumped anew at each enqueue: what it closes over may have changed."""
+        route, _ = super().destination()
+        if not self.by_value:
+            return route, b""
+        code = codec.dump_function(self.function)
+        if len(code) > FUNCTION_BYTES_MAX:
+            raise JobTooLarge(len(code), FUNCTION_BYTES_MAX, f"the code of {self.name}, with all it closes over,")
+        return route._replace(function=codec.function_digest(code)), code
+
+    def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> float | None:
+        """Seconds until the next attempt after attempt number `attempt` (from 1) raised `error`; None: give up."""
+        if attempt >= (options.max_attempts or self.info.max_attempts):
+            return None
+        return backoff_s(self.info, attempt)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """By name where an import finds this very task under its name, else by value."""
+        if not self.by_value and registry.get(self.name) is self:
+            return _find, (self.function.__module__, self.function.__qualname__)
+        return super().__reduce_ex__(protocol)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_signature": None, "_shapes": set()}
+
+
+class SyncTask(Task[P, R]):
+    """A task whose function is a plain `def`: it has a runner process to itself while it runs, and can be killed."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self.function(*args, **kwargs)
+        return result
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is an `async def`: it shares an event loop with others."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return coroutine
+
+
+registry: dict[str, Task[..., Any]] = {}
+"""All tasks that this process has declared and that a node can import by name."""
+
+
+class TaskDecorator(Protocol):
+    """What `@task(...)` with options gives. (An `async def` fits both signatures; the first wins, as is meant.)"""
+
+    @overload
+    def __call__(self, function: Callable[P2, Coroutine[Any, Any, R2]], /) -> AsyncTask[P2, R2]: ...    # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P2, R2], /) -> SyncTask[P2, R2]: ...
+
+
+@overload
+def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    priority: int = 0,
+    max_attempts: int = 1,
+    backoff_base: float | timedelta = 1.0,
+    backoff_cap: float | timedelta = 3600.0,
+    timeout: float | timedelta | None = None,
+    keep_result: float | timedelta = 3600.0,
+) -> TaskDecorator: ...
+def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
+    """Declare a function as a task, bare or with options.
+
+    Args:
+        name: what the cluster calls it; `module:qualname` if not given. Give one to move the code without losing jobs.
+        queue: where its jobs go.
+        priority: -100 to 100, higher first within a queue.
+        max_attempts: how often a job is tried in all.
+        backoff_base, backoff_cap: the wait after the first failure, doubled after each further one up to the cap;
+            between half of it and all of it is waited, at random.
+        timeout: how long one attempt may take.
+        keep_result: how long results are kept.
+        All durations are seconds or timedeltas.
+
+    Raises:
+        ConfigError: a second function claims the same name.
+        InvalidJob: an option is out of range.
+    """
+    if function is not None:
+        return _declare(function, said)
+    return lambda function: _declare(function, said)
+
+
+def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., Any]:
+    made = make_task(function, **said)
+    if made.by_value:
+        return made
+    before = registry.get(made.name)
+    if before is not None and _place(before.function) != _place(function):
+        raise ConfigError(
+            f"two tasks are called {made.name}: {_place(before.function)} and {_place(function)}. "
+            "Give one of them another name: @task(name=...)"
+        )
+    registry[made.name] = made
+    return made
+
+
+def make_task(function: Callable[..., Any], **said: Any) -> Task[..., Any]:
+    """A task that is not registered."""
+    if inspect.iscoroutinefunction(function):
+        return AsyncTask(function, **said)
+    return SyncTask(function, **said)
+
+
+def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
+    """What `client.enqueue` was given: a task, a name, or a plain function, which is shipped by value."""
+    if isinstance(target, Routed):
+        return target
+    if isinstance(target, str):
+        return registry.get(target) or NamedTask(target)
+    if not callable(target):
+        raise InvalidJob(f"{target!r:.80} cannot be enqueued: a task, a task's name or a function can")
+    return make_task(target, by_value=True)
+
+
+def backoff_s(info: TaskInfo, attempt: int, random_unit: Callable[[], float] = random.random) -> float:
+    """How long to wait after attempt number `attempt`: exponential with a cap, and half of it left to chance, so that
+    what failed together does not come back together."""
+    full = min(info.backoff_cap_s, info.backoff_base_s * 2.0 ** min(attempt - 1, 64))
+    return full * (1 + random_unit()) / 2
+
+
+def _importable_name(function: Callable[..., Any]) -> tuple[str, str]:
+    """(module, qualname); the module is "" if no other process could import the function from it."""
+    qualname = getattr(function, "__qualname__", type(function).__qualname__)
+    module = getattr(function, "__module__", None) or ""
+    if module != "__main__":
+        return module, qualname
+    spec = getattr(sys.modules["__main__"], "__spec__", None)      # set by `python -m package.module`
+    code = getattr(function, "__code__", None)
+    if spec is None or code is None or code.co_filename != spec.origin:
+        return "", qualname                                         # a script, a REPL (also one started with -m)
+    return spec.name, qualname
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):     # some built-in functions have none: anything goes
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
+
+
+def _find(module: str, qualname: str) -> Any:
+    """Unpickle a task that travelled by name."""
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,72 @@
+"""The seam between a client's machinery and whatever carries its bundles to a node.
+
+In an application that is a `Connection` (WebSocket to one of several nodes). In a runner it is the channel to the
+runner's own node, put in place with `install()` before user code runs. All methods are called on one event loop: the
+one of the client that uses the transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from .codec import Seal
+from .errors import RotaError
+from .model import Enqueue, Mode, Receipt
+from .views import JobView
+
+
+class Follower(Protocol):
+    """Who waits for results."""
+
+    def push(self, bundle: str, results: bytes) -> None:
+        """Take one encoded `Results` record. The same one may come twice."""
+        ...
+
+    def refuse(self, bundle: str, error: RotaError) -> None:
+        """Take the reason why no results of this bundle will come; it is no longer followed."""
+        ...
+
+
+class Transport(Protocol):
+    async def seal(self, deadline: float) -> Seal:
+        """What to sign bundles with, and the cluster they are for. Waits for a node until `deadline` (the loop's time).
+        An empty keyring where somebody else signs and verifies (a runner's node)."""
+        ...
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int, deadline: float) -> list[Receipt | RotaError]:
+        """Hand over bundles and return what became of each, in order. Repeats them unchanged, at other nodes too, until
+        the answer is definite or `deadline` (the loop's time) has passed: then `EnqueueUnknown`, or the reason why
+        certainly nothing was stored. Never raises a RotaError for a single bundle."""
+        ...
+
+    async def put_function(self, digest: str, code: bytes, deadline: float) -> None:
+        """Make code known to the cluster; cheap if this connection has done so before."""
+        ...
+
+    async def task_mode(self, task: str, deadline: float) -> Mode | None:
+        """How a task runs; None if no node has ever registered it."""
+        ...
+
+    def follow(self, bundles: Iterable[str], follower: Follower) -> None:
+        """Push results, stored and future ones, until `unfollow`, across reconnects. Following twice is harmless."""
+        ...
+
+    def unfollow(self, bundles: Iterable[str]) -> None: ...
+
+    async def job(self, job_id: str) -> JobView: ...
+
+    async def close(self) -> None: ...
+
+
+_installed: Transport | None = None
+
+
+def install(transport: Transport | None) -> None:
+    """Make this the transport of the process's default client: what `task.enqueue` in a runner goes through."""
+    global _installed
+    _installed = transport
+
+
+def installed() -> Transport | None:
+    return _installed

@@ -1,0 +1,142 @@
+"""The one port of a node: WebSocket frames for rota's own clients (`/v1/ws`), JSON for everyone else, health pages.
+
+The bearer token is checked before anything else of a request is looked at; only `/livez` and `/readyz` are open.
+Without a token (loopback only) the Host header must name this machine, so that no web page can reach the port by
+rebinding a name; a foreign Origin is refused always.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from rota.client import wire
+from rota.client.codec import UNSIGNED, Keyring
+from rota.client.errors import ConfigError
+
+from .pages import Pages, refuse
+from .service import NodeService
+from .websocket import Socket
+
+log = logging.getLogger("rota.http")
+
+SOCKETS_MAX = 1_000
+"""WebSocket connections of one node. A client process needs one."""
+
+OPEN_PATHS = ("/livez", "/readyz")
+STOP_S = 1.0
+"""How long connections get to end when the port closes. Clients lose nothing: they ask the next node."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpPort:
+    """Serves a `NodeService` while it is entered. `port` 0 lets the system choose: see `url`."""
+
+    def __init__(
+        self,
+        service: NodeService,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = None,
+        keyring: Keyring = UNSIGNED,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if not is_loopback(host) and not (token and keyring):
+            raise ConfigError(
+                f"listening on {host} without {'a bearer token' if not token else 'a signing key'}: whoever reaches "
+                "the port could run code. `rota init` writes both; or listen on 127.0.0.1"
+            )
+        self._service = service
+        self._host = host
+        self._port = port
+        self._token = f"Bearer {token}".encode() if token else None
+        self._keyring = keyring
+        self._tls = tls
+        self._sockets: set[Socket] = set()
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(middlewares=[self._guard], client_max_size=wire.FRAME_BYTES_MAX)
+        app.router.add_get(wire.PATH, self._serve_socket)
+        Pages(self._service, self._keyring).add_to(app.router)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error}") from None
+        self._port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        for served in list(self._sockets):
+            await served.close()
+        await runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        if self._token is not None:
+            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given, self._token):
+                return refuse(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+        elif not self._names_this_machine(request.host):
+            return refuse(403, "Unauthorized", "the Host header names another machine")
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return refuse(403, "Unauthorized", "requests from other origins are refused")
+        return await handler(request)
+
+    def _names_this_machine(self, host: str) -> bool:
+        name = (urlsplit(f"//{host}").hostname or "") if host else ""
+        return name == self._host or is_loopback(name)
+
+    async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
+        theirs = request.headers.get(wire.PROTOCOL_HEADER, str(wire.PROTOCOL))
+        if theirs != str(wire.PROTOCOL):
+            return refuse(
+                426, "ProtocolMismatch", f"this node speaks protocol {wire.PROTOCOL}, not {theirs!r:.20}",
+                headers={wire.PROTOCOL_HEADER: str(wire.PROTOCOL)},
+            )  # fmt: skip
+        if len(self._sockets) >= SOCKETS_MAX:
+            full = f"{SOCKETS_MAX:,} connections are open already"
+            return refuse(503, "Overloaded", full, headers={"Retry-After": "1"})
+        served = Socket(self._service, self._keyring)
+        self._sockets.add(served)
+        try:
+            return await served.serve(request)
+        finally:
+            self._sockets.discard(served)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,251 @@
+"""The JSON of the port: enqueue from any language, look at jobs and at the cluster. Nothing here unpickles."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from rota.client import errors
+from rota.client.codec import Keyring, encode_body
+from rota.client.errors import InvalidJob, JobTooLarge, Overloaded, RotaError, UnknownTask
+from rota.client.ids import ALPHABET, JOB, SESSION_CHARS, Names, bundle_id, parse_job_id
+from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Receipt, ResultEntry
+from rota.client.options import duration_s, priority, queue_name
+
+from .service import NodeService
+from .websocket import as_mode
+
+log = logging.getLogger("rota.http")
+
+WAIT_S_MAX = 60.0
+FAILED_MAX = 1_000
+IDEMPOTENCY_CHARS_MAX = 256
+
+STATUS: dict[type[RotaError], int] = {
+    errors.Unauthorized: 401,
+    errors.SignatureRefused: 403,
+    errors.JobUnknown: 404,
+    errors.UnknownTask: 404,
+    errors.InvalidJob: 400,
+    errors.NotSerializable: 400,
+    errors.JobTooLarge: 413,
+    errors.Overloaded: 429,
+    errors.EnqueueUnknown: 504,
+    errors.ResultInvalid: 502,
+}
+ADVICE: dict[type[RotaError], str] = {
+    errors.UnknownTask: "the nodes know the tasks of the modules given to `rota node --app`; GET /v1/nodes lists them",
+    errors.Overloaded: "repeat after the seconds that Retry-After says",
+    errors.EnqueueUnknown: "repeat with the same Idempotency-Key: it is stored once",
+    errors.SignatureRefused: "see the key files of both ends",
+}
+
+
+class NewJob(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /v1/jobs` takes."""
+
+    task: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    queue: str = "default"
+    priority: int = 0
+    delay_s: float = 0.0
+
+
+_decode_job = msgspec.json.Decoder(NewJob).decode
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Pages:
+    """The handlers of all JSON paths."""
+
+    def __init__(self, service: NodeService, keyring: Keyring) -> None:
+        self._service = service
+        self._keyring = keyring
+        self._names = Names()
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/jobs", self._page(self._enqueue))
+        router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
+        router.add_get("/v1/nodes", self._page(self._nodes))
+        router.add_get("/v1/queues", self._page(self._queues))
+        router.add_get("/v1/failed", self._page(self._failed))
+        router.add_get("/v1/stats", self._page(self._stats))
+        router.add_get("/livez", self._live)
+        router.add_get("/readyz", self._ready)
+
+    def _page(self, handler: Handler) -> Handler:
+        """Answers errors as JSON."""
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPRequestEntityTooLarge:
+                return refuse(413, "JobTooLarge", "the body is over 4 MiB")
+            except RotaError as error:
+                return self._refuse(error)
+            except (asyncio.CancelledError, web.HTTPException):
+                raise
+            except Exception:
+                log.exception("a request failed: %s %s", request.method, request.path)
+                return refuse(500, "Internal", "the node had an unexpected error; its log says more")
+
+        return answer
+
+    def _refuse(self, error: RotaError) -> web.Response:
+        status = STATUS.get(type(error), 500)
+        if isinstance(error, Overloaded):
+            status = 429 if self._service.ready() is None else 503
+            headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
+        if status == 500:
+            log.error("a request failed: %s: %s", type(error).__name__, error)
+            return refuse(500, "Internal", "the node had an unexpected error; its log says more")
+        return refuse(status, type(error).__name__, str(error), ADVICE.get(type(error), ""))
+
+    async def _enqueue(self, request: web.Request) -> web.Response:
+        try:
+            job = _decode_job(await request.read())
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
+        mode = as_mode(await self._service.task_mode(job.task))
+        if mode is None:
+            raise UnknownTask(f"no node has ever registered {job.task!r:.200}")
+        bundle = self._bundle_of(request.headers.get("Idempotency-Key"))
+        (answer,) = await self._service.enqueue([self._bundle(bundle, job, mode)], 0)
+        if not isinstance(answer, Receipt):
+            raise answer
+        page = {"id": f"{bundle}/0", "level": answer.level, "revision": answer.revision}
+        return json_page(page, status=201, headers={"Location": f"/v1/jobs/{bundle}/0"})
+
+    def _bundle(self, bundle: str, job: NewJob, mode: Mode) -> Enqueue:
+        payload = msgspec.json.encode({"args": job.args, "kwargs": job.kwargs})
+        if len(payload) > BUNDLE_BYTES_MAX:
+            raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+        header = Header(
+            bundle=bundle,
+            task=job.task,
+            queue=queue_name(job.queue),
+            mode=mode,
+            indexes=[0],
+            sizes=[len(payload)],
+            enqueued_at=time.time(),
+            codec="json",
+        )
+        body = encode_body(self._keyring.sign(header, [payload], self._service.cluster), [payload])
+        return Enqueue(
+            bundle=bundle,
+            task=job.task,
+            queue=job.queue,
+            count=1,
+            mode=mode,
+            body=body,
+            priority=priority(job.priority),
+            delay_s=duration_s(job.delay_s, "delay_s"),
+        )
+
+    def _bundle_of(self, idempotency_key: str | None) -> str:
+        """The same key, the same bundle: a repeat within the time that receipts are kept is answered by the first."""
+        if idempotency_key is None:
+            return self._names.next()
+        if not 0 < len(idempotency_key) <= IDEMPOTENCY_CHARS_MAX:
+            raise InvalidJob(f"Idempotency-Key: 1 to {IDEMPOTENCY_CHARS_MAX} characters")
+        text = f"{self._service.cluster}\0{idempotency_key}".encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(text, digest_size=SESSION_CHARS + 4, person=b"rota-idempotency").digest()
+        session = "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS])
+        return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
+
+    async def _job(self, request: web.Request) -> web.Response:
+        job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
+        if not JOB.match(job_id):
+            raise InvalidJob(f"{job_id!r:.60} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
+        wait = request.query.get("wait")
+        if wait is None:
+            return json_page(await self._service.job(job_id))
+        entry = await self._result(job_id, min(_number(wait, "wait"), WAIT_S_MAX))
+        if entry is None:
+            return json_page(await self._service.job(job_id), status=202)
+        return json_page(_result_page(job_id, entry))
+
+    async def _result(self, job_id: str, wait_s: float) -> ResultEntry | None:
+        bundle, index = parse_job_id(job_id)
+        found: asyncio.Future[ResultEntry] = asyncio.get_running_loop().create_future()
+
+        def push(_bundle: str, data: bytes) -> None:
+            try:
+                entries = self._keyring.verify_results(data, self._service.cluster).entries
+            except RotaError as error:
+                if not found.done():
+                    found.set_exception(error)
+                return
+            for entry in entries:
+                if entry.index == index and not found.done():
+                    found.set_result(entry)
+
+        end = await self._service.follow(bundle.partition("-")[0], [bundle], push)
+        try:
+            async with asyncio.timeout(wait_s):
+                return await found
+        except TimeoutError:
+            return None
+        finally:
+            end()
+
+    async def _nodes(self, _request: web.Request) -> web.Response:
+        return json_page(await self._service.nodes())
+
+    async def _queues(self, _request: web.Request) -> web.Response:
+        return json_page(await self._service.queues())
+
+    async def _failed(self, request: web.Request) -> web.Response:
+        queue = request.query.get("queue")
+        limit = int(_number(request.query.get("limit", "100"), "limit"))
+        return json_page(await self._service.failed(queue and queue_name(queue), min(limit, FAILED_MAX)))
+
+    async def _stats(self, _request: web.Request) -> web.Response:
+        return json_page(await self._service.stats())
+
+    async def _live(self, _request: web.Request) -> web.Response:
+        return json_page({"status": "ok"})
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        why_not = self._service.ready()
+        if why_not is None:
+            return json_page({"status": "ok"})
+        return json_page({"status": "not ready", "why": why_not}, status=503)
+
+
+def json_page(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json",
+        headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | (headers or {}),
+    )  # fmt: skip
+
+
+def refuse(
+    status: int, error: str, message: str, advice: str = "", headers: dict[str, str] | None = None
+) -> web.Response:
+    return json_page({"error": error, "message": message, "advice": advice}, status, headers)
+
+
+def _result_page(job_id: str, entry: ResultEntry) -> dict[str, Any]:
+    page: dict[str, Any] = {"id": job_id, "status": entry.status, "attempts": entry.attempts, "codec": entry.codec}
+    if entry.status != "ok":
+        return page | {"error": entry.error, "traceback": entry.traceback}
+    if entry.codec == "json":
+        return page | {"value": msgspec.Raw(entry.value)}
+    return page | {"value": None, "note": "the result is pickled: only rota's Python client reads it"}
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        return duration_s(float(text), name)
+    except ValueError:
+        raise InvalidJob(f"{name}={text!r:.40} is no number") from None

@@ -1,0 +1,197 @@
+"""One client's WebSocket: frames in, one service call each, answers and results out.
+
+Requests of one connection are worked on side by side, up to a limit; at the limit nothing more is read, and TCP holds
+the client back. A client that does not take its results in time is dropped: it connects again and asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from rota.client import wire
+from rota.client.codec import Keyring
+from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError
+from rota.client.model import Mode, Receipt
+
+from .service import NodeService
+
+log = logging.getLogger("rota.http")
+
+HEARTBEAT_S = 20.0
+CLOSE_S = 0.2
+PUSHED_BYTES_MAX = 16 * 1024 * 1024
+"""Results that wait for a slow client."""
+
+FOLLOWED_MAX = 100_000
+"""Bundles that one client may follow at once."""
+
+End = Callable[[], None]
+
+
+class Socket:
+    """Serves one connection; `serve()` returns when it is over."""
+
+    def __init__(self, service: NodeService, keyring: Keyring) -> None:
+        self._service = service
+        self._keyring = keyring
+        self._ws = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=wire.FRAME_BYTES_MAX, compress=False, timeout=CLOSE_S
+        )
+        self._free = asyncio.Semaphore(wire.IN_FLIGHT_MAX)
+        self._follows: dict[str, _Follow] = {}
+        self._pushes: deque[tuple[str, bytes]] = deque()
+        self._pushed_bytes = 0
+        self._pushing = asyncio.Event()
+
+    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        ws = self._ws
+        await ws.prepare(request)
+        service = self._service
+        await ws.send_bytes(
+            wire.encode(wire.Hello(wire.PROTOCOL, service.cluster, service.node, self._keyring.ids))
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                pusher = group.create_task(self._push_results(), name="rota push")
+                try:
+                    await self._read(group)
+                finally:
+                    pusher.cancel()
+        finally:
+            for follow in set(self._follows.values()):
+                follow.end()
+            self._follows.clear()
+        return ws
+
+    async def close(self) -> None:
+        await self._ws.close(code=WSCloseCode.GOING_AWAY)
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        """Take frames until the connection ends. Requests still in work then have nobody to answer, but bundles that
+        are on their way into the store are better finished than cut off."""
+        async for message in self._ws:
+            if message.type is not WSMsgType.BINARY:
+                break
+            try:
+                frame = wire.decode_from_client(message.data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.warning("a client sent a frame that cannot be read: %s", error)
+                await self._ws.close(code=WSCloseCode.INVALID_TEXT, message=b"unreadable frame")
+                break
+            if isinstance(frame, wire.Unfollow):
+                self._unfollow(frame.bundles)
+                continue
+            await self._free.acquire()
+            group.create_task(self._carry_out(frame), name="rota request")
+
+    async def _carry_out(self, frame: wire.Request) -> None:
+        try:
+            reply = await self._answer(frame)
+        except RotaError as error:
+            reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
+        except Exception as error:
+            log.exception("a request failed: %s", type(frame).__name__)
+            reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
+        finally:
+            self._free.release()
+        await self._send(reply)
+
+    async def _answer(self, frame: wire.Request) -> wire.FromNode:
+        match frame:
+            case wire.EnqueueRequest():
+                return _enqueue_reply(frame, await self._service.enqueue(frame.bundles, frame.seen_revision))
+            case wire.FollowRequest():
+                return wire.Done(frame.corr, await self._follow(frame.session, frame.bundles))
+            case wire.FunctionRequest():
+                await self._service.put_function(frame.digest, frame.blob)
+                return wire.Done(frame.corr)
+            case wire.TaskModeRequest():
+                return wire.TaskModeReply(frame.corr, as_mode(await self._service.task_mode(frame.task)))
+
+    async def _send(self, frame: wire.FromNode) -> None:
+        with contextlib.suppress(ConnectionError, RuntimeError):        # it has gone; the reader ends by itself
+            await self._ws.send_bytes(wire.encode(frame))
+
+    # -- results
+
+    async def _follow(self, session: str, bundles: list[str]) -> list[str]:
+        """Follow bundles, all in one call of the service if it knows them all. Returns those that it does not know."""
+        new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in self._follows]
+        if len(self._follows) + len(new) > FOLLOWED_MAX:
+            raise InvalidJob(f"one connection follows at most {FOLLOWED_MAX:,} bundles")
+        try:
+            await self._follow_all(session, new)
+            return []
+        except JobUnknown:
+            unknown = []
+            for bundle in new:
+                try:
+                    await self._follow_all(session, [bundle])
+                except JobUnknown:
+                    unknown.append(bundle)
+            return unknown
+
+    async def _follow_all(self, session: str, bundles: list[str]) -> None:
+        if not bundles:
+            return
+        follow = _Follow(set(bundles), await self._service.follow(session, bundles, self._push))
+        self._follows.update(dict.fromkeys(bundles, follow))
+
+    def _unfollow(self, bundles: list[str]) -> None:
+        for bundle in bundles:
+            follow = self._follows.pop(bundle, None)
+            if follow is not None:
+                follow.bundles.discard(bundle)
+                if not follow.bundles:
+                    follow.end()
+
+    def _push(self, bundle: str, results: bytes) -> None:
+        self._pushes.append((bundle, results))
+        self._pushed_bytes += len(results)
+        self._pushing.set()
+
+    async def _push_results(self) -> None:
+        """Send what was pushed, as much at once as a frame holds."""
+        while True:
+            await self._pushing.wait()
+            if self._pushed_bytes > PUSHED_BYTES_MAX:
+                log.warning("a client does not take its results: connection closed")
+                await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"results not taken")
+                return
+            frame: list[tuple[str, bytes]] = []
+            size = 0
+            while self._pushes and size < wire.CLIENT_FRAME_BYTES:
+                frame.append(self._pushes.popleft())
+                size += len(frame[-1][1])
+            self._pushed_bytes -= size
+            if not self._pushes:
+                self._pushing.clear()
+            await self._send(wire.ResultPush(frame))
+
+
+_MODES: dict[str | None, Mode] = {"async": "async", "sync": "sync"}
+
+
+def as_mode(text: str | None) -> Mode | None:
+    return _MODES.get(text)
+
+
+class _Follow:
+    """One call of `service.follow`, which ends when the last of its bundles is left."""
+
+    def __init__(self, bundles: set[str], end: End) -> None:
+        self.bundles = bundles
+        self.end = end
+
+
+def _enqueue_reply(frame: wire.EnqueueRequest, answers: list[Receipt | EnqueueError]) -> wire.EnqueueReply:
+    receipts = [answer if isinstance(answer, Receipt) else None for answer in answers]
+    refusals = {place: wire.refusal(answer) for place, answer in enumerate(answers) if isinstance(answer, Exception)}
+    return wire.EnqueueReply(frame.corr, receipts, refusals)
