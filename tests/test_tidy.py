@@ -26,6 +26,7 @@ UNPICKLERS = {
 ENVIRONMENT = {
     "client/config.py",             # ROTA_URL, when a client is made without an address
     "cluster/cli",                  # hands the environment to the loader of settings
+    "cluster/launch.py",            # a child inherits it
     "cluster/process.py",           # its settings come in one variable
     "worker/guard.py",
     "worker/runner.py",

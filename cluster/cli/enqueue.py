@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import show
-from .ask import URL_DEFAULT, Json, TokenFile, Url
+from .ask import Json, KeyFile, TokenFile, Url, client
 
 
 def enqueue(
@@ -26,11 +25,9 @@ def enqueue(
     after: Annotated[float | None, typer.Option(metavar="SECONDS", help="Run it no sooner than this.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
     timeout: Annotated[float | None, typer.Option(help="With --wait: give up after so many seconds.")] = None,
-    url: Url = URL_DEFAULT,
+    url: Url = None,
     token_file: TokenFile = None,
-    key_file: Annotated[
-        Path | None, typer.Option("--key-file", envvar="ROTA_KEY_FILE", help="The cluster's signing keys.")
-    ] = None,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Enqueue one job and print its id. It returns when the job is stored.
@@ -43,13 +40,12 @@ def enqueue(
 
     An argument that would be read as JSON but is meant as text goes in quotes of its own: '"2026"'.
     """
-    from rota.client.api import Client  # late: `rota --help` need not load asyncio and aiohttp
-    from rota.client.order import NamedTask
+    from rota.client.order import NamedTask  # late, as in `ask.py`
 
     kwargs = dict(map(_named, named or []))
     target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)
-    with Client(url, token_file=token_file, key_file=key_file) as client:
-        handle = client.enqueue(target, *map(_value, arguments or []), **kwargs)
+    with client(url, token_file, key_file) as asked:
+        handle = asked.enqueue(target, *map(_value, arguments or []), **kwargs)
         if not wait:
             typer.echo(json.dumps({"id": handle.id}) if as_json else handle.id)
             return

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote, urlencode
 
 import typer
 
 from rota.client.errors import JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.views import FailedView, JobView, NodeView, QueueView
 
 from . import show
-from .ask import URL_DEFAULT, Json, TokenFile, Url, ask
+from .ask import Json, TokenFile, Url, client
 
 
-def nodes(url: Url = URL_DEFAULT, token_file: TokenFile = None, json: Json = False) -> None:
+def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
     """List the members of the cluster, and who is master.
 
     [bold]Example[/]
 
       rota nodes --url http://10.0.0.5:4100
     """
-    views = ask(url, token_file, "/v1/nodes", list[NodeView])
+    with client(url, token_file) as asked:
+        views = asked.nodes()
     show.as_json(views) if json else show.nodes(views)
 
 
-def queues(url: Url = URL_DEFAULT, token_file: TokenFile = None, json: Json = False) -> None:
+def queues(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
     """List the queues: how many jobs wait, run, are scheduled or have failed, and how old the oldest is."""
-    views = ask(url, token_file, "/v1/queues", list[QueueView])
+    with client(url, token_file) as asked:
+        views = asked.queues()
     show.as_json(views) if json else show.queues(views)
 
 
 def job(
     id: Annotated[str, typer.Argument(metavar="ID", help="As `rota enqueue` printed it.")],
-    url: Url = URL_DEFAULT,
+    url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
@@ -45,10 +45,11 @@ def job(
       rota job k3f9q2m7xa5t-0000001f/0
     """
     try:
-        bundle, index = parse_job_id(id)
+        parse_job_id(id)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    view = ask(url, token_file, f"/v1/jobs/{quote(f'{bundle}/{index}')}", JobView)
+    with client(url, token_file) as asked:
+        view = asked.handle(id).status()
     show.as_json(view) if json else show.job(view)
     if view.place == "unknown":
         raise JobUnknown(view.why or f"there is no job {id}", id)
@@ -57,7 +58,7 @@ def job(
 def failed(
     queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
-    url: Url = URL_DEFAULT,
+    url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
@@ -67,6 +68,6 @@ def failed(
 
       rota failed --queue mail --json | jq '.[].error'
     """
-    query = {"limit": limit} | ({"queue": queue} if queue else {})
-    views = ask(url, token_file, f"/v1/failed?{urlencode(query)}", list[FailedView])
+    with client(url, token_file) as asked:
+        views = asked.failed(queue, limit)
     show.as_json(views) if json else show.failed(views)

@@ -52,16 +52,6 @@ def init(
     typer.echo(f"{key}\n{token}")
 
 
-def read_token(file: Path) -> str:
-    try:
-        token = file.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"the token file {file} cannot be read: {error.strerror}; `rota init` makes one") from error
-    if not token:
-        raise ConfigError(f"the token file {file} is empty; delete it and run `rota init`")
-    return token
-
-
 def _key_line() -> str:
     """The id of a key says when it was made."""
     return f"{time.strftime('%Y%m%d')}-{secrets.token_hex(2)}:{secrets.token_hex(32)}"

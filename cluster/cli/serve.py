@@ -10,21 +10,19 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import rota.worker
-
 from .. import settings
-from ..config import VARIABLE, NodeConfig, check_files
+from ..child import tied
+from ..config import NodeConfig, check_files
 from ..embedded import EmbeddedConfig, EmbeddedEtcd
+from ..launch import guard_command, guard_environment
 
-GUARD = Path(rota.worker.__file__).parent / "guard.py"
 STOP_TIMEOUT_S = 15.0
 """How long `rota dev` waits for its node beyond the grace period."""
 
@@ -120,7 +118,7 @@ def node(
     flags["async"] = flags.pop("async_")
     chosen = settings.load(flags, os.environ, flags.pop("config"))
     check_files(chosen)
-    command = guard_command()
+    command = guard_command(chosen)
     os.execve(command[0], command, guard_environment(chosen))
 
 
@@ -158,18 +156,9 @@ def dev(
     raise typer.Exit(status)
 
 
-def guard_command() -> list[str]:
-    """The guard is run as a script: it uses the standard library only."""
-    return [sys.executable, str(GUARD)]
-
-
-def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    return dict(environ) | {VARIABLE: config.to_json()}
-
-
 def _run(config: NodeConfig) -> int:
     """Run a guard to its end. Ctrl-C reaches it by itself, as it is in the terminal's process group."""
-    process = subprocess.Popen(guard_command(), env=guard_environment(config))
+    process = subprocess.Popen(tied(guard_command(config), signal.SIGKILL), env=guard_environment(config))
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return process.wait()

@@ -1,0 +1,93 @@
+"""The demo's processes: a guard for each node, as `rota node` would start them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rota.client.errors import RotaError
+
+from ..child import tied
+from ..config import EtcdConfig, NodeConfig
+from ..launch import guard_command, guard_environment
+
+STOP_TIMEOUT_S = 10.0
+NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Troupe:
+    """`async with Troupe(...)`: the guards run; afterwards they have ended, whatever happened."""
+
+    def __init__(self, cluster: str, endpoint: str, nodes: int, app: str, logs: Path) -> None:
+        self._configs = [
+            NodeConfig(
+                etcd=EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True),
+                cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1, lease_ttl_s=2,
+                grace_s=2.0, dev=True, log="warning",
+            )
+            for name in NAMES[:nodes]
+        ]  # fmt: skip
+        self._logs = logs
+        self._guards: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def __aenter__(self) -> Self:
+        for config in self._configs:
+            self._guards[config.name] = _start(config, self._logs / f"{config.name}.log")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for guard in self._guards.values():
+            with contextlib.suppress(ProcessLookupError):
+                guard.terminate()
+        await asyncio.gather(*(asyncio.to_thread(_end, guard) for guard in self._guards.values()))
+
+    def check(self) -> None:
+        """Raise with its last words if a guard has ended."""
+        for name, guard in self._guards.items():
+            if guard.poll() is not None:
+                raise RotaError(f"node {name} ended with status {guard.returncode}:\n{self.last_words(name)}")
+
+    def last_words(self, name: str) -> str:
+        return (self._logs / f"{name}.log").read_text(errors="replace")[-2000:].strip()
+
+    def kill_node(self, identity: str) -> int:
+        """SIGKILL the process of the node behind an identity (`<name>-…`), not its guard. Returns its pid."""
+        name = identity.partition("-")[0]
+        pid = _node_of(self._guards[name].pid)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+def _start(config: NodeConfig, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            tied(guard_command(config), signal.SIGKILL), env=guard_environment(config),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,     # Ctrl-C is for us: we end the guards
+        )  # fmt: skip
+
+
+def _node_of(guard: int) -> int:
+    """The guard's child that is the node; its others are runners."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            if parent == guard and b"rota.cluster.process" in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise RotaError("the process that was to be killed is gone already")
+
+
+def _end(guard: subprocess.Popen[bytes]) -> None:
+    try:
+        guard.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()
