@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -26,11 +25,11 @@ from rota.worker.frames import (
     Answer,
     Ask,
     AskFunction,
-    AskMode,
     Broken,
     Done,
     Dropped,
     FromRunner,
+    Question,
     Ready,
     Started,
     Starved,
@@ -38,7 +37,7 @@ from rota.worker.frames import (
     Told,
     Work,
 )
-from rota.worker.guardlink import GuardLink
+from rota.worker.guardlink import Descriptors, GuardLink
 from rota.worker.seat import Job, Seat, State
 
 __all__ = ["GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
@@ -54,6 +53,7 @@ CANCEL_GRACE_S = 2.0
 """An async job that is not gone so long after its cancellation takes its runner with it."""
 STOP_HOOKS_S = 5.0
 RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
+DURATIONS_MAX = 10_000
 
 
 class Runners(Protocol):
@@ -129,7 +129,7 @@ class RunnerPool:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._started: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
-        self._questions: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[None]] = set()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class RunnerPool:
 
     async def stop(self, grace_s: float) -> None:
         """End in good order: what runs may go on for `grace_s`, what waits is forgotten, so withdraw it first."""
-        self._stopping = self._halted = True
+        self._stopping = True
         self.withdraw(None)
         await self._until(lambda: not any(seat.sent for seat in self._seats.values()), grace_s)
         for seat in self._seats.values():
@@ -166,8 +166,8 @@ class RunnerPool:
                 self._kill(seat)
         await self._until(lambda: not self._seats, STOP_HOOKS_S)
         await self.kill_all()
-        for question in self._questions:
-            question.cancel()
+        for answer in self._answers:
+            answer.cancel()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
 
@@ -333,6 +333,8 @@ class RunnerPool:
         self._tick_timer = None
         now = self._loop.time()
         for seat in list(self._seats.values()):
+            if seat.state is State.DYING:
+                continue
             if seat.kind == "sync":
                 self._check_head(seat, now)
             else:
@@ -343,21 +345,26 @@ class RunnerPool:
 
     def _check_head(self, seat: Seat, now: float) -> None:
         head = seat.head()
-        if head is None or seat.state is State.DYING:
+        if head is None:
             return
         slot, work = head
         timeout_s = self._timeout_of(work)
-        if timeout_s is not None and now >= seat.head_since + timeout_s:
+        if timeout_s is None or now < seat.head_since + timeout_s:
+            return
+        seat.read_now()
+        if slot in seat.sent:
             self._kill_for(seat, slot, self._ended(work, slot & 63, f"TimeoutError: timed out after {timeout_s:g} s"))
 
     def _check_overdue(self, seat: Seat, now: float) -> None:
-        started: set[int] | None = None
-        for slot in seat.overdue(now):
-            if seat.state is State.DYING:
-                return
-            if started is None:
-                started = set(seat.started())
-            if slot not in started:         # the loop is blocked, but not by this one
+        slots = list(seat.overdue(now))
+        if not slots:
+            return
+        seat.read_now()
+        started = set(seat.started())
+        for slot in slots:
+            if slot not in seat.sent:
+                continue
+            if slot not in started:         # something blocks the loop, but not this one
                 seat.expect(slot, now + CANCEL_GRACE_S)
                 continue
             work = seat.sent[slot][0]
@@ -406,6 +413,8 @@ class RunnerPool:
         now = self._loop.time()
         if seat.kind == "sync":
             took = max((now - seat.head_since) / count, 1e-6)
+            if len(self._durations) > DURATIONS_MAX:
+                self._durations.clear()
             self._durations[task] = (self._durations.get(task, took) + took) / 2
         seat.head_since = now
 
@@ -426,10 +435,6 @@ class RunnerPool:
                 if seat.state is State.READY:
                     seat.fault = "a job read from files of its runner"
                     self._kill(seat)
-            case Ask() | AskFunction() | AskMode():
-                question = self._loop.create_task(self._answer(seat, frame), name=f"runner-{seat.number}-asks")
-                self._questions.add(question)
-                question.add_done_callback(self._questions.discard)
 
     def _ready(self, seat: Seat, tasks: list[TaskInfo]) -> None:
         if seat.state is not State.STARTING:
@@ -445,34 +450,42 @@ class RunnerPool:
         if self._started is not None and not self._started.done() and up == sum(self._wanted.values()):
             self._started.set_result(None)
 
-    async def _answer(self, seat: Seat, question: Ask | AskFunction | AskMode) -> None:
+    def _asked(self, seat: Seat, questions: list[Question]) -> bool:
+        for question in questions:
+            answer = self._loop.create_task(self._answer(seat, question), name=f"runner-{seat.number}-asks")
+            self._answers.add(answer)
+            answer.add_done_callback(self._answers.discard)
+        return False
+
+    async def _answer(self, seat: Seat, question: Question) -> None:
         """A job enqueues. Whatever goes wrong is told to the job."""
         try:
             if isinstance(question, Ask):
                 stored = await self._on_enqueue(question.bundles)
-                seat.post(Stored(question.call, [_answer_of(entry) for entry in stored]))
+                seat.answer(Stored(question.call, [_answer_of(entry) for entry in stored]))
             elif isinstance(question, AskFunction):
                 if self._on_function is None:
                     raise Unreachable("this node does not take code shipped by value from its jobs")
                 await self._on_function(question.digest, question.code)
-                seat.post(Told(question.call))
+                seat.answer(Told(question.call))
             else:
                 mode = None if self._on_task_mode is None else await self._on_task_mode(question.task)
-                seat.post(Told(question.call, mode))
+                seat.answer(Told(question.call, mode))
         except Exception as error:
             if not isinstance(error, RotaError):
                 log.exception("a job's enqueue failed")
             refusal = wire.refusal(error)
             if isinstance(question, Ask):
-                seat.post(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
+                seat.answer(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
             else:
-                seat.post(Told(question.call, refusal=refusal))
+                seat.answer(Told(question.call, refusal=refusal))
 
     # -- what the guard says -----------------------------------------------------------------------------------------
 
-    def spawned(self, runner: int, pid: int, channel: socket.socket, permits: int) -> None:
+    def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None:
         seat = self._seats[runner]
-        seat.connect(channel, permits, self._received, self._lost)
+        seat.pid = pid
+        seat.connect(descriptors, on_frames=self._received, on_questions=self._asked, on_lost=self._kill)
 
     def refused(self, runner: int) -> None:
         self._seats.pop(runner, None)
@@ -483,7 +496,7 @@ class RunnerPool:
         seat = self._seats.pop(runner, None)
         if seat is None:
             return
-        seat.state = State.DYING if seat.state is not State.STARTING else State.STARTING
+        seat.state = State.DYING
         started, waiting = seat.autopsy()
         if not self._halted:
             self._requeue(seat.kind, waiting)
@@ -497,6 +510,8 @@ class RunnerPool:
     def expired(self) -> None:
         log.error("the lease's deadline has passed before it was renewed: the guard has killed all runners")
         self._halt()
+        for seat in self._seats.values():
+            seat.state = State.DYING
         self._on_expired()
 
     def guard_lost(self) -> None:
@@ -508,18 +523,14 @@ class RunnerPool:
         self._changed.set()
         self._on_expired()
 
-    def _lost(self, seat: Seat) -> None:
-        """Its channel is gone; the guard will say why, or must make an end of it."""
-        self._kill(seat)
-
     def _bury(self, seat: Seat, started: list[tuple[Work, Job]], status: int) -> None:
         """What becomes of the jobs that ran in a runner that is dead."""
         text = seat.epitaph(status)
-        culprit = seat.kind == "async" and bool(seat.doomed)
+        innocent = seat.kind == "async" and seat.killed_for_job
         outcomes = []
         for work, (index, _) in started:
             outcome = seat.doomed.get(work.key << 6 | index)
-            if outcome is None and culprit:
+            if outcome is None and innocent:
                 outcome = Outcome(index, "snooze", error="its runner was killed because of another job")
             outcomes.append((work.key, outcome or self._ended(work, index, text)))
         if outcomes:
@@ -537,7 +548,7 @@ class RunnerPool:
 
     def _maintain(self) -> None:
         """Start what is missing; one at a time, and ever less often, while starts fail."""
-        if self._halted or self._spawn_timer is not None:
+        if self._halted or self._stopping or self._spawn_timer is not None:
             return
         for kind, wanted in self._wanted.items():
             while sum(seat.kind == kind for seat in self._seats.values()) < wanted:
@@ -566,6 +577,8 @@ class RunnerPool:
         self.trouble = why
         delay_s = min(RESTART_MIN_S * 2 ** (self._failures - 1), RESTART_MAX_S)
         log.error("a runner cannot start, trying again in %g s: %s", delay_s, why)
+        if self._spawn_timer is not None:
+            self._spawn_timer.cancel()
         self._spawn_timer = self._loop.call_later(delay_s, self._spawn_again)
 
     def _spawn_again(self) -> None:
@@ -574,11 +587,11 @@ class RunnerPool:
 
     def _kill_for(self, seat: Seat, slot: int, outcome: Outcome) -> None:
         seat.doomed[slot] = outcome
+        seat.killed_for_job = True
         self._kill(seat)
 
     def _kill(self, seat: Seat) -> None:
-        if seat.state is not State.STARTING:
-            seat.state = State.DYING
+        seat.state = State.DYING
         self._guard.kill(seat.number)
 
 

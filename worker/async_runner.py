@@ -7,13 +7,12 @@ import contextlib
 import inspect
 import os
 import socket
-import threading
 from collections.abc import Coroutine
 from typing import Any
 
 from rota.client.model import Outcome
 
-from . import hooks
+from . import forks, hooks
 from .channel import BadFrame, LoopEnd
 from .context import running
 from .execution import Call, Functions
@@ -23,19 +22,15 @@ from .frames import (
     Drop,
     Dropped,
     Function,
-    Question,
     Ready,
     Run,
     Started,
     Starved,
     Stop,
-    Stored,
-    Told,
     ToRunner,
 )
 from .permits import take
 from .sync_runner import EXIT_CHANNEL
-from .transport import RunnerTransport
 
 OUTCOMES_PER_FRAME = 500
 FRAME_VALUE_BYTES = 4 * 1024 * 1024
@@ -59,9 +54,6 @@ class AsyncRunner:
         self._jobs: dict[int, asyncio.Task[None]] = {}
         self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
         self._outbox: list[tuple[int, Outcome]] = []
-        self._thread = threading.get_ident()
-        self._pid = os.getpid()
-        self.transport = RunnerTransport(self._ask)
 
     async def serve(self, functions: Functions, ready: Ready) -> None:
         """Until the node says stop. Does not return if the channel is lost."""
@@ -94,8 +86,6 @@ class AsyncRunner:
             case Drop():
                 # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
                 self._loop.call_soon(self._channel.send, Dropped())
-            case Stored() | Told():
-                self.transport.answered(frame)
             case Stop():
                 self._stop.set()
 
@@ -142,12 +132,14 @@ class AsyncRunner:
             if inspect.isawaitable(result):
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner
-            self._check_forked()
+            if forks.forked:
+                os._exit(0)
             words = self._cancelled.get(slot)
             if words is None or not isinstance(error, asyncio.CancelledError):
                 return call.failed(index, error)
             return call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled")
-        self._check_forked()
+        if forks.forked:
+            os._exit(0)                     # a job has forked and let the child return: it is not a second runner
         return call.succeeded(index, result)
 
     def _cancel(self, slot: int, words: str) -> None:
@@ -171,17 +163,6 @@ class AsyncRunner:
                 end += 1
             self._channel.send(Done(outcomes[at:end]))
             at = end
-
-    def _check_forked(self) -> None:
-        if os.getpid() != self._pid:
-            os._exit(0)                     # a job has forked and let the child return: it is not a second runner
-
-    def _ask(self, ask: Question) -> None:
-        """From any thread."""
-        if threading.get_ident() == self._thread:
-            self._channel.send(ask)
-        else:
-            self._loop.call_soon_threadsafe(self._channel.send, ask)
 
     def _lost(self, bad: BadFrame | None) -> None:
         os._exit(EXIT_CHANNEL)

@@ -24,6 +24,8 @@ READ_BYTES = 256 * 1024
 
 FrameT = TypeVar("FrameT")
 _encoder = msgspec.msgpack.Encoder()
+_buffer = memoryview(bytearray(READ_BYTES))
+"""For all channels of the event loop: what is read is parsed, and copied, before anything else is read."""
 
 
 class BadFrame(Exception):
@@ -48,17 +50,13 @@ class Parser(Generic[FrameT]):
         self._decode: Callable[[bytes | memoryview], FrameT] = msgspec.msgpack.Decoder(frames).decode
         self._rest = b""
 
-    def feed(self, data: bytes) -> list[FrameT]:
-        """The whole frames in what has arrived. Raises `BadFrame`."""
-        return self.feed_into(data, [])
-
-    def feed_into(self, data: bytes, frames: list[FrameT]) -> list[FrameT]:
-        """The same, but the frames before a bad one are in `frames` when `BadFrame` is raised."""
+    def feed(self, data: bytes | memoryview, frames: list[FrameT]) -> None:
+        """Append the whole frames in what has arrived, also those before a bad one. Raises `BadFrame`."""
         if self._rest:
             data = self._rest + data
         view, at, end = memoryview(data), 0, len(data)
-        while end - at >= 8:
-            size, crc = HEADER.unpack_from(data, at)
+        while end - at >= HEADER.size:
+            size, crc = HEADER.unpack_from(view, at)
             if size > FRAME_BYTES_MAX:
                 raise BadFrame(f"a frame of {size:,} bytes is announced")
             if end - at - 8 < size:
@@ -71,8 +69,7 @@ class Parser(Generic[FrameT]):
             except msgspec.DecodeError as error:
                 raise BadFrame(f"a frame cannot be decoded: {error}") from error
             at += 8 + size
-        self._rest = data[at:]
-        return frames
+        self._rest = bytes(view[at:])
 
 
 class BlockingEnd(Generic[FrameT]):
@@ -102,7 +99,8 @@ class BlockingEnd(Generic[FrameT]):
                 raise ChannelClosed(str(error)) from error
             if not data:
                 raise ChannelClosed("the node's end is closed")
-            frames = self._parser.feed(data)
+            frames: list[FrameT] = []
+            self._parser.feed(data, frames)
             if frames:
                 return frames
 
@@ -192,18 +190,18 @@ class LoopEnd(Generic[FrameT]):
     def _read(self) -> bool:
         """Read once; True if there was something."""
         try:
-            data = self._sock.recv(READ_BYTES)
+            count = self._sock.recv_into(_buffer)
         except BlockingIOError:
             return False
         except OSError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self._lose(None)
             return False
         frames: list[FrameT] = []
         bad: BadFrame | None = None
         try:
-            self._parser.feed_into(data, frames)
+            self._parser.feed(_buffer[:count], frames)
         except BadFrame as error:
             bad = error
         more = self._on_frames(frames) if frames else False

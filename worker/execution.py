@@ -18,8 +18,8 @@ from .frames import Work
 
 ERROR_CHARS_MAX = 1_000
 TRACEBACK_CHARS_MAX = 16_000
-FUNCTIONS_MAX = 1_000
-"""Unpickled functions a runner keeps; the oldest goes."""
+FUNCTIONS_MAX = 200
+"""Functions shipped by value that a runner keeps. Its node sends one again when it has sent so many others."""
 
 NONE_PICKLED = pickle.dumps(None, 5)
 
@@ -92,34 +92,36 @@ class Functions:
 
     def __init__(self, tasks: dict[str, Runnable]) -> None:
         self._tasks = tasks
-        self._blobs: dict[int, bytes] = {}
+        self._shipped: dict[int, bytes | Callable[..., Any]] = {}       # bytes: not loaded yet
         self._by_digest: dict[bytes, Callable[..., Any]] = {}
 
-    def learn(self, number: int, blob: bytes) -> None:
-        self._blobs[number] = blob
+    def learn(self, number: int, code: bytes) -> None:
+        self._shipped[number] = code
+        self._shipped.pop(number - FUNCTIONS_MAX, None)     # the node has forgotten that one
 
     def call(self, work: Work, number: int) -> Call:
         """Never raises: what cannot be resolved fails the jobs, not the runner."""
         task = self._tasks.get(work.task)
         if number:
             try:
-                return Call(work, self._load(self._blobs[number]), task, "")
+                return Call(work, self._load(number), task, "")
             except BaseException as error:
                 return Call(work, None, task, one_line(f"the function {work.task} cannot be loaded: {describe(error)}"))
         if task is None:
             return Call(work, None, None, f"no task {work.task} in the modules this node was told to import (--app)")
         return Call(work, task.function, task, "")
 
-    def _load(self, blob: bytes) -> Callable[..., Any]:
-        digest = hashlib.sha256(blob).digest()
-        function = self._by_digest.get(digest)
-        if function is None:
-            function = load_function(blob)
-            if not callable(function):
-                raise TypeError(f"a {type(function).__name__} cannot be called")
-            if len(self._by_digest) >= FUNCTIONS_MAX:
-                del self._by_digest[next(iter(self._by_digest))]
-            self._by_digest[digest] = function
+    def _load(self, number: int) -> Callable[..., Any]:
+        function = self._shipped[number]
+        if isinstance(function, bytes):
+            digest = hashlib.sha256(function).digest()
+            if digest not in self._by_digest:
+                if len(self._by_digest) >= FUNCTIONS_MAX:
+                    del self._by_digest[next(iter(self._by_digest))]
+                self._by_digest[digest] = load_function(function)
+            function = self._shipped[number] = self._by_digest[digest]
+        if not callable(function):
+            raise TypeError(f"a {type(function).__name__} cannot be called")
         return function
 
 

@@ -55,28 +55,6 @@ class Stop(msgspec.Struct, gc=False, array_like=True, tag=5):
     """Run the stop hooks and exit."""
 
 
-class Answer(msgspec.Struct, gc=False, array_like=True):
-    """About one bundle: one of the two."""
-
-    receipt: Receipt | None = None
-    refusal: Refusal | None = None
-
-
-class Stored(msgspec.Struct, gc=False, array_like=True, tag=6):
-    """The answers to `Ask`, in its order."""
-
-    call: int
-    answers: list[Answer]
-
-
-class Told(msgspec.Struct, gc=False, array_like=True, tag=7):
-    """The answer to `AskFunction` and `AskMode`."""
-
-    call: int
-    mode: Mode | None = None
-    refusal: Refusal | None = None
-
-
 class Ready(msgspec.Struct, gc=False, array_like=True, tag=1):
     """The app is imported, the start hooks have run."""
 
@@ -111,14 +89,14 @@ class Starved(msgspec.Struct, gc=False, array_like=True, tag=6):
     """A job has no permit. Unless the node has just taken it back, user code has meddled with the runner's files."""
 
 
-class Ask(msgspec.Struct, gc=False, array_like=True, tag=7):
+class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):
     """A job enqueues jobs: unsigned, the node signs."""
 
     call: int
     bundles: list[Enqueue]
 
 
-class AskFunction(msgspec.Struct, gc=False, array_like=True, tag=8):
+class AskFunction(msgspec.Struct, gc=False, array_like=True, tag=2):
     """A job enqueues a function by value: unsigned, the node signs."""
 
     call: int
@@ -126,13 +104,38 @@ class AskFunction(msgspec.Struct, gc=False, array_like=True, tag=8):
     code: bytes
 
 
-class AskMode(msgspec.Struct, gc=False, array_like=True, tag=9):
+class AskMode(msgspec.Struct, gc=False, array_like=True, tag=3):
     """A job wants to know how a task runs that it knows by name only."""
 
     call: int
     task: str
 
 
-ToRunner = Run | Function | Cancel | Drop | Stop | Stored | Told
+class Answer(msgspec.Struct, gc=False, array_like=True):
+    """About one bundle: one of the two."""
+
+    receipt: Receipt | None = None
+    refusal: Refusal | None = None
+
+
+class Stored(msgspec.Struct, gc=False, array_like=True, tag=1):
+    """The answers to `Ask`, in its order."""
+
+    call: int
+    answers: list[Answer]
+
+
+class Told(msgspec.Struct, gc=False, array_like=True, tag=2):
+    """The answer to `AskFunction` and `AskMode`."""
+
+    call: int
+    mode: Mode | None = None
+    refusal: Refusal | None = None
+
+
+ToRunner = Run | Function | Cancel | Drop | Stop
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved
+
+# On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Ask | AskFunction | AskMode
+Reply = Stored | Told

@@ -30,6 +30,7 @@ import time
 from typing import Any, NoReturn
 
 GUARD_FD = "ROTA_GUARD_FD"
+RUNNER_FDS = "ROTA_RUNNER_FDS"
 RUNNER_MARK = "ROTA_RUNNER"
 SCRUBBED = ("ROTA_KEY", "ROTA_TOKEN", "ROTA_ETCD", "ROTA_GUARD", "ROTA_NODE_CONFIG")
 """What begins with these a runner does not inherit: it never holds a key, nor the way to the guard."""
@@ -214,22 +215,25 @@ class Guard:
         if self._expired or self._status is not None or number in self._runners:
             self._send({"op": "refused", "runner": number})
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        permits = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(SCRUBBED)}
-        environment |= {
-            RUNNER_MARK: str(number), "ROTA_RUNNER_FD": str(theirs.fileno()), "ROTA_PERMITS_FD": str(permits),
-        }
+        mine: list[int] = []
+        its: list[int] = []
         try:
-            pid = spawn(message["argv"], environment, [theirs.fileno(), permits], runner=True)
-        except OSError as error:            # no more processes, no memory
+            for _ in ("jobs and outcomes", "what jobs ask for"):
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                mine.append(ours.detach())
+                its.append(theirs.detach())
+            permits = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            mine.append(permits)
+            environment = {name: value for name, value in os.environ.items() if not name.startswith(SCRUBBED)}
+            environment |= {RUNNER_MARK: str(number), RUNNER_FDS: ",".join(map(str, [*its, permits]))}
+            self._runners[number] = spawn(message["argv"], environment, [*its, permits], runner=True)
+        except OSError as error:            # no more processes, files or memory
             say(f"a runner cannot be started: {error}")
-            close_all([permits, ours.detach(), theirs.detach()])
+            close_all(mine)
             self._send({"op": "exited", "runner": number, "status": 127, "reason": str(error)})
-            return
-        theirs.close()
-        self._runners[number] = pid
-        self._send({"op": "spawned", "runner": number, "pid": pid}, [ours.detach(), permits])
+        else:
+            self._send({"op": "spawned", "runner": number, "pid": self._runners[number]}, mine)
+        close_all(its)
 
     def _on_kill(self, message: dict[str, Any]) -> None:
         self._kill(message["runner"], "asked")
@@ -319,6 +323,10 @@ class Guard:
         if not self._sweeping:
             return
         self._sweeping = False
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return                          # nobody is left: no need to look through all processes
         for pid in children():
             mark = mark_of(pid)
             if mark is not None and mark not in self._runners:

@@ -6,7 +6,7 @@
                      "key": …}
                     {"op": "spawn", "runner": n, "argv": [...]}
                     {"op": "kill", "runner": n}
-    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with two open files: the channel and the permits
+    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with three open files: channel, questions, permits
                     {"op": "refused", "runner": n}            the deadline has passed: not before the next lease
                     {"op": "exited", "runner": n, "status": s, "reason": "" | "asked" | "expired" | …}
                     {"op": "expired"}                         the deadline has passed: all runners are killed
@@ -24,7 +24,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from rota.client.errors import ConfigError
 
@@ -33,10 +33,18 @@ from .guard import GUARD_FD, MESSAGE_BYTES_MAX
 GUARD = Path(__file__).with_name("guard.py")
 
 
+class Descriptors(NamedTuple):
+    """The node's ends of what it shares with a runner."""
+
+    channel: socket.socket
+    questions: socket.socket
+    permits: int
+
+
 class GuardEvents(Protocol):
     """Whom the guard's messages are for. Called on the event loop."""
 
-    def spawned(self, runner: int, pid: int, channel: socket.socket, permits: int) -> None: ...
+    def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None: ...
     def refused(self, runner: int) -> None: ...
     def exited(self, runner: int, status: int, reason: str) -> None: ...
     def expired(self) -> None: ...
@@ -64,7 +72,7 @@ class GuardLink:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """For a process that a guard has started. Raises `ConfigError` in any other."""
         try:
             sock = socket.socket(fileno=int(environ[GUARD_FD]))
@@ -157,7 +165,7 @@ class GuardLink:
     def _readable(self) -> None:
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 2)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 3)
             except BlockingIOError:
                 return
             except OSError:
@@ -174,11 +182,12 @@ class GuardLink:
         assert events is not None
         match message["op"]:
             case "spawned":
-                channel, permits = descriptors
-                os.set_inheritable(permits, False)
-                sock = socket.socket(fileno=channel)
-                sock.set_inheritable(False)
-                events.spawned(message["runner"], message["pid"], sock, permits)
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)
+                channel, questions, permits = descriptors
+                events.spawned(message["runner"], message["pid"], Descriptors(
+                    socket.socket(fileno=channel), socket.socket(fileno=questions), permits
+                ))
             case "refused":
                 events.refused(message["runner"])
             case "exited":

@@ -14,34 +14,35 @@ import signal
 import socket
 import sys
 
-from rota.client import errors
+from rota.client import errors, tasks, transport
 
-from . import async_runner, channel, logs
+from . import async_runner, channel, forks, logs
 from .async_runner import AsyncRunner
 from .execution import Functions, Runnable, describe, trace_of
 from .frames import Broken, Ready
+from .guard import RUNNER_FDS
 from .sync_runner import SyncRunner
+from .transport import RunnerTransport
 
-CHANNEL_FD = "ROTA_RUNNER_FD"
-PERMITS_FD = "ROTA_PERMITS_FD"
 EXIT_BROKEN = 3
 """The exit status after `Broken`."""
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
-    sock, permits = _inherited()
+    sock, questions, permits = _inherited()
     _settle(options.memory_bytes)
     runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits)
     try:
+        forks.watch()
         logs.install()
-        _offer(runner)
-        tasks = load_tasks(options.app)
-        ready = Ready([task.info for task in tasks.values()])
+        transport.install(RunnerTransport(questions))       # before the app is imported: it may make a client
+        found = load_tasks(options.app)
+        ready = Ready([task.info for task in found.values()])
         if isinstance(runner, SyncRunner):
-            runner.serve(Functions(tasks), ready)
+            runner.serve(Functions(found), ready)
         else:
-            async_runner.run(runner.serve(Functions(tasks), ready))
+            async_runner.run(runner.serve(Functions(found), ready))
     except BaseException as error:
         report = Broken(describe(error), trace_of(error))
         sock.setblocking(True)
@@ -52,18 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def load_tasks(apps: list[str]) -> dict[str, Runnable]:
     """Import the modules that declare tasks; whatever they raise goes to the node as text."""
-    from rota.client import tasks
-
     for app in apps:
         importlib.import_module(app)
     return dict(tasks.registry)
-
-
-def _offer(runner: SyncRunner | AsyncRunner) -> None:
-    """Make the runner's channel what the client API uses when a job enqueues."""
-    from rota.client import transport
-
-    transport.install(runner.transport)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -74,15 +66,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inherited() -> tuple[socket.socket, int]:
+def _inherited() -> tuple[socket.socket, socket.socket, int]:
+    """The files that the guard has opened: two sockets and the permits. No child of a job gets them."""
     try:
-        sock = socket.socket(fileno=int(os.environ.pop(CHANNEL_FD)))
-        permits = int(os.environ.pop(PERMITS_FD))
+        channel_fd, questions_fd, permits = map(int, os.environ.pop(RUNNER_FDS).split(","))
+        sock, questions = socket.socket(fileno=channel_fd), socket.socket(fileno=questions_fd)
     except (KeyError, ValueError, OSError) as error:
         raise errors.ConfigError("a runner is started by a node's guard, not by hand") from error
-    sock.set_inheritable(False)
-    os.set_inheritable(permits, False)
-    return sock, permits
+    for descriptor in (channel_fd, questions_fd, permits):
+        os.set_inheritable(descriptor, False)
+    return sock, questions, permits
 
 
 def _settle(memory_bytes: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 import heapq
 import os
-import socket
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -18,7 +17,9 @@ from rota.client.model import Mode, Outcome
 from . import permits
 from .async_runner import slot_of
 from .channel import BadFrame, LoopEnd
-from .frames import Cancel, Drop, FromRunner, Function, Run, Stop, Work
+from .execution import FUNCTIONS_MAX
+from .frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, Work
+from .guardlink import Descriptors
 from .sync_runner import EXIT_CHANNEL
 
 Job = tuple[int, bytes]
@@ -39,6 +40,7 @@ class Seat:
 
     def __init__(self, number: int, kind: Mode, capacity: int, born: float) -> None:
         self.number = number
+        self.pid = 0
         self.kind: Mode = kind
         self.capacity = capacity
         self.born = born
@@ -46,26 +48,35 @@ class Seat:
         self.was_ready = False
         self.broken = ""                            # why it could not start
         self.fault = ""                             # what was wrong with its channel
-        self.doomed: dict[int, Outcome] = {}        # the jobs it was killed for, and what becomes of them
+        self.doomed: dict[int, Outcome] = {}        # what becomes of jobs if it is killed for them
+        self.killed_for_job = False
         self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
         self._deadlines: list[tuple[float, int]] = []
         self._functions: dict[bytes, int] = {}
+        self._function_number = 0
         self._channel: LoopEnd[FromRunner] | None = None
-        self._permits = -1
+        self._questions: LoopEnd[Question] | None = None
+        self.permits = -1
 
     def connect(
-        self, sock: socket.socket, permits_fd: int, on_frames: Callable[[Seat, list[FromRunner]], bool],
+        self, descriptors: Descriptors, *,
+        on_frames: Callable[[Seat, list[FromRunner]], bool],
+        on_questions: Callable[[Seat, list[Question]], bool],
         on_lost: Callable[[Seat], None],
     ) -> None:
         def lost(bad: BadFrame | None) -> None:
-            self.fault = "" if bad is None else f"it garbled its channel: {bad}"
+            self.fault = self.fault or ("" if bad is None else f"it garbled its channel: {bad}")
             on_lost(self)
 
-        self._permits = permits_fd
+        self.permits = descriptors.permits
         self._channel = LoopEnd(
-            sock, FromRunner, on_frames=lambda frames: on_frames(self, frames), on_lost=lost, pause_s=PAUSE_S
+            descriptors.channel, FromRunner, pause_s=PAUSE_S, on_lost=lost,
+            on_frames=lambda frames: on_frames(self, frames),
+        )
+        self._questions = LoopEnd(
+            descriptors.questions, Question, on_lost=lost, on_frames=lambda frames: on_questions(self, frames)
         )
 
     def send(self, work: Work, jobs: list[Job], now: float) -> None:
@@ -76,7 +87,7 @@ class Seat:
         for job in jobs:
             self.sent[slot_of(work.key, job[0])] = (work, job)
             self.bytes_ahead += len(job[1])
-        permits.grant(self._permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
+        permits.grant(self.permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
         self._post(Run(_part(work, jobs), self._function(work)))
 
     def done(self, key: int, index: int) -> bool:
@@ -95,9 +106,9 @@ class Seat:
 
     def take_back(self) -> list[tuple[Work, Job]]:
         """Take back what has not been started, in order. Nothing can be sent until the runner has forgotten it."""
-        if not self.sent or self._permits < 0:
+        if not self.sent or self.permits < 0:
             return []
-        count = permits.take_back(self._permits, len(self.sent))
+        count = permits.take_back(self.permits, len(self.sent))
         if count > len(self.sent):
             self.fault = "a job wrote to files of its runner"
             return []
@@ -113,7 +124,7 @@ class Seat:
     def started(self) -> list[int]:
         """The slots that have been started and have no outcome yet."""
         slots = list(self.sent)
-        waiting = permits.left(self._permits) if slots and self._permits >= 0 else 0
+        waiting = permits.left(self.permits) if slots and self.permits >= 0 else 0
         if waiting is None or waiting > len(slots):
             return slots[:1] if self.kind == "sync" else slots
         return slots[: len(slots) - waiting]
@@ -121,8 +132,15 @@ class Seat:
     def cancel(self, key: int, index: int) -> None:
         self._post(Cancel(key, index))
 
-    def post(self, frame: msgspec.Struct) -> None:
-        self._post(frame)
+    def read_now(self) -> None:
+        """What it has sent may wait in the socket, if it was this process that was stopped for a while."""
+        if self._channel is not None:
+            self._channel.drain()
+
+    def answer(self, reply: Reply) -> None:
+        """To what one of its jobs asked."""
+        if self._questions is not None:
+            self._questions.send(reply)
 
     def stop(self) -> None:
         self.state = State.STOPPING
@@ -146,12 +164,14 @@ class Seat:
         if self._channel is not None:
             self._channel.drain()
             self._channel.close()
+        if self._questions is not None:
+            self._questions.close()
         waiting = self.take_back()
         if self.fault and self.kind == "sync" and not waiting:      # nobody knows; it did one thing after another
             waiting = [self.sent.pop(slot) for slot in list(self.sent)[1:]]
-        if self._permits >= 0:
-            os.close(self._permits)
-            self._permits = -1
+        if self.permits >= 0:
+            os.close(self.permits)
+            self.permits = -1
         return list(self.sent.values()), waiting
 
     def epitaph(self, status: int) -> str:
@@ -170,7 +190,10 @@ class Seat:
             return 0
         number = self._functions.get(work.function, 0)
         if not number:
-            number = self._functions[work.function] = len(self._functions) + 1
+            if len(self._functions) >= FUNCTIONS_MAX:
+                self._functions.clear()
+            self._function_number += 1
+            number = self._functions[work.function] = self._function_number
             self._post(Function(number, work.function))
         return number
 

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import socket
-import threading
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from pathlib import Path
+from typing import Any
 
 from rota.client.model import Outcome
 
-from . import hooks
+from . import forks, hooks
 from .channel import BadFrame, BlockingEnd, ChannelClosed
 from .context import running
 from .execution import Call, Functions
-from .frames import Done, Drop, Dropped, Function, Question, Ready, Run, Started, Starved, Stop, Stored, Told, ToRunner
+from .frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner
 from .permits import take
-from .transport import RunnerTransport
 
 EXIT_CHANNEL = 70
 """The exit status of a runner whose channel is gone or garbled."""
 
 
 class SyncRunner:
-    """Each outcome is sent as soon as its job has ended: if the next job kills the process, this one is safe.
-
-    The main thread reads the channel between jobs. As soon as a job enqueues, somebody must read while jobs run: from
-    then on a thread does, and the main thread gets its frames from that.
-    """
+    """Each outcome is sent as soon as its job has ended: if the next job kills the process, this one is safe."""
 
     def __init__(self, sock: socket.socket, permits: int) -> None:
         self._channel: BlockingEnd[ToRunner] = BlockingEnd(sock, ToRunner)
         self._permits = permits
         self._jobs: deque[tuple[Call, int, bytes]] = deque()
-        self._reading = threading.Lock()
-        self._reader: threading.Thread | None = None
-        self._inbox: queue.SimpleQueue[list[ToRunner]] = queue.SimpleQueue()
         self._stopping = False
-        self.transport = RunnerTransport(self._ask)
 
     def serve(self, functions: Functions, ready: Ready) -> None:
         """Until the node says stop. Does not return if the channel is lost."""
@@ -68,6 +59,8 @@ class SyncRunner:
         if call.work.report_start:
             self._channel.send(Started(call.work.key, index))
         outcome = base.copy().run(_run, call, index, payload)
+        if forks.forked:
+            os._exit(0)                 # a job has forked and let the child return: it is not a second runner
         self._channel.send(Done([(call.work.key, outcome)]))
 
     def _starve(self) -> None:
@@ -77,12 +70,7 @@ class SyncRunner:
             self._receive()
 
     def _receive(self) -> None:
-        frames: list[ToRunner] | None = None
-        if self._reader is None:
-            with self._reading:
-                if self._reader is None:            # looked again: it may have come while this thread waited
-                    frames = self._channel.receive()
-        for frame in self._inbox.get() if frames is None else frames:
+        for frame in self._channel.receive():
             self._take(frame)
 
     def _take(self, frame: ToRunner) -> None:
@@ -96,34 +84,8 @@ class SyncRunner:
             case Drop():
                 self._jobs.clear()
                 self._channel.send(Dropped())
-            case Stored() | Told():
-                self.transport.answered(frame)
             case Stop():
                 self._stopping = True
-
-    def _ask(self, ask: Question) -> None:
-        """From any thread."""
-        if self._reader is None:
-            reader = threading.Thread(target=self._read, name="rota-channel", daemon=True)
-            self._reader = reader
-            reader.start()
-        self._channel.send(ask)
-
-    def _read(self) -> None:
-        try:
-            while True:
-                with self._reading:
-                    frames = self._channel.receive()
-                others: list[ToRunner] = []
-                for frame in frames:
-                    if isinstance(frame, Stored | Told):
-                        self.transport.answered(frame)
-                    else:
-                        others.append(frame)
-                if others:
-                    self._inbox.put(others)
-        except (ChannelClosed, BadFrame):
-            os._exit(EXIT_CHANNEL)
 
 
 def _run(call: Call, index: int, payload: bytes) -> Outcome:
@@ -144,17 +106,22 @@ class _Surroundings:
     (environment, locale, other signals, modules) is the application's own business, and stays as it left it."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
         self._cwd = Path.cwd()
+        self._cwd_fd = os.open(self._cwd, os.O_PATH | os.O_DIRECTORY)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
-        self._sigterm = signal.getsignal(signal.SIGTERM)
+        self._sigterm = _handler_of(signal.SIGTERM)
 
     def restore(self) -> None:
-        if os.getpid() != self._pid:
-            os._exit(0)                 # a job has forked and let the child return: it is not a second runner
-        with contextlib.suppress(OSError):
-            os.chdir(self._cwd)
+        try:
+            os.fchdir(self._cwd_fd)     # a third of what chdir takes
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.chdir(self._cwd)
         os.umask(self._umask)
-        if signal.getsignal(signal.SIGTERM) is not self._sigterm:
+        if _handler_of(signal.SIGTERM) is not self._sigterm:
             signal.signal(signal.SIGTERM, self._sigterm)
+
+
+_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+"""Without the enum, whose making takes longer than the call."""

@@ -1,17 +1,17 @@
-"""A job enqueues jobs: over its runner's channel, to the runner's own node, which signs them and stores them.
+"""A job enqueues jobs: over its runner's second socket, to the runner's own node, which signs them and stores them.
 
-`RunnerTransport` is what the client API finds as its transport inside a runner. It can be awaited on any event loop of
-any thread of the runner.
+`RunnerTransport` is what the client API finds as its transport inside a runner. A thread of its own reads the answers:
+so they arrive while the main thread runs a job, and even if an `async def` job blocks its loop while it waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-from collections.abc import Callable, Iterable
+import socket
+import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import TypeVar
 
 from rota.client import errors, wire
 from rota.client.codec import UNSIGNED, Seal
@@ -19,23 +19,25 @@ from rota.client.model import Enqueue, Mode, Receipt
 from rota.client.transport import Follower
 from rota.client.views import JobView
 
-from .frames import Ask, AskFunction, AskMode, Question, Stored, Told
+from . import forks
+from .channel import BadFrame, BlockingEnd, ChannelClosed
+from .frames import Ask, AskFunction, AskMode, Question, Reply, Stored, Told
 
 ASK_BYTES_MAX = 4 * 1024 * 1024
 """Bodies in one frame; more are asked for in several."""
 
-T = TypeVar("T")
-
 
 class RunnerTransport:
-    """`send` must be callable from any thread. Deadlines are the node's business: it always answers, or the runner
-    dies with it."""
+    """Can be awaited on any event loop of any thread. Deadlines are the node's business: it always answers, or takes
+    this process with it."""
 
-    def __init__(self, send: Callable[[Question], None]) -> None:
-        self._send = send
+    def __init__(self, sock: socket.socket) -> None:
+        self._channel: BlockingEnd[Reply] = BlockingEnd(sock, Reply)
+        self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, Future[Stored | Told]] = {}
-        self._pid = os.getpid()
+        self._waiting: dict[int, Future[Reply]] = {}
+        self._reader: threading.Thread | None = None
+        self._broken = ""
 
     async def seal(self, deadline: float = 0.0) -> Seal:
         return Seal(UNSIGNED, "")
@@ -44,10 +46,12 @@ class RunnerTransport:
         self, bundles: list[Enqueue], seen_revision: int = 0, deadline: float = 0.0
     ) -> list[Receipt | errors.RotaError]:
         """Store bundles; an answer for each, in order. The node repeats until it is definite."""
-        futures = [self._ask(Ask(0, part), Stored) for part in _parts(bundles)]
+        futures = [self._ask(Ask(0, part)) for part in _parts(bundles)]
         answers: list[Receipt | errors.RotaError] = []
         for future in futures:
-            for answer in (await asyncio.wrap_future(future)).answers:
+            stored = await asyncio.wrap_future(future)
+            assert isinstance(stored, Stored)
+            for answer in stored.answers:
                 if answer.receipt is not None:
                     answers.append(answer.receipt)
                 else:
@@ -77,25 +81,49 @@ class RunnerTransport:
     async def close(self) -> None:
         pass
 
-    def answered(self, answer: Stored | Told) -> None:
-        """The runner has received an answer."""
-        future = self._waiting.pop(answer.call, None)
-        if future is not None and future.set_running_or_notify_cancel():
-            future.set_result(answer)
-
     async def _told(self, question: Question) -> Mode | None:
-        told = await asyncio.wrap_future(self._ask(question, Told))
+        told = await asyncio.wrap_future(self._ask(question))
+        assert isinstance(told, Told)
         if told.refusal is not None:
             raise wire.error_of(told.refusal)
         return told.mode
 
-    def _ask(self, question: Question, answer: type[T]) -> Future[T]:
-        if os.getpid() != self._pid:
-            raise errors.RotaError("this process was forked off a job: enqueue in the job itself, or by a Client")
-        question.call, future = next(self._numbers), Future[T]()
-        self._waiting[question.call] = future       # type: ignore[assignment]  # each question has one type of answer
-        self._send(question)
+    def _ask(self, question: Question) -> Future[Reply]:
+        if forks.forked:
+            raise errors.RotaError("this process was forked off a job: enqueue in the job itself, or by a rota.Client")
+        future: Future[Reply] = Future()
+        with self._lock:
+            if self._broken:
+                raise errors.RotaError(self._broken)
+            question.call = next(self._numbers)
+            self._waiting[question.call] = future
+            if self._reader is None:
+                self._reader = threading.Thread(target=self._read, name="rota answers", daemon=True)
+                self._reader.start()
+        try:
+            self._channel.send(question)
+        except ChannelClosed as error:
+            self._give_up(error)
         return future
+
+    def _read(self) -> None:
+        try:
+            while True:
+                for reply in self._channel.receive():
+                    with self._lock:
+                        future = self._waiting.pop(reply.call, None)
+                    if future is not None and future.set_running_or_notify_cancel():
+                        future.set_result(reply)
+        except (ChannelClosed, BadFrame) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            self._broken = f"the way from this runner to its node is broken: {error}"
+            waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(errors.RotaError(self._broken))
 
 
 def _parts(bundles: list[Enqueue]) -> list[list[Enqueue]]:
