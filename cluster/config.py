@@ -65,7 +65,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = ("*",)    # "*": every queue
     host: str = "127.0.0.1"             # where the HTTP port listens
     port: int = 4100                    # 0: the system picks one
-    advertise: str = ""                 # http://host:port under which others reach the node; "": from host and port
+    http_cert_file: str = ""            # serve the port over TLS; "": plain HTTP
+    http_key_file: str = ""
+    advertise: str = ""                 # the URL under which others reach the node; "": from host and port
     sync_runners: int = 1               # processes that run plain functions, one job at a time each
     async_capacity: int = 100           # `async def` jobs at a time, on one runner's event loop
     lease_ttl_s: int = 10               # a lost machine is noticed after this
@@ -85,6 +87,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         self._check_numbers()
         if bool(self.key_file) != bool(self.token_file):
             raise ConfigError("signing key and bearer token go together: `rota init` makes both files")
+        if bool(self.http_cert_file) != bool(self.http_key_file):
+            raise ConfigError("serving TLS needs both --http-cert and --http-key")
         if not is_loopback(self.host) and not self.key_file:
             raise ConfigError(
                 f"the HTTP port would listen on {self.host}, beyond this machine, and whoever reaches it could run "
@@ -145,6 +149,8 @@ def check_files(config: NodeConfig) -> None:
     named = {
         "--key-file": config.key_file,
         "--token-file": config.token_file,
+        "--http-cert": config.http_cert_file,
+        "--http-key": config.http_key_file,
         "--etcd-ca": config.etcd.ca_file,
         "--etcd-cert": config.etcd.cert_file,
         "--etcd-key": config.etcd.key_file,

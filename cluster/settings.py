@@ -20,6 +20,8 @@ SETTINGS: dict[str, str] = {
     "app": "apps",
     "queues": "queues",
     "http": "host",                     # host:port, see `_http`
+    "http_cert": "http_cert_file",
+    "http_key": "http_key_file",
     "advertise": "advertise",
     "sync": "sync_runners",
     "async": "async_capacity",

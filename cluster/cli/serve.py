@@ -84,6 +84,10 @@ def node(
     token_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Bearer token, from `rota init`.", rich_help_panel=TRUST)
     ] = None,
+    http_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve TLS with this certificate.", rich_help_panel=TRUST)
+    ] = None,
+    http_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its key.", rich_help_panel=TRUST)] = None,
     functions: Annotated[
         bool | None,
         typer.Option("--functions/--no-functions", help="Run code shipped by value.", rich_help_panel=TRUST),
