@@ -1,7 +1,8 @@
 """The ledger on a real etcd, over `grpc.aio` with the messages and stubs of `aetcd.rpc`.
 
-Start reading at `EtcdLedger`. `channels.py` chooses the endpoint, `watching.py` is the watch, `messages.py` builds and
-reads messages, `translate.py` says what an error means, `releases.py` which etcd is good enough.
+Start reading at `EtcdLedger`. `endpoints.py` chooses the member to ask, `channels.py` connects to it, `watching.py` is
+the watch, `messages.py` builds and reads messages, `translate.py` says what an error means, `releases.py` which etcd is
+good enough.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from google.protobuf import unknown_fields  # type: ignore[import-untyped]  # it
 
 from rota.client import errors
 
-from .channels import Endpoint, Endpoints, EtcdConfig
+from .channels import Endpoint, EtcdConfig
+from .endpoints import Endpoints
 from .ledger import Page, StoreStatus, Txn, TxnResult
 from .messages import records, txn_request, txn_result
 from .releases import check_version, release

@@ -17,7 +17,8 @@ from aetcd import rpc
 
 from rota.client import errors
 
-from .channels import Endpoint, Endpoints
+from .channels import Endpoint
+from .endpoints import Endpoints
 from .ledger import Changes, Event
 from .messages import events as decode_events
 from .releases import progress_is_ordered
@@ -126,7 +127,7 @@ class EtcdWatch:
         """Read one stream to its end, which is an exception."""
         loop = asyncio.get_running_loop()
         progress_ordered = await self._progress_ordered(endpoint)
-        call = endpoint.calls["watch"](metadata=self._endpoints.metadata())
+        call = endpoint.call("watch")(metadata=self._endpoints.metadata())
         self._call, self._endpoint, self._heard_at = call, endpoint, loop.time()
         fragments: list[Event] = []
         try:
