@@ -1,0 +1,145 @@
+"""A pool of real runners under a real guard, and what it tells its node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from rota.client import codec
+from rota.client.errors import EnqueueError, InvalidJob
+from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, Receipt
+from rota.cluster.runners import GuardLink, PoolConfig, RunnerPool, Work
+
+APPS = Path(__file__).parent / "apps"
+BUNDLE = "k3f9q2m7xa5t-0000001f"
+PATIENCE_S = 20.0
+
+
+class Rig:
+    """Submits jobs of `jobs.py` and keeps their outcomes."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self.outcomes: dict[tuple[int, int], Outcome] = {}
+        self.times: dict[tuple[int, int], float] = {}
+        self.started: list[tuple[int, int]] = []
+        self.enqueued: list[Enqueue] = []
+        self.functions: dict[str, bytes] = {}
+        self.expired = asyncio.Event()
+        self.twice: list[tuple[int, Outcome]] = []
+        self._changed = asyncio.Event()
+        self._key = 0
+        self.guard = GuardLink.attached()
+        self.pool = RunnerPool(
+            config, self.guard, on_outcomes=self._on_outcomes, on_expired=self.expired.set,
+            on_enqueue=self._on_enqueue, on_started=lambda key, index: self.started.append((key, index)),
+            on_function=self._on_function, on_task_mode=self._on_task_mode,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, *, sync: int = 1, async_: int = 0, app: str = "jobs", **more: Any) -> Any:
+        rig = cls(PoolConfig(apps=(app,), sync_runners=sync, async_capacity=async_, **more))
+        try:
+            await rig.pool.start()
+            yield rig
+        finally:
+            await rig.pool.stop(0)
+            rig.guard.close()
+            assert not rig.twice, f"two outcomes for one job: {rig.twice}"
+
+    def submit(
+        self, task: str, *calls: tuple[Any, ...], mode: Mode | None = None, app: str = "jobs", attempt: int = 1,
+        function: Callable[..., Any] | None = None, payloads: list[bytes] | None = None, codec_: Codec = "pickle",
+        report_start: bool = False, options: Options = Options(),
+    ) -> int:
+        """Jobs of one bundle, one a tuple of arguments. Returns the work's key."""
+        name = f"{app}:{task}"
+        if mode is None:
+            mode = self.pool.tasks[name].mode if name in self.pool.tasks else "sync"
+        if payloads is None:
+            payloads = [pickle.dumps((call, {}), 5) for call in calls]
+        self._key += 1
+        self.pool.submit(Work(
+            self._key, BUNDLE, name, "default", mode, attempt, 77, 1234.5, codec_, list(enumerate(payloads)),
+            None if function is None else codec.dump_function(function), options, report_start,
+        ))
+        return self._key
+
+    async def outcome(self, key: int, index: int = 0) -> Outcome:
+        await self.until(lambda: (key, index) in self.outcomes)
+        return self.outcomes[key, index]
+
+    async def run(self, task: str, *arguments: Any, **more: Any) -> Outcome:
+        return await self.outcome(self.submit(task, arguments, **more))
+
+    async def value(self, task: str, *arguments: Any, **more: Any) -> Any:
+        outcome = await self.run(task, *arguments, **more)
+        assert outcome.status == "ok", outcome
+        return codec.load_value(outcome.codec, outcome.value)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that an outcome, or time, brings about."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(0.02):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+
+    def pids(self) -> list[int]:
+        return [seat.pid for seat in self.pool._seats.values()]
+
+    def _on_outcomes(self, outcomes: list[tuple[int, Outcome]]) -> None:
+        for key, outcome in outcomes:
+            if (key, outcome.index) in self.outcomes:
+                self.twice.append((key, outcome))
+            self.outcomes[key, outcome.index] = outcome
+            self.times[key, outcome.index] = time.monotonic()
+        self._changed.set()
+
+    async def _on_enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
+        self.enqueued += bundles
+        return [
+            InvalidJob("no such place") if bundle.queue == "nowhere" else Receipt(bundle.bundle, 11, 10)
+            for bundle in bundles
+        ]
+
+    async def _on_function(self, digest: str, code: bytes) -> None:
+        self.functions[digest] = code
+
+    async def _on_task_mode(self, task: str) -> Mode | None:
+        return "sync" if task == "other:task" else None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
+    async with asyncio.timeout(patience_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def kill(pid: int, number: int) -> None:
+    os.kill(pid, number)
+
+
+__all__ = ["APPS", "BUNDLE", "Rig", "Self", "alive", "boottime", "eventually", "kill"]
