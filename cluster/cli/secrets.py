@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,10 @@ KEY_FILE, TOKEN_FILE = "rota.key", "rota.token"
 def init(
     directory: Annotated[Path, typer.Option(help="Where to put the two files.")] = Path(),
     keep: Annotated[bool, typer.Option("--keep", help="Leave files that exist as they are.")] = False,
-    rotate: Annotated[
-        bool, typer.Option("--rotate", help="Add a new signing key; old ones are still accepted.")
+    add_key: Annotated[
+        bool, typer.Option("--add-key", help="Add a new signing key, which is accepted but does not sign yet.")
     ] = False,
+    use_key: Annotated[bool, typer.Option("--use-key", help="From now on sign with the key added last.")] = False,
     group: Annotated[
         bool, typer.Option("--group-readable", help="Mode 0640 instead of 0600, for containers with a group of ours.")
     ] = False,
@@ -28,9 +30,10 @@ def init(
     """Make a signing key and a bearer token.
 
     Every node and every client of a cluster needs both files; copy them as you
-    would copy a password. The last key in the file signs, all are accepted: to
-    replace a key, --rotate, copy the file everywhere, and delete the old line
-    a day later.
+    would copy a password. All keys in the file are accepted, the last one signs.
+    To replace a key without a stop: --add-key, copy the file everywhere and
+    restart; --use-key, the same again; and when no job of that time is left,
+    delete the old line.
 
     [bold]Example[/]
 
@@ -41,11 +44,11 @@ def init(
     key, token = directory / KEY_FILE, directory / TOKEN_FILE
     mode = 0o640 if group else 0o600
     present = [path for path in (key, token) if path.exists()]
-    if rotate:
-        _add_key(key)
+    if add_key or use_key:
+        _rewrite(key, _with_new_key if add_key else _with_first_last)
     elif present and not keep:
         names = " and ".join(map(str, present))
-        raise ConfigError(f"{names} already there: --rotate adds a key, --keep leaves it as it is")
+        raise ConfigError(f"{names} already there: --add-key adds a key, --keep leaves all as it is")
     for path, line in ((key, _key_line()), (token, secrets.token_urlsafe(32))):
         if not path.exists():
             _write(path, line + "\n", mode)
@@ -57,11 +60,22 @@ def _key_line() -> str:
     return f"{time.strftime('%Y%m%d')}-{secrets.token_hex(2)}:{secrets.token_hex(32)}"
 
 
-def _add_key(key: Path) -> None:
+def _with_new_key(lines: list[str]) -> list[str]:
+    return [_key_line(), *lines]
+
+
+def _with_first_last(lines: list[str]) -> list[str]:
+    return [*lines[1:], *lines[:1]]
+
+
+def _rewrite(key: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """In place: the file keeps its owner and mode."""
     if not key.exists():
-        raise ConfigError(f"there is no {key} to add a key to: run `rota init` without --rotate")
-    with key.open("a") as file:
-        file.write(_key_line() + "\n")
+        raise ConfigError(f"there is no {key} yet: run `rota init` first")
+    lines = [line for line in key.read_text().splitlines() if line.strip()]
+    with key.open("r+") as file:
+        file.write("".join(f"{line}\n" for line in change(lines)))
+        file.truncate()
 
 
 def _write(path: Path, text: str, mode: int) -> None:
