@@ -184,3 +184,8 @@ def prefix_end(prefix: bytes) -> bytes:
     """The end of the range of all keys that start with `prefix`; b"\\0" (everything above) if there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\0"
+
+
+def is_empty(key: bytes, range_end: bytes) -> bool:
+    """Whether no key can lie in [key, range_end)."""
+    return range_end not in (b"", b"\0") and key >= range_end

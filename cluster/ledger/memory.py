@@ -14,7 +14,7 @@ from typing import Self
 from rota.client.errors import Compacted, LedgerError, LedgerUnavailable, StoreRewound, TransactionInvalid
 
 from .keyspace import Change, covers
-from .ledger import Changes, Event, Page, StoreStatus, Txn, TxnResult
+from .ledger import Changes, Event, Page, StoreStatus, Txn, TxnResult, is_empty
 from .memory_store import MemoryStore as MemoryStore
 
 PROGRESS_PERIOD_S = 1.0
@@ -36,6 +36,8 @@ class MemoryWatch:
     ) -> None:
         if from_revision < 1:
             raise TransactionInvalid(f"a watch starts at a revision from 1 on, not at {from_revision}")
+        if is_empty(key, range_end):
+            raise TransactionInvalid(f"the range {key!r} to {range_end!r} holds no key")
         self._store = store
         self._key = key
         self._range_end = range_end

@@ -147,12 +147,12 @@ class MemoryStore:
         self._expire()
         if not 0 < lease < 2**63:
             raise TransactionInvalid(f"{lease} is no lease id")
+        if self.no_space:
+            raise NoSpace("the store's quota is used up")       # even to a repeat
         if (known := self.leases.get(lease)) is not None:
             return known.ttl_s
         if ttl_s > LEASE_TTL_MAX_S:
             raise TransactionInvalid(f"a lease of {ttl_s} s is too long")
-        if self.no_space:
-            raise NoSpace("the store's quota is used up")
         ttl_s = max(ttl_s, self._lease_ttl_min_s)
         self.leases[lease] = Lease(ttl_s, self.clock.monotonic() + ttl_s)
         self._look_at(self.leases[lease].expires_at)
@@ -294,9 +294,9 @@ class MemoryStore:
 
     def _timed_look(self) -> None:
         self._timer = None
-        if self.clock.monotonic() < self._next_look:        # the timer was a hair early
-            self._look_at(self._next_look)
         self._expire()
+        if self._timer is None and self._next_look < math.inf:      # the timer was a hair early
+            self._look_at(self._next_look)
 
     def listen(self, listener: Listener) -> None:
         self._expire()

@@ -19,7 +19,7 @@ from rota.client import errors
 
 from .channels import Endpoint
 from .endpoints import Endpoints
-from .ledger import Changes, Event
+from .ledger import Changes, Event, is_empty
 from .messages import events as decode_events
 from .releases import progress_is_ordered
 from .translate import TokenRefused, translate
@@ -48,6 +48,8 @@ class EtcdWatch:
     def __init__(self, endpoints: Endpoints, key: bytes, range_end: bytes, from_revision: int) -> None:
         if from_revision < 1:
             raise errors.TransactionInvalid(f"a watch starts at a revision from 1 on, not at {from_revision}")
+        if is_empty(key, range_end):        # etcd refuses it, and would be asked again and again
+            raise errors.TransactionInvalid(f"the range {key!r} to {range_end!r} holds no key")
         self._endpoints = endpoints
         self._key = key
         self._range_end = range_end

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from rota.client.errors import NoSpace, TransactionTooLarge
 from rota.cluster.ledger.ledger import OPS_MAX, REQUEST_BYTES_MAX, Delete, Get, Guard, Op, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.releases import release
 
 from .backends import ETCDS, MEMORY, OpenLedger, start_backend
 
@@ -47,12 +49,16 @@ async def test_bytes_of_a_request(open_ledger: OpenLedger, prefix: bytes) -> Non
         await ledger.commit(Txn((), (Delete(prefix, prefix_end(prefix)),)))
 
 
+def deletes_pass_when_full(version: str) -> bool:
+    """Before 3.4.20 and 3.5.7 etcd refuses even deletes once its file is over the quota (etcd #14254, #14884)."""
+    number = release(version)
+    return (3, 4, 20) <= number < (3, 5, 0) or number >= (3, 5, 7)
+
+
 @pytest.mark.parametrize("name", [MEMORY, *ETCDS])
 def test_a_full_store(name: str, tmp_path: Path) -> None:
     """Puts and grants are refused, even a put in the branch that is not taken; what frees space and keeps nodes alive
     goes on."""
-    import asyncio
-
     async def main() -> None:
         async with backend.ledger() as ledger:
             key, small = b"/a", b"/small"
@@ -77,10 +83,12 @@ def test_a_full_store(name: str, tmp_path: Path) -> None:
             assert await ledger.keep_alive(1) == 600
             await ledger.revoke(1)
             assert not (await ledger.read(small)).records
-            deletes = Txn((absent,), (Delete(b"/b"), Get(b"/c")), (Get(small), Delete(b"/c")))
-            assert (await ledger.commit(deletes)).succeeded
-            assert not (await ledger.read(b"/b")).records
-            assert await ledger.grant(600, 2) == 600, "granting what is granted is a question, not a grant"
+            if deletes_pass_when_full((await ledger.status()).version):
+                deletes = Txn((absent,), (Delete(b"/b"), Get(b"/c")), (Get(small), Delete(b"/c")))
+                assert (await ledger.commit(deletes)).succeeded
+                assert not (await ledger.read(b"/b")).records
+            with pytest.raises(NoSpace):
+                await ledger.grant(600, 2)      # even the repeat of a grant that had succeeded
             await ledger.compact((await ledger.read(key)).revision)
             status = await ledger.status()
             assert status.no_space
