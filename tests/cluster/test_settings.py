@@ -1,0 +1,106 @@
+"""Where a node's settings come from, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rota.client.errors import ConfigError
+from rota.cluster.config import EtcdConfig, NodeConfig, check_files, is_loopback
+from rota.cluster.settings import SETTINGS, load, variable
+
+ROOT = Path(__file__).parent.parent.parent
+GIVEN = {"etcd": "127.0.0.1:2379"}
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "rota.toml"
+    file.write_text('ttl = 3\ngrace = 3\ncluster = "file"\nqueues = ["a", "b"]\netcd = ["e:1"]\n')
+    config = load({"ttl": 5, "grace": None}, {"ROTA_TTL": "4", "ROTA_GRACE": "4"}, file)
+    assert (config.lease_ttl_s, config.grace_s, config.cluster) == (5, 4.0, "file")
+    assert config.queues == ("a", "b")
+    assert config.etcd.endpoints == ("e:1",)
+
+
+def test_text_from_the_environment_becomes_numbers_and_lists() -> None:
+    config = load({}, {
+        "ROTA_ETCD": "a:1, b:2", "ROTA_APP": "x.y,z", "ROTA_FUNCTIONS": "false", "ROTA_ASYNC": "7", "ROTA_SYNC": "0",
+    })  # fmt: skip
+    assert config.etcd.endpoints == ("a:1", "b:2")
+    assert config.apps == ("x.y", "z")
+    assert (config.functions, config.async_capacity, config.sync_runners) == (False, 7, 0)
+
+
+def test_settings_survive_the_way_to_the_node() -> None:
+    config = load(GIVEN | {"app": ["shop.tasks"], "ttl": 4}, {})
+    assert NodeConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(("http", "host", "port"), [
+    ("7000", "127.0.0.1", 7000), ("localhost:0", "localhost", 0), ("[::1]:80", "::1", 80),
+])
+def test_http_address(http: str, host: str, port: int) -> None:
+    config = load(GIVEN | {"http": http}, {})
+    assert (config.host, config.port) == (host, port)
+
+
+def test_https_endpoints_turn_tls_on() -> None:
+    config = load({"etcd": "https://a:1,https://b:2", "etcd_ca": "ca.pem"}, {})
+    assert config.etcd == EtcdConfig(endpoints=("a:1", "b:2"), tls=True, ca_file="ca.pem")
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"etcd": ""}, "no etcd endpoint is given"),
+    ({"etcd": "nonsense"}, "is no etcd endpoint"),
+    ({"etcd": "a:1,https://b:2"}, "or all https"),
+    ({"etcd": "a:1", "etcd_ca": "ca.pem"}, "TLS is off"),
+    ({"etcd": "https://a:1", "etcd_cert": "c.pem"}, "both --etcd-cert and --etcd-key"),
+    ({"etcd": "a:1", "etcd_user": "u"}, "--etcd-password-file"),
+    ({"ttl": 1}, "--ttl is 1; it must lie between 2 and 3600"),
+    ({"ttl": "soon"}, "`ttl`"),
+    ({"grace": -1}, "--grace"),
+    ({"sync": 0, "async": 0}, "could run nothing"),
+    ({"app": ["my app"]}, "dotted name of a module"),
+    ({"queues": "a/b"}, "no queue name"),
+    ({"cluster": "a/b"}, "no cluster name"),
+    ({"http": ":4100"}, "beyond this machine"),
+    ({"key_file": "k"}, "go together"),
+    ({"receipt_ttl": 60}, "receipt_ttl is 60"),
+    ({"log": "loud"}, "`log`"),
+])
+def test_a_wrong_setting_is_named_with_what_to_do(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(GIVEN | given, {})
+    assert said in str(raised.value)
+
+
+def test_a_file_with_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rota.toml"
+    file.write_text("tlt = 3\n")
+    with pytest.raises(ConfigError, match="unknown setting tlt"):
+        load(GIVEN, {}, file)
+
+
+def test_named_files_must_be_there(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("x")
+    config = load(GIVEN | {"key_file": str(tmp_path / "key"), "token_file": str(token)}, {})
+    with pytest.raises(ConfigError, match=r"--key-file: .*key does not exist; `rota init` makes it"):
+        check_files(config)
+
+
+@pytest.mark.parametrize(("host", "loopback"), [
+    ("127.0.0.1", True), ("127.8.8.8", True), ("localhost", True), ("::1", True),
+    ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False),
+])
+def test_what_is_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_every_setting_is_documented_and_has_a_flag() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", page))
+    assert not SETTINGS.keys() - documented
+    assert variable("etcd_ca") == "ROTA_ETCD_CA"
