@@ -8,7 +8,8 @@ from rota.client.errors import Compacted
 from rota.client.model import Mode
 
 from .keys import Keys
-from .ledger.ledger import Event, Ledger, Record, prefix_end
+from .ledger.ledger import Event, Ledger, Page, Record, prefix_end
+from .ledger.patience import patiently
 from .records import Member, TaskRecord, decode
 
 
@@ -38,7 +39,7 @@ class Directory:
                 self.tasks.clear()
                 revision = 0
                 for prefix in prefixes:
-                    page = await self._ledger.read(prefix, prefix_end(prefix), revision=revision)
+                    page = await self._list(prefix, revision)
                     revision = page.revision
                     for record in page.records:
                         self._apply(Event(False, record))
@@ -49,6 +50,9 @@ class Directory:
                         group.create_task(self._watch(prefix, revision + 1), name="directory-watch")
             except* Compacted:
                 pass
+
+    async def _list(self, prefix: bytes, revision: int) -> Page:
+        return await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), revision=revision))
 
     async def _watch(self, prefix: bytes, revision: int) -> None:
         async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=revision) as watch:

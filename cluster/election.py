@@ -14,6 +14,7 @@ from rota.client.errors import Compacted, RotaError
 from .keys import Keys
 from .ledger.commits import Commits, created
 from .ledger.ledger import Delete, Guard, Ledger, Put, prefix_end
+from .ledger.patience import patiently
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,12 @@ class Election:
         )
         if not verdict.applied and verdict.failed is not None and verdict.failed.key != self.key:
             raise Deposed("this node's membership has ended")
-        page = await self._ledger.read(self._keys.master, prefix_end(self._keys.master), keys_only=True)
+        prefix = self._keys.master
+        page = await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), keys_only=True))
         candidates = {record.key: record.create_revision for record in page.records}
         if self._leads(candidates):
             return created(self.key, candidates[self.key])
-        async with self._ledger.watch(
-            self._keys.master, prefix_end(self._keys.master), from_revision=page.revision + 1
-        ) as watch:
+        async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=page.revision + 1) as watch:
             async for changes in watch:
                 for event in changes.events:
                     if event.deleted:

@@ -51,12 +51,15 @@ class Master:
         async with Commits(self._ledger) as commits:
             self._commits = commits
             self._deposed = asyncio.get_running_loop().create_future()
-            while True:
-                try:
-                    await self._serve()
-                except* (LedgerError, _OutOfStep) as group:
-                    log.warning("the master starts again from a fresh snapshot: %s", group.exceptions[0])
-                    await asyncio.sleep(TICK_S)
+            try:
+                while True:
+                    try:
+                        await self._serve()
+                    except* (LedgerError, _OutOfStep) as group:
+                        log.warning("the master starts again from a fresh snapshot: %s", group.exceptions[0])
+                        await asyncio.sleep(TICK_S)
+            finally:
+                self._deposed = None
 
     async def _serve(self) -> None:
         self.aggregator = Aggregator(self._keys)
@@ -220,8 +223,8 @@ class Master:
             self._deposed.set_exception(Deposed("another node is master"))
 
     def _give_up(self, why: str) -> None:
-        log.warning("%s", why)
         if self._deposed is not None and not self._deposed.done():
+            log.warning("%s", why)
             self._deposed.set_exception(_OutOfStep(why))
             self._deposed = asyncio.get_running_loop().create_future()
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded
-from rota.client.model import Enqueue, Outcome, Receipt
+from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
+from rota.client.model import Enqueue, Mode, Outcome, Receipt
 from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
@@ -27,7 +27,8 @@ from .followers import Followers
 from .intake import BodyCache, Intake
 from .keys import Keys
 from .ledger.commits import Commits, unmodified
-from .ledger.ledger import Ledger, Put
+from .ledger.ledger import Ledger, Page, Put
+from .ledger.patience import patiently
 from .master import Master
 from .membership import Identity, IdentityLost, Membership
 from .records import Member, TaskRecord, decode, encode
@@ -87,7 +88,6 @@ class Node:
         self._clock = clock
         self._rng = rng
         self._seal = seal
-        self.runners = runners(self)
         self.directory = Directory(ledger, keys)
         self._followers = Followers(ledger, keys)
         self._status = Status(ledger, keys, clock, self.directory)
@@ -96,6 +96,7 @@ class Node:
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
         self._left = False
+        self.runners = runners(self)
         self.is_master = False
         self.identities = 0
 
@@ -126,6 +127,8 @@ class Node:
                 pass
             except* IdentityLost as group:
                 log.warning("%s; what ran here is dead, and a new identity joins", group.exceptions[0])
+            except* StoreRewound:
+                raise               # whatever this process knows is void: it starts over
             except* LedgerError as group:
                 log.warning("the store refused this identity: %s; a new one joins", group.exceptions[0])
                 await asyncio.sleep(0.5)
@@ -133,12 +136,21 @@ class Node:
                 self._life = None
                 self.is_master = False
             if not self._drain.is_set():
-                await self.runners.kill_all()
+                await self._bury()
+
+    async def _bury(self) -> None:
+        """Make sure that nothing of an ended identity is left: its runners first, then what else is on its lease."""
+        await self.runners.kill_all()
+        try:
+            async with asyncio.timeout(2.0):
+                await self._membership.leave()
+        except (TimeoutError, LedgerError):
+            log.warning("the old lease could not be revoked: it will run out")
 
     async def _live(self) -> None:
         """One identity, from joining to its end."""
         member = self._member()
-        membership = Membership(
+        membership = self._membership = Membership(
             self._ledger, self._keys, self._clock, self._rng, name=self.settings.name,
             ttl_s=self.settings.lease_ttl_s, on_renewed=self.runners.lease, on_suspended=self._suspended,
             on_resumed=self._resumed,
@@ -192,7 +204,7 @@ class Node:
         """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them."""
         for name, info in self.runners.tasks.items():
             key = self._keys.task(name)
-            page = await self._ledger.read(key)
+            page = await self._look_up(key)
             old = page.records[0] if page.records else None
             record = TaskRecord(info.mode, info.queue)
             known = decode(TaskRecord, old.value) if old is not None else None
@@ -201,6 +213,9 @@ class Node:
             if record != known:
                 guard = unmodified(key, old.mod_revision if old is not None else 0)
                 await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+
+    async def _look_up(self, key: bytes) -> Page:
+        return await patiently(lambda: self._ledger.read(key))
 
     async def _watch_self(self, identity: Identity) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked."""
@@ -215,7 +230,7 @@ class Node:
                             raise IdentityLost(f"the member key of {identity.node} is gone")
                         start = changes.revision + 1
             except Compacted:
-                page = await self._ledger.read(identity.key)
+                page = await patiently(lambda: self._ledger.read(identity.key))
                 if not page.records or page.records[0].create_revision != identity.create_revision:
                     raise IdentityLost(f"the member key of {identity.node} is gone") from None
                 start = page.revision + 1
@@ -380,7 +395,7 @@ class Node:
     ) -> Callable[[], None]:
         return await self._followers.follow(session, bundles, push)
 
-    async def task_mode(self, task: str) -> str | None:
+    async def task_mode(self, task: str) -> Mode | None:
         return await self.directory.task_mode(task)
 
     async def job(self, job_id: str) -> JobView:

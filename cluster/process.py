@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from rota.client.codec import UNSIGNED, Keyring, Seal
@@ -56,17 +57,16 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         def runners(node: Node) -> RunnerPool:
             return RunnerPool(
                 pool, guard, on_outcomes=node.on_outcomes, on_expired=node.on_expired, on_enqueue=node.on_enqueue,
-                on_function=node.on_function, on_task_mode=node.directory.task_mode,
+                on_function=node.on_function, on_task_mode=node.task_mode,
             )
 
-        listening = listen(config)
-        settings = node_settings(config, listening)
         node = Node(
-            settings, ledger, Keys(config.cluster), SystemClock(), random.Random(), Seal(keyring, config.cluster),
+            node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(), Seal(keyring, config.cluster),
             runners,
         )
         guard.on_signal(lambda name, count: node.drain())
-        async with HttpPort(node, listening, token=token, keyring=keyring):
+        async with HttpPort(node, config.host, config.port, token, keyring) as port:
+            node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
             await node.run()
     finally:
         await ledger.close()
@@ -107,30 +107,20 @@ def url(endpoint: str, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{endpoint}"
 
 
-def listen(config: NodeConfig) -> socket.socket:
-    """Bind before joining, so that the member record tells the true port."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((config.host, config.port))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror}. "
-            "Is another node running there? --http HOST:0 lets the system pick a port."
-        ) from None
-    return listening
+def reachable(address: str) -> str:
+    """An address that others can use: a node that listens everywhere is reached under its host name."""
+    for everywhere in ("//0.0.0.0:", "//[::]:"):
+        address = address.replace(everywhere, f"//{socket.gethostname()}:")
+    return address
 
 
-def node_settings(config: NodeConfig, listening: socket.socket) -> NodeSettings:
-    host = config.host if config.host not in ("0.0.0.0", "::") else socket.gethostname()
-    host = f"[{host}]" if ":" in host else host
-    name = "".join(char for char in socket.gethostname()[:40] if char.isalnum() or char in "-_") or "node"
+def node_settings(config: NodeConfig) -> NodeSettings:
+    name = config.name or "".join(char for char in socket.gethostname()[:40] if char.isalnum() or char in "-_")
     return NodeSettings(
-        name=name, address=config.advertise or f"http://{host}:{listening.getsockname()[1]}", queues=config.queues,
-        functions=config.functions, python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        version=version("rota"), lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s,
-        keep_result_s=config.keep_result_s, receipt_ttl_s=config.receipt_ttl_s, compact=config.compact,
+        name=name or "node", queues=config.queues, functions=config.functions,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
+        lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s, keep_result_s=config.keep_result_s,
+        receipt_ttl_s=config.receipt_ttl_s, compact=config.compact,
     )
 
 
@@ -142,7 +132,7 @@ def main() -> int:
     try:
         config = NodeConfig.from_environment(os.environ)
         logging.getLogger().setLevel(config.log.upper())
-        guard = GuardLink.from_environment()
+        guard = GuardLink.from_environment(os.environ)
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(serve(config, guard))
     except* (ConfigError, StoreTooOld) as group:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rota.client.errors import EnqueueError
-from rota.client.model import Enqueue, Receipt
+from rota.client.model import Enqueue, Mode, Receipt
 from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
 
 
@@ -35,7 +35,7 @@ class NodeService(Protocol):
         may come twice. Returns the function that ends it. Raises `JobUnknown` for a bundle that left no trace."""
         ...
 
-    async def task_mode(self, task: str) -> str | None:
+    async def task_mode(self, task: str) -> Mode | None:
         """"async" or "sync" for a registered task, None for an unknown one."""
         ...
 
