@@ -21,9 +21,7 @@ from rota.client.model import JOBS_PER_BUNDLE_MAX, Mode
 from .keys import Keys
 from .ledger.ledger import Event, Record
 from .records import Claim, Member, QueueRecord, TaskRecord, Token, decode
-
-SLICE_S = 0.1
-"""A node gets its capacity plus what it gets through in about this time (design, rule 9)."""
+from .throughput import Throughput
 
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
@@ -137,7 +135,7 @@ class Seat:
         self.held: dict[str, Held] = {}
         self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
         self.alone = 0
-        self._through = {"async": _Throughput(), "sync": _Throughput()}
+        self._through = {"async": Throughput(), "sync": Throughput()}
 
     def may_run(self, queue: str, lane: LaneId) -> bool:
         member = self.member
@@ -151,9 +149,13 @@ class Seat:
         """Slots that have nothing to do."""
         return self.member.capacity.get(mode, 0) - self.outstanding[mode]
 
+    def in_a_slice(self, mode: Mode, now: float) -> int:
+        """Jobs it gets through in about 100 ms."""
+        return self._through[mode].in_a_slice(now)
+
     def room(self, mode: Mode, now: float) -> int:
-        """Jobs it may still be given."""
-        return self.idle(mode) + self._through[mode].in_a_slice(now) if self.member.capacity.get(mode) else 0
+        """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
+        return self.idle(mode) + self.in_a_slice(mode, now) if self.member.capacity.get(mode) else 0
 
     def hold(self, bundle: str, held: Held) -> None:
         self.held[bundle] = held
@@ -176,39 +178,16 @@ class Seat:
         return held
 
 
-class _Throughput:
-    """Jobs finished in the best of the recent slices; an idle node's figure fades within a second."""
-
-    __slots__ = ("current", "recent", "since")
-
-    def __init__(self) -> None:
-        self.current = 0
-        self.recent = 0.0
-        self.since = 0.0
-
-    def add(self, jobs: int, now: float) -> None:
-        self._turn(now)
-        self.current += jobs
-
-    def in_a_slice(self, now: float) -> int:
-        self._turn(now)
-        return int(max(self.current, self.recent))
-
-    def _turn(self, now: float) -> None:
-        slices = int((now - self.since) / SLICE_S)
-        if slices > 0:
-            self.recent = max(self.current, self.recent * 0.7) * 0.7 ** min(slices - 1, 50)
-            self.current = 0
-            self.since = now
-
-
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
 
 
 class Split(NamedTuple):
+    """Into pieces of `size` jobs."""
+
     item: Item
+    size: int
 
 
 class LoadPage(NamedTuple):
@@ -528,7 +507,7 @@ class Aggregator:
             slow = self._slow_until.get(token.task, 0.0) > now
             if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)
-                return Split(item)
+                return Split(item, 1 if careful else max(1, best.in_a_slice(token.mode, now)))
             if best.outstanding[token.mode] > 0:
                 return None
         self._give_out(window, item)

@@ -29,13 +29,11 @@ from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
 from .runners import Runners, Work
 from .splitting import piece_name
+from .throughput import SLICE_S, Throughput
 
 log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
-SLICE_S = 0.1
-"""A node keeps of a bundle what it gets through in about this time; the rest goes back, for other nodes (rule 9)."""
-
 PARTIAL_S = 0.05
 """Outcomes of a bundle that is not finished are committed at the latest after this."""
 
@@ -91,6 +89,7 @@ class Executor:
         self._wake = asyncio.Event()
         self._less = asyncio.Event()
         self._functions: dict[str, bytes] = {}
+        self._through = {"async": Throughput(), "sync": Throughput()}
         self.draining = False
         self.finished = 0
         self.refused_outcomes = 0
@@ -169,14 +168,14 @@ class Executor:
             self._runners.withdraw([held.key])
 
     def _review(self, held: Held) -> None:
-        """These jobs are slow: of those that have not begun, keep as many as ended in the last slice, and give back the
-        others, each as a piece of its own."""
+        """These jobs are slow: of those that have not begun, keep what this node gets through in a slice, and give the
+        others back, in pieces of that size."""
         held.review = None
         if self._by_key.get(held.key) is not held or held.released or self.draining or not self._may_start():
             return
+        size = max(1, self._through[held.claim.mode].in_a_slice(self._clock.monotonic()))
         withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
-        ended = held.done.bit_count() + len(held.outcomes) + len(held.retries)
-        back = [index for index in withdrawn[ended:] if piece_name(held.bundle, [index]) != held.bundle]
+        back = [index for index in withdrawn[size:] if piece_name(held.bundle, [index]) != held.bundle]
         keep = [index for index in withdrawn if index not in back]
         if keep:
             self._submit_rest(held, keep)
@@ -184,7 +183,7 @@ class Executor:
         if back:
             held.done |= bits(back)
             held.back += len(back)
-            held.queue.append(give_back(self._keys, held, back))
+            held.queue.append(give_back(self._keys, held, back, size))
             if self._is_complete(held):
                 self._flush(held)
             else:
@@ -334,6 +333,7 @@ class Executor:
             held = self._by_key.get(key)
             if held is None:
                 continue            # handed back, taken over, or of an earlier identity
+            self._through[held.claim.mode].add(1, now)
             if outcome.status in ("retry", "snooze"):
                 held.retries.append(outcome)
             else:

@@ -240,7 +240,7 @@ class Master:
             self.aggregator.settle(item, None, applied=True, token_stale=True, doubtful_at=None, now=0.0)
             return
         write = split_write(self._keys, self._fence, item.key, item.bundle, item.mod_revision, item.token,
-                            body.records[0])
+                            body.records[0], command.size)
         future = self._commits.submit(write)
         await asyncio.wait([future])
         verdict = self._verdict(future)

@@ -79,14 +79,14 @@ def settle(
     return settlements
 
 
-def give_back(keys: Keys, held: Held, indexes: list[int]) -> Settlement:
-    """Return jobs of a bundle to their queue, each as a piece of its own: they have not begun here."""
+def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settlement:
+    """Return jobs of a bundle to their queue, in pieces of `size`: they have not begun here."""
     ops: list[Put | Delete] = [Put(held.record.key, encode(_shown(held, held.done)))]
-    for index in indexes:
-        name = piece_name(held.bundle, [index])
-        token = shrunk(token_of(held.claim), 1)
+    for part in (indexes[start : start + size] for start in range(0, len(indexes), size)):
+        name = piece_name(held.bundle, part)
+        token = shrunk(token_of(held.claim), len(part))
         ops.append(Put(keys.job(token.queue, token.priority, token.order, name), encode(token)))
-        ops.append(Put(keys.body(name), slice_body(held.body, [index])))
+        ops.append(Put(keys.body(name), slice_body(held.body, part)))
     return Settlement(tuple(ops), False, 0)
 
 

@@ -16,12 +16,15 @@ from .ledger.ledger import Delete, Guard, Put, Record
 from .records import Token, encode
 
 
-def pieces(bundle: str, token: Token, body: bytes) -> list[tuple[str, Token, bytes]]:
-    """(name, token, body) for each job that still has to run."""
+def pieces(bundle: str, token: Token, body: bytes, size: int) -> list[tuple[str, Token, bytes]]:
+    """(name, token, body) for what still has to run, in pieces of up to `size` jobs."""
     header, _ = decode_header(body)
     done = token.done_bits
     todo = [index for index in header.indexes if not done >> index & 1]
-    return [(piece_name(bundle, [index]), shrunk(token, 1), slice_body(body, [index])) for index in todo]
+    return [
+        (piece_name(bundle, part), shrunk(token, len(part)), slice_body(body, part))
+        for part in (todo[start : start + size] for start in range(0, len(todo), size))
+    ]
 
 
 def piece_name(bundle: str, indexes: list[int]) -> str:
@@ -33,11 +36,11 @@ def shrunk(token: Token, count: int, **changes: object) -> Token:
 
 
 def split_write(
-    keys: Keys, guard: Guard, key: bytes, bundle: str, mod_revision: int, token: Token, body: Record
+    keys: Keys, guard: Guard, key: bytes, bundle: str, mod_revision: int, token: Token, body: Record, size: int
 ) -> Write:
     """Replace token and body of a bundle by those of its pieces."""
     puts: dict[bytes, bytes] = {}
-    for name, piece, piece_body in pieces(bundle, token, body.value):
+    for name, piece, piece_body in pieces(bundle, token, body.value, size):
         puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
         puts[keys.body(name)] = piece_body
     deletes = [Delete(gone) for gone in (key, body.key) if gone not in puts]

@@ -1,0 +1,33 @@
+"""How much gets done in a slice of time: what a node may be given ahead of what it runs (design, rule 9). Pure."""
+
+from __future__ import annotations
+
+SLICE_S = 0.1
+FADE = 0.7
+"""An idle slice leaves this much of the figure: within a second it is gone."""
+
+
+class Throughput:
+    """Jobs finished in the best of the recent slices."""
+
+    __slots__ = ("_current", "_recent", "_since")
+
+    def __init__(self) -> None:
+        self._current = 0
+        self._recent = 0.0
+        self._since = 0.0
+
+    def add(self, jobs: int, now: float) -> None:
+        self._turn(now)
+        self._current += jobs
+
+    def in_a_slice(self, now: float) -> int:
+        self._turn(now)
+        return int(max(self._current, self._recent))
+
+    def _turn(self, now: float) -> None:
+        slices = int((now - self._since) / SLICE_S)
+        if slices > 0:
+            self._recent = max(self._current, self._recent * FADE) * FADE ** min(slices - 1, 50)
+            self._current = 0
+            self._since = now
