@@ -90,6 +90,8 @@ class Endpoint:
         """How many writes are waiting for its answer."""
         self._config = config
         self._channel: Any = None
+        self._closed = False
+        self._certificates_at = 0.0
         self._calls: dict[str, Callable[..., Any]] = {}
 
     def call(self, name: str) -> Callable[..., Any]:
@@ -108,18 +110,27 @@ class Endpoint:
                 while state not in (READY, FAILING):
                     await channel.wait_for_state_change(state)
                     state = channel.get_state(try_to_connect=True)
+                if state is FAILING and self._certificates_at != _changed_at(self._config):
+                    await self.reset()
         except (TimeoutError, grpc.aio.UsageError):     # the latter: it was closed meanwhile
             return False
         return True
 
-    async def close(self) -> None:
+    async def reset(self) -> None:
         """Close the channel, ending all that is under way on it. The next use opens a new one."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
 
+    async def close(self) -> None:
+        """Close it for good. Closing twice is harmless."""
+        self._closed = True
+        await self.reset()
+
     def _open(self) -> Any:
         if self._channel is None:
+            if self._closed:
+                raise errors.LedgerUnavailable("the ledger is closed")
             self._channel = self._make_channel()
             self._calls = _calls_on(self._channel)
         return self._channel
@@ -130,6 +141,7 @@ class Endpoint:
         options = list(OPTIONS)
         if not (tls or (tls is None and (config.ca_cert or config.cert))):
             return grpc.aio.insecure_channel(target, options=options)
+        self._certificates_at = _changed_at(config)
         if config.server_name:
             options.append(("grpc.ssl_target_name_override", config.server_name))   # type: ignore[arg-type]
         return grpc.aio.secure_channel(target, _credentials(config), options=options)
@@ -154,6 +166,12 @@ def _calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
         "status": rpc.MaintenanceStub(channel).Status,
         "authenticate": rpc.AuthStub(channel).Authenticate,
     }
+
+
+def _changed_at(config: EtcdConfig) -> float:
+    """When the certificates last changed on disk: they are renewed while nodes run."""
+    files = filter(None, (config.ca_cert, config.cert, config.key))
+    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
 
 def _credentials(config: EtcdConfig) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -20,6 +19,9 @@ from .channels import Endpoint, EtcdConfig
 from .translate import AuthDisabled, TokenRefused, translate
 
 RETRY_PAUSE_S = 0.1
+AUTHENTICATE_TIMEOUT_S = 5.0
+"""A password costs etcd 100 ms of CPU, and after a restart all nodes ask at once."""
+
 REWOUND_PROOFS = 3
 """Reads in a row that answer from the past before we believe it: a member that was paused could answer stale until
 3.5.28 and 3.6.9."""
@@ -83,16 +85,14 @@ class Endpoints:
                 endpoint.writes -= 1
         raise failure
 
-    async def read(
-        self, name: str, request: Any, *, revision: int = 0, any_member: bool = False, try_s: float | None = None
-    ) -> Any:
+    async def read(self, name: str, request: Any, *, revision: int = 0, any_member: bool = False) -> Any:
         """Ask until an endpoint answers. `any_member` takes the answer of one without a leader; it may be stale."""
-        pause = _Pause(self, self.config.read_timeout_s)
+        pause = _Pause(self)
         stale = 0
         while True:
             endpoint = self.current
             seen = self.revision_seen
-            timeout_s = min(pause.left_s, try_s or (self.config.read_try_s if len(self.all) > 1 else pause.left_s))
+            timeout_s = pause.try_s
             try:
                 if not await endpoint.ready(min(timeout_s, self.config.connect_timeout_s)):
                     raise errors.LedgerUnavailable(f"{endpoint.url} accepts no connection")
@@ -127,12 +127,12 @@ class Endpoints:
             await self._authenticate(endpoint, None)
         token = self._token
         try:
-            return await self._send(endpoint, name, request, timeout_s, revision, any_member)
+            return await self._send(endpoint, name, request, timeout_s, self.metadata(any_member), revision)
         except TokenRefused:
             if not self.config.user:
                 raise
             await self._authenticate(endpoint, token)
-            return await self._send(endpoint, name, request, timeout_s, revision, any_member)
+            return await self._send(endpoint, name, request, timeout_s, self.metadata(any_member), revision)
 
     def metadata(self, any_member: bool = False) -> Any:
         """Token, and the demand that the member has a leader: one cut off from the others must refuse, not wait."""
@@ -188,31 +188,29 @@ class Endpoints:
                         await self.call(endpoint, "status", rpc.StatusRequest(), 2 * interval_s, any_member=True)
                     except errors.WriteUnknown:
                         self.blame(endpoint)
-                        await endpoint.close()
+                        await endpoint.reset()
                     except errors.LedgerError:
                         pass    # it spoke
 
     async def _send(
-        self, endpoint: Endpoint, name: str, request: Any, timeout_s: float, revision: int, any_member: bool
+        self, endpoint: Endpoint, name: str, request: Any, timeout_s: float, metadata: Any, revision: int = 0
     ) -> Any:
-        response = await self._translated(
-            endpoint.call(name)(request, timeout=timeout_s, metadata=self.metadata(any_member)), revision
-        )
-        endpoint.heard_at = asyncio.get_running_loop().time()
-        return response
-
-    async def _translated(self, call: Awaitable[Any], revision: int = 0) -> Any:
+        """One call, with its errors turned into ours."""
         try:
-            return await call
+            response = await endpoint.call(name)(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise translate(error.code(), error.details(), revision=revision) from None
         except grpc.aio.UsageError as error:
             raise errors.LedgerUnavailable(f"the connection was closed before the call: {error}") from None
+        except grpc.aio.InternalError as error:
+            raise errors.WriteUnknown(f"gRPC: {error}") from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             raise errors.WriteUnknown("the connection was closed before the answer came") from None
+        endpoint.heard_at = asyncio.get_running_loop().time()
+        return response
 
     async def _authenticate(self, endpoint: Endpoint, refused: str | None) -> None:
         """Get a token, unless someone got another than the refused one meanwhile: each costs etcd 100 ms of CPU."""
@@ -220,9 +218,9 @@ class Endpoints:
             if self._token != refused:
                 return
             request = rpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
-            call = endpoint.call("authenticate")(request, timeout=self.config.read_timeout_s)
             try:
-                self._set_token((await self._translated(call)).token)
+                answer = await self._send(endpoint, "authenticate", request, AUTHENTICATE_TIMEOUT_S, None)
+                self._set_token(answer.token)
             except AuthDisabled:
                 self._set_token("")
             except errors.WriteUnknown as error:
@@ -242,15 +240,20 @@ def _metadata(token: str) -> tuple[Any, Any]:
 class _Pause:
     """The patience of a read: an endpoint failed, is there time for another try?"""
 
-    def __init__(self, endpoints: Endpoints, timeout_s: float) -> None:
+    def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + timeout_s
+        self._deadline = self._loop.time() + endpoints.config.read_timeout_s
         self._failures = 0
 
     @property
-    def left_s(self) -> float:
-        return max(self._deadline - self._loop.time(), 0.05)
+    def try_s(self) -> float:
+        """How long the next try may take: longer each time, for it may be the read that is large, not the endpoint that
+        is silent."""
+        left_s = max(self._deadline - self._loop.time(), 0.05)
+        if len(self._endpoints.all) == 1:
+            return left_s
+        return min(left_s, self._endpoints.config.read_try_s * (1 + self._failures))
 
     async def after(self, error: errors.LedgerError, endpoint: Endpoint) -> None:
         """Turn to the next endpoint; pause once all have failed. Raises LedgerUnavailable when the time is over."""

@@ -121,8 +121,10 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
 
 class Watch(Protocol):
-    """An open watch: iterate it. Reconnects and changes of endpoint happen inside. Raises `Compacted` when the
-    revisions to resume from are gone (list again, open a new one) and `StoreRewound` after a restore from backup."""
+    """An open watch: iterate it, inside `async with`. Reconnects and changes of endpoint happen inside. Raises
+    `Compacted` when the revisions to resume from are gone (list again, open a new one), `StoreRewound` after a restore
+    from backup (also for a watch that starts beyond the store's next revision), `LedgerUnavailable` once it or the
+    ledger is closed."""
 
     def __aiter__(self) -> AsyncIterator[Changes]: ...
     async def __aenter__(self) -> Self: ...
@@ -149,8 +151,10 @@ class Ledger(Protocol):
 
     async def commit(self, txn: Txn) -> TxnResult:
         """Apply one guarded transaction. Tried once: raises `WriteUnknown` when its fate is unknown (the caller
-        repeats the same transaction), `LedgerUnavailable` when it was certainly not sent, `NoSpace`,
-        `TransactionTooLarge`, `TransactionInvalid`, `LeaseGone`, `StoreBusy`, `LedgerDenied` when it was refused."""
+        repeats the same transaction), `LedgerUnavailable` when it was certainly not applied, `TransactionTooLarge`,
+        `TransactionInvalid`, `LeaseGone`, `StoreBusy`, `LedgerDenied` when it was refused, and `StoreRewound` if the
+        store went back in time (then it may have been applied; everything after it is refused). `NoSpace` nearly
+        always is a refusal, but the write that sets off the alarm can have been applied: treat it as unknown, too."""
         ...
 
     def watch(self, key: bytes, range_end: bytes = b"", *, from_revision: int) -> Watch:

@@ -43,7 +43,11 @@ class _StreamLost(errors.LedgerUnavailable):
 
 
 class EtcdWatch:
-    """See `ledger.Watch`. Iterate inside `async with`."""
+    """See `ledger.Watch`. Iterate inside `async with`; one consumer.
+
+    Progress needs etcd 3.5.8 (3.4.25), or a server that notifies by itself as the embedded one does: before, answers to
+    a client's request could overtake events, and are only taken as a sign of life.
+    """
 
     def __init__(self, endpoints: Endpoints, key: bytes, range_end: bytes, from_revision: int) -> None:
         if from_revision < 1:
@@ -65,6 +69,7 @@ class EtcdWatch:
         self._call: Any = None
         self._endpoint: Endpoint | None = None
         self._heard_at = 0.0
+        self._answered = False      # this stream has said something
         self._paused = False
         self._renewed_token = False
 
@@ -102,9 +107,9 @@ class EtcdWatch:
 
     async def _follow(self) -> None:
         """Read streams, one after the other, until something ends the watch for good."""
-        pause_s = 0.0
+        pause_s = RECONNECT_PAUSE_MIN_S
         while True:
-            before = self._heard_at
+            self._answered = False
             try:
                 endpoint = await self._endpoints.connected()
                 await self._read_stream(endpoint)
@@ -116,9 +121,7 @@ class EtcdWatch:
             except Exception as error:      # a bug must reach the consumer, not leave it waiting
                 self._end(errors.LedgerUnavailable(f"the watch failed: {error!r}"))
                 raise
-            answered = self._heard_at > before
-            pause_s = RECONNECT_PAUSE_MIN_S if answered else min(pause_s * 2 or RECONNECT_PAUSE_MIN_S,
-                                                                 RECONNECT_PAUSE_MAX_S)
+            pause_s = RECONNECT_PAUSE_MIN_S if self._answered else min(2 * pause_s, RECONNECT_PAUSE_MAX_S)
             await asyncio.sleep(pause_s)
 
     def _end(self, error: errors.LedgerError) -> None:
@@ -127,46 +130,52 @@ class EtcdWatch:
 
     async def _read_stream(self, endpoint: Endpoint) -> None:
         """Read one stream to its end, which is an exception."""
-        loop = asyncio.get_running_loop()
         progress_ordered = await self._progress_ordered(endpoint)
-        call = endpoint.call("watch")(metadata=self._endpoints.metadata())
-        self._call, self._endpoint, self._heard_at = call, endpoint, loop.time()
-        fragments: list[Event] = []
+        call: Any = None
         try:
+            call = endpoint.call("watch")(metadata=self._endpoints.metadata())
+            self._call, self._endpoint, self._heard_at = call, endpoint, asyncio.get_running_loop().time()
             await call.write(self._create_request())
-            while True:
-                response = await call.read()
-                if response is grpc.aio.EOF:
-                    raise translate(await call.code(), await call.details())
-                self._heard_at = loop.time()
-                self._endpoints.check_stream(response.header)
-                if response.canceled:
-                    await self._cancelled(response, endpoint)
-                elif response.created:
-                    await self._created(response, endpoint)
-                elif response.events:
-                    fragments += decode_events(response.events)
-                    if not response.fragment:
-                        self._take(fragments)
-                        fragments = []
-                        if len(self._backlog) > BACKLOG_EVENTS_MAX:
-                            await self._wait_for_room()
-                elif progress_ordered or response.watch_id != ANY_WATCH:
-                    self._progress(response.header.revision)
+            await self._read_answers(call, endpoint, progress_ordered)
         except grpc.aio.AioRpcError as error:
             self._endpoints.blame(endpoint)
             raise translate(error.code(), error.details()) from None
-        except errors.LedgerUnavailable:
+        except (errors.LedgerUnavailable, errors.WriteUnknown):
             self._endpoints.blame(endpoint)
             raise
-        except (asyncio.CancelledError, asyncio.InvalidStateError):
+        except (asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.BaseError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             raise _StreamLost("the stream was cut off") from None
         finally:
             self._call = None
-            call.cancel()
+            if call is not None:
+                call.cancel()
+
+    async def _read_answers(self, call: Any, endpoint: Endpoint, progress_ordered: bool) -> None:
+        loop = asyncio.get_running_loop()
+        fragments: list[Event] = []
+        while True:
+            response = await call.read()
+            if response is grpc.aio.EOF:
+                raise translate(await call.code(), await call.details())
+            self._heard_at = loop.time()
+            self._answered = True
+            self._endpoints.check_stream(response.header)
+            if response.canceled:
+                await self._cancelled(response, endpoint)
+            elif response.created:
+                await self._created(response)
+            elif response.events:
+                fragments += decode_events(response.events)
+                if not response.fragment:
+                    self._take(fragments)
+                    fragments = []
+                    if len(self._backlog) > BACKLOG_EVENTS_MAX:
+                        await self._wait_for_room()
+            elif progress_ordered or response.watch_id != ANY_WATCH:
+                self._progress(response.header.revision)
 
     def _create_request(self) -> Any:
         return rpc.WatchRequest(
@@ -208,13 +217,12 @@ class EtcdWatch:
             self._paused = False
             self._heard_at = asyncio.get_running_loop().time()
 
-    async def _created(self, response: Any, endpoint: Endpoint) -> None:
+    async def _created(self, response: Any) -> None:
         """A member that lags behind may well be asked for revisions it does not have yet; a whole store may not."""
         self._renewed_token = False
         if response.header.revision >= self._seen:
             return
-        request = rpc.RangeRequest(key=self._key, keys_only=True, limit=1)
-        answer = await self._endpoints.call(endpoint, "range", request, self._endpoints.config.read_timeout_s)
+        answer = await self._endpoints.read("range", rpc.RangeRequest(key=self._key, keys_only=True, limit=1))
         if answer.header.revision < self._seen:
             raise self._endpoints.rewound(
                 f"the store is at revision {answer.header.revision}, but was at {self._seen} before"
@@ -262,10 +270,12 @@ class EtcdWatch:
             if loop.time() - self._heard_at > self._stall_limit_s:
                 await self._cut_off(call, endpoint)
                 continue
+            if not self._answered:
+                continue        # the request that opens the watch may still be on its way, and two cannot be
             try:
                 async with asyncio.timeout(self._interval_s):
                     await call.write(request)
-            except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
                 pass    # the reader notices, or the stall limit does
             except asyncio.CancelledError:
                 task = asyncio.current_task()
@@ -279,4 +289,4 @@ class EtcdWatch:
         self._endpoints.blame(endpoint)
         call.cancel()
         if len(self._endpoints.all) > 1:
-            await endpoint.close()
+            await endpoint.reset()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,51 @@ async def test_it_starts_and_stops_in_a_loop(tmp_path: Path, etcd_binary: Path |
         assert server.running
     assert not server.running
     await server.stop()
+
+
+def test_it_dies_with_its_parent(tmp_path: Path, etcd_binary: Path | None) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd\n"
+        "binary = Path(sys.argv[2]) if len(sys.argv) > 2 else None\n"
+        "with EmbeddedEtcd(EmbeddedConfig(Path(sys.argv[1]), binary=binary)) as server:\n"
+        "    print(server.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path), *([str(etcd_binary)] if etcd_binary else [])]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while is_alive(child):
+        assert time.monotonic() < deadline, f"etcd {child} outlived its parent"
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie that nobody has reaped yet does not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_data_survives_a_restart_on_other_ports(tmp_path: Path, etcd_binary: Path | None) -> None:
+    for _ in range(2):
+        with EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary)) as server:
+            assert server.probe()
+
+
+def test_what_keeps_it_from_starting_is_told(tmp_path: Path, etcd_binary: Path | None) -> None:
+    with pytest.raises(ConfigError, match="no-such-flag"):
+        EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, extra=("--no-such-flag",))).start_sync()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, client_port=port, peer_port=1))
+        with pytest.raises(ConfigError):
+            server.start_sync()
 
 
 def test_a_wrong_binary_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from rota.client import errors
 from rota.cluster.embedded import EmbeddedEtcd
+from rota.cluster.ledger import watching
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Event, Guard, Put, Target, Txn, Watch, prefix_end
 
@@ -164,6 +165,19 @@ async def test_a_stalled_watch_moves_and_frees_what_waits(etcd: EmbeddedEtcd, cl
             assert [event.record.key for event in await collect(watch, 1)] == [root + b"2"]
 
 
+async def test_a_write_leaves_a_silent_endpoint(etcd: EmbeddedEtcd, cluster_name: str) -> None:
+    """Also where no watch would notice the silence."""
+    key = f"/{cluster_name}".encode()
+    async with two_ways(etcd) as (first, second), ledger_through(first, second) as ledger:
+        await ledger.read(key)
+        await first.set(Mode.BLACKHOLE)
+        began = time.monotonic()
+        with pytest.raises(errors.WriteUnknown):
+            await ledger.commit(create(key))
+        assert time.monotonic() - began < 3
+        assert await commit_soon(ledger, create(key))
+
+
 async def test_a_watch_survives_cuts(etcd: EmbeddedEtcd, cluster_name: str) -> None:
     """Every event once and in order, however often the stream is cut."""
     root = f"/{cluster_name}/".encode()
@@ -177,7 +191,7 @@ async def test_a_watch_survives_cuts(etcd: EmbeddedEtcd, cluster_name: str) -> N
 
         async def cut() -> None:
             while True:
-                await asyncio.sleep(0.07)
+                await asyncio.sleep(0.15)
                 proxy.cut()
 
         async with ledger.watch(root, prefix_end(root), from_revision=start) as watch:
@@ -226,6 +240,24 @@ async def test_a_watch_catches_up_on_more_than_fits_one_message(etcd: EmbeddedEt
                 if len(revisions) == 8:
                     break
     assert set(revisions.values()) == {12}
+
+
+async def test_a_backlog_has_a_limit(
+    etcd: EmbeddedEtcd, cluster_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it the stream is left unread, and goes on when there is room again."""
+    monkeypatch.setattr(watching, "BACKLOG_EVENTS_MAX", 20)
+    root = f"/{cluster_name}/".encode()
+    async with direct_to(etcd) as ledger:
+        start = (await ledger.read(root)).revision + 1
+        async with ledger.watch(root, prefix_end(root), from_revision=start) as watch:
+            for i in range(60):
+                await ledger.commit(create(root + b"%03d" % i))
+            first = await anext(aiter(watch))
+            assert 20 < len(first.events) < 60
+            rest = await collect(watch, 60 - len(first.events))
+    keys = [event.record.key for event in (*first.events, *rest)]
+    assert keys == [root + b"%03d" % i for i in range(60)]
 
 
 async def test_a_slow_consumer_gets_everything_at_once(etcd: EmbeddedEtcd, cluster_name: str) -> None:

@@ -77,7 +77,7 @@ async def commit_until_definite(ledger: EtcdLedger, txn: Txn, limit_s: float = 1
 async def test_members_die(tmp_path: Path, etcd_binary: Path | None) -> None:
     """Through the death of a member: writes, a watch without a gap, a lease. Then, of two members: a refusal."""
     async with trio(tmp_path, etcd_binary) as (members, ledger):
-        await ledger.grant(5, 77)
+        await ledger.grant(60, 77)
         start = (await ledger.commit(Txn((), (Put(b"/lease", b"", 77),)))).revision + 1
         async with ledger.watch(b"/n/", prefix_end(b"/n/"), from_revision=start) as watch:
             for i in range(60):
@@ -91,7 +91,7 @@ async def test_members_die(tmp_path: Path, etcd_binary: Path | None) -> None:
                 if len(seen) >= 60:
                     break
         assert seen == [b"/n/%03d" % i for i in range(60)]
-        assert await ledger.keep_alive(77) == 5
+        assert await ledger.keep_alive(77) == 60
         assert (await ledger.status()).version == members[1].version
 
         members[0].launch()
@@ -154,6 +154,7 @@ async def test_a_store_restored_from_a_copy(tmp_path: Path, etcd_binary: Path | 
             await reader.commit(put(b"/a", b"2"))
             seen = await reader.commit(put(b"/a", b"3"))
             await watcher.read(b"/a")
+            server.kill()
         shutil.rmtree(live)
         copy.rename(live)
         async with server:

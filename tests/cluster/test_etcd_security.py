@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -87,6 +88,27 @@ async def test_tls(tmp_path: Path, certificates: Path, etcd_binary: Path | None)
             async with EtcdLedger(wrong) as ledger:
                 with pytest.raises(errors.LedgerUnavailable, match=reason):
                     await ledger.read(b"/a")
+
+
+async def test_a_renewed_certificate_is_picked_up(
+    tmp_path: Path, certificates: Path, etcd_binary: Path | None
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    shutil.copy(certificates / "other.pem", trusted)
+    async with tls_etcd(tmp_path / "etcd", certificates, etcd_binary) as server:
+        config = EtcdConfig(
+            (server.endpoint,), ca_cert=trusted, cert=certificates / "client.pem", key=certificates / "client.key",
+            read_timeout_s=0.3,
+        )
+        async with EtcdLedger(config) as ledger:
+            with pytest.raises(errors.LedgerUnavailable):
+                await ledger.read(b"/a")
+            shutil.copy(certificates / "ca.pem", trusted)
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(errors.LedgerUnavailable):
+                        await ledger.read(b"/a")
+                        break
 
 
 async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
