@@ -1,0 +1,1 @@
+"""Applications that the acceptance tests' nodes import."""

@@ -1,0 +1,100 @@
+"""Tasks whose starts and ends can be read afterwards: one line each, appended to a journal."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from typing import Any
+
+import rota
+
+
+def note(journal: str, what: str) -> None:
+    job = rota.current_job()
+    line = f"{what} {job.id} {job.attempt} {job.fencing_token} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
+    descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+@rota.task
+def nap(journal: str, seconds: float = 0.0) -> int:
+    note(journal, "start")
+    time.sleep(seconds)
+    note(journal, "end")
+    return os.getpid()
+
+
+@rota.task
+async def anap(journal: str, seconds: float = 0.0) -> int:
+    note(journal, "start")
+    await asyncio.sleep(seconds)
+    note(journal, "end")
+    return os.getpid()
+
+
+@rota.task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+@rota.task
+async def aecho(value: Any) -> Any:
+    return value
+
+
+@rota.task
+def boom(text: str) -> None:
+    raise ValueError(text)
+
+
+@rota.task
+def die(how: str) -> None:
+    if how == "exit":
+        os._exit(3)
+    if how == "segfault":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@rota.task
+def kill_my_guard() -> None:
+    """A poison job: it takes its node down, guard and all."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(30)
+
+
+@rota.task
+def parent(count: int) -> list[str]:
+    return [aecho.enqueue(number).id for number in range(count)]
+
+
+@rota.task
+async def aparent(count: int) -> list[str]:
+    handles = [await aecho.aenqueue(number) for number in range(count)]
+    return [handle.id for handle in handles]
+
+
+@rota.task
+def unpicklable() -> Any:
+    return (number for number in range(3))
+
+
+class Awkward(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("awkward")
+
+
+@rota.task
+def raise_awkward() -> None:
+    raise Awkward(1, 2)
+
+
+@rota.task
+def large(size: int) -> bytes:
+    return b"x" * size

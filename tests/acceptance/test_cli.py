@@ -1,0 +1,248 @@
+"""The command line as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .processes import ROTA, Running, dev, environment, rota, wait_ready
+
+TASKS = '''
+import time
+import rota
+
+@rota.task
+def add(a, b=1):
+    return a + b
+
+@rota.task
+def refuse(why):
+    raise ValueError(why)
+
+@rota.task(queue="slow")
+def slow(seconds):
+    time.sleep(seconds)
+
+@rota.task
+async def shout(text):
+    return text.upper()
+'''
+COMMANDS = ("demo", "dev", "init", "node", "enqueue", "job", "queues", "failed", "nodes")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("dev")
+    (folder / "shop.py").write_text(TASKS)
+    with dev(folder, "--app", "shop", "--sync", "1") as node:
+        yield node
+
+
+def test_help_teaches() -> None:
+    overview = rota("--help")
+    assert overview.returncode == 0
+    assert all(command in overview.stdout for command in COMMANDS)
+    for command in COMMANDS:
+        shown = rota(command, "--help")
+        assert shown.returncode == 0, command
+        assert "Usage: rota " + command in shown.stdout
+    assert "rota enqueue shop.tasks:thumbnail cat.jpg" in rota("enqueue", "--help").stdout
+
+
+def test_without_a_command_it_shows_help() -> None:
+    assert "Usage: rota" in rota().stdout
+
+
+def test_enqueue_prints_an_id_and_the_job_ends(running: Running) -> None:
+    done = running.rota("enqueue", "shop:add", "40", "2")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"[0-9a-z]{12}-[0-9a-f]{8}/0\n", done.stdout)
+    assert running.json("enqueue", "shop:add", "40", "--set", "b=2", "--wait")["result"] == 42
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["shop:add", "40", "2"], "42\n"),
+    (["shop:add", "cat", ".jpg"], "cat.jpg\n"),
+    (["shop:add", "[1]", "[2]"], "[1, 2]\n"),
+    (["shop:add", '"4"', '"2"'], "42\n"),
+    (["shop:shout", "--set", "text=hello"], "HELLO\n"),
+])
+def test_arguments_are_json_or_text(running: Running, arguments: list[str], said: str) -> None:
+    done = running.rota("enqueue", *arguments, "--wait", "--timeout", "30")
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+
+def test_a_failed_job_is_told_with_its_error(running: Running) -> None:
+    done = running.rota("enqueue", "shop:refuse", "too late", "--wait", "--timeout", "30")
+    assert done.returncode == 1
+    assert "ValueError: too late" in done.stderr
+    failed = next(entry for entry in running.json("failed") if "too late" in entry["error"])
+    assert failed["task"] == "shop:refuse"
+    told = running.rota("job", failed["id"])
+    assert "is failed" in told.stdout
+    assert "raise ValueError(why)" in told.stdout
+    assert "shop:refuse" in running.rota("failed").stdout
+
+
+def test_where_a_job_is_and_why(running: Running) -> None:
+    job_id = running.rota("enqueue", "shop:add", "1", "--after", "3600").stdout.strip()
+    assert running.json("job", job_id)["place"] == "scheduled"
+    assert "in 60 min" in running.rota("job", job_id).stdout
+    assert any(queue["scheduled"] == 1 for queue in running.json("queues"))
+
+
+def test_tables_for_people(running: Running) -> None:
+    nodes = running.rota("nodes").stdout
+    assert "(master)" in nodes
+    assert running.url in nodes
+    (node,) = running.json("nodes")
+    assert node["master"] is True
+    assert node["capacity"]["sync"] == 1
+    assert running.rota("queues").stdout
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["enqueue", "shop:nothing"], 4, "shop:nothing"),
+    (["enqueue", "nonsense"], 4, "no task name"),
+    (["enqueue", "shop:add", "--set", "b"], 2, "name=value"),
+    (["enqueue", "shop:add", "1", "--queue", "a/b"], 4, "no queue name"),
+    (["job", "k3f9q2m7xa5t-0000001f/0"], 5, "k3f9q2m7xa5t-0000001f/0"),
+    (["job", "nonsense"], 2, "no job id"),
+    (["nodes", "--token-file", "nowhere"], 2, "nowhere"),
+    (["noodles"], 2, "noodles"),
+])
+def test_errors_name_the_cause(running: Running, arguments: list[str], code: int, said: str) -> None:
+    done = running.rota(*arguments)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert said in done.stderr
+
+
+def test_nobody_there() -> None:
+    done = rota("nodes", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 3
+    assert "127.0.0.1:9" in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ([], "no etcd endpoint is given"),
+    (["--etcd", "127.0.0.1:9", "--http", "0.0.0.0:0"], "rota init"),
+    (["--etcd", "127.0.0.1:9", "--key-file", "no", "--token-file", "no"], "--key-file: no does not exist"),
+    (["--etcd", "127.0.0.1:9", "--ttl", "1"], "--ttl is 1"),
+])
+def test_a_node_with_a_wrong_setting_ends_with_2(arguments: list[str], said: str) -> None:
+    done = rota("node", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_node_whose_app_cannot_be_imported_ends_with_2(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    done = running.rota(
+        "node", "--etcd", running.etcd, "--etcd-allow-broken", "--http", "127.0.0.1:0", "--app", "broken", cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no_such_module" in done.stderr
+
+
+def test_a_node_says_that_there_is_no_etcd() -> None:
+    process = subprocess.Popen(
+        [ROTA, "node", "--etcd", "127.0.0.1:9", "--http", "127.0.0.1:0"],
+        env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = ""
+    while "no etcd answers at 127.0.0.1:9" not in said:     # the suite's time limit ends this
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.terminate()
+    process.wait(30)
+    process.stderr.close()
+
+
+def test_a_port_that_is_taken(running: Running, tmp_path: Path) -> None:
+    done = running.rota("node", "--etcd", running.etcd, "--etcd-allow-broken", "--http", running.url[7:], cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot listen" in done.stderr
+
+
+def test_init_makes_files_for_the_owner_alone(tmp_path: Path) -> None:
+    assert rota("init", "--directory", str(tmp_path)).returncode == 0
+    key, token = tmp_path / "rota.key", tmp_path / "rota.token"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (key, token)] == [0o600, 0o600]
+    assert re.fullmatch(r"\S+:[0-9a-f]{64}\n", key.read_text())
+    again = rota("init", "--directory", str(tmp_path))
+    assert again.returncode == 2
+    assert "--add-key" in again.stderr
+    before = key.read_text()
+    assert rota("init", "--directory", str(tmp_path), "--keep").returncode == 0
+    assert key.read_text() == before
+    rota("init", "--directory", str(tmp_path), "--add-key")
+    assert key.read_text().endswith(before)
+    rota("init", "--directory", str(tmp_path), "--use-key")
+    assert key.read_text().startswith(before)
+    assert len(key.read_text().splitlines()) == 2
+
+
+def test_off_loopback_key_and_token_are_asked_for(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(TASKS)
+    rota("init", "--directory", str(tmp_path))
+    secrets = {"ROTA_KEY_FILE": "rota.key", "ROTA_TOKEN_FILE": "rota.token"}
+    log = tmp_path / "node.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [ROTA, "node", "--app", "shop", "--etcd", running.etcd, "--etcd-allow-broken", "--cluster", "signed",
+             "--http", "0.0.0.0:0", "--ttl", "2"],
+            cwd=tmp_path, env=environment(**secrets), stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        url = _address(running.etcd, "signed", process, log)
+        wait_ready(url, process, log)
+        asked = {"ROTA_URL": url, "cwd": tmp_path}
+        assert rota("enqueue", "shop:add", "1", "--wait", **asked, **secrets).stdout == "2\n"     # type: ignore[arg-type]
+        without_token = rota("nodes", **asked)     # type: ignore[arg-type]
+        assert (without_token.returncode, "token" in without_token.stderr) == (4, True), without_token.stderr
+        without_key = rota("enqueue", "shop:add", "1", **asked, ROTA_TOKEN_FILE="rota.token")     # type: ignore[arg-type]
+        assert without_key.returncode == 4
+        assert "key" in without_key.stderr
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+
+
+def _address(etcd: str, cluster: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where a node on port 0 listens, from its member record, through etcd's JSON gateway."""
+    import base64
+    import urllib.request
+
+    prefix = f"/rota/{cluster}/nodes/".encode()
+    query = {"key": base64.b64encode(prefix).decode(), "range_end": base64.b64encode(prefix[:-1] + b"0").decode()}
+    deadline = time.monotonic() + 60
+    while True:
+        request = urllib.request.Request(f"http://{etcd}/v3/kv/range", json.dumps(query).encode())
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            found = json.load(answer).get("kvs", [])
+        if found:
+            address: str = json.loads(base64.b64decode(found[0]["value"]))["address"]
+            return "http://127.0.0.1:" + address.rpartition(":")[2]
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def test_interrupting_dev_ends_everything(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(TASKS)
+    with dev(tmp_path, "--app", "shop", "--sync", "1") as node:
+        node.process.send_signal(signal.SIGINT)
+        # What a terminal does: the whole foreground group gets it. The guard is in rota dev's group.
+        assert node.process.wait(30) in (0, 130), node.log.read_text()
+
+
