@@ -139,19 +139,17 @@ class Observer:
         name, bundle = parsed
         node = self.nodes.setdefault(name, Seen(name))
         before = node.claims.pop(bundle, 0)
-        if event.deleted:
-            moved = min(before, back[whole(bundle)])
-            back[whole(bundle)] -= moved
-            node.finished += before - moved
+        claim = None if event.deleted else decode(Claim, event.record.value)
+        pending = claim.pending if claim else 0
+        if pending:
+            node.claims[bundle] = pending
+        if not event.deleted and event.record.version == 1:
+            self._taken_over(name, whole(bundle), pending, at)
             return
-        claim = decode(Claim, event.record.value)
-        if claim is None:
-            return
-        node.claims[bundle] = claim.pending
-        if event.record.version == 1:
-            self._taken_over(name, whole(bundle), claim.pending, at)
-        else:
-            node.finished += max(0, before - claim.pending)
+        gone = max(0, before - pending)
+        moved = min(gone, back[whole(bundle)])
+        back[whole(bundle)] -= moved
+        node.finished += gone - moved
 
     def _taken_over(self, node: str, bundle: str, jobs: int, at: float) -> None:
         for loss in self.losses:

@@ -37,7 +37,7 @@ class Screen:
     """`with Screen() as screen`: `say` for what happens once, `show` for how things are."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or Console(highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, refresh_per_second=8) if self._console.is_terminal else None
         self._news: list[Text] = []
         self._shown_at = -PLAIN_INTERVAL_S
@@ -103,12 +103,13 @@ def _table(picture: Picture) -> Table:
 def _line(picture: Picture) -> str:
     if not picture.done:
         return picture.phase
-    finished = ", ".join(f"{node.name}{'' if node.alive else ' (gone)'} {node.finished:,}" for node in picture.nodes)
-    return f"{picture.phase}: {_progress(picture)}  [{finished}]"
+    nodes = ", ".join(f"{node.name}{'' if node.alive else ' (gone)'} {node.finished:,}" for node in picture.nodes)
+    return f"{picture.phase}: {_progress(picture)}" + (f"; {nodes}" if nodes else "")
 
 
 def _progress(picture: Picture) -> str:
     if not picture.total:
         return ""
     failed = f", {picture.failed} failed" if picture.failed else ""
-    return f"{picture.done:,} of {picture.total:,} files{failed}, {picture.rate:,.0f}/s"
+    rate = f", {picture.rate:,.0f}/s" if picture.rate else ""
+    return f"{picture.done:,} of {picture.total:,} files{failed}{rate}"
