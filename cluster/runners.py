@@ -39,6 +39,7 @@ from rota.worker.frames import (
 )
 from rota.worker.guardlink import Descriptors, GuardLink
 from rota.worker.seat import Job, Seat, State
+from rota.worker.slots import job_of, slot_of
 
 __all__ = ["GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
 
@@ -233,7 +234,7 @@ class RunnerPool:
 
     def cancel(self, key: int, index: int) -> None:
         """End one job as cancelled, wherever it is. In an async runner it may still choose to end in another way."""
-        slot = key << 6 | index
+        slot = slot_of(key, index)
         seat = next((seat for seat in self._seats.values() if slot in seat.sent), None)
         if seat is not None and seat.kind == "async":
             seat.cancel(key, index)
@@ -249,7 +250,7 @@ class RunnerPool:
 
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
-        return [(slot >> 6, slot & 63) for seat in self._seats.values() for slot in seat.started()]
+        return [job_of(slot) for seat in self._seats.values() for slot in seat.started()]
 
     def _unqueue(self, key: int, index: int) -> bool:
         for queue in self._queues.values():
@@ -320,7 +321,7 @@ class RunnerPool:
         timeout_s = self._timeout_of(work)
         if timeout_s is not None:
             for index, _ in jobs:
-                seat.expect(work.key << 6 | index, now + timeout_s + CANCEL_GRACE_S)
+                seat.expect(slot_of(work.key, index), now + timeout_s + CANCEL_GRACE_S)
 
     def _timeout_of(self, work: Work) -> float | None:
         if work.options.timeout_s is not None:
@@ -353,7 +354,8 @@ class RunnerPool:
             return
         seat.read_now()
         if slot in seat.sent:
-            self._kill_for(seat, slot, self._ended(work, slot & 63, f"TimeoutError: timed out after {timeout_s:g} s"))
+            text = f"TimeoutError: timed out after {timeout_s:g} s"
+            self._kill_for(seat, slot, self._ended(work, job_of(slot)[1], text))
 
     def _check_overdue(self, seat: Seat, now: float) -> None:
         slots = list(seat.overdue(now))
@@ -369,7 +371,7 @@ class RunnerPool:
                 continue
             work = seat.sent[slot][0]
             text = f"TimeoutError: did not end when it was cancelled after its timeout of {self._timeout_of(work)} s"
-            self._kill_for(seat, slot, seat.doomed.get(slot) or self._ended(work, slot & 63, text))
+            self._kill_for(seat, slot, seat.doomed.get(slot) or self._ended(work, job_of(slot)[1], text))
 
     def _steal(self, now: float) -> None:
         """A sync runner with nothing to do gets what waits behind a job that takes long."""
@@ -385,24 +387,20 @@ class RunnerPool:
     # -- what runners say --------------------------------------------------------------------------------------------
 
     def _received(self, seat: Seat, frames: list[FromRunner]) -> bool:
+        """A batch from one runner. True if more will come soon."""
+        head = seat.head()
         outcomes: list[tuple[int, Outcome]] = []
-        task = ""
         for frame in frames:
             if type(frame) is Done:
-                if not task and seat.kind == "sync":
-                    head = seat.head()
-                    task = head[1].task if head is not None else ""
-                for key, outcome in frame.outcomes:
-                    if not seat.done(key, outcome.index):
-                        continue            # of work that was forgotten meanwhile
-                    outcomes.append((key, outcome))
+                outcomes += frame.outcomes
             else:
                 self._heard(seat, frame)
+        outcomes = seat.settle(outcomes)
         if outcomes:
-            self._learn(seat, task, len(outcomes))
+            self._learn(seat, "" if head is None else head[1].task, len(outcomes))
             if seat.doomed and seat.state is not State.DYING:
                 for key, outcome in outcomes:
-                    seat.doomed.pop(key << 6 | outcome.index, None)
+                    seat.doomed.pop(slot_of(key, outcome.index), None)
             self._fill_seat(seat)
             self._on_outcomes(outcomes)
             self._changed.set()
@@ -529,7 +527,7 @@ class RunnerPool:
         innocent = seat.kind == "async" and seat.killed_for_job
         outcomes = []
         for work, (index, _) in started:
-            outcome = seat.doomed.get(work.key << 6 | index)
+            outcome = seat.doomed.get(slot_of(work.key, index))
             if outcome is None and innocent:
                 outcome = Outcome(index, "snooze", error="its runner was killed because of another job")
             outcomes.append((work.key, outcome or self._ended(work, index, text)))

@@ -30,19 +30,13 @@ from .frames import (
     ToRunner,
 )
 from .permits import take
+from .slots import slot_of
 from .sync_runner import EXIT_CHANNEL
 
 OUTCOMES_PER_FRAME = 500
 FRAME_VALUE_BYTES = 4 * 1024 * 1024
 CANCEL_AGAIN_S = 0.5
 """A job that swallows its cancellation is cancelled again after this, until the node loses patience with the runner."""
-
-SLOT_BITS = 6
-"""A slot is a job's number in this process: its work's key and its index (below 64) in one integer."""
-
-
-def slot_of(key: int, index: int) -> int:
-    return key << SLOT_BITS | index
 
 
 class AsyncRunner:

@@ -11,9 +11,9 @@ import asyncio
 import socket
 import struct
 import threading
-import zlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+from zlib import crc32
 
 import msgspec
 
@@ -40,36 +40,45 @@ def pack(frame: msgspec.Struct) -> bytes:
     data = _encoder.encode(frame)
     if len(data) > FRAME_BYTES_MAX:
         raise ValueError(f"a frame of {len(data):,} bytes; the limit is {FRAME_BYTES_MAX:,}")
-    return HEADER.pack(len(data), zlib.crc32(data)) + data
+    return HEADER.pack(len(data), crc32(data)) + data
 
 
 class Parser(Generic[FrameT]):
     """Cut a stream of bytes into frames of one union of types."""
 
     def __init__(self, frames: Any) -> None:
-        self._decode: Callable[[bytes | memoryview], FrameT] = msgspec.msgpack.Decoder(frames).decode
-        self._rest = b""
+        self._decode: Callable[[bytes], FrameT] = msgspec.msgpack.Decoder(frames).decode
+        self._rest = bytearray()
+        self._wanted = HEADER.size
 
-    def feed(self, data: bytes | memoryview, frames: list[FrameT]) -> None:
+    def feed(self, data: bytes, frames: list[FrameT]) -> None:
         """Append the whole frames in what has arrived, also those before a bad one. Raises `BadFrame`."""
         if self._rest:
-            data = self._rest + data
-        view, at, end = memoryview(data), 0, len(data)
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return                      # in the middle of a large frame: do not look again and again
+            data, self._rest = bytes(self._rest), bytearray()
+        at, end = 0, len(data)
         while end - at >= HEADER.size:
-            size, crc = HEADER.unpack_from(view, at)
+            size, crc = HEADER.unpack_from(data, at)
             if size > FRAME_BYTES_MAX:
                 raise BadFrame(f"a frame of {size:,} bytes is announced")
-            if end - at - 8 < size:
+            if end - at - HEADER.size < size:
+                self._wanted = HEADER.size + size
                 break
-            payload = view[at + 8 : at + 8 + size]
-            if zlib.crc32(payload) != crc:
+            at += HEADER.size
+            payload = data[at : at + size]  # a copy: for small frames cheaper than a view
+            if crc32(payload) != crc:
                 raise BadFrame("a frame's checksum is wrong")
             try:
                 frames.append(self._decode(payload))
             except msgspec.DecodeError as error:
                 raise BadFrame(f"a frame cannot be decoded: {error}") from error
-            at += 8 + size
-        self._rest = bytes(view[at:])
+            at += size
+        else:
+            self._wanted = HEADER.size
+        if at < end:
+            self._rest += data[at:]
 
 
 class BlockingEnd(Generic[FrameT]):
@@ -201,7 +210,7 @@ class LoopEnd(Generic[FrameT]):
         frames: list[FrameT] = []
         bad: BadFrame | None = None
         try:
-            self._parser.feed(_buffer[:count], frames)
+            self._parser.feed(bytes(_buffer[:count]), frames)
         except BadFrame as error:
             bad = error
         more = self._on_frames(frames) if frames else False

@@ -62,7 +62,7 @@ class Call:
                 f"the job ran, but its result takes {len(value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}. "
                 "Put large data into a file, an object store or a database, and return its address."
             ))
-        return Outcome(index, "ok", value, codec=codec)
+        return Outcome(index, "ok", value, "", "", 0.0, codec)     # in order: names would cost
 
     def failed(self, index: int, error: BaseException) -> Outcome:
         """The outcome of a job that raised: the task decides whether it is tried again."""

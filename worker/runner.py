@@ -7,6 +7,7 @@ reports the tasks it found, or why it could not.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import resource
@@ -20,12 +21,14 @@ from . import async_runner, channel, forks, logs
 from .async_runner import AsyncRunner
 from .execution import Functions, Runnable, describe, trace_of
 from .frames import Broken, Ready
-from .guard import RUNNER_FDS
 from .sync_runner import SyncRunner
 from .transport import RunnerTransport
 
+RUNNER_FDS = "ROTA_RUNNER_FDS"     # as in guard.py, whose imports a runner can do without
 EXIT_BROKEN = 3
 """The exit status after `Broken`."""
+MANY_OBJECTS = (10_000, 20, 20)
+"""For the garbage collector of a runner that holds many jobs: with its defaults it takes half of the time."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,8 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         forks.watch()
         logs.install()
+        if options.kind == "async":
+            gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
         transport.install(RunnerTransport(questions))       # before the app is imported: it may make a client
         found = load_tasks(options.app)
+        gc.collect()
+        gc.freeze()         # what was imported stays, and need not be looked through again and again
         ready = Ready([task.info for task in found.values()])
         if isinstance(runner, SyncRunner):
             runner.serve(Functions(found), ready)

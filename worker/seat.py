@@ -15,11 +15,11 @@ import msgspec
 from rota.client.model import Mode, Outcome
 
 from . import permits
-from .async_runner import slot_of
 from .channel import BadFrame, LoopEnd
 from .execution import FUNCTIONS_MAX
 from .frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, Work
 from .guardlink import Descriptors
+from .slots import SLOT_BITS, slot_of
 from .sync_runner import EXIT_CHANNEL
 
 Job = tuple[int, bytes]
@@ -90,13 +90,15 @@ class Seat:
         permits.grant(self.permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
         self._post(Run(_part(work, jobs), self._function(work)))
 
-    def done(self, key: int, index: int) -> bool:
-        """An outcome has come. False if it is of no job that was sent."""
-        sent = self.sent.pop(slot_of(key, index), None)
-        if sent is None:
-            return False
-        self.bytes_ahead -= len(sent[1][1])
-        return True
+    def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
+        """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile."""
+        pop, known = self.sent.pop, []
+        for item in outcomes:
+            sent = pop(item[0] << SLOT_BITS | item[1].index, None)
+            if sent is not None:
+                self.bytes_ahead -= len(sent[1][1])
+                known.append(item)
+        return known
 
     def head(self) -> tuple[int, Work] | None:
         """The first job whose outcome is not here: in a sync runner, the one that runs."""

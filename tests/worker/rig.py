@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rota.client import codec
 from rota.client.errors import EnqueueError, InvalidJob
-from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, Receipt
+from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
 from rota.cluster.runners import GuardLink, PoolConfig, RunnerPool, Work
 
 APPS = Path(__file__).parent / "apps"
@@ -56,7 +56,7 @@ class Rig:
     def submit(
         self, task: str, *calls: tuple[Any, ...], mode: Mode | None = None, app: str = "jobs", attempt: int = 1,
         function: Callable[..., Any] | None = None, payloads: list[bytes] | None = None, codec_: Codec = "pickle",
-        report_start: bool = False, options: Options = Options(),
+        report_start: bool = False, options: Options = NO_OPTIONS,
     ) -> int:
         """Jobs of one bundle, one a tuple of arguments. Returns the work's key."""
         name = f"{app}:{task}"
@@ -128,9 +128,14 @@ def alive(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process, be it a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def eventually(condition: Callable[[], bool | Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(patience_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - processes come and go without telling us
             await asyncio.sleep(0.005)
 
 
@@ -142,4 +147,4 @@ def kill(pid: int, number: int) -> None:
     os.kill(pid, number)
 
 
-__all__ = ["APPS", "BUNDLE", "Rig", "Self", "alive", "boottime", "eventually", "kill"]
+__all__ = ["APPS", "BUNDLE", "Rig", "Self", "alive", "boottime", "eventually", "exists", "kill"]

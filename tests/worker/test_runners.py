@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +113,7 @@ async def test_code_shipped_by_value() -> None:
 class _Unloadable:
     def __call__(self) -> None: ...
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (os.path.join, ())                   # a TypeError when it is loaded
 
 
@@ -196,7 +196,8 @@ async def test_a_job_enqueues_jobs(task: str) -> None:
         ids = await rig.value(task, 5)
         assert len(set(ids)) == 5
         jobs = [
-            pickle.loads(payload) for bundle in rig.enqueued for payload in codec.payloads(bundle.body)
+            codec.load_arguments("pickle", payload)
+            for bundle in rig.enqueued for payload in codec.payloads(bundle.body)
         ]
         assert sorted(args[0] for args, _ in jobs) == [0, 1, 2, 3, 4]
         assert {bundle.task for bundle in rig.enqueued} == {"jobs:double"}

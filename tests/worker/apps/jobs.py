@@ -1,6 +1,7 @@
 """Tasks for the tests of the worker room: good ones, and those that do harm to their runner."""
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import rota
 from rota.worker.context import current_job
@@ -47,7 +49,7 @@ async def asleep(seconds):
 
 @rota.task
 async def block_the_loop(seconds):
-    time.sleep(seconds)
+    time.sleep(seconds)  # noqa: ASYNC251 - that is the harm it does
 
 
 @rota.task(max_attempts=2, backoff_base=5.0)
@@ -73,10 +75,8 @@ async def atoo_slow():
 @rota.task(timeout=0.2)
 async def stubborn():
     while True:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(600)
-        except asyncio.CancelledError:
-            pass
 
 
 @rota.task
@@ -100,13 +100,11 @@ def close_files():
 
 
 def garbage():
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            try:
-                os.set_blocking(int(name), False)
-                os.write(int(name), b"garbage! " * 8)
-            except OSError:
-                pass
+    for file in Path("/proc/self/fd").iterdir():
+        if int(file.name) > 2:
+            with contextlib.suppress(OSError):
+                os.set_blocking(int(file.name), False)
+                os.write(int(file.name), b"garbage! " * 8)
 
 
 @rota.task
@@ -197,7 +195,7 @@ def mess_up(folder):
 def surroundings():
     umask = os.umask(0)
     os.umask(umask)
-    return [os.getcwd(), umask, str(signal.getsignal(signal.SIGTERM))]
+    return [str(Path.cwd()), umask, str(signal.getsignal(signal.SIGTERM))]
 
 
 @rota.task

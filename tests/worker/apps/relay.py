@@ -1,0 +1,24 @@
+"""A node's process that does what its test says: it passes messages on between the guard and the test's socket."""
+
+import os
+import selectors
+import socket
+import sys
+
+guard = socket.socket(fileno=int(os.environ["ROTA_GUARD_FD"]))
+test = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+test.connect(os.environ["RELAY"])
+test.send(b'{"op": "hello", "pid": %d}' % os.getpid())
+selector = selectors.DefaultSelector()
+selector.register(guard, selectors.EVENT_READ, test)
+selector.register(test, selectors.EVENT_READ, guard)
+kept = []
+while True:
+    for key, _ in selector.select():
+        data, descriptors, _, _ = socket.recv_fds(key.fileobj, 100_000, 8)
+        kept += descriptors
+        if not data:
+            sys.exit(0)
+        if data.startswith(b"exit "):
+            sys.exit(int(data[5:]))
+        key.data.send(data)

@@ -1,0 +1,387 @@
+"""The guard, with real processes below it: a node that does what the test says, and runners that sleep."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rota.worker.guardlink import GUARD, guard_command
+
+from .rig import APPS, alive, boottime
+
+PATIENCE_S = 20.0
+SLEEP = ["sleep", "600"]
+LEASE = 0x694D7E5A
+
+
+class Node:
+    """The test's end of a node's process (`apps/relay.py`)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(PATIENCE_S)
+        self.sock = sock
+        self.pid: int = self.receive("hello")["pid"]
+
+    def send(self, **message: Any) -> None:
+        self.sock.send(json.dumps(message).encode())
+
+    def receive(self, op: str) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.sock.recv(100_000))
+        assert message["op"] == op, message
+        return message
+
+    def spawn(self, number: int, argv: list[str] = SLEEP) -> int:
+        self.send(op="spawn", runner=number, argv=argv)
+        pid: int = self.receive("spawned")["pid"]
+        return pid
+
+    def lease(self, after_s: float) -> None:
+        self.send(op="lease", id=f"{LEASE:x}", deadline=boottime() + after_s)
+
+    def exit(self, status: int) -> None:
+        self.sock.send(b"exit %d" % status)
+
+
+class Guarded:
+    """A guard under test."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(folder / "relay"))
+        self._listener.listen()
+        self._listener.settimeout(PATIENCE_S)
+        self._err = folder / "stderr"
+        self._nodes: list[Node] = []
+        command = guard_command([sys.executable, str(APPS / "relay.py")])
+        command[4:4] = options
+        with self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, env={**os.environ, "RELAY": str(folder / "relay")}, stderr=err, stdin=subprocess.DEVNULL
+            )
+
+    def node(self) -> Node:
+        """The next node's process that comes up."""
+        self._nodes.append(Node(self._listener.accept()[0]))
+        return self._nodes[-1]
+
+    def said(self) -> str:
+        return self._err.read_text()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._listener.close()
+        for node in self._nodes:
+            node.sock.close()
+
+
+class Gateway(http.server.ThreadingHTTPServer):
+    """Stands for etcd's JSON gateway: notes each request, and what `look` sees at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.look: Callable[[], Any] = lambda: None
+        self.token = ""
+        self.requests: list[tuple[str, dict[str, Any], Any]] = []
+        self.at = 0.0
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Gateway
+
+    def do_POST(self) -> None:
+        self.server.at = time.monotonic()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, body, self.server.look()))
+        status = 200
+        answer: dict[str, Any] = {"header": {}}
+        if self.path == "/v3/auth/authenticate":
+            answer = {"token": self.server.token}
+        elif self.server.token and self.headers["Authorization"] != self.server.token:
+            status = 401
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    guarded = Guarded(tmp_path)
+    yield guarded
+    guarded.end()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    gateway = Gateway()
+    yield gateway
+    gateway.shutdown()
+    gateway.server_close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_the_node_is_restarted_after_its_runners_are_reaped_and_the_lease_revoked(
+    guarded: Guarded, gateway: Gateway
+) -> None:
+    node = guarded.node()
+    node.send(op="etcd", endpoints=[gateway.address])
+    runners = [node.spawn(1), node.spawn(2)]
+    gateway.look = lambda: [pid for pid in runners if Path(f"/proc/{pid}").exists()]
+    node.lease(600)
+    node.send(op="kill", runner=99)         # whatever the guard has read before this, it has read the lease
+    again = node.spawn(3)
+    runners.append(again)
+    killed = time.monotonic()
+    os.kill(node.pid, signal.SIGKILL)
+    successor = guarded.node()
+    assert gateway.requests == [("/v3/lease/revoke", {"ID": str(LEASE)}, [])]
+    assert gateway.at - killed < 1.0        # 3 to 10 ms on a quiet machine; the bound is for a busy one
+    assert successor.pid != node.pid
+    successor.spawn(1)
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_a_node_that_ends_on_purpose_is_not_restarted(guarded: Guarded, status: int) -> None:
+    node = guarded.node()
+    runner = node.spawn(1)
+    node.exit(status)
+    assert guarded.process.wait(PATIENCE_S) == status
+    assert not alive(runner)
+    assert "revoke" not in guarded.said()
+
+
+def test_a_lease_given_back_is_not_revoked(guarded: Guarded, gateway: Gateway) -> None:
+    node = guarded.node()
+    node.send(op="etcd", endpoints=[gateway.address])
+    node.lease(600)
+    node.send(op="no-lease")
+    node.exit(0)
+    assert guarded.process.wait(PATIENCE_S) == 0
+    assert not gateway.requests
+
+
+def test_restarts_are_ever_later(guarded: Guarded) -> None:
+    for delay in ("0.2", "0.4", "0.8"):
+        guarded.node().exit(1)
+        until(lambda delay=delay: f"starting it again in {delay} s" in guarded.said())      # type: ignore[misc]
+    guarded.node()
+
+
+def test_no_restart_on_request(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, "--no-restart")
+    try:
+        os.kill(guarded.node().pid, signal.SIGKILL)
+        assert guarded.process.wait(PATIENCE_S) == 128 + signal.SIGKILL
+    finally:
+        guarded.end()
+
+
+def test_runners_die_at_the_deadline(guarded: Guarded) -> None:
+    node = guarded.node()
+    runners = {1: node.spawn(1), 2: node.spawn(2)}
+    deadline = boottime() + 0.3
+    node.send(op="lease", id="1", deadline=deadline)
+    node.receive("expired")
+    assert boottime() >= deadline
+    assert {node.receive("exited")["runner"] for _ in runners} == {1, 2}
+    assert boottime() < deadline + 5.0
+    assert not any(map(alive, runners.values()))
+    node.send(op="spawn", runner=3, argv=SLEEP)
+    node.receive("refused")
+    node.lease(600)
+    assert alive(node.spawn(4))
+
+
+def test_a_lease_that_is_renewed_does_not_expire(guarded: Guarded) -> None:
+    node = guarded.node()
+    runner = node.spawn(1)
+    for _ in range(10):
+        node.lease(0.5)
+        time.sleep(0.1)             # not a proof of anything: it only lets the first deadlines pass
+    node.send(op="kill", runner=1)
+    assert node.receive("exited")["reason"] == "asked"
+    assert not alive(runner)
+
+
+def test_runners_of_a_stopped_node_die_at_the_deadline(guarded: Guarded) -> None:
+    node = guarded.node()
+    runner = node.spawn(1)
+    node.lease(0.5)
+    node.spawn(2)
+    os.kill(node.pid, signal.SIGSTOP)
+    until(lambda: not alive(runner))
+    os.kill(node.pid, signal.SIGCONT)
+    node.receive("expired")
+
+
+def test_nobody_outlives_the_guard(guarded: Guarded) -> None:
+    node = guarded.node()
+    runners = [node.spawn(1), node.spawn(2)]
+    guarded.process.kill()
+    until(lambda: not any(map(alive, [node.pid, *runners])))
+
+
+def test_what_a_runner_leaves_behind_is_killed_and_reaped(guarded: Guarded, tmp_path: Path) -> None:
+    """Its own children, and those that went into sessions of their own."""
+    pids = tmp_path / "pids"
+    script = f"sleep 600 & echo $! >>{pids}; setsid sh -c 'setsid sleep 600 & echo $! >>{pids}; sleep 600' & wait"
+    node = guarded.node()
+    node.spawn(1, ["sh", "-c", script])
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert all(map(alive, left))
+    node.send(op="kill", runner=1)
+    node.receive("exited")
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+
+
+def test_daemons_of_a_live_runner_live_and_die_with_the_node(guarded: Guarded, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    node = guarded.node()
+    node.spawn(1, ["sh", "-c", f"(setsid sleep 600 & echo $! >{pids}); exec sleep 600"])
+    node.spawn(2)
+    until(lambda: bool(pids.exists() and pids.read_text().strip()))
+    daemon = int(pids.read_text())
+    node.send(op="kill", runner=2)
+    node.receive("exited")
+    assert alive(daemon)
+    node.exit(0)
+    assert guarded.process.wait(PATIENCE_S) == 0
+    assert not alive(daemon)
+
+
+def test_runners_inherit_no_secrets_and_go_first_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROTA_KEY_FILE", "hush!")
+    guarded = Guarded(tmp_path)
+    try:
+        runner = guarded.node().spawn(1)
+        until(lambda: b"sleep" in Path(f"/proc/{runner}/cmdline").read_bytes())
+        environment = Path(f"/proc/{runner}/environ").read_bytes()
+        assert b"hush!" not in environment and b"ROTA_GUARD_FD" not in environment
+        assert Path(f"/proc/{runner}/oom_score_adj").read_text() == "1000\n"
+        assert len(list(Path(f"/proc/{runner}/fd").iterdir())) == 6         # stdio, two sockets, the permits
+    finally:
+        guarded.end()
+
+
+# -- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_signals_first_and_second_are_the_nodes_third_is_the_end(guarded: Guarded) -> None:
+    node = guarded.node()
+    runner = node.spawn(1)
+    for count, number in enumerate((signal.SIGTERM, signal.SIGINT), 1):
+        guarded.process.send_signal(number)
+        assert node.receive("signal") == {"op": "signal", "name": number.name, "count": count}
+    guarded.process.send_signal(signal.SIGTERM)
+    assert guarded.process.wait(PATIENCE_S) == 128 + signal.SIGKILL
+    assert not alive(node.pid) and not alive(runner)
+
+
+def test_a_node_that_drains_decides_the_exit_status(guarded: Guarded) -> None:
+    node = guarded.node()
+    guarded.process.send_signal(signal.SIGTERM)
+    node.receive("signal")
+    node.exit(0)
+    assert guarded.process.wait(PATIENCE_S) == 0
+
+
+def test_a_crash_while_it_drains_is_no_reason_to_restart(guarded: Guarded) -> None:
+    node = guarded.node()
+    guarded.process.send_signal(signal.SIGTERM)
+    node.receive("signal")
+    node.exit(5)
+    assert guarded.process.wait(PATIENCE_S) == 5
+
+
+def test_a_node_that_does_not_go_after_the_second_signal_is_killed(guarded: Guarded) -> None:
+    node = guarded.node()
+    for _ in range(2):
+        guarded.process.send_signal(signal.SIGTERM)
+        node.receive("signal")
+    assert guarded.process.wait(PATIENCE_S) == 128 + signal.SIGKILL
+    assert not alive(node.pid)
+
+
+def test_a_signal_between_two_nodes_ends_the_guard(guarded: Guarded) -> None:
+    for _ in range(3):
+        guarded.node().exit(1)
+    until(lambda: "starting it again in 0.8 s" in guarded.said())
+    guarded.process.send_signal(signal.SIGTERM)
+    assert guarded.process.wait(PATIENCE_S) == 1
+
+
+# -- etcd ------------------------------------------------------------------------------------------------------------
+
+
+def test_another_endpoint_is_tried(guarded: Guarded, gateway: Gateway) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        node = guarded.node()
+        node.send(op="etcd", endpoints=[f"http://127.0.0.1:{closed.getsockname()[1]}", gateway.address[7:]])
+        node.lease(600)
+        node.exit(1)
+        guarded.node()
+    assert [path for path, _, _ in gateway.requests] == ["/v3/lease/revoke"]
+
+
+def test_the_guard_logs_in_if_it_must(guarded: Guarded, gateway: Gateway) -> None:
+    gateway.token = "good"
+    node = guarded.node()
+    node.send(op="etcd", endpoints=[gateway.address], user="rota", password="secret", token="stale")
+    node.lease(600)
+    node.exit(1)
+    guarded.node()
+    assert [path for path, _, _ in gateway.requests] == [
+        "/v3/lease/revoke", "/v3/auth/authenticate", "/v3/lease/revoke"
+    ]
+    assert "is revoked" in guarded.said() and "secret" not in guarded.said()
+
+
+def test_a_store_that_is_down_does_not_keep_the_node_from_coming_back(guarded: Guarded) -> None:
+    node = guarded.node()
+    node.send(op="etcd", endpoints=["http://127.0.0.1:1"])
+    node.lease(600)
+    node.exit(1)
+    guarded.node()
+    assert "could not be revoked" in guarded.said()
+
+
+def test_nonsense_does_not_end_the_guard(guarded: Guarded) -> None:
+    node = guarded.node()
+    node.sock.send(b"no json")
+    node.send(op="no such thing")
+    node.send(op="spawn")
+    node.spawn(1)
+
+
+def test_the_command_line_is_checked() -> None:
+    wrong = subprocess.run([sys.executable, "-I", "-S", str(GUARD)], capture_output=True, check=False)
+    assert wrong.returncode == 2 and b"--attach" in wrong.stderr
