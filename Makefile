@@ -19,6 +19,7 @@ test: setup  ## everything but the container tests
 check: setup  ## lint, strict types, and which room may import which
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/api.py
 	PYTHONPATH=.types $(BIN)/lint-imports --no-cache
 
 setup: $(VENV)/.installed  ## a virtual environment with the pinned dependencies and rota itself, editable

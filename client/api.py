@@ -22,6 +22,7 @@ from . import background, bulk, default
 from .coalesce import Ref
 from .codec import Keyring
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
+from .connection import Connection
 from .engine import Engine, Progress, value_of
 from .errors import RotaError
 from .handle import JobHandle, JobHandles
@@ -335,8 +336,6 @@ def open_engine(config: ClientConfig) -> Engine:
 
 
 async def page(engine: Engine, path: str, kind: type[T]) -> T:
-    from .connection import Connection
-
     if not isinstance(engine.transport, Connection):
         raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
     return await engine.transport.get(path, kind)

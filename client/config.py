@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from .codec import UNSIGNED, Keyring
 from .errors import ConfigError
 
+HOST = re.compile(r"[\w.:%-]+\Z")
 DEFAULT_URL = "http://127.0.0.1:4100"
 RETRY_WINDOW_S = 30.0
 """How long an enqueue is repeated. Nodes remember bundles for four times as long, so a repeat never stores twice."""
@@ -81,17 +83,17 @@ def client_config(
 
 
 def _url(text: str) -> str:
-    url = text.strip().rstrip("/")
+    url = text.strip()
     if "://" not in url:
         url = f"http://{url}"
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.username
+        valid = parts.scheme in ("http", "https") and HOST.match(parts.hostname or "") and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment:
+    if not valid or parts.username or parts.query or parts.fragment:
         raise ConfigError(f"{text!r:.200} is no address of a node; one looks like {DEFAULT_URL}")
-    return url
+    return url.rstrip("/")
 
 
 def _token(environ: Mapping[str, str]) -> str | None:

@@ -6,6 +6,7 @@ through the transport that the runner has installed.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ _lock = threading.Lock()
 def client() -> Caller:
     global _client
     if _client is None:
-        from .api import Client  # late: it needs asyncio and, once it connects, aiohttp
+        from .api import Client  # late: declaring tasks needs neither asyncio nor aiohttp
 
         with _lock:
             if _client is None:
@@ -48,3 +49,11 @@ def replace(caller: Caller | None) -> None:
         before, _client = _client, caller
     if before is not None:
         before.close()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()        # its holder may be a thread that the child does not have
+
+
+os.register_at_fork(after_in_child=_after_fork)

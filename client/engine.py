@@ -129,16 +129,16 @@ class Progress:
 
     def __init__(self) -> None:
         self.stored: list[tuple[str, int]] = []
-        self.fault: RotaError | None = None
+        self.fault: Exception | None = None
 
     def until_fault(self, frames: Iterator[list[Enqueue]]) -> Iterator[list[Enqueue]]:
-        """The frames, up to the first error in making or storing one."""
+        """The frames, up to the first error in making one (whatever the caller's own code raises) or storing one."""
         try:
             for frame in frames:
                 yield frame
                 if self.fault is not None:
                     return
-        except RotaError as error:
+        except Exception as error:
             self.fault = error
 
     def note(self, frame: list[Enqueue], answers: list[Receipt | RotaError]) -> None:

@@ -126,7 +126,7 @@ class Task(Routed, Generic[P, R]):
             return route, b""
         code = codec.dump_function(self.function)
         if len(code) > FUNCTION_BYTES_MAX:
-            raise JobTooLarge(len(code), FUNCTION_BYTES_MAX, f"the code of {self.name}, with all it closes over,")
+            raise JobTooLarge(len(code), FUNCTION_BYTES_MAX, f"the code of {self.name} and what it closes over")
         return route._replace(function=codec.function_digest(code)), code
 
     def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> float | None:

@@ -107,12 +107,15 @@ class HttpPort:
         elif not self._names_this_machine(request.host):
             return refuse(403, "Unauthorized", "the Host header names another machine")
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and origin not in (f"http://{request.host}", f"https://{request.host}"):
             return refuse(403, "Unauthorized", "requests from other origins are refused")
         return await handler(request)
 
     def _names_this_machine(self, host: str) -> bool:
-        name = (urlsplit(f"//{host}").hostname or "") if host else ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return name == self._host or is_loopback(name)
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:

@@ -67,9 +67,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Pages:
     """The handlers of all JSON paths."""
 
-    def __init__(self, service: NodeService, keyring: Keyring) -> None:
+    def __init__(self, service: NodeService, keyring: Keyring, wall: Callable[[], float] = time.time) -> None:
         self._service = service
         self._keyring = keyring
+        self._wall = wall
         self._names = Names()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -136,7 +137,7 @@ class Pages:
             mode=mode,
             indexes=[0],
             sizes=[len(payload)],
-            enqueued_at=time.time(),
+            enqueued_at=self._wall(),
             codec="json",
         )
         body = encode_body(self._keyring.sign(header, [payload], self._service.cluster), [payload])

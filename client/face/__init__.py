@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rota.client.api import AsyncClient, Client, connect
 from rota.client.errors import (
     ConfigError,
     EnqueueError,
@@ -42,7 +42,8 @@ from rota.client.order import Call, NamedTask
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
 
 if TYPE_CHECKING:
-    from rota.worker.context import current_job as current_job
+    from rota.client.api import AsyncClient, Client, connect
+    from rota.worker.context import current_job
 
 __all__ = [
     "AsyncClient",
@@ -80,9 +81,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "current_job":       # late: a producer needs nothing of the worker's room
-        from rota.worker.context import current_job
+_LATE = {
+    "AsyncClient": "rota.client.api",
+    "Client": "rota.client.api",
+    "connect": "rota.client.api",
+    "current_job": "rota.worker.context",
+}
+"""Imported when first used: a module that only declares tasks need not load an event loop."""
 
-        return current_job
-    raise AttributeError(f"module 'rota' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'rota' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value

@@ -1,11 +1,14 @@
-"""A node without a cluster: keeps bundles in memory and runs their jobs on the spot. Behind a real `HttpPort`, it is the
-other end for tests of the client."""
+"""A node without a cluster: keeps bundles in memory and runs their jobs on the spot. Behind a real `HttpPort`, it is
+the other end for tests of the client."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rota.client.codec import Keyring, Seal, dump_value, encode_results, enqueue_digest, load_arguments, load_function
@@ -14,8 +17,12 @@ from rota.client.ids import parse_job_id
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
 from rota.client.tasks import registry
 from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+from rota.cluster.http import HttpPort
 
 Push = Callable[[str, bytes], None]
+
+TOKEN = "a-token-for-tests"
+KEYRING = Keyring({"k1": b"0123456789abcdef0123456789abcdef"})
 
 
 class FakeStore:
@@ -38,7 +45,9 @@ class FakeStore:
 class FakeService:
     """A `NodeService`. `run=False` only stores; `hold` makes every enqueue wait; `fault` is raised by the next one."""
 
-    def __init__(self, keyring: Keyring, store: FakeStore | None = None, *, cluster: str = "test", node: str = "n1") -> None:
+    def __init__(
+        self, keyring: Keyring = KEYRING, store: FakeStore | None = None, *, cluster: str = "test", node: str = "n1"
+    ) -> None:
         self.cluster = cluster
         self.node = node
         self.seal = Seal(keyring, cluster)
@@ -100,6 +109,13 @@ class FakeService:
         )
         for push in self.store.followers.get(bundle, []):
             push(bundle, self.store.results[bundle])
+
+    def run_all(self) -> None:
+        """Run what only was stored so far."""
+        for bundle in self.store.bundles.values():
+            if bundle.bundle not in self.store.results:
+                header, payloads = self.seal.keyring.verify(bundle.body, self.cluster)
+                self._run(bundle.bundle, header.codec, payloads)
 
     async def put_function(self, digest: str, blob: bytes) -> None:
         self.puts += 1
@@ -170,3 +186,57 @@ def _drive(coroutine: Any) -> Any:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("only coroutines that wait for nothing can run here")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that has no event of its own."""
+    async with asyncio.timeout(20):
+        while not condition():      # noqa: ASYNC110 - what is waited for happens behind a socket
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class FakeNode:
+    service: FakeService
+    port: HttpPort
+
+    @property
+    def url(self) -> str:
+        return self.port.url
+
+    @property
+    def store(self) -> FakeStore:
+        return self.service.store
+
+
+@asynccontextmanager
+async def fake_node(service: FakeService | None = None, *, port: int = 0) -> AsyncIterator[FakeNode]:
+    """A fake node that listens."""
+    service = service or FakeService()
+    async with HttpPort(service, port=port, token=TOKEN, keyring=service.seal.keyring) as opened:
+        yield FakeNode(service, opened)
+
+
+@contextmanager
+def fake_node_in_thread(service: FakeService | None = None) -> Iterator[FakeNode]:
+    """A fake node on an event loop of its own, for tests of the sync client."""
+    started: list[FakeNode] = []
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with fake_node(service) as node:
+            started.append(node)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
