@@ -91,6 +91,7 @@ class Executor:
         self._functions: dict[str, bytes] = {}
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.draining = False
+        self._over = False
         self.finished = 0
         self.refused_outcomes = 0
 
@@ -101,10 +102,13 @@ class Executor:
     # -- claims come in ----------------------------------------------------------------------------------------------
 
     async def run(self, from_revision: int) -> None:
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            group.create_task(self._watch(from_revision), name="claims-watch")
-            group.create_task(self._work(), name="executor")
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._watch(from_revision), name="claims-watch")
+                group.create_task(self._work(), name="executor")
+        finally:
+            self._over = True
 
     async def _watch(self, from_revision: int) -> None:
         prefix = self._keys.claims_of(self._node)
@@ -171,7 +175,7 @@ class Executor:
         """These jobs are slow: of those that have not begun, keep what this node gets through in a slice, and give the
         others back, in pieces of that size."""
         held.review = None
-        if self._by_key.get(held.key) is not held or held.released or self.draining or not self._may_start():
+        if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
             return
         size = max(1, self._through[held.claim.mode].in_a_slice(self._clock.monotonic()))
         withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
@@ -390,7 +394,7 @@ class Executor:
 
     def _advance(self, held: Held) -> None:
         """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
-        if held.writing or not held.queue:
+        if held.writing or not held.queue or self._over:
             return
         held.writing = True
         settlement = held.queue[0]

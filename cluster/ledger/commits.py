@@ -92,10 +92,7 @@ class Commits:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for pending in self._pending:
-            if not pending.future.done():
-                pending.future.set_exception(WriteUnknown("this node's identity has ended"))
-                pending.future.exception()      # nobody may be waiting any more
+        self._settle_error(list(self._pending), WriteUnknown("this node's identity has ended"))
         self._pending.clear()
 
     @property
@@ -248,6 +245,7 @@ class Commits:
         for pending in batch:
             if not pending.future.done():
                 pending.future.set_exception(error)
+                pending.future.exception()      # looked at: nobody may be waiting any more
 
 
 def holds(guard: Guard, record: Record | None) -> bool:

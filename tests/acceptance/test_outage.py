@@ -15,10 +15,10 @@ from rota.client.codec import UNSIGNED, Keyring, encode_body
 from rota.client.model import Header
 from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd
 from rota.cluster.ledger.ledger import Put, Txn
-from rota.cluster.records import Token, encode
+from rota.cluster.records import FailedRecord, Token, decode, encode
 
 from .apps import work
-from .rig import Rig, until
+from .rig import Rig, read_journal, until
 from .test_takeover import all_end, enqueue_naps
 
 
@@ -134,12 +134,16 @@ async def test_a_poison_job_is_put_aside_and_its_mates_are_done(etcd: Any, clust
             for guard in [name for name, process in rig.guards.items() if process.poll() is not None]:
                 del rig.guards[guard]
                 rig.start()
-            return any(view.id == poison.id for view in await rig.client.failed())
+            return bool(await rig.read(rig.keys.failed))
 
         await until(condemned, "the poison job is in the failed set", 55)
-        (view,) = [view for view in await rig.client.failed() if view.id == poison.id]
-        assert view.reason == "orphaned"
-        await all_end(handles)
+        (record,) = await rig.read(rig.keys.failed)
+        failed = decode(FailedRecord, record.value)
+        assert failed is not None
+        assert (failed.id, failed.reason) == (poison.id, "orphaned")
+        await rig.drained()
+        ended = {line.job for line in read_journal(journal) if line.what == "end"}
+        assert ended == {handle.id for handle in handles}
 
 
 def init(folder: Path) -> dict[str, str]:

@@ -100,6 +100,11 @@ class ScriptedRunners:
         for waiting in self._waiting.values():
             waiting.clear()
 
+    def die(self) -> None:
+        """As the guard does when the node's process has died."""
+        self.dead = True
+        self._kill()
+
     async def kill_all(self) -> None:
         self._kill()
 
