@@ -1,0 +1,416 @@
+"""The verdict on a run: one fold over the store's whole history, since revisions order everything (faults.md 5.2).
+
+    S1  each job is in exactly one place, or has ended          S9   only the holder of a claim ends it
+    S2  no job from nowhere                                     S10  one end per job, never changed
+    S3  a bundle is enqueued once                               S11  attempts and losses count up, within bounds
+    S4  one claim per bundle                                    S12  nothing runs without its claim
+    S5  a master's write carries the fence of the elected       S13  each claim runs a job once at most
+    S6  fences never decrease                                   S14  a job that ended well has run to its end
+    S7  claims are for members                                  S16  nothing leaves `scheduled/` before it is due
+    S8  only the dead lose claims to the master                 S18  leases only where they belong
+    S19 nothing outside the cluster's roots                     S21  acknowledged means committed
+    R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
+
+Feed it the journal of a `MemoryStore` (`feed`, as often as you like), then `finish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from rota.cluster.keys import Keys, whole
+from rota.cluster.ledger.ledger import Guard, Put, Target, Txn
+from rota.cluster.ledger.memory_store import Entry
+from rota.cluster.records import Claim, Token
+from rota.cluster.takeover import LOSSES_MAX
+
+from .history import Actor, Job, Move, Place, Step, World, whereabouts
+
+LEASED = ("nodes/", "master/", "unique/")
+KEYS_PER_LEASE_MAX = 2_000
+
+
+class Violation(msgspec.Struct, frozen=True):
+    rule: str
+    revision: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule} at revision {self.revision}: {self.text}"
+
+
+class Run(Protocol):
+    """What a runner says: a job ("<bundle>/<index>") started or ended, under the claim that was created at `fence`."""
+
+    @property
+    def what(self) -> str:
+        """"start" or "end"."""
+        ...
+
+    @property
+    def at(self) -> float:
+        """On the store's clock."""
+        ...
+
+    @property
+    def job(self) -> str: ...
+
+    @property
+    def node(self) -> str:
+        """The identity it ran under, "" if that is not known."""
+        ...
+
+    @property
+    def fence(self) -> int: ...
+
+
+class _Held(msgspec.Struct):
+    """A claim, over its life."""
+
+    place: Place
+    jobs: set[Job]
+    since: float
+    until: float = float("inf")
+
+
+class Checker:
+    """Folds; collects violations. `wall_of` turns the store's clock into wall time; `due_skew_s` is by how much
+    clocks may differ."""
+
+    def __init__(
+        self,
+        cluster: str,
+        *,
+        wall_of: Callable[[float], float] | None = None,
+        due_skew_s: float = 0.0,
+        attempts_max: Callable[[str], int] | None = None,
+    ) -> None:
+        self.keys = Keys(cluster)
+        self.world = World(self.keys)
+        self.violations: list[Violation] = []
+        self.revision = 0
+        self.enqueued: dict[str, int] = {}      # bundle -> the revision that made it
+        self.ended: dict[Job, str] = {}         # "ok", "failed", "cancelled", or "unknown" where no result is kept
+        self.claims: dict[int, list[_Held]] = {}    # by create revision (one transaction makes many)
+        self._ended_ok: dict[Job, int] = {}         # the claim under which a job ended well
+        self._open: dict[bytes, _Held] = {}
+        self._fence = 0
+        self._lease_keys: dict[int, int] = {}
+        self._wall_of = wall_of
+        self._due_skew_s = due_skew_s
+        self._attempts_max = attempts_max
+
+    def feed(self, journal: Iterable[Entry]) -> None:
+        """Fold what has come since the last time. (Entries that were seen are passed over.)"""
+        for entry in journal:
+            if entry.revision > self.revision:
+                self._step(entry)
+
+    def finish(
+        self,
+        *,
+        acked: Iterable[str] = (),
+        acked_at: Mapping[str, int] | None = None,
+        invoked: Iterable[str] | None = None,
+        runs: Iterable[Run] = (),
+        drained: bool = False,
+        quiet: bool = False,
+    ) -> list[Violation]:
+        """Judge what only shows at the end. `acked`: bundles whose enqueue was acknowledged, `acked_at`: at which
+        revision; `invoked`: all bundles that clients tried; `drained`: everything must have ended; `quiet`: without
+        faults and retries, so every job ran exactly once."""
+        self._check_clients(acked, acked_at or {}, invoked)
+        starts = self._check_runs(runs)
+        for job in sorted(self._jobs()):
+            if drained and job not in self.ended:
+                places = whereabouts(self.world.where.get(job, {}).values())
+                self._say("S1", f"job {_name(job)} has not ended: it is in {places}")
+            if quiet and starts.get(job, 0) != 1:
+                self._say("S13", f"job {_name(job)} was started {starts.get(job, 0)} times in a quiet run")
+        return self.violations
+
+    def _jobs(self) -> set[Job]:
+        return set(self.ended) | set(self.world.where)
+
+    def _say(self, rule: str, text: str) -> None:
+        self.violations.append(Violation(rule, self.revision, text))
+
+    # -- one revision ------------------------------------------------------------------------------------------------
+
+    def _step(self, entry: Entry) -> None:
+        self.revision = entry.revision
+        self._check_borders(entry)
+        if not any(change.event.record.key.startswith((self.keys.root, self.keys.data)) for change in entry.changes):
+            return
+        members, master = dict(self.world.members), self.world.master()
+        actor = Actor(self.keys, entry.txn)
+        step = self.world.apply(entry)
+        self._check_fence(actor, master)
+        for before, after in step.changed:
+            self._check_token(before, after, step, actor, members, master)
+        for move in step.moves:
+            self._check_move(move, step, actor, members)
+        self._check_records(step)
+        self._check_bodies(step)
+        self._track_claims(step)
+
+    def _check_borders(self, entry: Entry) -> None:
+        """S18 and S19, and what a transaction wrote against what it was guarded by."""
+        for change in entry.changes:
+            record = change.event.record
+            key = record.key
+            if not key.startswith((self.keys.root, self.keys.data)):
+                self._say("S19", f"{key!r} is outside the cluster's roots")
+                continue
+            if change.event.deleted:
+                continue
+            area = key.removeprefix(self.keys.root)
+            must = area.startswith(tuple(name.encode() for name in LEASED))
+            may = must or key.startswith((self.keys.results, self.keys.receipts, self.keys.functions))
+            if bool(record.lease) != may:
+                self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")
+            if record.lease and change.previous is None:
+                self._lease_keys[record.lease] = self._lease_keys.get(record.lease, 0) + 1
+                if self._lease_keys[record.lease] == KEYS_PER_LEASE_MAX + 1:
+                    self._say("S18", f"over {KEYS_PER_LEASE_MAX} keys hang on lease {record.lease:x}")
+
+    def _check_fence(self, actor: Actor, master: int) -> None:
+        """S5 and S6 for every write under a fence (resigning is one)."""
+        if not actor.fence:
+            return
+        if actor.fence != master:
+            self._say("S5", f"a write carries fence {actor.fence}, the elected master's is {master or 'none'}")
+        if actor.fence < self._fence:
+            self._say("S6", f"fence {actor.fence} after fence {self._fence}")
+        self._fence = max(self._fence, actor.fence)
+
+    def _check_token(
+        self, before: Place | None, after: Place | None, step: Step, actor: Actor, members: dict[str, int],
+        master: int,
+    ) -> None:
+        if after is not None and after.kind == "claims" and before is None:
+            claim = after.token
+            if isinstance(claim, Claim) and claim.fence != master:
+                self._say("S5", f"{after} carries fence {claim.fence}, the elected master's is {master or 'none'}")
+            if not actor.fence:
+                self._say("S5", f"claim {after} was created without a fence")
+            if after.node not in members or after.node not in self.world.members:
+                self._say("S7", f"claim {after} is for {after.node}, which is no member")
+        if before is None:
+            return
+        if before.kind == "claims":
+            self._check_holder(before, after, actor, members)
+        elif not actor.fence:
+            self._say("S9", f"{before} was changed by someone who is not the master")
+        if (after is None or before.kind != "claims") and not actor.names(before):
+            self._say("R2", f"{before} left its place, and nothing guarded it")
+        if after is not None and _can_repeat(before, after, step.entry.txn):
+            self._say("R7", f"{before} was rewritten by a transaction whose late twin would apply again")
+
+    def _check_holder(self, before: Place, after: Place | None, actor: Actor, members: dict[str, int]) -> None:
+        """S8 and S9: a claim is changed by its node, or by the master once the node is gone."""
+        by_node = before.node in actor.members
+        if by_node:
+            if actor.members[before.node] != members.get(before.node):
+                self._say("S9", f"{before} was changed by an earlier {before.node}")
+            if not actor.names(before):
+                self._say("S9", f"{before} was changed without being guarded by this claim")
+        elif actor.fence:
+            if before.node in members:
+                self._say("S8", f"{before} was taken from {before.node}, which is a member")
+        else:
+            self._say("S9", f"{before} was changed by neither its node nor the master")
+        if after is not None and after.create_revision != before.create_revision:
+            self._say("R2", f"{before} was replaced in one revision")
+
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    def _check_move(self, move: Move, step: Step, actor: Actor, members: dict[str, int]) -> None:
+        job, name = move.job, _name(move.job)
+        if len(move.after) > 1:
+            twice = sum(place.kind == "claims" for place in move.after) > 1
+            self._say("S4" if twice else "S1", f"job {name} is in {whereabouts(move.after)}")
+        if move.after and not move.before:
+            self._check_arrival(job, move.after[0], step)
+        elif move.before and not move.after:
+            self._check_end(job, move.before[0], step, actor)
+        elif len(move.before) == len(move.after) == 1:
+            self._check_way(name, move.before[0], move.after[0], step, actor)
+
+    def _check_arrival(self, job: Job, place: Place, step: Step) -> None:
+        """S2, S3 and S10: a job comes to be by its enqueue, once (or again by a person, from the failed set)."""
+        bundle, name = job[0], _name(job)
+        if job in self.ended:
+            if job in step.unfailed:
+                del self.ended[job]
+            else:
+                self._say("S10", f"job {name} had ended ({self.ended[job]}) and is back in {place}")
+            return
+        made = self.enqueued.get(bundle)
+        if made is None and bundle in step.receipts:
+            self.enqueued[bundle] = step.revision
+        elif made is None:
+            self._say("S2", f"job {name} appeared in {place} without an enqueue")
+        elif made != step.revision:
+            self._say("S3", f"bundle {bundle} was enqueued at {made} and again: {place}")
+        if place.token is not None and place.token.attempt != 1:
+            self._say("S11", f"job {name} begins with attempt {place.token.attempt}")
+
+    def _check_end(self, job: Job, place: Place, step: Step, actor: Actor) -> None:
+        """S1, S9 and S10: a job leaves by an outcome of its claim, or into the failed set."""
+        name = _name(job)
+        if job in self.ended:
+            self._say("S10", f"job {name} ended twice")
+        status = step.results.get(job)
+        failed = step.failed.get(job) or step.quarantined(job[0])
+        if failed is not None and status not in (None, "failed"):
+            self._say("S10", f"job {name} is failed and {status} at once")
+        held = place.kind == "claims" and place.node in actor.members
+        if not held and failed is None:
+            self._say("S1", f"job {name} is gone from {place}, and nothing says why")
+        if status == "failed" and failed is None:
+            self._say("S1", f"job {name} failed, but is not in the failed set")
+        self.ended[job] = status or ("failed" if failed else "unknown")
+        if status == "ok":
+            self._ended_ok[job] = place.create_revision
+
+    def _check_way(self, name: str, before: Place, after: Place, step: Step, actor: Actor) -> None:
+        """S11: what a token says may only change as its way allows. S16: nothing is early."""
+        old, new = before.token, after.token
+        if old is None or new is None:
+            return
+        way = f"{before.kind} to {after.kind}"
+        if way in ("scheduled to claims", "jobs to scheduled") or (
+            way == "claims to claims" and before.node != after.node
+        ):
+            self._say("S1", f"job {name} went from {before} to {after}")
+        retried = way == "claims to scheduled"
+        if not (new.attempt == old.attempt or (retried and new.attempt == old.attempt + 1)):
+            self._say("S11", f"job {name}: attempt {old.attempt} became {new.attempt} from {way}")
+        if self._attempts_max is not None and new.attempt > self._attempts_max(new.task):
+            self._say("S11", f"job {name} is at attempt {new.attempt} of {self._attempts_max(new.task)}")
+        orphaned = way == "claims to jobs" and before.node not in actor.members
+        lost = old.lost + (orphaned and isinstance(old, Claim) and old.started)
+        if (new.orphanings, new.lost) != (old.orphanings + orphaned, lost):
+            self._say("S11", f"job {name}: {old.orphanings} orphanings and {old.lost} losses became "
+                             f"{new.orphanings} and {new.lost} from {way}")
+        if new.lost >= LOSSES_MAX:
+            self._say("S11", f"job {name} was lost {new.lost} times and is not in the failed set")
+        if _identity(old) != _identity(new):
+            self._say("S11", f"job {name}: its task, queue or priority changed from {way}")
+        if old.order != new.order and way != "scheduled to jobs":
+            self._say("S11", f"job {name}: its order changed from {way}")
+        if way == "scheduled to jobs" and self._wall_of is not None:
+            early_s = before.due_ms / 1000 - self._wall_of(step.entry.at)
+            if early_s > self._due_skew_s:
+                self._say("S16", f"job {name} left {before} {early_s:.3f} s before it was due")
+
+    def _check_records(self, step: Step) -> None:
+        """S3 and S10 for what is written beside the tokens."""
+        ending = {move.job for move in step.moves if move.before and not move.after}
+        for job, status in step.results.items():
+            if job not in ending:
+                self._say("S10", f"a result ({status}) of job {_name(job)}, which did not end here")
+        for job, record in step.failed.items():
+            if job not in ending and record.reason == "error":
+                self._say("S10", f"a failed record of job {_name(job)}, which did not end here")
+        for key in step.overwritten:
+            self._say("S10", f"{key!r} was written before")
+        for bundle in step.receipts:
+            if self.enqueued.get(bundle) != step.revision:
+                self._say("S3", f"a receipt of bundle {bundle}, which was not enqueued here")
+
+    def _check_bodies(self, step: Step) -> None:
+        """A token has its body, and a body its token (or somebody has to look at it)."""
+        for bundle in step.bundles:
+            places = [place for place in self.world.tokens.get(bundle, {}).values() if place.token is not None]
+            if places and bundle not in self.world.bodies:
+                self._say("S1", f"{whereabouts(places)} has no body")
+            if not places and bundle in self.world.bodies and step.quarantined(whole(bundle)) is None:
+                self._say("S1", f"the body of {bundle} was left behind")
+
+    # -- claims and runs ---------------------------------------------------------------------------------------------
+
+    def _track_claims(self, step: Step) -> None:
+        for before, after in step.changed:
+            if before is not None and before.kind == "claims" and before.key in self._open and (
+                after is None or after.create_revision != before.create_revision
+            ):
+                self._open.pop(before.key).until = step.entry.at
+            if after is not None and after.kind == "claims" and after.key not in self._open:
+                held = _Held(after, set(), step.entry.at)
+                self._open[after.key] = held
+                self.claims.setdefault(after.create_revision, []).append(held)
+        for move in step.moves:
+            for place in move.after:
+                if place.key in self._open:
+                    self._open[place.key].jobs.add(move.job)
+
+    def _check_clients(
+        self, acked: Iterable[str], acked_at: Mapping[str, int], invoked: Iterable[str] | None
+    ) -> None:
+        for bundle in sorted({*acked, *acked_at} - set(self.enqueued)):
+            self._say("S1", f"bundle {bundle} was acknowledged and is not there")
+        for bundle, revision in acked_at.items():
+            if self.enqueued.get(bundle, 0) > revision:
+                self._say("S21", f"bundle {bundle} was acknowledged at {revision}: {self.enqueued[bundle]} made it")
+        if invoked is not None:
+            for bundle in sorted(set(self.enqueued) - set(invoked)):
+                self._say("S2", f"bundle {bundle} was enqueued by nobody")
+
+    def _check_runs(self, runs: Iterable[Run]) -> dict[Job, int]:
+        """S12, S13 and S14; returns how often each job was started."""
+        starts: dict[Job, int] = {}
+        seen: set[tuple[str, int]] = set()
+        finished: set[tuple[Job, int]] = set()
+        for run in runs:
+            bundle, _, index = run.job.partition("/")
+            job = (bundle, int(index))
+            if run.what == "end":
+                finished.add((job, run.fence))
+                continue
+            starts[job] = starts.get(job, 0) + 1
+            name = f"job {run.job} (claim {run.fence})"
+            held = next((held for held in self.claims.get(run.fence, ()) if job in held.jobs), None)
+            if held is None or held.since > run.at or (run.node and held.place.node != run.node):
+                self._say("S12", f"{name} was started at {run.at:.3f} s on {run.node or 'a node'} without its claim")
+            if (run.job, run.fence) in seen:
+                self._say("S13", f"{name} was started twice under one claim")
+            seen.add((run.job, run.fence))
+        if starts:
+            for job, fence in self._ended_ok.items():
+                if (job, fence) not in finished:
+                    self._say("S14", f"job {_name(job)} ended well, but has not run to its end under claim {fence}")
+        return starts
+
+
+def _can_repeat(before: Place, after: Place, txn: Txn | None) -> bool:
+    """Whether the transaction that rewrote a token would do so again: no guard on the token fails now. A repeat that
+    says the same, or only that a start is due, does no harm."""
+    if txn is None or before.token == after.token:
+        return False
+    if isinstance(before.token, Claim) and msgspec.structs.replace(before.token, started=True) == after.token:
+        return False
+    guards = [guard for guard in txn.guards if guard.key == before.key]
+    return all(_still_holds(guard, after) for guard in guards) and any(
+        isinstance(op, Put) and op.key == before.key for op in txn.then
+    )
+
+
+def _still_holds(guard: Guard, place: Place) -> bool:
+    if guard.is_ != "==":
+        return False
+    if guard.target is Target.MOD:
+        return guard.operand == place.mod_revision
+    return guard.target is Target.CREATE and guard.operand == place.create_revision
+
+
+def _identity(token: Token) -> tuple[object, ...]:
+    return token.task, token.queue, token.priority, token.mode, token.at, token.python, token.function
+
+
+def _name(job: Job) -> str:
+    return f"{job[0]}/{job[1]}"
