@@ -79,9 +79,9 @@ def txn_result(txn: Txn, response: Any) -> TxnResult:
     succeeded = response.succeeded
     taken = txn.then if succeeded else txn.orelse
     answers: tuple[tuple[Record, ...], ...] = ((),) * len(taken)
-    if any(type(op) is Get for op in taken):
+    if Get in set(map(type, taken)):
         answers = tuple(
-            records(answer.response_range.kvs) if type(op) is Get else ()
+            records(answer.response_range.kvs) if isinstance(op, Get) else ()
             for op, answer in zip(taken, response.responses, strict=True)
         )
     return TxnResult(succeeded, response.header.revision, answers)

@@ -267,11 +267,12 @@ class EtcdWatch:
             call, endpoint = self._call, self._endpoint
             if call is None or endpoint is None or self._paused:
                 continue
-            if loop.time() - self._heard_at > self._stall_limit_s:
+            silent_s = loop.time() - self._heard_at
+            if silent_s > self._stall_limit_s:
                 await self._cut_off(call, endpoint)
                 continue
-            if not self._answered:
-                continue        # the request that opens the watch may still be on its way, and two cannot be
+            if not self._answered or silent_s < self._interval_s:
+                continue    # the request that opens the watch may still be on its way; or events tell enough
             try:
                 async with asyncio.timeout(self._interval_s):
                     await call.write(request)
