@@ -11,14 +11,18 @@ import logging
 import os
 import random
 import socket
+import ssl
 import sys
+from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
 
 from rota.client.codec import UNSIGNED, Keyring, Seal
+from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.worker.guardlink import GuardLink
 
@@ -47,9 +51,10 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         key=config.etcd.key_file,
     )
     try:
-        await _check_store(ledger, config)
+        if not await _unless_stopped(guard, _check_store(ledger, config)):
+            return
         keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
-        token = Path(config.token_file).read_text().strip() if config.token_file else None
+        token = load_token(config.token_file) if config.token_file else None
         pool = PoolConfig(
             apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity
         )
@@ -61,15 +66,26 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             )
 
         node = Node(
-            node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(), Seal(keyring, config.cluster),
-            runners,
+            node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(),
+            Seal(keyring, config.cluster), runners,
         )
         guard.on_signal(lambda name, count: node.drain())
-        async with HttpPort(node, config.host, config.port, token, keyring) as port:
+        async with HttpPort(node, config.host, config.port, token, keyring, tls=serving_tls(config)) as port:
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
             await node.run()
     finally:
         await ledger.close()
+
+
+async def _unless_stopped(guard: GuardLink, step: Coroutine[Any, Any, None]) -> bool:
+    """Carry out what comes before there is a node to drain. False if a signal ended it."""
+    task = asyncio.create_task(step, name="start")
+    guard.on_signal(lambda name, count: task.cancel())
+    try:
+        await task
+    except asyncio.CancelledError:
+        return False
+    return True
 
 
 async def _check_store(ledger: EtcdLedger, config: NodeConfig) -> None:
@@ -101,6 +117,17 @@ def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
         password=Path(etcd.password_file).read_text().strip() if etcd.password_file else "",
         ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
     )
+
+
+def serving_tls(config: NodeConfig) -> ssl.SSLContext | None:
+    if not config.http_cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.http_cert_file, config.http_key_file)
+    except OSError as error:
+        raise ConfigError(f"--http-cert {config.http_cert_file}: {error}") from None
+    return context
 
 
 def url(endpoint: str, tls: bool) -> str:

@@ -52,7 +52,7 @@ def job(
         view = asked.handle(id).status()
     show.as_json(view) if json else show.job(view)
     if view.place == "unknown":
-        raise JobUnknown(view.why or f"there is no job {id}", id)
+        raise JobUnknown(f"there is no job {view.id}: {view.why}", id)
 
 
 def failed(

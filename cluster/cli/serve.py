@@ -23,9 +23,6 @@ from ..config import NodeConfig, check_files
 from ..embedded import EmbeddedConfig, EmbeddedEtcd
 from ..launch import guard_command, guard_environment
 
-STOP_TIMEOUT_S = 15.0
-"""How long `rota dev` waits for its node beyond the grace period."""
-
 App = Annotated[
     list[str] | None,
     typer.Option("--app", "-a", metavar="MODULE", help="A module with tasks, to import in the runners. Repeatable."),
@@ -161,16 +158,14 @@ def dev(
 
 
 def _run(config: NodeConfig) -> int:
-    """Run a guard to its end. Ctrl-C reaches it by itself, as it is in the terminal's process group."""
-    process = subprocess.Popen(tied(guard_command(config), signal.SIGKILL), env=guard_environment(config))
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            return process.wait(config.grace_s + STOP_TIMEOUT_S)
-        process.kill()
-        return process.wait()
+    """Run a guard to its end, and pass signals on: one to stop, a second one to hurry, a third one to kill."""
+    process = subprocess.Popen(
+        tied(guard_command(config), signal.SIGKILL), env=guard_environment(config),
+        start_new_session=True,     # Ctrl-C reaches us alone, and the guard once
+    )  # fmt: skip
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: process.terminate())
+    return process.wait()
 
 
 @contextlib.contextmanager

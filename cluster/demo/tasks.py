@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import tokenize
 import warnings
@@ -35,11 +36,15 @@ def count(path: str) -> tuple[int, int, int]:
 
 def look_into(file: Path) -> Tally:
     source = file.read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")     # what a file's author should mend is not our business
-        tree = ast.parse(source, file.name)
-    names = {name for statement in tree.body for name in _names_of(statement)}
-    return Tally(len(source.splitlines()), len(names), _tokens(source))
+    gc.disable()        # a syntax tree holds many objects and no cycles: walking it again and again takes a quarter more
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # what a file's author should mend is not our business
+            tree = ast.parse(source, file.name)
+        names = {name for statement in tree.body for name in _names_of(statement)}
+        return Tally(len(source.splitlines()), len(names), _tokens(source))
+    finally:
+        gc.enable()
 
 
 def _tokens(source: bytes) -> int:

@@ -111,7 +111,7 @@ def test_tables_for_people(running: Running) -> None:
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["enqueue", "shop:nothing"], 4, "shop:nothing"),
-    (["enqueue", "nonsense"], 4, "no task name"),
+    (["enqueue", "nonsense"], 4, "nonsense"),
     (["enqueue", "shop:add", "--set", "b"], 2, "name=value"),
     (["enqueue", "shop:add", "1", "--queue", "a/b"], 4, "no queue name"),
     (["job", "k3f9q2m7xa5t-0000001f/0"], 5, "k3f9q2m7xa5t-0000001f/0"),
@@ -242,7 +242,6 @@ def test_interrupting_dev_ends_everything(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(TASKS)
     with dev(tmp_path, "--app", "shop", "--sync", "1") as node:
         node.process.send_signal(signal.SIGINT)
-        # What a terminal does: the whole foreground group gets it. The guard is in rota dev's group.
-        assert node.process.wait(30) in (0, 130), node.log.read_text()
+        assert node.process.wait(30) == 0, node.log.read_text()
 
 
