@@ -12,22 +12,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from aetcd import rpc
-from google.protobuf import unknown_fields  # type: ignore[import-untyped]  # its stubs are not worth a dependency
 
 from rota.client import errors
 
 from .channels import Endpoint, EtcdConfig
 from .endpoints import Endpoints
 from .ledger import Page, StoreStatus, Txn, TxnResult
-from .messages import records, txn_request, txn_result
+from .messages import quota_bytes, records, txn_request, txn_result
 from .releases import check_version, release
 from .translate import FutureRevision, LeaseExists
 from .watching import EtcdWatch
 
 __all__ = ["EtcdConfig", "EtcdLedger", "check_version"]
-
-STATUS_QUOTA_FIELD = 12
-"""`StatusResponse.dbSizeQuota`, which etcd tells from 3.6 on and aetcd's messages do not know."""
 
 
 class EtcdLedger:
@@ -114,7 +110,7 @@ class EtcdLedger:
         found = [answer for answer in answers if not isinstance(answer, BaseException)]
         if not found:
             raise next(answer for answer in answers if isinstance(answer, BaseException))
-        quotas = [quota for answer in found if (quota := _quota(answer))]
+        quotas = [quota for answer in found if (quota := quota_bytes(answer))]
         return StoreStatus(
             version=min((str(answer.version) for answer in found), key=release),
             revision=max(answer.header.revision for answer in found),
@@ -157,10 +153,3 @@ class EtcdLedger:
             return await self._endpoints.call(endpoint, "status", rpc.StatusRequest(), timeout_s, any_member=True)
         except errors.WriteUnknown as error:
             raise errors.LedgerUnavailable(f"{endpoint.url} does not answer: {error}") from None
-
-
-def _quota(status: Any) -> int:
-    for field in unknown_fields.UnknownFieldSet(status):
-        if field.field_number == STATUS_QUOTA_FIELD:
-            return int(field.data)
-    return 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aetcd import rpc
+from google.protobuf import unknown_fields  # type: ignore[import-untyped]  # its stubs are not worth a dependency
 
 from .ledger import Delete, Event, Get, Guard, Op, Put, Record, Target, Txn, TxnResult
 
@@ -17,6 +18,8 @@ EQUAL, GREATER, LESS, NOT_EQUAL = 0, 1, 2, 3
 RESULTS = {"==": EQUAL, ">": GREATER, "<": LESS, "!=": NOT_EQUAL}
 VERSION, CREATE, MOD, VALUE, LEASE = 0, 1, 2, 3, 4
 DELETED = 1
+STATUS_QUOTA_FIELD = 12
+"""`StatusResponse.dbSizeQuota`, which etcd tells from 3.6 on and aetcd's messages do not know."""
 
 
 def txn_request(txn: Txn) -> Any:
@@ -103,3 +106,11 @@ def events(messages: Iterable[Any]) -> list[Event]:
             record = Record(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
             found.append(Event(False, record))
     return found
+
+
+def quota_bytes(status: Any) -> int:
+    """The quota that a StatusResponse tells, or 0."""
+    for field in unknown_fields.UnknownFieldSet(status):
+        if field.field_number == STATUS_QUOTA_FIELD:
+            return int(field.data)
+    return 0

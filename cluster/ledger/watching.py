@@ -70,6 +70,8 @@ class EtcdWatch:
         self._endpoint: Endpoint | None = None
         self._heard_at = 0.0
         self._answered = False      # this stream has said something
+        self._start = 0             # where this stream began
+        self._ahead = False         # the store has not come to where this stream began
         self._paused = False
         self._renewed_token = False
 
@@ -135,6 +137,7 @@ class EtcdWatch:
         try:
             call = endpoint.call("watch")(metadata=self._endpoints.metadata())
             self._call, self._endpoint, self._heard_at = call, endpoint, asyncio.get_running_loop().time()
+            self._start = self._seen + 1
             await call.write(self._create_request())
             await self._read_answers(call, endpoint, progress_ordered)
         except grpc.aio.AioRpcError as error:
@@ -182,7 +185,7 @@ class EtcdWatch:
             create_request=rpc.WatchCreateRequest(
                 key=self._key,
                 range_end=self._range_end,
-                start_revision=self._seen + 1,
+                start_revision=self._start,
                 progress_notify=True,
                 fragment=True,
             )
@@ -205,6 +208,7 @@ class EtcdWatch:
 
     def _advance(self) -> None:
         self._stall_limit_s = STALL_PERIODS * self._interval_s
+        self._ahead = False
         self._news.set()
 
     async def _wait_for_room(self) -> None:
@@ -220,6 +224,7 @@ class EtcdWatch:
     async def _created(self, response: Any) -> None:
         """A member that lags behind may well be asked for revisions it does not have yet; a whole store may not."""
         self._renewed_token = False
+        self._ahead = response.header.revision < self._start
         if response.header.revision >= self._seen:
             return
         answer = await self._endpoints.read("range", rpc.RangeRequest(key=self._key, keys_only=True, limit=1))
@@ -244,11 +249,8 @@ class EtcdWatch:
         raise _StreamLost(reason or "the server ended the watch")
 
     async def _progress_ordered(self, endpoint: Endpoint) -> bool:
-        config = self._endpoints.config
         try:
-            status = await self._endpoints.call(
-                endpoint, "status", rpc.StatusRequest(), config.read_try_s, any_member=True
-            )
+            status = await self._status(endpoint, self._endpoints.config.read_try_s)
         except TokenRefused:
             raise
         except errors.LedgerDenied:
@@ -268,7 +270,7 @@ class EtcdWatch:
             if call is None or endpoint is None or self._paused:
                 continue
             silent_s = loop.time() - self._heard_at
-            if silent_s > self._stall_limit_s:
+            if silent_s > self._stall_limit_s and not (self._ahead and await self._only_idle(endpoint)):
                 await self._cut_off(call, endpoint)
                 continue
             if not self._answered or silent_s < self._interval_s:
@@ -282,6 +284,21 @@ class EtcdWatch:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
+
+    async def _only_idle(self, endpoint: Endpoint) -> bool:
+        """Whether the silence is that of a store nobody writes to. A watch that starts at the next revision is told no
+        progress before the store gets there (since 3.4.38, 3.5.22, 3.6.2), so another call must show a sign of life.
+        When the store has got there, the stream has one more period to say so."""
+        try:
+            status = await self._status(endpoint, self._interval_s)
+        except errors.LedgerError:
+            return False
+        self._ahead = status.header.revision < self._start
+        self._heard_at = asyncio.get_running_loop().time()
+        return True
+
+    async def _status(self, endpoint: Endpoint, timeout_s: float) -> Any:
+        return await self._endpoints.call(endpoint, "status", rpc.StatusRequest(), timeout_s, any_member=True)
 
     async def _cut_off(self, call: Any, endpoint: Endpoint) -> None:
         """Nothing comes from this endpoint any more. With others to turn to, end everything that waits for it: those

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from aetcd import rpc
 from grpc import StatusCode
 
 from rota.client import errors
 from rota.cluster.ledger.channels import EtcdConfig, split_endpoint
+from rota.cluster.ledger.messages import quota_bytes
 from rota.cluster.ledger.releases import check_version, progress_is_ordered, release
 from rota.cluster.ledger.translate import AuthDisabled, FutureRevision, LeaseExists, TokenRefused, translate
 
@@ -103,6 +105,13 @@ def test_release_numbers() -> None:
     ordered = ["3.4.25", "3.4.33", "3.5.8", "3.6.0"]
     assert all(map(progress_is_ordered, ordered))
     assert not any(map(progress_is_ordered, ["3.4.24", "3.5.0", "3.5.7"]))
+
+
+def test_the_quota_of_newer_releases() -> None:
+    """A field that aetcd's messages do not know: number 12, a varint."""
+    status = rpc.StatusResponse(version="3.6.14", dbSize=5).SerializeToString()
+    assert quota_bytes(rpc.StatusResponse.FromString(status)) == 0
+    assert quota_bytes(rpc.StatusResponse.FromString(status + b"\x60\x80\x80\x80\x80\x08")) == 2 * 1024**3
 
 
 @pytest.mark.parametrize(
