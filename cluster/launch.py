@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-import rota.worker
+from rota.worker import guardlink
 
 from .config import VARIABLE, NodeConfig
 
-GUARD = Path(rota.worker.__file__).parent / "guard.py"
-
 
 def guard_command(config: NodeConfig) -> list[str]:
-    """The guard is run as a script, by path: it uses the standard library only, and starts in a few milliseconds."""
-    restart = [] if config.restart else ["--no-restart"]
-    return [sys.executable, "-I", "-S", str(GUARD), *restart, "--", sys.executable, "-m", "rota.cluster.process"]
+    return guardlink.guard_command([sys.executable, "-m", "rota.cluster.process"], restart=config.restart)
 
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -80,6 +80,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
 async def _unless_stopped(guard: GuardLink, step: Coroutine[Any, Any, None]) -> bool:
     """Carry out what comes before there is a node to drain. False if a signal ended it."""
     task = asyncio.create_task(step, name="start")
+    guard.listen()
     guard.on_signal(lambda name, count: task.cancel())
     try:
         await task

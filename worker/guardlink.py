@@ -97,8 +97,13 @@ class GuardLink:
         return cls(ours, guard)
 
     def open(self, events: GuardEvents) -> None:
-        """Start to listen, on the running loop."""
+        """Start to listen, on the running loop, if `listen` has not."""
         self._events = events
+        if self._loop is None:
+            self.listen()
+
+    def listen(self) -> None:
+        """Hear of signals before there is anybody to take the other messages: none come before a `spawn`."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._flush()
@@ -178,6 +183,9 @@ class GuardLink:
             self._dispatch(json.loads(data), descriptors)
 
     def _dispatch(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if message["op"] == "signal":
+            self._signalled(message["name"], message["count"])
+            return
         events = self._events
         assert events is not None
         match message["op"]:
@@ -194,11 +202,12 @@ class GuardLink:
                 events.exited(message["runner"], message["status"], message["reason"])
             case "expired":
                 events.expired()
-            case "signal":
-                if self._on_signal is None:
-                    self._early_signals.append((message["name"], message["count"]))
-                else:
-                    self._on_signal(message["name"], message["count"])
+
+    def _signalled(self, name: str, count: int) -> None:
+        if self._on_signal is None:
+            self._early_signals.append((name, count))
+        else:
+            self._on_signal(name, count)
 
     def _stop_listening(self) -> None:
         assert self._loop is not None

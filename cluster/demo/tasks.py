@@ -36,7 +36,7 @@ def count(path: str) -> tuple[int, int, int]:
 
 def look_into(file: Path) -> Tally:
     source = file.read_bytes()
-    gc.disable()        # a syntax tree holds many objects and no cycles: walking it again and again takes a quarter more
+    gc.disable()        # a syntax tree has many objects and no cycles: looking for some takes a quarter more time
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # what a file's author should mend is not our business
