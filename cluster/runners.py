@@ -11,50 +11,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
-from rota.client import wire
-from rota.client.errors import ConfigError, EnqueueError, RotaError, Unreachable
+from rota.client.errors import ConfigError, EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, Receipt, TaskInfo
 from rota.client.tasks import backoff_s
-from rota.worker.frames import (
-    Answer,
-    Ask,
-    AskFunction,
-    Broken,
-    Done,
-    Dropped,
-    FromRunner,
-    Question,
-    Ready,
-    Started,
-    Starved,
-    Stored,
-    Told,
-    Work,
-)
+from rota.worker.desk import Desk
+from rota.worker.frames import Broken, Done, Dropped, FromRunner, Ready, Started, Starved, Work
 from rota.worker.guardlink import Descriptors, GuardLink
-from rota.worker.seat import Job, Seat, State
+from rota.worker.ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, ReadyQueue
+from rota.worker.seat import Seat, State
 from rota.worker.slots import job_of, slot_of
 
 __all__ = ["GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
 
 log = logging.getLogger(__name__)
 
-AHEAD_S = 0.02
-"""Work that a sync runner is sent ahead, by what jobs of the task took lately."""
-AHEAD_JOBS_MAX = 512
-AHEAD_BYTES_MAX = 1024 * 1024
 TICK_S = 0.05
 CANCEL_GRACE_S = 2.0
 """An async job that is not gone so long after its cancellation takes its runner with it."""
 STOP_HOOKS_S = 5.0
 RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
-DURATIONS_MAX = 10_000
 
 
 class Runners(Protocol):
@@ -82,13 +62,6 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = 60.0
 
 
-class Piece(msgspec.Struct, gc=False):
-    """Jobs of one work that wait."""
-
-    work: Work
-    jobs: list[Job]
-
-
 class RunnerPool:
     """All methods belong to one event loop. `on_outcomes` is called with batches, in the order in which jobs ended.
 
@@ -114,15 +87,13 @@ class RunnerPool:
         self._guard = guard
         self._on_outcomes = on_outcomes
         self._on_expired = on_expired
-        self._on_enqueue = on_enqueue
         self._on_started = on_started
-        self._on_function = on_function
-        self._on_task_mode = on_task_mode
+        self._desk = Desk(on_enqueue, on_function, on_task_mode)
         self._wanted: dict[Mode, int] = {"sync": config.sync_runners, "async": min(1, config.async_capacity)}
-        self._queues: dict[Mode, deque[Piece]] = {"sync": deque(), "async": deque()}
+        self._queues: dict[Mode, ReadyQueue] = {"sync": ReadyQueue(), "async": ReadyQueue()}
         self._seats: dict[int, Seat] = {}
         self._numbers = 0
-        self._durations: dict[str, float] = {}
+        self._pace = Pace()
         self._halted = True             # no runner may be started
         self._stopping = False
         self._failures = 0              # starts that failed, in a row
@@ -130,7 +101,6 @@ class RunnerPool:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._started: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
-        self._answers: set[asyncio.Task[None]] = set()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -167,8 +137,7 @@ class RunnerPool:
                 self._kill(seat)
         await self._until(lambda: not self._seats, STOP_HOOKS_S)
         await self.kill_all()
-        for answer in self._answers:
-            answer.cancel()
+        self._desk.close()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
 
@@ -212,7 +181,7 @@ class RunnerPool:
 
     def submit(self, work: Work) -> None:
         """Queue it; never blocks."""
-        self._queues[work.mode].append(Piece(work, work.jobs))
+        self._queues[work.mode].add(work)
         self._fill(work.mode)
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
@@ -221,16 +190,7 @@ class RunnerPool:
         for seat in list(self._seats.values()):
             if wanted is None or any(work.key in wanted for work, _ in seat.sent.values()):
                 self._take_back(seat)
-        given: dict[int, list[int]] = {}
-        for mode, queue in self._queues.items():
-            kept: deque[Piece] = deque()
-            for piece in queue:
-                if wanted is None or piece.work.key in wanted:
-                    given.setdefault(piece.work.key, []).extend(index for index, _ in piece.jobs)
-                else:
-                    kept.append(piece)
-            self._queues[mode] = kept
-        return list(given.items())
+        return [item for queue in self._queues.values() for item in queue.withdraw(wanted).items()]
 
     def cancel(self, key: int, index: int) -> None:
         """End one job as cancelled, wherever it is. In an async runner it may still choose to end in another way."""
@@ -245,36 +205,18 @@ class RunnerPool:
             self._take_back(seat)
             if slot in seat.sent:
                 self._kill_for(seat, slot, Outcome(index, "cancelled"))
-        if self._unqueue(key, index):
+        if any(queue.remove(key, index) for queue in self._queues.values()):
             self._loop.call_soon(self._on_outcomes, [(key, Outcome(index, "cancelled"))])
 
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
         return [job_of(slot) for seat in self._seats.values() for slot in seat.started()]
 
-    def _unqueue(self, key: int, index: int) -> bool:
-        for queue in self._queues.values():
-            for piece in queue:
-                if piece.work.key == key and any(job[0] == index for job in piece.jobs):
-                    piece.jobs = [job for job in piece.jobs if job[0] != index]
-                    if not piece.jobs:
-                        queue.remove(piece)
-                    return True
-        return False
-
     def _take_back(self, seat: Seat) -> None:
         """To the head of the queue, where it came from."""
-        self._requeue(seat.kind, seat.take_back())
+        self._queues[seat.kind].put_back(seat.take_back())
         if seat.fault:
             self._kill(seat)
-
-    def _requeue(self, mode: Mode, taken: list[tuple[Work, Job]]) -> None:
-        pieces: list[Piece] = []
-        for work, job in taken:
-            if not pieces or pieces[-1].work is not work:
-                pieces.append(Piece(work, []))
-            pieces[-1].jobs.append(job)
-        self._queues[mode].extendleft(reversed(pieces))
 
     # -- dispatch ----------------------------------------------------------------------------------------------------
 
@@ -291,16 +233,11 @@ class RunnerPool:
         queue = self._queues[seat.kind]
         now = self._loop.time()
         while queue and seat.state is State.READY:
-            piece = queue[0]
-            work = piece.work
+            work = queue.first()
             room = self._room(seat, work.task)
             if room <= 0:
                 break
-            if room >= len(piece.jobs):
-                jobs = piece.jobs
-                queue.popleft()
-            else:
-                jobs, piece.jobs = piece.jobs[:room], piece.jobs[room:]
+            jobs = queue.take(room)
             seat.send(work, jobs, now)
             if seat.kind == "async":
                 self._expect(seat, work, jobs, now)
@@ -311,11 +248,8 @@ class RunnerPool:
         if seat.kind == "async":
             return seat.capacity - len(seat.sent)
         if seat.bytes_ahead >= AHEAD_BYTES_MAX:
-            return 2 - len(seat.sent)
-        duration_s = self._durations.get(task)
-        if duration_s is None:
-            return 2 - len(seat.sent)       # one to run, one so that it need not wait for us
-        return max(2, min(AHEAD_JOBS_MAX, int(AHEAD_S / duration_s))) - len(seat.sent)
+            return AHEAD_JOBS_MIN - len(seat.sent)
+        return self._pace.ahead(task) - len(seat.sent)
 
     def _expect(self, seat: Seat, work: Work, jobs: list[Job], now: float) -> None:
         timeout_s = self._timeout_of(work)
@@ -407,13 +341,9 @@ class RunnerPool:
         return bool(seat.sent)
 
     def _learn(self, seat: Seat, task: str, count: int) -> None:
-        """How long jobs of a task take: half of it is what was seen last."""
         now = self._loop.time()
         if seat.kind == "sync":
-            took = max((now - seat.head_since) / count, 1e-6)
-            if len(self._durations) > DURATIONS_MAX:
-                self._durations.clear()
-            self._durations[task] = (self._durations.get(task, took) + took) / 2
+            self._pace.learn(task, (now - seat.head_since) / count)
         seat.head_since = now
 
     def _heard(self, seat: Seat, frame: FromRunner) -> None:
@@ -448,42 +378,12 @@ class RunnerPool:
         if self._started is not None and not self._started.done() and up == sum(self._wanted.values()):
             self._started.set_result(None)
 
-    def _asked(self, seat: Seat, questions: list[Question]) -> bool:
-        for question in questions:
-            answer = self._loop.create_task(self._answer(seat, question), name=f"runner-{seat.number}-asks")
-            self._answers.add(answer)
-            answer.add_done_callback(self._answers.discard)
-        return False
-
-    async def _answer(self, seat: Seat, question: Question) -> None:
-        """A job enqueues. Whatever goes wrong is told to the job."""
-        try:
-            if isinstance(question, Ask):
-                stored = await self._on_enqueue(question.bundles)
-                seat.answer(Stored(question.call, [_answer_of(entry) for entry in stored]))
-            elif isinstance(question, AskFunction):
-                if self._on_function is None:
-                    raise Unreachable("this node does not take code shipped by value from its jobs")
-                await self._on_function(question.digest, question.code)
-                seat.answer(Told(question.call))
-            else:
-                mode = None if self._on_task_mode is None else await self._on_task_mode(question.task)
-                seat.answer(Told(question.call, mode))
-        except Exception as error:
-            if not isinstance(error, RotaError):
-                log.exception("a job's enqueue failed")
-            refusal = wire.refusal(error)
-            if isinstance(question, Ask):
-                seat.answer(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
-            else:
-                seat.answer(Told(question.call, refusal=refusal))
-
     # -- what the guard says -----------------------------------------------------------------------------------------
 
     def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None:
         seat = self._seats[runner]
         seat.pid = pid
-        seat.connect(descriptors, on_frames=self._received, on_questions=self._asked, on_lost=self._kill)
+        seat.connect(descriptors, on_frames=self._received, on_questions=self._desk.asked, on_lost=self._kill)
 
     def refused(self, runner: int) -> None:
         self._seats.pop(runner, None)
@@ -497,7 +397,7 @@ class RunnerPool:
         seat.state = State.DYING
         started, waiting = seat.autopsy()
         if not self._halted:
-            self._requeue(seat.kind, waiting)
+            self._queues[seat.kind].put_back(waiting)
             self._bury(seat, started, status)
             if not seat.was_ready:
                 self._start_failed(seat, status)
@@ -566,7 +466,7 @@ class RunnerPool:
         self._guard.spawn(seat.number, argv)
 
     def _start_failed(self, seat: Seat, status: int) -> None:
-        why = seat.broken or f"a runner died while it imported the app ({seat.epitaph(status)})"
+        why = seat.broken or f"while it imported the app, the {seat.epitaph(status)}"
         if self._started is not None and not self._started.done():
             self._started.set_exception(ConfigError(f"the app cannot be imported: {why}"))
             self._halted = True
@@ -591,7 +491,3 @@ class RunnerPool:
     def _kill(self, seat: Seat) -> None:
         seat.state = State.DYING
         self._guard.kill(seat.number)
-
-
-def _answer_of(entry: Receipt | EnqueueError) -> Answer:
-    return Answer(receipt=entry) if isinstance(entry, Receipt) else Answer(refusal=wire.refusal(entry))

@@ -88,10 +88,14 @@ class AsyncRunner:
         jobs, work.jobs = work.jobs, []
         for index, payload in jobs:
             slot = slot_of(work.key, index)
-            self._jobs[slot] = create_task(self._run(call, index, payload, slot))
+            self._jobs[slot] = create_task(self._run(call, index, payload, slot), name=work.task)
 
     async def _run(self, call: Call, index: int, payload: bytes, slot: int) -> None:
-        if not take(self._permits):
+        try:
+            permitted = take(self._permits)
+        except OSError:                     # a job has closed what is not its own
+            os._exit(EXIT_CHANNEL)
+        if not permitted:
             del self._jobs[slot]
             self._channel.send(Starved())
             return

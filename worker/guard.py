@@ -362,11 +362,9 @@ class Etcd:
         self._user: str = said.get("user") or ""
         self._password: str = said.get("password") or ""
         self._token: str = said.get("token") or ""
-        self._tls: ssl.SSLContext | None = None
-        if any(endpoint.startswith("https://") for endpoint in self._endpoints):
-            self._tls = ssl.create_default_context(cafile=said.get("ca") or None)
-            if said.get("cert"):
-                self._tls.load_cert_chain(said["cert"], said.get("key") or None)
+        self._ca: str | None = said.get("ca") or None
+        self._cert: str = said.get("cert") or ""
+        self._key: str | None = said.get("key") or None
 
     def revoke(self, lease: str) -> str:
         """Tell each endpoint in turn until one has done it. Returns what to say; never raises."""
@@ -402,7 +400,7 @@ class Etcd:
         scheme, _, address = endpoint.rpartition("://")
         timeout_s = REVOKE_S / 2
         connection = (
-            http.client.HTTPSConnection(address, timeout=timeout_s, context=self._tls) if scheme == "https"
+            http.client.HTTPSConnection(address, timeout=timeout_s, context=self._tls()) if scheme == "https"
             else http.client.HTTPConnection(address, timeout=timeout_s)
         )
         try:
@@ -412,6 +410,13 @@ class Etcd:
             return response.status, response.read(10_000).decode("utf-8", "replace")
         finally:
             connection.close()
+
+    def _tls(self) -> ssl.SSLContext:
+        """Made anew each time: certificates are renewed while we wait."""
+        context = ssl.create_default_context(cafile=self._ca)
+        if self._cert:
+            context.load_cert_chain(self._cert, self._key)
+        return context
 
 
 class Timer:

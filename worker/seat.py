@@ -19,10 +19,10 @@ from .channel import BadFrame, LoopEnd
 from .execution import FUNCTIONS_MAX
 from .frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, Work
 from .guardlink import Descriptors
+from .ready import Job
 from .slots import SLOT_BITS, slot_of
 from .sync_runner import EXIT_CHANNEL
 
-Job = tuple[int, bytes]
 PAUSE_S = 0.001
 """Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead."""
 

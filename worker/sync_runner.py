@@ -48,7 +48,7 @@ class SyncRunner:
                     clean.restore()
                 else:
                     self._receive()
-        except (ChannelClosed, BadFrame):
+        except (ChannelClosed, BadFrame, OSError):      # a job has closed what is not its own
             os._exit(EXIT_CHANNEL)
         hooks.run_blocking(hooks.stop_hooks())
 

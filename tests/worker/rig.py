@@ -15,6 +15,7 @@ from rota.client import codec
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
 from rota.cluster.runners import GuardLink, PoolConfig, RunnerPool, Work
+from rota.worker.seat import State
 
 APPS = Path(__file__).parent / "apps"
 BUNDLE = "k3f9q2m7xa5t-0000001f"
@@ -96,6 +97,10 @@ class Rig:
 
     def pids(self) -> list[int]:
         return [seat.pid for seat in self.pool._seats.values()]
+
+    def ready(self) -> list[int]:
+        """The pids of runners that can be given work."""
+        return [seat.pid for seat in self.pool._seats.values() if seat.state is State.READY]
 
     def _on_outcomes(self, outcomes: list[tuple[int, Outcome]]) -> None:
         for key, outcome in outcomes:

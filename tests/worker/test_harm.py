@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,29 @@ async def test_a_stopped_runner_is_replaced_at_a_jobs_timeout() -> None:
         pid = await rig.value("pid")
         kill(pid, signal.SIGSTOP)
         assert await rig.value("pid", options=Options(timeout_s=0.3)) != pid
+
+
+async def test_runners_killed_while_jobs_fly(tmp_path: Path) -> None:
+    """Each job has one outcome and was run at most once; what did not run in a killed runner was run exactly once."""
+    notes = tmp_path / "notes"
+    async with Rig.open(sync=2, async_=50) as rig:
+        keys: list[int] = []
+        for round_ in range(6):
+            for _ in range(25):
+                keys += [rig.submit(task, *((str(notes), f"{len(keys) + number}/{index}") for index in range(40)))
+                         for number, task in enumerate(("note", "anote"))]
+            await rig.until(lambda: len(rig.outcomes) > round_ * 1000 and len(rig.ready()) == 3)     # noqa: B023
+            victim = rig.ready()[round_ % 3]
+            kill(victim, signal.SIGKILL)
+            await rig.until(lambda: victim not in rig.ready())       # noqa: B023
+        await rig.until(lambda: len(rig.outcomes) == len(keys) * 40)
+    ran = Counter(notes.read_text().split())
+    assert set(ran.values()) == {1}
+    names = {(key, index): f"{number}/{index}" for number, key in enumerate(keys) for index in range(40)}
+    failed = {job: outcome for job, outcome in rig.outcomes.items() if outcome.status != "ok"}
+    assert all(outcome.error == "runner died (signal 9)" for outcome in failed.values())
+    assert len(failed) <= 6 * 50
+    assert all(ran[names[job]] == 1 for job in rig.outcomes.keys() - failed.keys())
 
 
 # -- timeouts --------------------------------------------------------------------------------------------------------

@@ -27,6 +27,23 @@ async def adouble(x):
     return 2 * x
 
 
+def mark(path, word):
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, f"{word}\n".encode())
+    os.close(file)
+
+
+@rota.task
+def note(path, word):
+    mark(path, word)
+
+
+@rota.task
+async def anote(path, word):
+    mark(path, word)
+    await asyncio.sleep(0.001)
+
+
 @rota.task
 def pid():
     return os.getpid()

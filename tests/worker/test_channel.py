@@ -1,0 +1,126 @@
+"""Frames: whole, in pieces, and garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rota.client.errors import ConfigError
+from rota.client.model import Outcome
+from rota.worker import permits
+from rota.worker.channel import FRAME_BYTES_MAX, HEADER, BadFrame, BlockingEnd, ChannelClosed, LoopEnd, Parser, pack
+from rota.worker.frames import Done, Dropped, FromRunner, Starved
+from rota.worker.guardlink import GuardLink
+
+FRAMES = [Done([(7, Outcome(3, "ok", b"value"))]), Dropped(), Starved(), Done([(8, Outcome(0, "failed", error="no"))])]
+STREAM = b"".join(map(pack, FRAMES))
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=10))
+def test_frames_survive_any_cut(cuts: list[int]) -> None:
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    found: list[FromRunner] = []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
+        parser.feed(STREAM[start:end], found)
+    assert found == FRAMES
+
+
+@given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
+def test_a_damaged_byte_is_noticed_or_awaited(at: int, flip: int) -> None:
+    """No damage yields a frame that was never sent."""
+    damaged = bytearray(STREAM)
+    damaged[at] ^= flip
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    found: list[FromRunner] = []
+    with contextlib.suppress(BadFrame):
+        parser.feed(bytes(damaged), found)
+    assert found == FRAMES[: len(found)] and len(found) < len(FRAMES)
+
+
+@given(st.binary(min_size=8))
+def test_garbage_never_raises_anything_else(data: bytes) -> None:
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    with contextlib.suppress(BadFrame):
+        parser.feed(data, [])
+
+
+def test_a_length_beyond_the_limit_is_refused_at_once() -> None:
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    with pytest.raises(BadFrame, match="announced"):
+        parser.feed(HEADER.pack(FRAME_BYTES_MAX + 1, 0), [])
+    with pytest.raises(ValueError, match="limit"):
+        pack(Done([(1, Outcome(0, "ok", bytes(FRAME_BYTES_MAX)))]))
+
+
+async def test_large_frames_wait_for_a_slow_reader() -> None:
+    near, far = socket.socketpair()
+    got: list[FromRunner] = []
+    lost = asyncio.Event()
+    sender = _end(near, [], lost)
+    sent = [Done([(number, Outcome(0, "ok", bytes(1_000_000)))]) for number in range(5)]
+    for frame in sent:
+        sender.send(frame)                  # far more than the socket holds: nothing blocks
+    receiver = _end(far, got, lost)
+    async with asyncio.timeout(20):
+        while len(got) < len(sent):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+    assert got == sent
+    sender.close()
+    async with asyncio.timeout(20):
+        await lost.wait()
+    receiver.close()
+
+
+async def test_what_a_dead_peer_left_is_read_before_the_end() -> None:
+    near, far = socket.socketpair()
+    got: list[FromRunner] = []
+    lost = asyncio.Event()
+    end = _end(near, got, lost)
+    far.sendall(STREAM + b"\0\0\0\1")
+    far.close()
+    end.drain()
+    assert got == FRAMES and lost.is_set() and end.closed
+
+
+def _end(sock: socket.socket, got: list[FromRunner], lost: asyncio.Event) -> LoopEnd[FromRunner]:
+    def take(frames: list[FromRunner]) -> bool:
+        got.extend(frames)
+        return False
+
+    return LoopEnd(sock, FromRunner, on_frames=take, on_lost=lambda bad: lost.set())
+
+
+def test_the_blocking_end() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        end: BlockingEnd[FromRunner] = BlockingEnd(near, FromRunner)
+        far.sendall(STREAM)
+        assert end.receive() == FRAMES
+        far.close()
+        with pytest.raises(ChannelClosed):
+            end.receive()
+        with pytest.raises(ChannelClosed):
+            end.send(Dropped())
+
+
+def test_permits_are_counted_by_the_kernel() -> None:
+    descriptor = permits.new_permits()
+    permits.grant(descriptor, 5)
+    assert permits.take(descriptor)
+    assert permits.left(descriptor) == 4
+    assert permits.take_back(descriptor, 3) == 4        # one more than there can be: somebody wrote to it
+    assert not permits.take(descriptor)
+    assert permits.take_back(descriptor, 3) == 0
+    os.close(descriptor)
+
+
+def test_without_a_guard_there_is_no_node() -> None:
+    for environment in ({}, {"ROTA_GUARD_FD": "x"}, {"ROTA_GUARD_FD": "999"}):
+        with pytest.raises(ConfigError, match="guard"):
+            GuardLink.from_environment(environment)
