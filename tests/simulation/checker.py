@@ -243,19 +243,18 @@ class Checker:
     def _check_arrival(self, job: Job, place: Place, step: Step) -> None:
         """S2, S3 and S10: a job comes to be by its enqueue, once (or again by a person, from the failed set)."""
         bundle, name = job[0], _name(job)
-        if job in self.ended:
-            if job in step.unfailed:
-                del self.ended[job]
-            else:
-                self._say("S10", f"job {name} had ended ({self.ended[job]}) and is back in {place}")
-            return
         made = self.enqueued.get(bundle)
-        if made is None and bundle in step.receipts:
-            self.enqueued[bundle] = step.revision
-        elif made is None:
-            self._say("S2", f"job {name} appeared in {place} without an enqueue")
-        elif made != step.revision:
+        if made is not None and made != step.revision and bundle in step.receipts:
             self._say("S3", f"bundle {bundle} was enqueued at {made} and again: {place}")
+        elif job in self.ended:
+            if job not in step.unfailed:
+                self._say("S10", f"job {name} had ended ({self.ended[job]}) and is back in {place}")
+            del self.ended[job]
+            return
+        elif made is None and bundle in step.receipts:
+            self.enqueued[bundle] = step.revision
+        elif made != step.revision:
+            self._say("S2", f"job {name} appeared in {place} without an enqueue")
         if place.token is not None and place.token.attempt != 1:
             self._say("S11", f"job {name} begins with attempt {place.token.attempt}")
 

@@ -1,0 +1,397 @@
+"""The checker finds what it is there to find: a small history written by hand, right first, then wrong in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from rota.client.codec import encode_body, encode_results
+from rota.client.model import Header, ResultEntry, Results
+from rota.cluster.keys import Keys
+from rota.cluster.ledger.commits import created, unmodified
+from rota.cluster.ledger.ledger import Delete, Guard, Put, Record, Txn
+from rota.cluster.ledger.memory_store import MemoryStore
+from rota.cluster.records import Claim, FailedRecord, Member, ReceiptRecord, Token, claim_of, encode, token_of
+
+from .checker import Checker
+
+CLUSTER = "c"
+BUNDLE = "k3f9q2m7xa5t-00000001"
+KEYS = Keys(CLUSTER)
+RECEIPTS = 99
+
+
+class Ran(NamedTuple):
+    what: str
+    at: float
+    job: str
+    node: str
+    fence: int
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def wall(self) -> float:
+        return 1_000_000.0 + self.now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class Script:
+    """Writes a history as a cluster would, step by step. Each step returns the key it wrote."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryStore(self.clock, journal=True)
+        self.store.grant(3600, RECEIPTS)
+        self.checker = Checker(CLUSTER, wall_of=lambda at: 1_000_000.0 + at, attempts_max=lambda task: 3)
+        self.runs: list[Ran] = []
+
+    def commit(self, guards: tuple[Guard, ...], *ops: Put | Delete) -> int:
+        result = self.store.commit(Txn(guards, ops))
+        assert result.succeeded
+        return result.revision
+
+    def get(self, key: bytes) -> Record:
+        record = self.store.keyspace.get(key)
+        assert record is not None, key
+        return record
+
+    def join(self, node: str, lease: int) -> None:
+        self.store.grant(10, lease)
+        member = Member("", ["*"], {"m:f": "sync"}, {"sync": 1}, "3.11", "0", 0.0)
+        self.commit((created(KEYS.node(node), 0),), Put(KEYS.node(node), encode(member), lease))
+
+    def stand(self, node: str, lease: int) -> None:
+        self.commit((self.member(node),), Put(KEYS.candidate(lease), node.encode(), lease))
+
+    def member(self, node: str) -> Guard:
+        return created(KEYS.node(node), self.get(KEYS.node(node)).create_revision)
+
+    def fence(self, lease: int = 1) -> Guard:
+        return created(KEYS.candidate(lease), self.get(KEYS.candidate(lease)).create_revision)
+
+    def enqueue(self, node: str = "n1", *, count: int = 2, due_ms: int = 0, receipt: bool = True) -> bytes:
+        token = Token("m:f", "q", 0, 7, count, "sync", 0)
+        place = KEYS.due(due_ms, "q", BUNDLE) if due_ms else KEYS.job("q", 0, 7, BUNDLE)
+        ops = [Put(place, encode(token)), Put(KEYS.body(BUNDLE), body(range(count)))]
+        if receipt:
+            ops.append(Put(KEYS.receipt(BUNDLE), encode(ReceiptRecord("d", 7)), RECEIPTS))
+        self.commit((self.member(node),), *ops)
+        return place
+
+    def claim(self, place: bytes, node: str = "n1", *, fence: Guard | None = None, **changes: object) -> bytes:
+        record = self.get(place)
+        fence = fence or self.fence()
+        assert isinstance(fence.operand, int)
+        claim = claim_of(msgspec.json.decode(record.value, type=Token), fence.operand)
+        key = KEYS.claim(node, BUNDLE)
+        claim = msgspec.structs.replace(claim, **changes)
+        self.commit((fence, unmodified(place, record.mod_revision)), Delete(place), Put(key, encode(claim)))
+        return key
+
+    def claimed(self, key: bytes) -> tuple[Record, Claim]:
+        record = self.get(key)
+        return record, msgspec.json.decode(record.value, type=Claim)
+
+    def hold(self, key: bytes, node: str = "n1") -> tuple[Guard, Guard]:
+        return self.member(node), unmodified(key, self.get(key).mod_revision)
+
+    def update(self, key: bytes, guards: tuple[Guard, ...] | None = None, **changes: object) -> None:
+        claim = msgspec.structs.replace(self.claimed(key)[1], **changes)
+        self.commit(guards or self.hold(key), Put(key, encode(claim)))
+
+    def run(self, key: bytes, *indexes: int, node: str = "n1") -> None:
+        fence = self.get(key).create_revision
+        for index in indexes:
+            for what in ("start", "end"):
+                self.runs.append(Ran(what, self.clock.now_s, f"{BUNDLE}/{index}", node, fence))
+
+    def end(self, key: bytes, *ok: int, guards: tuple[Guard, ...] | None = None, more: tuple[Put, ...] = ()) -> None:
+        self.commit(
+            guards or self.hold(key), Delete(key), Delete(KEYS.body(BUNDLE)), *([result(*ok)] if ok else []), *more
+        )
+
+    def back(self, key: bytes, guards: tuple[Guard, ...] | None = None, **changes: object) -> bytes:
+        token = msgspec.structs.replace(token_of(self.claimed(key)[1]), **changes)
+        place = KEYS.job(token.queue, token.priority, token.order, BUNDLE)
+        self.commit(guards or self.hold(key), Delete(key), Put(place, encode(token)))
+        return place
+
+    def taken(self, key: bytes, node: str = "n1", **changes: object) -> bytes:
+        """By the master, once the node is gone."""
+        gone = (self.fence(), created(KEYS.node(node), 0), unmodified(key, self.get(key).mod_revision))
+        return self.back(key, gone, **changes)
+
+    def retry(self, key: bytes, attempt: int = 2) -> bytes:
+        token = msgspec.structs.replace(token_of(self.claimed(key)[1]), attempt=attempt)
+        place = KEYS.due(1_000_000_000, "q", BUNDLE)
+        self.commit(self.hold(key), Delete(key), Put(place, encode(token)))
+        return place
+
+    def due(self, place: bytes) -> bytes:
+        record = self.get(place)
+        token = msgspec.json.decode(record.value, type=Token)
+        there = KEYS.job("q", 0, token.order, BUNDLE)
+        self.commit((self.fence(), unmodified(place, record.mod_revision)), Delete(place), Put(there, record.value))
+        return there
+
+    def rules(self, *, drained: bool = False, quiet: bool = False) -> set[str]:
+        assert self.store.journal is not None
+        self.checker.feed(self.store.journal)
+        found = self.checker.finish(acked={BUNDLE}, invoked={BUNDLE}, runs=self.runs, drained=drained, quiet=quiet)
+        return {violation.rule for violation in found}
+
+
+def body(indexes: range) -> bytes:
+    header = Header(BUNDLE, "m:f", "q", "sync", list(indexes), [1] * len(indexes), 0.0)
+    return encode_body(header, [b"x"] * len(indexes))
+
+
+def result(*ok: int) -> Put:
+    entries = [ResultEntry(index, "ok") for index in ok]
+    return Put(KEYS.result(BUNDLE, ok[0]), encode_results(Results(BUNDLE, entries)), RECEIPTS)
+
+
+@pytest.fixture
+def script() -> Script:
+    """A master m, and a member n1."""
+    script = Script()
+    script.join("m", 1)
+    script.join("n1", 2)
+    script.join("n2", 3)
+    script.stand("m", 1)
+    return script
+
+
+def test_a_life(script: Script) -> None:
+    """Enqueued late, handed back, retried, orphaned, and done: nothing is wrong with it."""
+    place = script.enqueue(due_ms=1_000_000_000)
+    script.clock.now_s += 1
+    key = script.claim(script.due(place))
+    key = script.claim(script.back(key))
+    script.run(key, 0, 1)
+    script.update(key, done="1")
+    key = script.claim(script.due(script.retry(key)))
+    script.store.end_lease(2)
+    place = script.taken(key, orphanings=1)
+    key = script.claim(place, "n2", orphanings=1)
+    script.update(key, (script.member("n2"), script.hold(key, "n2")[1]), started=True)
+    script.run(key, 1, node="n2")
+    script.end(key, 1, guards=script.hold(key, "n2"))
+    assert script.rules(drained=True) == set(), script.checker.violations
+
+
+def test_a_quiet_life(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.run(key, 0, 1)
+    script.end(key, 0, 1)
+    assert script.rules(drained=True, quiet=True) == set(), script.checker.violations
+
+
+Wrong = Callable[[Script], object]
+
+
+def _vanished(script: Script) -> None:
+    place = script.enqueue()
+    script.commit((script.fence(), unmodified(place, script.get(place).mod_revision)), Delete(place),
+                  Delete(KEYS.body(BUNDLE)))
+
+
+def _doubled(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.commit(script.hold(key), Put(KEYS.job("q", 0, 7, BUNDLE), encode(token_of(script.claimed(key)[1]))))
+
+
+def _two_claims(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.commit((script.fence(),), Put(KEYS.claim("n2", BUNDLE), script.get(key).value))
+
+
+def _bodiless(script: Script) -> None:
+    script.enqueue()
+    script.commit((script.member("n1"),), Delete(KEYS.body(BUNDLE)))
+
+
+def _enqueued_twice(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.end(key, 0, 1)
+    script.store.end_lease(RECEIPTS)
+    script.store.grant(3600, RECEIPTS)
+    script.enqueue()
+
+
+def _foreign_fence(script: Script) -> None:
+    script.stand("n2", 3)
+    script.claim(script.enqueue(), fence=script.fence(3))
+
+
+def _old_fence(script: Script) -> None:
+    """The store would not let it pass: this entry of the journal is forged."""
+    script.stand("n2", 3)
+    old = script.fence()
+    place = script.enqueue()
+    script.commit((old,), Delete(KEYS.candidate(1)))
+    place = script.back(script.claim(place, fence=script.fence(3)))
+    script.claim(place, fence=script.fence(3))
+    assert script.store.journal is not None
+    entry = script.store.journal[-1]
+    assert entry.txn is not None
+    forged = msgspec.structs.replace(entry.txn, guards=(old, *entry.txn.guards[1:]))
+    script.store.journal[-1] = msgspec.structs.replace(entry, txn=forged)
+
+
+def _for_a_stranger(script: Script) -> None:
+    script.claim(script.enqueue(), "n9")
+
+
+def _from_the_living(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.back(key, (script.fence(), unmodified(key, script.get(key).mod_revision)), orphanings=1)
+
+
+def _unguarded_outcome(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.end(key, 0, 1, guards=(script.member("n1"),))
+
+
+def _outcome_of_another(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.end(key, 0, 1, guards=script.hold(key, "n2"))
+
+
+def _back_after_its_end(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.update(key, done="1")
+    script.update(key, done="")
+
+
+def _second_result(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.commit(script.hold(key), Put(key, encode(msgspec.structs.replace(script.claimed(key)[1], done="1"))),
+                  result(0))
+    script.end(key, 0, 1)
+
+
+def _failed_and_well(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    failed = FailedRecord(f"{BUNDLE}/0", "m:f", "q", "no", 1, "n1", 0.0)
+    script.end(key, 0, 1, more=(Put(KEYS.failed_job("q", BUNDLE, 0), encode(failed)),))
+
+
+def _attempts_jump(script: Script) -> None:
+    script.retry(script.claim(script.enqueue()), attempt=3)
+
+
+def _too_many_attempts(script: Script) -> None:
+    place = script.enqueue()
+    for attempt in (2, 3, 4):
+        place = script.due(script.retry(script.claim(place), attempt))
+
+
+def _loss_not_counted(script: Script) -> None:
+    key = script.claim(script.enqueue(count=1), started=True)
+    script.store.end_lease(2)
+    script.taken(key, orphanings=1)
+
+
+def _ran_without_a_claim(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.runs.append(Ran("start", 0.0, f"{BUNDLE}/0", "n1", script.get(key).create_revision - 1))
+
+
+def _ran_elsewhere(script: Script) -> None:
+    script.run(script.claim(script.enqueue()), 0, node="n2")
+
+
+def _ran_twice(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.run(key, 0)
+    script.run(key, 0)
+
+
+def _never_ran(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.run(key, 0)
+    script.end(key, 0, 1)
+
+
+def _early(script: Script) -> None:
+    script.due(script.enqueue(due_ms=1_000_005_000))
+
+
+def _leased(script: Script) -> None:
+    script.commit((), Put(KEYS.queue("q"), b"{}", RECEIPTS))
+
+
+def _unleased(script: Script) -> None:
+    script.commit((), Put(KEYS.node("n7"), b"{}"))
+
+
+def _elsewhere(script: Script) -> None:
+    script.commit((), Put(b"/rota/other/jobs/x", b""))
+
+
+def _moved_unguarded(script: Script) -> None:
+    place = script.enqueue()
+    record = script.get(place)
+    fence = script.fence()
+    assert isinstance(fence.operand, int)
+    claim = claim_of(msgspec.json.decode(record.value, type=Token), fence.operand)
+    script.commit((fence,), Delete(place), Put(KEYS.claim("n1", BUNDLE), encode(claim)))
+
+
+def _repeatable(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.update(key, (script.member("n1"), created(key, script.get(key).create_revision)), done="1")
+
+
+def _lost_acknowledgement(script: Script) -> None:
+    return
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong"),
+    [
+        ("S1", _vanished), ("S1", _doubled), ("S1", _bodiless), ("S1", _lost_acknowledgement),
+        ("S2", lambda script: script.enqueue(receipt=False)),
+        ("S3", _enqueued_twice), ("S4", _two_claims), ("S5", _foreign_fence), ("S6", _old_fence),
+        ("S7", _for_a_stranger), ("S8", _from_the_living), ("S9", _unguarded_outcome), ("S9", _outcome_of_another),
+        ("S10", _back_after_its_end), ("S10", _second_result), ("S10", _failed_and_well), ("S11", _attempts_jump),
+        ("S11", _too_many_attempts), ("S11", _loss_not_counted), ("S12", _ran_without_a_claim),
+        ("S12", _ran_elsewhere), ("S13", _ran_twice), ("S14", _never_ran), ("S16", _early), ("S18", _leased),
+        ("S18", _unleased), ("S19", _elsewhere), ("R2", _moved_unguarded), ("R7", _repeatable),
+    ],
+)
+def test_it_finds(script: Script, rule: str, wrong: Wrong) -> None:
+    wrong(script)
+    assert rule in script.rules(), script.checker.violations
+
+
+def test_what_must_have_ended(script: Script) -> None:
+    script.claim(script.enqueue())
+    assert script.rules() == set()
+    assert script.rules(drained=True) == {"S1"}
+
+
+def test_an_acknowledgement_before_its_time(script: Script) -> None:
+    script.enqueue()
+    script.checker.feed(script.store.journal or [])
+    found = script.checker.finish(acked_at={BUNDLE: script.store.revision - 1})
+    assert [violation.rule for violation in found] == ["S21"]
+    assert "acknowledged" in str(found[0])
+
+
+def test_a_bundle_of_nobody(script: Script) -> None:
+    script.enqueue()
+    script.checker.feed(script.store.journal or [])
+    assert [violation.rule for violation in script.checker.finish(invoked=())] == ["S2"]
