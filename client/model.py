@@ -20,6 +20,7 @@ PRIORITY_MIN, PRIORITY_MAX = -100, 100
 Mode = Literal["async", "sync"]
 Level = Literal["durable", "delayed", "none"]
 Codec = Literal["pickle", "cloudpickle", "json"]
+OnOrphan = Literal["requeue", "fail"]
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):

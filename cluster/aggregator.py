@@ -50,6 +50,7 @@ class LaneId(NamedTuple):
     python: str
     function: bool
     alone: bool                 # lost once while it ran: others must not wait behind it
+    key: str                    # what a limit per key is counted by
 
 
 class Lane:
@@ -86,7 +87,7 @@ class Window:
 
     def add(self, item: Item) -> None:
         token = item.token
-        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function), token.lost > 0)
+        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function), token.lost > 0, token.key)
         lane = self.lanes.get(lane_id)
         if lane is None:
             lane = self.lanes[lane_id] = Lane()
@@ -121,6 +122,7 @@ class Held(msgspec.Struct, gc=False):
     pending: int
     alone: bool
     confirmed: bool
+    key: str = ""
     back: int = 0
 
 
@@ -211,10 +213,14 @@ Command: TypeAlias = GiveClaim | Split | LoadPage | TakeOver | Quarantine
 
 
 class Queue:
+    """A queue's windows by priority, its settings, and how many of its jobs are claimed."""
+
     def __init__(self) -> None:
         self.windows: dict[int, Window] = {}
         self.settings = QueueRecord()
         self.running = 0
+        self.splitting = 0          # splits without a verdict
+        self.blind_to = 0           # the pieces of a split appear at this revision: until then the head is not known
 
     def by_priority(self) -> list[tuple[int, Window]]:
         return sorted(self.windows.items(), reverse=True) if len(self.windows) > 1 else list(self.windows.items())
@@ -233,7 +239,10 @@ class Aggregator:
         self.queues: dict[str, Queue] = {}
         self.tasks: dict[str, TaskRecord] = {}
         self.running_of_task: dict[str, int] = {}
+        self.running_of_key: dict[tuple[str, str], int] = {}
         self.revision = 0
+        self.wall_ms = 0
+        self.next_ms: int | None = None
         self.is_open = False
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
@@ -310,7 +319,7 @@ class Aggregator:
             return
         held = seat.held.get(bundle)
         if held is None:
-            held = Held(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True)
+            held = Held(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
             seat.hold(bundle, held)
             self._count(held, 1)
         else:
@@ -326,6 +335,12 @@ class Aggregator:
 
     def _count_jobs(self, held: Held, jobs: int) -> None:
         self.running_of_task[held.task] = self.running_of_task.get(held.task, 0) + jobs
+        if held.key:
+            running = self.running_of_key.get((held.task, held.key), 0) + jobs
+            if running:
+                self.running_of_key[held.task, held.key] = running
+            else:
+                self.running_of_key.pop((held.task, held.key), None)
         self._queue(held.queue).running += jobs
 
     def _queue(self, name: str) -> Queue:
@@ -400,10 +415,14 @@ class Aggregator:
     # -- verdicts --------------------------------------------------------------------------------------------------
 
     def settle(self, item: Item, seat: Seat | None, *, applied: bool, token_stale: bool, doubtful_at: int | None,
-               now: float) -> None:
-        """What became of a claim (or, without a seat, a split). `doubtful_at`: it may have applied in an earlier try;
-        the watch will have shown so once it has passed that revision."""
+               now: float, revision: int = 0) -> None:
+        """What became (at `revision`) of a claim (or, without a seat, a split). `doubtful_at`: it may have applied in
+        an earlier try; the watch will have shown so once it has passed that revision."""
         self._deciding.pop(item.key, None)
+        if seat is None:
+            queue = self._queue(item.token.queue)
+            queue.splitting -= 1
+            queue.blind_to = max(queue.blind_to, revision)
         if applied:
             return
         if seat is not None:
@@ -433,9 +452,11 @@ class Aggregator:
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
-    def decide(self, now: float, budget: int = 1_000) -> list[Command]:
-        """Up to `budget` commands, and what was waiting to be said. Call again while it returns a full budget."""
+    def decide(self, now: float, wall_ms: int = 0, budget: int = 1_000) -> list[Command]:
+        """Up to `budget` commands, and what was waiting to be said. Call again while it returns any; and at `next_ms`
+        (wall time), when a retry at the head of a serial queue is due."""
         commands, self._commands = self._commands, []
+        self.wall_ms, self.next_ms = wall_ms, None
         if not self.is_open:
             self._commands = commands
             return []
@@ -470,6 +491,8 @@ class Aggregator:
     def _next(self, name: str, queue: Queue, now: float) -> Command | None:
         if queue.settings.paused:
             return None
+        if queue.settings.serial:
+            return self._next_serial(name, queue, now)
         for _, window in queue.by_priority():
             heads = [
                 (item.key, lane_id, item)
@@ -483,12 +506,39 @@ class Aggregator:
                     return command
         return None
 
+    def _next_serial(self, name: str, queue: Queue, now: float) -> Command | None:
+        """The head, if nothing of the queue runs and it is certain which token is the head."""
+        if queue.running or queue.splitting or queue.blind_to > self.revision:
+            return None
+        for _, window in queue.by_priority():
+            heads = [
+                (item.key, lane_id, item)
+                for lane_id, lane in window.lanes.items()
+                if (item := lane.head()) is not None
+            ]
+            if window.known_to is not None and (not heads or min(heads)[0] > window.known_to):
+                return None             # a page is on its way
+            if not heads:
+                continue
+            _, lane_id, item = min(heads, key=lambda head: head[0])
+            token = item.token
+            if token.blocked or self._too_early(token):
+                return None
+            return self._place(name, queue, window, lane_id, item, now)
+        return None
+
+    def _too_early(self, token: Token) -> bool:
+        if token.not_before <= self.wall_ms:
+            return False
+        self.next_ms = min(self.next_ms or token.not_before, token.not_before)
+        return True
+
     def _place(
         self, name: str, queue: Queue, window: Window, lane_id: LaneId, item: Item, now: float
     ) -> Command | None:
         """Give the token to the node with the most room for it; split it if it is larger than what is free."""
         token = item.token
-        allowed = self._allowed(queue, token)
+        allowed = 1 if queue.settings.serial else self._allowed(queue, token)
         if allowed <= 0:
             return None
         seats = [seat for seat in self.seats.values() if seat.may_run(name, lane_id)]
@@ -507,11 +557,12 @@ class Aggregator:
             slow = self._slow_until.get(token.task, 0.0) > now
             if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)
+                queue.splitting += 1
                 return Split(item, 1 if careful else max(1, best.in_a_slice(token.mode, now)))
             if best.outstanding[token.mode] > 0:
                 return None
         self._give_out(window, item)
-        held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False)
+        held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
         best.hold(item.bundle, held)
         self._count(held, 1)
         return GiveClaim(item, best)
@@ -526,6 +577,8 @@ class Aggregator:
         record = self.tasks.get(token.task)
         if record is not None and record.max_concurrency is not None:
             allowed = record.max_concurrency - self.running_of_task.get(token.task, 0)
+        if record is not None and record.max_per_key is not None and token.key:
+            allowed = min(allowed, record.max_per_key - self.running_of_key.get((token.task, token.key), 0))
         if queue.settings.max_concurrency is not None:
             allowed = min(allowed, queue.settings.max_concurrency - queue.running)
         return allowed

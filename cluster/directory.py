@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from rota.client.errors import Compacted
 from rota.client.model import Mode
@@ -10,7 +11,9 @@ from rota.client.model import Mode
 from .keys import Keys
 from .ledger.ledger import Event, Ledger, Page, Record, prefix_end
 from .ledger.patience import patiently
-from .records import Member, TaskRecord, decode
+from .records import Member, QueueRecord, TaskRecord, decode
+
+T = TypeVar("T")
 
 
 class Directory:
@@ -23,6 +26,7 @@ class Directory:
         self.members: dict[str, Member] = {}
         self.candidates: dict[bytes, tuple[int, str]] = {}
         self.tasks: dict[str, TaskRecord] = {}
+        self.queues: dict[str, QueueRecord] = {}
         self.listed = asyncio.Event()
 
     @property
@@ -31,12 +35,13 @@ class Directory:
         return min(self.candidates.values())[1] if self.candidates else ""
 
     async def run(self) -> None:
-        prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks)
+        prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks, self._keys.queues)
         while True:
             try:
                 self.members.clear()
                 self.candidates.clear()
                 self.tasks.clear()
+                self.queues.clear()
                 revision = 0
                 for prefix in prefixes:
                     page = await self._list(prefix, revision)
@@ -71,16 +76,19 @@ class Directory:
         elif record.key.startswith(keys.nodes):
             name = record.key[len(keys.nodes):].decode(errors="replace")
             self._keep(self.members, name, None if event.deleted else decode(Member, record.value))
+        elif record.key.startswith(keys.queues):
+            name = record.key[len(keys.queues):].decode(errors="replace")
+            self._keep(self.queues, name, None if event.deleted else decode(QueueRecord, record.value))
         else:
             name = record.key[len(keys.tasks):].decode(errors="replace")
             self._keep(self.tasks, name, None if event.deleted else decode(TaskRecord, record.value))
 
     @staticmethod
-    def _keep(table: dict[str, object] | dict[str, Member] | dict[str, TaskRecord], name: str, value: object) -> None:
+    def _keep(table: dict[str, T], name: str, value: T | None) -> None:
         if value is None:
             table.pop(name, None)
         else:
-            table[name] = value  # type: ignore[assignment]
+            table[name] = value
 
     async def task_mode(self, task: str) -> Mode | None:
         """How a registered task runs; asks the store itself before it says that there is none."""

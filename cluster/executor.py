@@ -338,7 +338,7 @@ class Executor:
             if held is None:
                 continue            # handed back, taken over, or of an earlier identity
             self._through[held.claim.mode].add(1, now)
-            if outcome.status in ("retry", "snooze"):
+            if outcome.status in ("retry", "snooze") or (outcome.status == "failed" and held.claim.serial):
                 held.retries.append(outcome)
             else:
                 held.outcomes.append(outcome)

@@ -37,7 +37,7 @@ from .buckets import Bucket
 from .clock import Clock
 from .directory import Directory
 from .keys import Keys, is_name
-from .ledger.commits import Commits, Verdict, Write, created
+from .ledger.commits import Commits, Verdict, Write, created, unmodified
 from .ledger.ledger import Guard, Ledger, Put
 from .records import ReceiptRecord, Token, decode, encode
 
@@ -91,6 +91,8 @@ class Intake:
         self._receipts = receipts
         self._cache = cache
         self._seal = seal
+        self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
+        self._tail_locks: dict[str, asyncio.Lock] = {}
         self.shedding: str | None = None
         """Why enqueues are refused for now (the store is nearly full), or None."""
         self.taken = 0
@@ -101,19 +103,46 @@ class Intake:
         if self._commits.backlog > BACKLOG_MAX:
             return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)
-        waiting: list[asyncio.Future[Verdict] | EnqueueError] = []
+        waiting: list[tuple[asyncio.Future[Verdict], int] | EnqueueError] = []
         for bundle in bundles:
             try:
                 body = await self._check(bundle)
-                waiting.append(self._commits.submit(await self._write(bundle, body, order)))
+                settings = self._directory.queues.get(bundle.queue)
+                if settings is not None and settings.serial:
+                    waiting.append(await self._append(bundle, body, order))
+                else:
+                    waiting.append((self._commits.submit(await self._write(bundle, body, order)), order))
             except EnqueueError as error:
                 waiting.append(error)
             except LedgerError as error:
                 waiting.append(_refused(error))
         return [
-            entry if isinstance(entry, EnqueueError) else await self._answer(bundle, order, entry)
+            entry if isinstance(entry, EnqueueError) else await self._answer(bundle, entry[1], entry[0])
             for bundle, entry in zip(bundles, waiting, strict=True)
         ]
+
+    async def _append(
+        self, bundle: Enqueue, body: VerifiedBody, order: int
+    ) -> tuple[asyncio.Future[Verdict], int]:
+        """Enqueue at the very end of a serial queue: behind whatever any client was told to be enqueued. The queue's
+        tail holds the order of its last job, and guards the next."""
+        tail = self._keys.tail(bundle.queue)
+        async with self._tail_locks.setdefault(bundle.queue, asyncio.Lock()):
+            while True:
+                known = self._tails.pop(bundle.queue, None)
+                if known is None:
+                    page = await self._ledger.read(tail)
+                    known = (page.records[0].mod_revision, int(page.records[0].value)) if page.records else (0, 0)
+                order = max(order, known[1] + 1)
+                write = await self._write(bundle, body, order)
+                future = self._commits.submit(Write(
+                    (*write.guards, unmodified(tail, known[0])), (*write.ops, Put(tail, b"%d" % order))
+                ))
+                verdict = await future
+                if verdict.applied:
+                    self._tails[bundle.queue] = (verdict.revision, order)
+                if verdict.applied or verdict.failed is None or verdict.failed.key != tail:
+                    return future, order
 
     async def _check(self, bundle: Enqueue) -> VerifiedBody:
         """Refuse what could never run, with its reason, before anything is stored."""

@@ -40,6 +40,7 @@ class Keys:
         self.cancels = self.root + b"cancels/"
         self.tasks = self.root + b"tasks/"
         self.queues = self.root + b"queues/"
+        self.tails = self.root + b"tails/"
         self.bodies = self.data + b"bodies/"
         self.results = self.data + b"results/"
         self.receipts = self.data + b"receipts/"
@@ -87,6 +88,9 @@ class Keys:
 
     def queue(self, queue: str) -> bytes:
         return self.queues + queue.encode()
+
+    def tail(self, queue: str) -> bytes:
+        return self.tails + queue.encode()
 
     def body(self, bundle: str) -> bytes:
         return self.bodies + bundle.encode()

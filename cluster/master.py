@@ -152,14 +152,16 @@ class Master:
     async def _decide(self) -> None:
         while True:
             self._wake.clear()
-            commands = self.aggregator.decide(self._clock.monotonic())
+            wall_s = self._clock.wall()
+            commands = self.aggregator.decide(self._clock.monotonic(), int(wall_s * 1000))
             for command in commands:
                 self._carry_out(command)
             if commands:
                 await asyncio.sleep(0)
                 continue
             try:
-                async with asyncio.timeout(TICK_S):
+                next_ms = self.aggregator.next_ms
+                async with asyncio.timeout(TICK_S if next_ms is None else min(TICK_S, next_ms / 1000 - wall_s + 0.001)):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -180,7 +182,7 @@ class Master:
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
         item, seat, aggregator = command.item, command.seat, self.aggregator
-        claim = claim_of(item.token, self.fence_revision)
+        claim = claim_of(item.token, self.fence_revision, serial=aggregator.queues[item.token.queue].settings.serial)
         write = Write(
             (
                 self._fence,
@@ -246,7 +248,11 @@ class Master:
         verdict = self._verdict(future)
         if verdict is not None:
             stale = not verdict.applied
-            self.aggregator.settle(item, None, applied=verdict.applied, token_stale=stale, doubtful_at=None, now=0.0)
+            self.aggregator.settle(
+                item, None, applied=verdict.applied, token_stale=stale, doubtful_at=None, now=0.0,
+                revision=verdict.revision,
+            )
+            self._wake.set()
 
     async def _load(self, command: LoadPage) -> None:
         lane = self._keys.lane(command.queue, command.priority)

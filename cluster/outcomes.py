@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .executor import Held
 
 FAILURES_PER_WRITE = 20
+ERROR_CHARS_MAX = 200
 RESULT_BYTES_PER_WRITE = 512 * 1024
 
 
@@ -132,22 +133,23 @@ def _end_ops(keys: Keys, clock: Clock, held: Held, done: int) -> list[Put | Dele
     body_key = keys.body(held.bundle)
     if not held.retries:
         return [Delete(held.record.key), Delete(body_key)]
+    if held.claim.serial:
+        return [Delete(held.record.key), _in_place(keys, clock, held)]
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
         groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
     ops: list[Put | Delete] = [Delete(held.record.key)]
     if len(groups) == 1:
-        ((status, _), group), = groups.items()
-        token = _again(held.claim, status)
-        token = replace(token, done=hex_bits(done))
+        (group,) = groups.values()
+        token = replace(_again(held.claim, group[0]), done=hex_bits(done))
         ops.append(_schedule(keys, clock, token, held.bundle, group))
         return ops
     names = []
-    for (status, _), group in groups.items():
+    for group in groups.values():
         indexes = [outcome.index for outcome in group]
         name = piece_name(held.bundle, indexes)
         names.append(keys.body(name))
-        ops.append(_schedule(keys, clock, shrunk(_again(held.claim, status), len(group)), name, group))
+        ops.append(_schedule(keys, clock, shrunk(_again(held.claim, group[0]), len(group)), name, group))
         ops.append(Put(keys.body(name), slice_body(held.body, indexes)))
     if body_key not in names:
         ops.append(Delete(body_key))
@@ -162,10 +164,21 @@ def _coarse(delay_s: float) -> int:
     return step
 
 
-def _again(claim: Claim, status: str) -> Token:
-    """A snooze is not counted as an attempt."""
-    token = token_of(claim)
-    return token if status == "snooze" else replace(token, attempt=token.attempt + 1)
+def _again(claim: Claim, outcome: Outcome) -> Token:
+    """The token of the next attempt. A snooze is not counted as one."""
+    token = replace(token_of(claim), error=outcome.error[:ERROR_CHARS_MAX])
+    return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
+
+
+def _in_place(keys: Keys, clock: Clock, held: Held) -> Put:
+    """In a serial queue a job is tried again at its place, and what has failed for good stays there: it blocks."""
+    (outcome,) = held.retries       # serial queues run single jobs
+    token = _again(held.claim, outcome)
+    if outcome.status == "failed":
+        token = replace(token, attempt=held.claim.attempt, blocked=True)
+    else:
+        token = replace(token, not_before=int((clock.wall() + outcome.delay_s) * 1000))
+    return Put(keys.job(token.queue, token.priority, token.order, held.bundle), encode(token))
 
 
 def _schedule(keys: Keys, clock: Clock, token: Token, name: str, group: list[Outcome]) -> Put:

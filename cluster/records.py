@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rota.client.model import Mode
+from rota.client.model import Mode, OnOrphan
 
 SCHEMA = 1
 
@@ -33,6 +33,9 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     not_before: int = 0         # ms since 1970
     python: str = ""
     function: str = ""
+    key: str = ""               # what its task's limit per key is counted by
+    blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
+    error: str = ""             # of its last attempt, one line
     v: int = SCHEMA
 
     @property
@@ -54,6 +57,7 @@ class Claim(Token, frozen=True, omit_defaults=True, gc=False):
 
     fence: int = 0
     started: bool = False
+    serial: bool = False        # of a serial queue: it retries at its place
     back: int = 0               # jobs that the node gave back in pieces, because they run slowly; part of `done`
 
 
@@ -77,7 +81,10 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     mode: Mode
     queue: str = "default"
-    max_concurrency: int | None = None
+    max_concurrency: int | None = None          # jobs at a time in the whole cluster
+    max_per_key: int | None = None              # of them, with equal keys
+    on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
+    requeue_delay_s: float = 0.0                # how long it waits then
     v: int = SCHEMA
 
 
@@ -85,6 +92,7 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Settings of a queue. A queue without any has no record."""
 
     paused: bool = False
+    serial: bool = False                        # one at a time, in order; a failing job blocks the queue
     max_concurrency: int | None = None
     v: int = SCHEMA
 
@@ -156,9 +164,9 @@ def hex_bits(done: int) -> str:
 _TOKEN_FIELDS = Token.__struct_fields__
 
 
-def claim_of(token: Token, fence: int) -> Claim:
+def claim_of(token: Token, fence: int, *, serial: bool = False) -> Claim:
     fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
-    return Claim(*fields, fence)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
+    return Claim(*fields, fence, False, serial)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
 
 
 def token_of(claim: Claim) -> Token:

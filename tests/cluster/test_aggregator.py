@@ -287,3 +287,64 @@ def test_a_put_while_a_page_is_loading_is_not_lost() -> None:
     table.job("b2", order=50)       # seen by the watch while the first page is on its way
     table.aggregator.page("q", 0, [], more=False)
     assert table.given() == [("b2", "n1")]
+
+
+def serial(table: Table, **settings: bool) -> None:
+    table.put(KEYS.queue("q"), encode(QueueRecord(serial=True, **settings)))
+
+
+def test_a_serial_queue_runs_one_at_a_time_in_order() -> None:
+    table = Table()
+    serial(table)
+    table.member("n1", slots=5)
+    table.member("n2", slots=5)
+    first, _ = table.job("b1"), table.job("b2")
+    assert [bundle for bundle, _ in table.given()] == ["b1"]
+    assert table.given() == []
+    table.claimed("n1", "b1", first)
+    assert table.given() == []
+    table.ended("n1", "b1")
+    assert [bundle for bundle, _ in table.given()] == ["b2"]
+
+
+def test_the_head_of_a_serial_queue_blocks_whatever_its_state() -> None:
+    table = Table()
+    serial(table)
+    table.member("n1", slots=5)
+    table.job("b1", order=1, blocked=True)
+    table.job("b2", order=2)
+    assert table.given() == []
+    table.job("b1", order=1, not_before=5_000)
+    assert table.aggregator.decide(table.now, 4_000) == []
+    assert table.aggregator.next_ms == 5_000
+    (command,) = table.aggregator.decide(table.now, 5_000)
+    assert isinstance(command, GiveClaim)
+    assert command.item.bundle == "b1"
+
+
+def test_a_serial_queue_waits_until_the_pieces_of_a_split_are_seen() -> None:
+    table = Table()
+    serial(table)
+    table.member("n1", slots=5)
+    table.job("b1", count=3, order=1)
+    table.job("b2", order=2)
+    (split,) = table.decide()
+    assert isinstance(split, Split)
+    assert split.size == 1
+    table.aggregator.settle(
+        split.item, None, applied=True, token_stale=False, doubtful_at=None, now=table.now,
+        revision=table.revision + 1,
+    )
+    assert table.decide() == []
+    table.job("b1.0", order=1)
+    assert [bundle for bundle, _ in table.given()] == ["b1.0"]
+
+
+def test_a_limit_per_key_counts_equal_keys_only() -> None:
+    table = Table()
+    table.put(KEYS.task("m:f"), encode(TaskRecord("sync", max_per_key=1)))
+    table.member("n1", slots=10)
+    table.job("b1", key="anna")
+    table.job("b2", key="anna")
+    table.job("b3", key="bert")
+    assert sorted(bundle for bundle, _ in table.given()) == ["b1", "b3"]
