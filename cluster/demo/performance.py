@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sysconfig
 import tempfile
 import time
@@ -143,8 +145,9 @@ class Performance:
     async def _kill_the_master(self, troupe: Troupe) -> None:
         await self._third_done.wait()
         master = self._observer.master
-        pid = await asyncio.to_thread(troupe.kill_node, master)
+        pid = await asyncio.to_thread(troupe.node_process, master)
         self._killed = (master, self._now())
+        os.kill(pid, signal.SIGKILL)
         self._say(f"kill -9 {pid}: the process of {master}, the master", "bold red")
         self._phase = "counting on without it"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -58,12 +57,9 @@ class Troupe:
     def last_words(self, name: str) -> str:
         return (self._logs / f"{name}.log").read_text(errors="replace")[-2000:].strip()
 
-    def kill_node(self, identity: str) -> int:
-        """SIGKILL the process of the node behind an identity (`<name>-…`), not its guard. Returns its pid."""
-        name = identity.partition("-")[0]
-        pid = _node_of(self._guards[name].pid)
-        os.kill(pid, signal.SIGKILL)
-        return pid
+    def node_process(self, identity: str) -> int:
+        """The pid of the node's own process, not its guard's, behind an identity (`<name>-…`)."""
+        return _node_of(self._guards[identity.partition("-")[0]].pid)
 
 
 def _start(config: NodeConfig, log: Path) -> subprocess.Popen[bytes]:
