@@ -63,6 +63,15 @@ class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
 
+class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which jobs of the failed set: all that fit every field given. `error` is a part of the error's text."""
+
+    ids: list[str] = []
+    queue: str = ""
+    task: str = ""
+    error: str = ""
+
+
 class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Totals over the cluster; rates are those of the answering node, over the last ten seconds."""
 

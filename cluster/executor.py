@@ -21,9 +21,10 @@ from rota.client.model import Header, Outcome
 from .buckets import Buckets
 from .clock import Clock
 from .intake import BodyCache
-from .keys import Keys
+from .keys import Keys, whole
 from .ledger.commits import Commits, Verdict, Write, created
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
+from .ledger.patience import patiently
 from .outcomes import Settlement, give_back, settle
 from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
@@ -92,6 +93,7 @@ class Executor:
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.draining = False
         self._over = False
+        self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
         self.finished = 0
         self.refused_outcomes = 0
 
@@ -106,6 +108,7 @@ class Executor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self._watch(from_revision), name="claims-watch")
+                group.create_task(self._watch_cancels(), name="cancels-watch")
                 group.create_task(self._work(), name="executor")
         finally:
             self._over = True
@@ -124,6 +127,37 @@ class Executor:
                         from_revision = changes.revision + 1
             except Compacted:
                 from_revision = await self._list() + 1
+
+    async def _watch_cancels(self) -> None:
+        """Requests to cancel: rare, so every node sees all of them."""
+        prefix = self._keys.cancels
+        while True:
+            try:
+                page = await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), keys_only=True))
+                self._cancels = {}
+                for record in page.records:
+                    self._cancel(record.key, ended=False)
+                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=page.revision + 1) as watch:
+                    async for changes in watch:
+                        for event in changes.events:
+                            self._cancel(event.record.key, ended=event.deleted)
+            except Compacted:
+                continue
+
+    def _cancel(self, key: bytes, *, ended: bool) -> None:
+        bundle, _, index = key[len(self._keys.cancels):].decode(errors="replace").rpartition("-")
+        if not index.isdigit():
+            return
+        requests = self._cancels.setdefault(bundle, set())
+        if ended:
+            requests.discard(int(index))
+            if not requests:
+                del self._cancels[bundle]
+            return
+        requests.add(int(index))
+        for held in self._held.values():
+            if held.submitted and whole(held.bundle) == bundle and int(index) in (i for i, _ in held.jobs):
+                self._runners.cancel(held.key, int(index))
 
     async def _list(self) -> int:
         """After a compaction overtook the watch: compare with what lies under us."""
@@ -264,8 +298,14 @@ class Executor:
             self._group.create_task(self._fetch_function(held), name="fetch-function")
             return
         held.submitted = True
+        cancelled = self._cancels.get(whole(held.bundle), set())
         jobs = [job for job in held.jobs if not held.done >> job[0] & 1]
-        self._hand_over(held, jobs)
+        unwanted = [(held.key, Outcome(i, "cancelled", error="cancelled")) for i, _ in jobs if i in cancelled]
+        if unwanted:
+            jobs = [job for job in jobs if job[0] not in cancelled]
+            asyncio.get_running_loop().call_soon(self.on_outcomes, unwanted)
+        if jobs:
+            self._hand_over(held, jobs)
         if len(jobs) > 1:
             held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
 

@@ -99,7 +99,7 @@ class Followers:
                         f"job {job_id(bundle, 0)} is unknown: it was never enqueued here, or its result has expired",
                         job_id(bundle, 0),
                     )
-                for record in results_found:
+                for record in sorted(results_found, key=lambda found: found.mod_revision, reverse=True):
                     push(bundle, record.value)
 
     async def _serve(self, session: str, feed: _Feed) -> None:

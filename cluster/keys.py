@@ -101,8 +101,12 @@ class Keys:
     def bundle_results(self, bundle: str) -> bytes:
         return self.results + f"{session_of(bundle)}/{whole(bundle)}/".encode()
 
-    def result(self, bundle: str, first_index: int) -> bytes:
-        return self.bundle_results(bundle) + f"{first_index:02d}".encode()
+    def result(self, bundle: str, first_index: int, fence: int) -> bytes:
+        """Named by the attempt (its fencing token) too: a job that a person retried has results of both."""
+        return self.bundle_results(bundle) + f"{first_index:02d}.{fence:0{ORDER_DIGITS}d}".encode()
+
+    def cancel(self, bundle: str, index: int) -> bytes:
+        return self.cancels + f"{whole(bundle)}-{index}".encode()
 
     def receipt(self, bundle: str) -> bytes:
         return self.receipts + bundle.encode()

@@ -16,7 +16,7 @@ import msgspec
 from rota.client.codec import Seal
 from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
 from rota.client.model import Enqueue, Mode, Outcome, Receipt
-from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
 from .clock import Clock
@@ -31,6 +31,7 @@ from .ledger.ledger import Ledger, Page, Put
 from .ledger.patience import patiently
 from .master import Master
 from .membership import Identity, IdentityLost, Membership
+from .operations import Operations
 from .records import Member, TaskRecord, decode, encode
 from .runners import Runners
 from .status import Status
@@ -66,7 +67,7 @@ class Life:
     """Everything that belongs to one identity."""
 
     def __init__(self, identity: Identity, commits: Commits, intake: Intake, executor: Executor, election: Election,
-                 member: Member, functions: Bucket) -> None:
+                 member: Member, functions: Bucket, operations: Operations) -> None:
         self.identity = identity
         self.commits = commits
         self.intake = intake
@@ -74,6 +75,7 @@ class Life:
         self.election = election
         self.member = member
         self.functions = functions
+        self.operations = operations
         self.leading: asyncio.Task[None] | None = None
 
 
@@ -198,7 +200,13 @@ class Node:
             keep_result_s=settings.keep_result_s,
         )
         election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
-        return Life(identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S))
+        operations = Operations(
+            self._ledger, commits, self._keys, self._clock, self._status, identity.guard, buckets, self._seal,
+            lambda: max(commits.revision, self.directory.revision),
+        )
+        return Life(
+            identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations
+        )
 
     async def _register_tasks(self, life: Life) -> None:
         """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them."""
@@ -412,6 +420,31 @@ class Node:
 
     async def stats(self) -> StatsView:
         return await self._status.stats()
+
+    @property
+    def _operations(self) -> Operations:
+        if self._life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        return self._life.operations
+
+    async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
+        record = await self._operations.set_queue(queue, changes)
+        return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
+
+    async def empty_queue(self, queue: str, expected: int | None) -> int:
+        return await self._operations.empty(queue, expected)
+
+    async def queue_head(self, queue: str, verb: str) -> str:
+        return await self._operations.head(queue, verb)
+
+    async def retry_failed(self, which: FailedFilter) -> int:
+        return await self._operations.retry_failed(which)
+
+    async def delete_failed(self, which: FailedFilter) -> int:
+        return await self._operations.delete_failed(which)
+
+    async def cancel(self, job_id: str) -> str:
+        return await self._operations.cancel(job_id)
 
     def _counters(self) -> tuple[int, int]:
         life = self._life

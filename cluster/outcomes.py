@@ -199,7 +199,7 @@ def _with_results(
     value = encode_results(seal.keyring.sign_results(results, seal.cluster))
     bucket = buckets.of(keep_result_s)
     lease = bucket.take()
-    key = keys.result(held.bundle, step[0].index)
+    key = keys.result(held.bundle, step[0].index, held.record.create_revision)
     ops.append(Put(key, value, lease or 0))
     return Settlement(tuple(ops), final, len(step), None if lease else bucket, key, without, bucket)
 

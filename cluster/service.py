@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Receipt
-from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
 
 
 class NodeService(Protocol):
@@ -48,6 +48,26 @@ class NodeService(Protocol):
     async def failed(self, queue: str | None, limit: int) -> list[FailedView]: ...
 
     async def stats(self) -> StatsView: ...
+
+    async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
+        """Change `paused`, `serial` or `max_concurrency` of a queue; returns all its settings. Raises InvalidJob."""
+        ...
+
+    async def empty_queue(self, queue: str, expected: int | None) -> int:
+        """Delete the waiting jobs of a queue, if there are as many as expected (None: however many)."""
+        ...
+
+    async def queue_head(self, queue: str, verb: str) -> str:
+        """`retry` or `skip` the failed head of a serial queue; returns its id. Raises InvalidJob if it has not failed."""
+        ...
+
+    async def retry_failed(self, which: FailedFilter) -> int: ...
+
+    async def delete_failed(self, which: FailedFilter) -> int: ...
+
+    async def cancel(self, job_id: str) -> str:
+        """"cancelled", "requested" (a node holds the job, and stops it) or "ended"."""
+        ...
 
     def ready(self) -> str | None:
         """None if the node is a member and its runners are up, otherwise why not."""

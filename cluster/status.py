@@ -49,6 +49,10 @@ class Status:
             bundle, index = parse_job_id(job_id)
         except ValueError as error:
             raise InvalidJob(str(error)) from None
+        return (await self.find(bundle, index))[0]
+
+    async def find(self, bundle: str, index: int) -> tuple[JobView, Record | None]:
+        """Where a job is, and the token it lies in (None if it has ended, or is unknown)."""
         keys, body, results = self._keys, self._keys.body(bundle), self._keys.bundle_results(bundle)
         answers = (await self._ledger.commit(Txn((), (
             Get(body, body + b"/"), Get(results, prefix_end(results)), Get(keys.failure(bundle, index)),
@@ -56,23 +60,30 @@ class Status:
         )))).answers
         id_ = f"{bundle}/{index}"
         if answers[2]:
-            return await self._failed_job(id_, bundle, index, answers[2][0])
-        ended = self._ended(id_, index, answers[1])
-        if ended is not None:
-            return ended
+            return await self._failed_job(id_, bundle, index, answers[2][0]), None
         for record in answers[0]:
             header, _ = decode_header(record.value)
             if index in header.indexes:
                 receipt = decode(ReceiptRecord, answers[3][0].value) if answers[3] else None
                 name = record.key[len(keys.bodies):].decode()
-                view = await self._place(id_, name, index, header.queue, receipt)
-                return msgspec.structs.replace(view, enqueued_at=header.enqueued_at)
+                token = await self._token(name, header.queue, receipt)
+                if token is not None:
+                    view = await self._view(id_, index, token)
+                    if view.place != "finished":
+                        return msgspec.structs.replace(view, enqueued_at=header.enqueued_at), token
+        ended = self._ended(id_, index, answers[1])
+        if ended is not None:
+            return ended, None
         if answers[3] or answers[1]:
-            return JobView(id_, "finished", why="it has ended, and left no result")
-        return JobView(id_, "unknown", why="it was never enqueued here, or it ended and its result has expired")
+            return JobView(id_, "finished", why="it has ended, and left no result"), None
+        if answers[0]:
+            return JobView(id_, "unknown", why="it is moving from one place to another: ask again"), None
+        return JobView(
+            id_, "unknown", why="it was never enqueued here, or it ended and its result has expired"
+        ), None
 
     def _ended(self, id_: str, index: int, records: tuple[Record, ...]) -> JobView | None:
-        for record in records:
+        for record in reversed(records):
             for entry in msgspec.msgpack.decode(record.value, type=Results).entries:
                 if entry.index == index:
                     place = "failed" if entry.status == "failed" else "finished"
@@ -95,9 +106,7 @@ class Status:
             error=failed.error, traceback=failure.traceback,
         )
 
-    async def _place(
-        self, id_: str, name: str, index: int, queue: str, receipt: ReceiptRecord | None
-    ) -> JobView:
+    async def _token(self, name: str, queue: str, receipt: ReceiptRecord | None) -> Record | None:
         """Find a token: under a node, in its queue, or among the scheduled."""
         keys = self._keys
         gets = [Get(keys.claim(node, name)) for node in list(self._directory.members)[:100]]
@@ -105,14 +114,14 @@ class Status:
             gets.append(Get(keys.job(queue, receipt.priority, receipt.order, name)))
         for answer in (await self._ledger.commit(Txn((), tuple(gets)))).answers if gets else ():
             if answer:
-                return await self._view(id_, index, answer[0])
+                return answer[0]
         for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
             async for record in self._scan(prefix, keys_only=True, limit=20 * COUNT_MAX):
                 if record.key.endswith(b"/" + name.encode()):
                     page = await self._ledger.read(record.key)
                     if page.records:
-                        return await self._view(id_, index, page.records[0])
-        return JobView(id_, "unknown", queue=queue, why="it is moving from one place to another: ask again")
+                        return page.records[0]
+        return None
 
     async def _view(self, id_: str, index: int, record: Record) -> JobView:
         keys = self._keys
