@@ -179,17 +179,20 @@ class Client:
         ca_file: str | None = None,
         retry_window_s: float = RETRY_WINDOW_S,
     ) -> None:
-        self._config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
-        self._transport: Transport | None = None
-        self._made: Engine | None = None
-        self._on: background.Background | None = None
+        config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+        self._begin(lambda: open_engine(config))
 
     @classmethod
     def over(cls, transport: Transport) -> Self:
         """A client over another transport than a connection of its own: in a runner."""
-        client = cls("127.0.0.1")
-        client._transport = transport
+        client = object.__new__(cls)
+        client._begin(lambda: Engine(transport, window_s=RETRY_WINDOW_S))
         return client
+
+    def _begin(self, open_engine: Callable[[], Engine]) -> None:
+        self._open_engine = open_engine
+        self._made: Engine | None = None
+        self._on: background.Background | None = None
 
     @overload
     def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
@@ -315,16 +318,12 @@ class Client:
         with background.lock:
             on = background.background()
             if self._made is None or self._on is not on:
-                if self._made is not None:
-                    background.leave_behind(self._made)
                 self._made, self._on = on.run(self._open()), on
                 on.owns(self._made)
             return self._made, on
 
     async def _open(self) -> Engine:
-        if self._transport is not None:
-            return Engine(self._transport, window_s=self._config.retry_window_s)
-        return open_engine(self._config)
+        return self._open_engine()
 
 
 def open_engine(config: ClientConfig) -> Engine:

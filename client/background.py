@@ -77,8 +77,8 @@ lock = threading.Lock()
 """Guards the creation of the loop and of what clients keep on it; new after a fork, when its holder may be gone."""
 
 _background: Background | None = None
-_left_behind: list[object] = []
-"""The parent's loop and what hangs on it. A child must not touch it, not even to free it: the two share sockets."""
+_left_behind: list[Background] = []
+"""The parent's loop and all that hangs on it. A child must not touch it, not even to free it: they share sockets."""
 
 
 def background() -> Background:
@@ -88,11 +88,6 @@ def background() -> Background:
         _background = Background()
         atexit.register(_end)
     return _background
-
-
-def leave_behind(item: object) -> None:
-    """Keep an object of the parent's loop from ever being freed in this child."""
-    _left_behind.append(item)
 
 
 def wait(future: concurrent.futures.Future[T]) -> T:
@@ -117,7 +112,7 @@ def _after_fork() -> None:
     lock = threading.Lock()
     if _background is not None:
         atexit.unregister(_end)
-        leave_behind(_background)
+        _left_behind.append(_background)
         _background = None
 
 

@@ -75,6 +75,7 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._faults: dict[str, str] = {}
         self._misses = 0
+        self._closed = False
         self._following = Following(self._link_by)
 
     # -- requests
@@ -141,6 +142,7 @@ class Connection:
                 link.abandon()
 
     async def close(self) -> None:
+        self._closed = True
         await self._following.close()
         if self._link is not None:
             await self._link.close()
@@ -206,6 +208,8 @@ class Connection:
 
     async def _connect(self) -> None:
         """Try one address."""
+        if self._closed:
+            raise Unreachable("the client was closed")
         if self._link is not None:
             lost, self._link = self._link, None
             self._at += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from . import bulk
-from .coalesce import Coalescer, Ref, Waiter
+from .coalesce import Coalescer, Ref
 from .codec import Seal, load_value
 from .errors import PartlyEnqueued, ResultTimeout, RotaError, UnknownTask
 from .ids import Names
@@ -33,7 +34,7 @@ class Engine:
         self._coalescer = Coalescer(self.send, self.seal, self.names, window_s=window_s)
         self._results = Results(transport, self._own_seal)
         self._modes: dict[str, Mode] = {}
-        self._inbox: deque[tuple[Order, Waiter]] = deque()
+        self._inbox: deque[tuple[Order, concurrent.futures.Future[Ref]]] = deque()
         self._drain_planned = False
 
     def deadline(self) -> float:
@@ -74,9 +75,9 @@ class Engine:
         self._coalescer.add(order, future)
         return await future
 
-    def submit(self, order: Order, waiter: Waiter) -> None:
+    def submit(self, order: Order, stored: concurrent.futures.Future[Ref]) -> None:
         """Enqueue from any thread what needs no preparation: one wake-up of the loop for all that come meanwhile."""
-        self._inbox.append((order, waiter))
+        self._inbox.append((order, stored))
         if not self._drain_planned:
             self._drain_planned = True
             self.loop.call_soon_threadsafe(self._drain)
@@ -85,7 +86,9 @@ class Engine:
         self._drain_planned = False     # before looking: what is appended from here on plans anew
         inbox = self._inbox
         while inbox:
-            self._coalescer.add(*inbox.popleft())
+            order, stored = inbox.popleft()
+            if stored.set_running_or_notify_cancel():       # from here on it cannot be cancelled
+                self._coalescer.add(order, stored)
 
     async def enqueue_many(self, task: Routed, calls: bulk.Calls) -> list[tuple[str, int]]:
         """(bundle, number of jobs) for each bundle, in order."""
@@ -117,6 +120,7 @@ class Engine:
     async def close(self) -> None:
         """Wait for enqueues that are on their way (at most a retry window), then close."""
         await self._coalescer.close()
+        self._results.close()
         await self.transport.close()
 
     def _own_seal(self) -> Seal:

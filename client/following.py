@@ -16,7 +16,7 @@ PATIENCE_S = 30.0
 
 ANSWER_S = 10.0
 PAUSE_S = 0.5
-"""Before asking again a node that could not follow just now."""
+"""Before asking again where following just failed; the first times it is shorter."""
 
 
 class Following:
@@ -26,7 +26,7 @@ class Following:
         self._link_by = link_by
         self._followers: dict[str, Follower] = {}
         self._unsent: set[str] = set()      # the present link has not heard of these
-        self._ended: set[str] = set()       # the present link believes that these are still followed
+        self._ended: set[str] = set()       # the present link is to forget these, before it hears of any new one
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -34,7 +34,6 @@ class Following:
         for bundle in bundles:
             self._followers[bundle] = follower
             self._unsent.add(bundle)
-            self._ended.discard(bundle)
         self._changed.set()
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="rota results")
@@ -63,6 +62,7 @@ class Following:
 
     async def _keep(self) -> None:
         told: Link | None = None
+        failures = 0
         while self._followers or (self._ended and told is not None and not told.lost):
             self._changed.clear()
             try:
@@ -72,11 +72,11 @@ class Following:
                     self._unsent, self._ended = set(self._followers), set()
                     told = link
                 await self._tell(link)
-            except LinkLost:
-                continue
-            except (Overloaded, NodeFault):
+                failures = 0
+            except (LinkLost, Overloaded, NodeFault):
                 told = None
-                await asyncio.sleep(PAUSE_S)
+                failures += 1
+                await asyncio.sleep(min(PAUSE_S, PAUSE_S * failures / 10))
                 continue
             except RotaError as error:
                 self._refuse(list(self._followers), error)

@@ -71,6 +71,10 @@ class Results:
                 if not future.done():
                     future.set_exception(error)
 
+    def close(self) -> None:
+        for bundle in list(self._waiting):
+            self.refuse(bundle, RotaError("the client was closed"))
+
     def _keep(self, bundle: str, entry: ResultEntry) -> None:
         if (bundle, entry.index) in self._kept:
             return

@@ -55,7 +55,7 @@ class Task(Routed, Generic[P, R]):
         keep_result: float | timedelta = 3600.0,
         by_value: bool = False,
     ) -> None:
-        module, qualname = _importable_name(function)
+        self._place = module, qualname = _importable_name(function)
         self.by_value = by_value or not module or "<" in qualname
         self.info = TaskInfo(
             name=name or f"{module or '__main__'}:{qualname}",
@@ -138,7 +138,7 @@ class Task(Routed, Generic[P, R]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """By name where an import finds this very task under its name, else by value."""
         if not self.by_value and registry.get(self.name) is self:
-            return _find, (self.function.__module__, self.function.__qualname__)
+            return _find, self._place
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,9 +218,9 @@ def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., An
     if made.by_value:
         return made
     before = registry.get(made.name)
-    if before is not None and _place(before.function) != _place(function):
+    if before is not None and before._place != made._place:     # else its module was loaded again
         raise ConfigError(
-            f"two tasks are called {made.name}: {_place(before.function)} and {_place(function)}. "
+            f"two tasks are called {made.name}: {'.'.join(before._place)} and {'.'.join(made._place)}. "
             "Give one of them another name: @task(name=...)"
         )
     registry[made.name] = made
@@ -270,10 +270,6 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function)
     except (TypeError, ValueError):     # some built-in functions have none: anything goes
         return inspect.signature(lambda *args, **kwargs: None)
-
-
-def _place(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}"
 
 
 def _find(module: str, qualname: str) -> Any:

@@ -7,6 +7,7 @@ rebinding a name; a foreign Origin is refused always.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -92,14 +93,21 @@ class HttpPort:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        for served in list(self._sockets):
-            await served.close()
+        await asyncio.gather(*(served.close() for served in list(self._sockets)))
         await runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN_PATHS:
+        refusal = None if request.path in OPEN_PATHS else self._refusal(request)
+        if refusal is not None:
+            return refusal
+        try:
             return await handler(request)
+        except web.HTTPException as error:      # no such path, or not with this method
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return refuse(error.status, "NotFound", f"{request.method} {request.path}: {error.reason}", headers=allow)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
         if self._token is not None:
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, self._token):
@@ -109,7 +117,7 @@ class HttpPort:
         origin = request.headers.get("Origin")
         if origin is not None and origin not in (f"http://{request.host}", f"https://{request.host}"):
             return refuse(403, "Unauthorized", "requests from other origins are refused")
-        return await handler(request)
+        return None
 
     def _names_this_machine(self, host: str) -> bool:
         try:

@@ -44,7 +44,9 @@ class Socket:
         self._ws = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, max_msg_size=wire.FRAME_BYTES_MAX, compress=False, timeout=CLOSE_S
         )
+        self._transport: asyncio.Transport | None = None
         self._free = asyncio.Semaphore(wire.IN_FLIGHT_MAX)
+        self._follow_lock = asyncio.Lock()
         self._follows: dict[str, _Follow] = {}
         self._pushes: deque[tuple[str, bytes]] = deque()
         self._pushed_bytes = 0
@@ -53,10 +55,8 @@ class Socket:
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         ws = self._ws
         await ws.prepare(request)
-        service = self._service
-        await ws.send_bytes(
-            wire.encode(wire.Hello(wire.PROTOCOL, service.cluster, service.node, self._keyring.ids))
-        )
+        self._transport = request.transport
+        await self._send(wire.Hello(wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids))
         try:
             async with asyncio.TaskGroup() as group:
                 pusher = group.create_task(self._push_results(), name="rota push")
@@ -99,9 +99,8 @@ class Socket:
         except Exception as error:
             log.exception("a request failed: %s", type(frame).__name__)
             reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
-        finally:
-            self._free.release()
         await self._send(reply)
+        self._free.release()        # only now: who does not take answers may not ask on
 
     async def _answer(self, frame: wire.Request) -> wire.FromNode:
         match frame:
@@ -123,6 +122,10 @@ class Socket:
 
     async def _follow(self, session: str, bundles: list[str]) -> list[str]:
         """Follow bundles, all in one call of the service if it knows them all. Returns those that it does not know."""
+        async with self._follow_lock:
+            return await self._follow_new(session, bundles)
+
+    async def _follow_new(self, session: str, bundles: list[str]) -> list[str]:
         new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in self._follows]
         if len(self._follows) + len(new) > FOLLOWED_MAX:
             raise InvalidJob(f"one connection follows at most {FOLLOWED_MAX:,} bundles")
@@ -153,6 +156,11 @@ class Socket:
                     follow.end()
 
     def _push(self, bundle: str, results: bytes) -> None:
+        if self._pushed_bytes > PUSHED_BYTES_MAX:
+            if self._transport is not None and not self._transport.is_closing():
+                log.warning("a client does not take its results: connection closed")
+                self._transport.abort()
+            return
         self._pushes.append((bundle, results))
         self._pushed_bytes += len(results)
         self._pushing.set()
@@ -161,10 +169,6 @@ class Socket:
         """Send what was pushed, as much at once as a frame holds."""
         while True:
             await self._pushing.wait()
-            if self._pushed_bytes > PUSHED_BYTES_MAX:
-                log.warning("a client does not take its results: connection closed")
-                await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"results not taken")
-                return
             frame: list[tuple[str, bytes]] = []
             size = 0
             while self._pushes and size < wire.CLIENT_FRAME_BYTES:

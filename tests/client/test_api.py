@@ -24,6 +24,7 @@ from rota.client.errors import (
     PartlyEnqueued,
     ResultInvalid,
     ResultTimeout,
+    RotaError,
     UnknownTask,
 )
 from rota.client.model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, ResultEntry, Results
@@ -305,6 +306,12 @@ async def test_waiting_before_the_result_is_there() -> None:
         assert await asyncio.gather(*waiting) == [1, 1, 1]
 
 
+async def test_another_client_waits_by_id() -> None:
+    async with cluster() as (node, client), AsyncClient(node.url, token=TOKEN, key=KEYRING) as other:
+        handle = await client.enqueue(add, 1)
+        assert await other.handle(handle.id) == 1
+
+
 async def test_a_failed_job() -> None:
     async with cluster() as (_, client):
         handle = await client.enqueue(fail, "the reason")
@@ -418,6 +425,35 @@ async def test_closing_waits_for_what_is_on_its_way() -> None:
         await client.aclose()
         assert (await client.enqueue(add, 2)).id, "used again, it connects again"
         await client.aclose()
+
+
+async def test_closing_ends_the_waiting_for_results() -> None:
+    service = FakeService()
+    service.run = False
+    async with cluster(service) as (node, client):
+        handle = await client.enqueue(add, 1)
+        waiting = asyncio.create_task(handle.aresult())
+        await until(lambda: any(node.store.followers.values()))
+        await client.aclose()
+        with pytest.raises(RotaError, match="the client was closed"):
+            await waiting
+
+
+async def test_waiting_again_for_what_was_just_left() -> None:
+    """A result that comes between giving up and asking again is not lost."""
+    service = FakeService()
+    service.run = False
+    async with cluster(service) as (node, client):
+        handle = await client.enqueue(add, 1)
+        for turns in range(12):
+            waiting = asyncio.create_task(handle.aresult(timeout=10))
+            await until(lambda: any(node.store.followers.values()))
+            waiting.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if turns == 11:
+                service.run_all()
+        assert await handle.aresult(timeout=5) == 1
 
 
 async def test_pages() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -375,6 +376,17 @@ def test_what_pickle_refuses_goes_through_cloudpickle() -> None:
     payload, kind = codec.dump_arguments((lambda x: x + number,), {})
     assert kind == "cloudpickle"
     assert codec.load_arguments(kind, payload)[0][0](1) == 6
+
+
+def test_instances_of_classes_of_a_script_travel_with_their_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pickle would only name `__main__.Local`, which no runner can import."""
+    local = type("Local", (), {"x": 5, "__module__": "__main__"})
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "Local", local, raising=False)
+        payload, kind = codec.dump_arguments((local(),), {})
+        value, value_kind = codec.dump_value(local())
+    assert kind == value_kind == "cloudpickle"
+    assert codec.load_arguments(kind, payload)[0][0].x == codec.load_value(value_kind, value).x == 5
 
 
 def test_an_argument_that_cannot_be_pickled_is_named() -> None:

@@ -216,12 +216,17 @@ async def test_overloaded_is_tried_again_and_then_told() -> None:
 
 async def test_a_node_without_identity_is_left_for_another() -> None:
     store = FakeStore()
-    async with fake_node(FakeService(store=store)) as first, fake_node(FakeService(store=store)) as second:
-        first.service.faults = [Overloaded("no identity now", 0.01)] * 1000
-        async with client(first.url, second.url) as rota:
-            for number in range(10):
-                await rota.enqueue(add, number)
-        assert store.jobs == 10
+    async with (
+        fake_node(FakeService(store=store)) as first,
+        fake_node(FakeService(store=store)) as second,
+        client(first.url, second.url, window_s=5.0) as rota,
+    ):
+        await rota.enqueue(add, 0)
+        lost = first.service if first.service.requests else second.service
+        lost.faults = [Overloaded("no identity now", 0.01)] * 100_000
+        for number in range(10):
+            await rota.enqueue(add, number)
+        assert store.jobs == 11 and len(lost.requests) == 2
 
 
 async def test_a_fault_in_the_node_is_not_taken_for_an_answer() -> None:

@@ -263,6 +263,9 @@ def test_a_module_that_is_run_has_its_own_name(tmp_path: Path) -> None:
     (package / "jobs.py").write_text(MODULE)
     assert run(tmp_path, "-m", "shop.jobs") == "shop.jobs:job False"
     assert run(tmp_path, "shop/jobs.py") == "__main__:job True"
+    again = "\nimport pickle, shop.jobs\nprint(pickle.loads(pickle.dumps(shop.jobs.job)) is shop.jobs.job)\n"
+    (package / "jobs.py").write_text(MODULE + "".join(f"    {line}\n" for line in again.splitlines()))
+    assert run(tmp_path, "-m", "shop.jobs").splitlines() == ["shop.jobs:job False", "True"], "loaded a second time"
     repl = "import rota\n@rota.task\ndef job(x): return x\n\nprint(job.name, job.by_value)\n"
     assert run(tmp_path, "-", stdin=repl) == "__main__:job True"
     assert "__main__:job True" in run(tmp_path, "-m", "asyncio", stdin=repl)

@@ -217,6 +217,14 @@ async def test_pages() -> None:
             assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_other_paths_and_methods() -> None:
+    async with served() as (_, web):
+        assert (await web.get("/nothing"))[0] == 404
+        async with web.session.delete(web.url + "/v1/nodes") as response:
+            assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD")
+            assert (await response.json())["message"] == "DELETE /v1/nodes: Method Not Allowed"
+
+
 async def test_health_is_open_and_says_little() -> None:
     async with served(token=None) as (node, web):
         assert await web.get("/livez") == (200, {"status": "ok"})
@@ -418,6 +426,24 @@ async def test_a_client_that_does_not_take_its_results_is_dropped(monkeypatch: p
         for _ in range(2_000):
             sock._push("k3f9q2m7xa5t-00000001", bytes(10_000))
         await until(lambda: not node.port._sockets)
+
+
+async def test_a_client_that_takes_no_answers_cannot_ask_on() -> None:
+    service = FakeService()
+    async with frames(service) as (node, ws):
+        (sock,) = node.port._sockets
+        stuck = asyncio.Event()
+
+        async def never(_frame: bytes) -> None:
+            await stuck.wait()
+
+        sock._ws.send_bytes = never  # type: ignore[assignment, method-assign]
+        for number in range(wire.IN_FLIGHT_MAX + 30):
+            await ws.send_bytes(wire.encode(wire.EnqueueRequest(number, 0, [bundle(f"k3f9q2m7xa5t-{number:08x}")])))
+        await until(lambda: len(service.requests) >= wire.IN_FLIGHT_MAX)
+        await asyncio.sleep(0.05)
+        assert len(service.requests) == wire.IN_FLIGHT_MAX
+        stuck.set()
 
 
 async def test_following_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
