@@ -188,7 +188,7 @@ class RunnerPool:
         """Give back what has not been started, of these works or of all: (key, indexes)."""
         wanted = None if keys is None else set(keys)
         for seat in list(self._seats.values()):
-            if wanted is None or any(work.key in wanted for work, _ in seat.sent.values()):
+            if wanted is None or seat.has_any(wanted):
                 self._take_back(seat)
         return [item for queue in self._queues.values() for item in queue.withdraw(wanted).items()]
 
@@ -395,6 +395,8 @@ class RunnerPool:
         if seat is None:
             return
         seat.state = State.DYING
+        if not seat.pid:
+            seat.broken = f"the guard could not start a process: {reason}"
         started, waiting = seat.autopsy()
         if not self._halted:
             self._queues[seat.kind].put_back(waiting)
@@ -468,7 +470,7 @@ class RunnerPool:
     def _start_failed(self, seat: Seat, status: int) -> None:
         why = seat.broken or f"while it imported the app, the {seat.epitaph(status)}"
         if self._started is not None and not self._started.done():
-            self._started.set_exception(ConfigError(f"the app cannot be imported: {why}"))
+            self._started.set_exception(ConfigError(f"the runners cannot start: {why}"))
             self._halted = True
             return
         self._failures += 1

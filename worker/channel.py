@@ -95,7 +95,7 @@ class BlockingEnd(Generic[FrameT]):
         data = pack(frame)
         try:
             with self._sending:
-                self._sock.sendall(data)
+                self._sock.sendall(data)    # not os.write: a job may have put a file in the socket's place
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 

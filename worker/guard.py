@@ -77,6 +77,7 @@ class Guard:
         self._timer = Timer()
         self._wakeup, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])      # whatever our parent had blocked
         for number in (signal.SIGCHLD, *STOP_SIGNALS):
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:    # nohup stays
                 signal.signal(number, lambda *_: None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import io
 import os
 import resource
 import signal
@@ -89,6 +90,8 @@ def _settle(memory_bytes: int) -> None:
     """What a job prints goes to stderr; nothing may be read; an interrupt at the terminal is the guard's business."""
     sys.stdout.flush()
     os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)     # a job may be killed at any moment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))

@@ -106,6 +106,12 @@ class Seat:
             return slot, work
         return None
 
+    def has_any(self, keys: set[int]) -> bool:
+        """Whether jobs of one of these works were sent and have no outcome yet."""
+        if len(keys) << SLOT_BITS > len(self.sent):
+            return any(work.key in keys for work, _ in self.sent.values())
+        return any(slot_of(key, index) in self.sent for key in keys for index in range(1 << SLOT_BITS))
+
     def take_back(self) -> list[tuple[Work, Job]]:
         """Take back what has not been started, in order. Nothing can be sent until the runner has forgotten it."""
         if not self.sent or self.permits < 0:
