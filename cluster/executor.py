@@ -22,7 +22,7 @@ from .buckets import Buckets
 from .clock import Clock
 from .intake import BodyCache
 from .keys import Keys, whole
-from .ledger.commits import Commits, Verdict, Write, created
+from .ledger.commits import Commits, Verdict, Write, unmodified
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
 from .ledger.patience import patiently
 from .outcomes import Settlement, give_back, settle
@@ -47,6 +47,7 @@ class Held(msgspec.Struct, gc=False):
     record: Record
     claim: Claim
     header: Header | None = None
+    mod_revision: int = 0       # of the claim, as we last wrote it
     body: bytes = b""
     jobs: list[tuple[int, bytes]] = []
     done: int = 0               # jobs whose outcome is committed, or on its way
@@ -187,7 +188,9 @@ class Executor:
                 quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable")
             ).add_done_callback(_logged)
             return
-        held = Held(self._next_key, bundle, record, claim, done=claim.done_bits)
+        held = Held(
+            self._next_key, bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits
+        )
         self._next_key += 1
         self._held[bundle] = held
         self._by_key[held.key] = held
@@ -360,12 +363,11 @@ class Executor:
         def marked(done: asyncio.Future[Verdict]) -> None:
             if done.cancelled() or done.exception() is not None or self._by_key.get(held.key) is not held:
                 return
-            if done.result().applied or done.result().repeated:
+            if self._took_place(held, done.result()):
                 self._submit(held)
             else:
                 self._refused(held, done.result())
 
-        # not self-invalidating, but harmless to repeat: it says the same again
         future.add_done_callback(marked)
 
     # -- outcomes go out ---------------------------------------------------------------------------------------------
@@ -430,7 +432,22 @@ class Executor:
         return info.keep_result_s if info is not None else self._keep_result_s
 
     def _guards(self, held: Held) -> tuple[Guard, ...]:
-        return (self._member, created(held.record.key, held.record.create_revision))
+        """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
+        an older bitmap back."""
+        return (self._member, unmodified(held.record.key, held.mod_revision))
+
+    @staticmethod
+    def _took_place(held: Held, verdict: Verdict) -> bool:
+        """Whether a write to a claim is in the store. One that was repeated and then found its guard broken had applied
+        before: nobody else writes to a claim while its node lives."""
+        if verdict.applied:
+            held.mod_revision = verdict.revision
+            return True
+        if not verdict.repeated or verdict.failed is None or verdict.failed.key != held.record.key:
+            return False
+        if verdict.found is not None and verdict.found.create_revision == held.record.create_revision:
+            held.mod_revision = verdict.found.mod_revision
+        return True
 
     def _advance(self, held: Held) -> None:
         """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
@@ -470,7 +487,7 @@ class Executor:
             self._not_stored(held, settlement, error)
             return
         verdict = done.result()
-        if not verdict.applied and not verdict.repeated:
+        if not self._took_place(held, verdict):
             self._refused(held, verdict)
             return
         held.queue.popleft()
@@ -498,7 +515,8 @@ class Executor:
         self._runners.withdraw([held.key])
 
     def _quarantine(self, held: Held, reason: str) -> None:
-        write = quarantine_token(self._keys, self._clock, held.record, (self._member,), reason)
+        record = msgspec.structs.replace(held.record, mod_revision=held.mod_revision)
+        write = quarantine_token(self._keys, self._clock, record, (self._member,), reason)
         ops: tuple[Put | Delete, ...] = write.ops
         self._commits.submit(Write(write.guards, ops)).add_done_callback(_logged)
         self._forget(held)
@@ -564,7 +582,7 @@ class Executor:
                 token = token_of(claim)
                 place = self._keys.job(token.queue, token.priority, token.order, parsed[1])
                 writes.append(Write(
-                    (self._member, created(record.key, record.create_revision)),
+                    (self._member, unmodified(record.key, record.mod_revision)),
                     (Delete(record.key), Put(place, encode(token))),
                 ))
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
