@@ -105,7 +105,8 @@ class Operations:
                 fresh = msgspec.structs.replace(token, blocked=False, not_before=0, attempt=1)
                 ops: tuple[Put | Delete, ...] = (Put(record.key, encode(fresh)),)
             else:
-                ops = (Delete(record.key), Delete(self._keys.body(bundle)), *self._failed_ops(token, bundle, index, body))
+                failed = self._failed_ops(token, bundle, index, body)
+                ops = (Delete(record.key), Delete(self._keys.body(bundle)), *failed)
             verdict = await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
             if verdict.applied:
                 return f"{bundle.partition('.')[0]}/{index}"
@@ -208,8 +209,8 @@ class Operations:
     # -- cancelling --------------------------------------------------------------------------------------------------
 
     async def cancel(self, job_id: str) -> str:
-        """Cancel a job wherever it is: `cancelled` (it had not begun), `requested` (a node holds it: it stops it, or has
-        ended it), or `ended`."""
+        """Cancel a job wherever it is: `cancelled` (it had not begun), `requested` (a node holds it: it stops it, or
+        has ended it), or `ended`."""
         try:
             bundle, index = parse_job_id(job_id)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""A real cluster for tests: guards with their nodes and runners on a real etcd, and a client that points at all nodes."""
+"""A real cluster for tests: guards with their nodes and runners on a real etcd, and a client of all nodes."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Rig:
         self._logs = logs
         self._wanted = nodes
         self._numbers = 0
-        self._settings: dict[str, Any] = dict(
-            etcd=EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True), cluster=cluster,
-            apps=(app,), port=0, sync_runners=sync, async_capacity=capacity, lease_ttl_s=ttl_s, grace_s=10.0,
-            dev=True, restart=restart,
-        ) | settings
+        self._settings: dict[str, Any] = {
+            "etcd": EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True), "cluster": cluster,
+            "apps": (app,), "port": 0, "sync_runners": sync, "async_capacity": capacity, "lease_ttl_s": ttl_s,
+            "grace_s": 10.0, "dev": True, "restart": restart,
+        } | settings
         self.guards: dict[str, subprocess.Popen[bytes]] = {}
         self.client: AsyncClient
 

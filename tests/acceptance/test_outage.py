@@ -1,4 +1,4 @@
-"""The store goes away and comes back; garbage lies in it; strangers knock. Nothing is lost, and each has its own error."""
+"""The store goes away and comes back; garbage lies in it; strangers knock. Nothing is lost, each has its own error."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ async def test_garbage_in_the_store_is_put_aside(etcd: Any, cluster_name: str, t
             await rig.ledger.commit(Txn((), (Put(key, value),)))
 
         def token(**changes: Any) -> bytes:
-            return encode(Token(**(dict(
-                task=task, queue="default", priority=0, order=1, count=1, mode="sync", at=0
-            ) | changes)))
+            return encode(Token(**({
+                "task": task, "queue": "default", "priority": 0, "order": 1, "count": 1, "mode": "sync", "at": 0
+            } | changes)))
 
         header = Header("aaaaaaaaaaaa-00000003", task, "default", "sync", [0], [3], 0.0)
         unsigned = encode_body(header, [b"abc"])
@@ -96,7 +96,7 @@ async def test_strangers_are_refused(etcd: Any, cluster_name: str, tmp_path: Pat
         async with rota.AsyncClient(urls, token="wrong", key=secrets["key_file"]) as client:
             with pytest.raises(rota.Unauthorized):
                 await client.enqueue(work.echo, 1)
-        token = Path(secrets["token_file"]).read_text().strip()
+        token = rig.credentials()["token"]
         async with rota.AsyncClient(urls, token=token, key=UNSIGNED) as client:
             with pytest.raises(rota.SignatureRefused):
                 await client.enqueue(work.echo, 1)

@@ -31,14 +31,17 @@ class Table:
         self.aggregator.apply([Event(True, Record(key, b"", 0, self.revision, 0))], self.revision, self.now)
 
     def member(self, node: str, slots: int = 2, **changes: object) -> None:
-        fields = dict(
-            address="", queues=["*"], tasks={"m:f": "sync", "m:g": "sync"}, capacity={"sync": slots, "async": 0},
-            python="3.11", version="0", since=0.0,
-        )
+        fields = {
+            "address": "", "queues": ["*"], "tasks": {"m:f": "sync", "m:g": "sync"},
+            "capacity": {"sync": slots, "async": 0}, "python": "3.11", "version": "0", "since": 0.0,
+        }
         self.put(KEYS.node(node), encode(Member(**(fields | changes))))  # type: ignore[arg-type]
 
     def job(self, bundle: str, count: int = 1, queue: str = "q", priority: int = 0, **changes: object) -> Token:
-        fields = dict(task="m:f", queue=queue, priority=priority, order=self.revision, count=count, mode="sync", at=0)
+        fields = {
+            "task": "m:f", "queue": queue, "priority": priority, "order": self.revision, "count": count,
+            "mode": "sync", "at": 0,
+        }
         token = Token(**(fields | changes))  # type: ignore[arg-type]
         self.put(KEYS.job(queue, priority, token.order, bundle), encode(token))
         return token
@@ -203,16 +206,22 @@ def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> Non
     assert TakeOver("ghost") in table.decide()
 
 
+def refuse(table: Table, command: GiveClaim, *, token_stale: bool) -> None:
+    table.aggregator.settle(
+        command.item, command.seat, applied=False, token_stale=token_stale, doubtful_at=None, now=table.now
+    )
+
+
 def test_a_refused_claim_comes_back_unless_its_token_has_moved() -> None:
     table = Table()
     table.member("n1", slots=1)
     table.job("b1")
     (command,) = table.decide()
     assert isinstance(command, GiveClaim)
-    table.aggregator.settle(command.item, command.seat, applied=False, token_stale=False, doubtful_at=None, now=table.now)
+    refuse(table, command, token_stale=False)
     (command,) = table.decide()
     assert isinstance(command, GiveClaim)
-    table.aggregator.settle(command.item, command.seat, applied=False, token_stale=True, doubtful_at=None, now=table.now)
+    refuse(table, command, token_stale=True)
     assert table.decide() == []
     assert table.aggregator.seats["n1"].outstanding["sync"] == 0
 

@@ -14,7 +14,8 @@ import rota
 
 def note(journal: str, what: str) -> None:
     job = rota.current_job()
-    line = f"{what} {job.id} {job.attempt} {job.fencing_token} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    line = f"{what} {job.id} {job.attempt} {job.fencing_token} {os.getpid()} {now:.6f}\n"
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())
