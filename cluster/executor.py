@@ -35,6 +35,9 @@ from .throughput import SLICE_S, Throughput
 log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
+ENDED_MAX = 20_000
+"""Ended claims that are remembered, because the watch may lag behind our own commits."""
+
 PARTIAL_S = 0.05
 """Outcomes of a bundle that is not finished are committed at the latest after this."""
 
@@ -94,6 +97,7 @@ class Executor:
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.draining = False
         self._over = False
+        self._ended: dict[tuple[str, int], None] = {}    # (bundle, create revision) of ended claims, newest last
         self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
         self.finished = 0
         self.refused_outcomes = 0
@@ -182,6 +186,8 @@ class Executor:
             if held.record.create_revision == record.create_revision:
                 return              # our own update of its bitmap
             self._forget(held)      # it left and came again while we did not look
+        elif (bundle, record.create_revision) in self._ended:
+            return                  # an update of ours that the watch shows after its end was committed
         claim = decode(Claim, record.value)
         if claim is None:
             self._commits.submit(
@@ -234,6 +240,9 @@ class Executor:
         if held.review is not None:
             held.review.cancel()
         self._held.pop(held.bundle, None)
+        self._ended[held.bundle, held.record.create_revision] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         self._by_key.pop(held.key, None)
         self._dirty.discard(held.key)
         self._less.set()
