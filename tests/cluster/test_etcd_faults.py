@@ -51,12 +51,12 @@ def create(key: bytes, value: bytes = b"") -> Txn:
 
 
 async def commit_soon(ledger: EtcdLedger, txn: Txn, limit_s: float = 10.0) -> bool:
-    """Commit as soon as the store can be reached."""
+    """Repeat until it is definite."""
     async with asyncio.timeout(limit_s):
         while True:
             try:
                 return (await ledger.commit(txn)).succeeded
-            except errors.LedgerUnavailable:
+            except (errors.LedgerUnavailable, errors.WriteUnknown):
                 await asyncio.sleep(0.05)
 
 

@@ -80,17 +80,17 @@ async def test_members_die(tmp_path: Path, etcd_binary: Path | None) -> None:
         await ledger.grant(60, 77)
         start = (await ledger.commit(Txn((), (Put(b"/lease", b"", 77),)))).revision + 1
         async with ledger.watch(b"/n/", prefix_end(b"/n/"), from_revision=start) as watch:
-            for i in range(60):
-                if i == 20:
+            for i in range(30):
+                if i == 10:
                     members[0].kill()
                 created = Txn((Guard(b"/n/%03d" % i, Target.CREATE, "==", 0),), (Put(b"/n/%03d" % i, b""),))
                 await commit_until_definite(ledger, created)
             seen: list[bytes] = []
             async for changes in watch:
                 seen += [event.record.key for event in changes.events]
-                if len(seen) >= 60:
+                if len(seen) >= 30:
                     break
-        assert seen == [b"/n/%03d" % i for i in range(60)]
+        assert seen == [b"/n/%03d" % i for i in range(30)]
         assert await ledger.keep_alive(77) == 60
         assert (await ledger.status()).version == members[1].version
 
