@@ -283,11 +283,14 @@ class Client:
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
         engine, on = self._engine()
-        return value_of(f"{bundle}/{index}", on.run(engine.result_entry(bundle, index, timeout)))
+        entry = engine.kept_entry(bundle, index) or on.run(engine.result_entry(bundle, index, timeout))
+        return value_of(f"{bundle}/{index}", entry)
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
         engine, on = self._engine()
-        entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
+        entry = engine.kept_entry(bundle, index)
+        if entry is None:
+            entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
         return value_of(f"{bundle}/{index}", entry)
 
     def job(self, job_id: str) -> JobView:

@@ -22,7 +22,7 @@ MODES_KEPT_MAX = 10_000
 
 
 class Engine:
-    """All methods but `submit` are called on the loop that it was made on."""
+    """All methods but `submit` and `kept_entry` are called on the loop that it was made on."""
 
     def __init__(self, transport: Transport, *, window_s: float) -> None:
         self.transport = transport
@@ -107,6 +107,10 @@ class Engine:
             for frame, answer in sent:
                 progress.note(frame, await answer)
         return progress.result()
+
+    def kept_entry(self, bundle: str, index: int) -> ResultEntry | None:
+        """A job's outcome, if it is here already. May be called from any thread."""
+        return self._results.kept(bundle, index)
 
     async def result_entry(self, bundle: str, index: int, timeout: float | None) -> ResultEntry:
         try:

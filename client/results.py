@@ -33,7 +33,7 @@ class Results:
 
     async def wait(self, bundle: str, index: int) -> ResultEntry:
         """The terminal outcome of a job. Raises `JobUnknown`, `ResultInvalid`, `Unreachable`."""
-        kept = self._kept.get((bundle, index))
+        kept = self.kept(bundle, index)
         if kept is not None:
             return kept
         loop = asyncio.get_running_loop()
@@ -48,6 +48,10 @@ class Results:
             return await future
         finally:
             self._forget(bundle, index, future)
+
+    def kept(self, bundle: str, index: int) -> ResultEntry | None:
+        """What came along with another result. May be called from any thread."""
+        return self._kept.get((bundle, index))
 
     def push(self, bundle: str, results: bytes) -> None:
         try:
