@@ -1,0 +1,52 @@
+"""The jobs of the benchmarks. Nodes import this module; so it imports nothing heavy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import rota
+
+ARGUMENT_BYTES = 200
+QUEUE, BACKLOG = "bench", "backlog"
+
+
+def argument(number: int) -> dict[str, object]:
+    """A dict that is 200 bytes as pickled arguments of a call."""
+    return {"number": number, "text": _TEXT, "flag": True}
+
+
+_TEXT = "x" * 146
+
+
+@rota.task(queue=QUEUE)
+async def noop(value: dict[str, object]) -> None:
+    pass
+
+
+@rota.task(queue=QUEUE)
+def plain_noop(value: dict[str, object]) -> None:
+    pass
+
+
+@rota.task(queue=QUEUE)
+def nap(journal: str, seconds: float) -> None:
+    """A plain function that writes down when it starts."""
+    note(journal)
+    time.sleep(seconds)
+
+
+@rota.task(queue=QUEUE)
+async def anap(journal: str, seconds: float) -> None:
+    note(journal)
+    await asyncio.sleep(seconds)
+
+
+def note(journal: str) -> None:
+    line = f"{rota.current_job().id} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
+    descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)

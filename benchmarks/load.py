@@ -1,0 +1,253 @@
+"""The loads, each in a process of its own, so that a client's CPU time is not mixed with the benchmark's.
+
+`python -m benchmarks.load NAME --seconds S --count N`: connects, prints `ready`, waits for a line, works for S seconds or
+N jobs, whichever is less, and prints what it did as one line of JSON. Times are of the monotonic clock, which all
+processes share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import uvloop
+
+from rota.client.api import AsyncClient, Client     # not `import rota`, which is lazy: before any fork
+
+from . import jobs
+
+
+class Done(msgspec.Struct):
+    """What a load did. `started` to `enqueued`: from the first call to the last acknowledgement."""
+
+    jobs: int = 0
+    bundles: int = 0
+    started: float = 0.0
+    enqueued: float = 0.0
+    cpu_s: float = 0.0
+    latencies_ms: list[float] = []
+    sessions: list[str] = []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=sorted(LOADS))
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--count", type=int, required=True)
+    plan = parser.parse_args()
+    LOADS[plan.name](plan.seconds, plan.count)
+
+
+def ready() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def report(done: Done) -> None:
+    print(msgspec.json.encode(done).decode(), flush=True)
+
+
+class Watchful:
+    """Measures a load: `with Watchful(done)`."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+
+    def __enter__(self) -> None:
+        self._cpu_s = time.process_time()
+        self._done.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.enqueued = time.monotonic()
+        self._done.cpu_s = time.process_time() - self._cpu_s
+
+
+def calls(seconds: float, count: int) -> Iterator[tuple[dict[str, object]]]:
+    """Arguments of jobs, until time or number is used up."""
+    end = time.monotonic() + seconds
+    for number in range(count):
+        if number % 100 == 0 and time.monotonic() > end:
+            return
+        yield (jobs.argument(number),)
+
+
+# -- one producer, many jobs a call ----------------------------------------------------------------------------------
+
+
+def bulk(task: Any) -> Callable[[float, int], None]:
+    def run(seconds: float, count: int) -> None:
+        with Client() as client:
+            client.enqueue_many(task, [(jobs.argument(0),)])[0].result()
+            ready()
+            done = Done()
+            with Watchful(done):
+                handles = client.enqueue_many(task, calls(seconds, count))
+            _count(done, handles)
+            report(done)
+
+    return run
+
+
+def _count(done: Done, handles: Any) -> None:
+    bundles = {job_id.partition("/")[0] for job_id in handles.ids}
+    done.jobs = len(handles)
+    done.bundles = len(bundles)
+    done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})
+
+
+# -- 64 calls in flight in one process -------------------------------------------------------------------------------
+
+
+def in_flight(calls_at_once: int, *, result: bool) -> Callable[[float, int], None]:
+    async def run(seconds: float, count: int) -> None:
+        async with AsyncClient() as client:
+            await (await client.enqueue(jobs.noop, jobs.argument(0)))
+            await asyncio.to_thread(ready)
+            done = Done()
+            handles: list[Any] = []
+            with Watchful(done):
+                end = done.started + seconds
+
+                async def caller() -> None:
+                    while len(handles) < count and (began := time.monotonic()) < end:
+                        handle = await client.enqueue(jobs.noop, jobs.argument(len(handles)))
+                        if result:
+                            await handle
+                        handles.append(handle)
+                        done.latencies_ms.append(1000 * (time.monotonic() - began))
+
+                await asyncio.gather(*(caller() for _ in range(calls_at_once)))
+            _count_singles(done, handles)
+            report(done)
+
+    return lambda seconds, count: uvloop.run(run(seconds, count))
+
+
+def _count_singles(done: Done, handles: list[Any]) -> None:
+    bundles = {handle.id.partition("/")[0] for handle in handles}
+    done.jobs = len(handles)
+    done.bundles = len(bundles)
+    done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})
+
+
+# -- one call at a time ----------------------------------------------------------------------------------------------
+
+
+def producer(seconds: float, count: int) -> None:
+    """Synchronous: the next enqueue when the one before is acknowledged."""
+    with Client() as client:
+        client.enqueue(jobs.noop, jobs.argument(0)).result()
+        ready()
+        done = Done()
+        with Watchful(done):
+            handles = _one_by_one(client, seconds, count, done)
+        _count_singles(done, handles)
+        report(done)
+
+
+def _one_by_one(client: Client, seconds: float, count: int, done: Done) -> list[Any]:
+    handles = []
+    end = time.monotonic() + seconds
+    for number in range(count):
+        if (began := time.monotonic()) > end:
+            break
+        handles.append(client.enqueue(jobs.noop, jobs.argument(number)))
+        done.latencies_ms.append(1000 * (time.monotonic() - began))
+    return handles
+
+
+def idle(seconds: float, count: int) -> None:
+    """From an enqueue to its result, with nothing else going on; a short pause between."""
+
+    async def run() -> None:
+        async with AsyncClient() as client:
+            await (await client.enqueue(jobs.noop, jobs.argument(0)))
+            await asyncio.to_thread(ready)
+            done = Done()
+            handles = []
+            with Watchful(done):
+                while len(handles) < count and (began := time.monotonic()) < done.started + seconds:
+                    handle = await client.enqueue(jobs.noop, jobs.argument(len(handles)))
+                    await handle
+                    done.latencies_ms.append(1000 * (time.monotonic() - began))
+                    handles.append(handle)
+                    await asyncio.sleep(0.01)
+            _count_singles(done, handles)
+            report(done)
+
+    uvloop.run(run())
+
+
+# -- 64 processes ----------------------------------------------------------------------------------------------------
+
+
+def many_processes(number: int) -> Callable[[float, int], None]:
+    """Forked before there is any thread, as a web server's workers are; each has one call in flight."""
+
+    def run(seconds: float, count: int) -> None:
+        go_out, go_in = os.pipe()
+        pipes = []
+        for _ in range(number):
+            out, into = os.pipe()
+            if os.fork() == 0:
+                os.close(go_in)
+                _one_of_many(into, go_out, seconds, count // number)
+                os._exit(0)
+            os.close(into)
+            pipes.append(out)
+        if any(os.read(pipe, 1) != b"r" for pipe in pipes):
+            raise SystemExit("a client process could not start")
+        ready()
+        os.close(go_in)
+        report(_together([_read_all(pipe) for pipe in pipes]))
+
+    return run
+
+
+def _one_of_many(pipe: int, go: int, seconds: float, count: int) -> None:
+    with Client() as client:
+        client.enqueue(jobs.noop, jobs.argument(0)).result()
+        os.write(pipe, b"r")
+        os.read(go, 1)
+        done = Done()
+        with Watchful(done):
+            handles = _one_by_one(client, seconds, count, done)
+        _count_singles(done, handles)
+        with os.fdopen(pipe, "wb") as file:
+            file.write(msgspec.json.encode(done))
+
+
+def _read_all(pipe: int) -> Done:
+    with os.fdopen(pipe, "rb") as file:
+        return msgspec.json.decode(file.read(), type=Done)
+
+
+def _together(parts: list[Done]) -> Done:
+    return Done(
+        jobs=sum(part.jobs for part in parts), bundles=sum(part.bundles for part in parts),
+        started=min(part.started for part in parts), enqueued=max(part.enqueued for part in parts),
+        cpu_s=sum(part.cpu_s for part in parts), latencies_ms=[ms for part in parts for ms in part.latencies_ms],
+        sessions=[session for part in parts for session in part.sessions],
+    )
+
+
+LOADS: dict[str, Callable[[float, int], None]] = {
+    "bulk": bulk(jobs.noop),
+    "bulk-plain": bulk(jobs.plain_noop),
+    "backlog": bulk(jobs.noop.using(queue=jobs.BACKLOG)),
+    "in-flight": in_flight(64, result=False),
+    "in-flight-results": in_flight(64, result=True),
+    "processes": many_processes(64),
+    "producer": producer,
+    "idle": idle,
+}
+
+
+if __name__ == "__main__":
+    main()

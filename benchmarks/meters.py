@@ -1,0 +1,67 @@
+"""Reading the meters: CPU time of processes, etcd's own counters, the machine's load."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from .stage import Stage
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+COUNTERS = {
+    "puts": ("etcd_mvcc_put_total", "etcd_debugging_mvcc_put_total"),
+    "deletes": ("etcd_mvcc_delete_total", "etcd_debugging_mvcc_delete_total"),
+    "ranges": ("etcd_mvcc_range_total", "etcd_debugging_mvcc_range_total"),
+    "proposals": ("etcd_server_proposals_committed_total",),
+    "fsyncs": ("etcd_disk_wal_fsync_duration_seconds_count",),
+    "fsync_s": ("etcd_disk_wal_fsync_duration_seconds_sum",),
+    "txns": ('grpc_server_handled_total{grpc_code="OK",grpc_method="Txn"',),
+}
+"""Names in etcd's /metrics; the older spelling second."""
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process and its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def processes(stage: Stage, members: Mapping[str, object]) -> dict[str, list[int]]:
+    """Pids by what they are."""
+    return {
+        "node": [stage.node_pid(node) for node in members],
+        "runner": [pid for node in members for pid in stage.runner_pids(node)],
+        "guard": [stage.guard_pid(node) for node in members],
+        "etcd": [stage.etcd.pid],
+    }
+
+
+def cpu_by_role(pids: Mapping[str, list[int]]) -> dict[str, float]:
+    return {role: sum(map(cpu_s, members)) for role, members in pids.items()}
+
+
+def etcd_counters(endpoint: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {name: _sum(text, spellings) for name, spellings in COUNTERS.items()}
+
+
+def _sum(text: str, spellings: tuple[str, ...]) -> float:
+    for spelling in spellings:
+        found = re.findall(rf"^{re.escape(spelling)}\S* (\S+)$", text, re.MULTILINE)
+        if found:
+            return sum(map(float, found))
+    return 0.0
+
+
+def difference(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in after}
+
+
+def machine() -> dict[str, object]:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {"cpus": os.cpu_count(), "cpu": model[1] if model else "", "load": [round(x, 2) for x in os.getloadavg()]}

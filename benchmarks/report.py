@@ -1,0 +1,91 @@
+"""What people read: tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .floor import Floor
+from .measure import ROLES, Figures
+
+
+def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
+    console.print(_rates(figures, floor))
+    console.print(_costs(figures))
+    console.print(
+        f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}), so "
+        f"{floor.put_s:,.0f}/s one at a time; {floor.grouped_put_s:,.0f} puts/s in transactions of 128; "
+        f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, which would be {60 * floor.lifecycle_s:,.0f} jobs/s",
+        soft_wrap=True,
+    )
+
+
+def _rates(figures: Sequence[Figures], floor: Floor) -> Table:
+    table = Table(title="rates and latencies", title_justify="left")
+    for name in ("case", "jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "target", "bare etcd", "load"):
+        table.add_column(name, justify="left" if name == "case" else "right", overflow="fold")
+    for row in figures:
+        table.add_row(
+            row.title, f"{row.jobs:,}", _rate(row.enqueued_s, row.by == "enqueued"),
+            _rate(row.ended_s, row.by == "ended"), _ms(row.p50_ms), _ms(row.p99_ms), f"{row.jobs_per_bundle:.1f}",
+            _target(row, floor), beside(row, floor), f"{row.load[0]:.1f}",
+        )
+    return table
+
+
+def beside(row: Figures, floor: Floor) -> str:
+    """The floor that belongs to a case."""
+    if row.by == "latency":
+        return f"{floor.put_p50_ms:.2f} ms"
+    if row.name == "producer":
+        return f"{floor.put_s:,.0f}"
+    if row.jobs_per_bundle > 30:
+        return f"{60 * floor.lifecycle_s:,.0f}"
+    return f"{floor.grouped_put_s:,.0f} puts"
+
+
+def _target(row: Figures, floor: Floor) -> str:
+    if row.by == "latency" and row.p50_ms is not None:
+        return f"6 puts; is {row.p50_ms / floor.put_p50_ms:.1f}"
+    return f"{row.target:,.0f}" if row.target else ""
+
+
+def _rate(value: float, headline: bool) -> str:
+    return f"[bold]{value:,.0f}[/]" if headline else f"{value:,.0f}"
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _costs(figures: Sequence[Figures]) -> Table:
+    table = Table(title="CPU microseconds per job (= ms per 1,000 jobs) by process, and etcd's work per job", title_justify="left")
+    table.add_column("case")
+    for role in ROLES:
+        table.add_column(f"{role} us/job", justify="right")
+    etcd = ("puts", "deletes", "ranges", "txns", "proposals", "fsyncs")
+    for name in etcd:
+        table.add_column(name, justify="right")
+    for row in figures:
+        table.add_row(
+            row.name, *(f"{row.cpu_us[role]:,.0f}" for role in ROLES), *(f"{row.etcd[name]:.3f}" for name in etcd)
+        )
+    return table
+
+
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; where there is none, wide enough for our tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=170)

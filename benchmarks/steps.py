@@ -1,0 +1,114 @@
+"""Which step of a job's way a stack belongs to. Pure.
+
+A stack is a list of frames, the outermost first, as py-spy writes them: `function (file:line)`. From the innermost frame
+outwards, the first frame that a row of the table knows decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    step: str
+    file: str           # how the file's name ends; "" for any
+    function: str = ""  # a regular expression for the whole name; "" for any
+
+
+NODE: tuple[Row, ...] = (
+    Row("signatures: verify jobs", "client/codec.py", r"verify|_job_tags|_job_context|split_body|decode_header|_context"),
+    Row("signatures: sign results", "client/codec.py", r"sign_results|_result_tags|_entry_facts|encode_results"),
+    Row("receipt digest", "client/codec.py", r"enqueue_digest"),
+    Row("codec, other", "client/codec.py"),
+    Row("etcd: build requests", "ledger/messages.py", r"txn_request|_add_guards|_add_ops"),
+    Row("etcd: read answers and events", "ledger/messages.py"),
+    Row("etcd: watches", "ledger/watching.py"),
+    Row("etcd: gRPC calls", "ledger/endpoints.py"),
+    Row("etcd: gRPC calls", "ledger/etcd.py"),
+    Row("etcd: gRPC calls", "ledger/channels.py"),
+    Row("etcd: gRPC loop", "grpc/aio/", r".*"),
+    Row("etcd: gRPC loop", "", r".*(cygrpc|_poll_wrapper|PollerCompletionQueue|grpc).*"),
+    Row("group commit", "ledger/commits.py"),
+    Row("enqueue: take in", "cluster/intake.py"),
+    Row("enqueue: take in", "cluster/directory.py"),
+    Row("enqueue: take in", "cluster/buckets.py"),
+    Row("WebSocket and frames", "cluster/websocket.py"),
+    Row("WebSocket and frames", "client/wire.py"),
+    Row("WebSocket and frames", "aiohttp/"),
+    Row("WebSocket and frames", "cluster/http.py"),
+    Row("push results", "cluster/followers.py"),
+    Row("master: decide", "cluster/aggregator.py"),
+    Row("master: decide", "cluster/throughput.py", r"in_a_slice"),
+    Row("master: carry out", "cluster/master.py"),
+    Row("master: scheduler", "cluster/scheduler.py"),
+    Row("executor", "cluster/executor.py"),
+    Row("executor", "cluster/throughput.py"),
+    Row("outcomes to writes", "cluster/outcomes.py"),
+    Row("runners: queue and seats", "cluster/runners.py"),
+    Row("runners: queue and seats", "worker/seat.py"),
+    Row("runners: queue and seats", "worker/ready.py"),
+    Row("runners: channel", "worker/channel.py"),
+    Row("runners: channel", "worker/frames.py"),
+    Row("runners: channel", "worker/guardlink.py"),
+    Row("runners: permits", "worker/permits.py"),
+    Row("records and keys", "cluster/records.py"),
+    Row("records and keys", "cluster/keys.py"),
+    Row("membership", "cluster/membership.py"),
+    Row("status", "cluster/status.py"),
+)
+
+RUNNER: tuple[Row, ...] = (
+    Row("unpickle arguments, pickle result", "client/codec.py"),
+    Row("run a job", "worker/execution.py"),
+    Row("permits", "worker/permits.py"),
+    Row("channel", "worker/channel.py"),
+    Row("channel", "worker/frames.py"),
+    Row("the job itself", "benchmarks/jobs.py"),
+    Row("async runner", "worker/async_runner.py"),
+    Row("sync runner", "worker/sync_runner.py"),
+    Row("context", "worker/context.py"),
+)
+
+CLIENT: tuple[Row, ...] = (
+    Row("pickle arguments", "client/codec.py", r"dump_arguments"),
+    Row("sign", "client/codec.py", r"sign|_job_tags|_job_context|_context"),
+    Row("encode body", "client/codec.py"),
+    Row("make bundles", "client/bulk.py"),
+    Row("make bundles", "client/coalesce.py"),
+    Row("make bundles", "client/order.py"),
+    Row("make bundles", "client/tasks.py"),
+    Row("frames and WebSocket", "client/wire.py"),
+    Row("frames and WebSocket", "client/link.py"),
+    Row("frames and WebSocket", "aiohttp/"),
+    Row("results", "client/results.py"),
+    Row("results", "client/following.py"),
+    Row("connection", "client/connection.py"),
+    Row("engine", "client/engine.py"),
+    Row("handles", "client/handle.py"),
+    Row("the caller (benchmark)", "benchmarks/"),
+    Row("api", "client/"),
+)
+
+TABLES = {"node": NODE, "runner": RUNNER, "client": CLIENT}
+FRAME = re.compile(r"(.*) \((.*?)(?::\d+)?\)$")
+
+
+def frames(line: str) -> tuple[list[tuple[str, str]], int]:
+    """(function, file) of each frame of one line of py-spy's raw output, outermost first; and how often it was seen."""
+    text, _, number = line.rpartition(" ")
+    found = []
+    for part in text.split(";"):
+        match = FRAME.match(part)
+        found.append((match[1], match[2]) if match else (part, ""))
+    return found, int(number)
+
+
+def step_of(stack: Sequence[tuple[str, str]], table: Iterable[Row]) -> str:
+    rows = list(table)
+    for function, file in reversed(stack):
+        for row in rows:
+            if row.file in file and (not row.function or re.fullmatch(row.function, function)):
+                return row.step
+    return "event loop and the rest"
