@@ -20,7 +20,7 @@ from rota.client.model import Header, Outcome
 
 from .buckets import Buckets
 from .clock import Clock
-from .intake import BodyCache
+from .intake import BodyCache, VerifiedBody
 from .keys import Keys, whole
 from .ledger.commits import Commits, Verdict, Write, unmodified
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
@@ -183,8 +183,8 @@ class Executor:
         bundle = parsed[1]
         held = self._held.get(bundle)
         if held is not None:
-            if held.record.create_revision == record.create_revision:
-                return              # our own update of its bitmap
+            if held.record.create_revision in (0, record.create_revision):
+                return              # our own update of its bitmap, or our own claim (level `delayed`)
             self._forget(held)      # it left and came again while we did not look
         elif (bundle, record.create_revision) in self._ended:
             return                  # an update of ours that the watch shows after its end was committed
@@ -207,6 +207,28 @@ class Executor:
         else:
             self._wanted.append(held)
             self._wake.set()
+
+    def begin(self, bundle: str, claim: Claim, body: VerifiedBody, stored: asyncio.Future[Verdict]) -> None:
+        """Level `delayed`: start a bundle whose claim is still being written. Its outcomes wait for that."""
+        record = Record(self._keys.claim(self._node, bundle), b"", 0, 0, 1)
+        held = Held(self._next_key, bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True)
+        self._next_key += 1
+        self._held[bundle] = held
+        self._by_key[held.key] = held
+
+        def settled(done: asyncio.Future[Verdict]) -> None:
+            held.writing = False
+            if done.cancelled() or done.exception() is not None or not done.result().applied:
+                log.warning("bundle %s was started, but could not be stored: its outcome is not kept", bundle)
+                self._forget(held)
+                return
+            revision = done.result().revision
+            held.record = msgspec.structs.replace(record, create_revision=revision, mod_revision=revision)
+            held.mod_revision = revision
+            self._advance(held)
+
+        stored.add_done_callback(settled)
+        self._submit(held)
 
     def _gone(self, key: bytes) -> None:
         held = self._held.get(key.rpartition(b"/")[2].decode(errors="replace"))

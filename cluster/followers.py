@@ -14,7 +14,7 @@ from typing import TypeAlias
 from rota.client.errors import Compacted, JobUnknown, LedgerError
 from rota.client.ids import job_id
 
-from .keys import Keys, whole
+from .keys import Keys, session_of, whole
 from .ledger.ledger import Get, Ledger, Txn, Watch, prefix_end
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,14 @@ class Followers:
         self._keys = keys
         self._feeds: dict[str, _Feed] = {}
         self._group: asyncio.TaskGroup | None = None
+        self.local: Callable[[str], list[bytes] | None] = lambda bundle: None
+        """Results so far of a bundle that lives in this node's memory only, or None."""
+
+    def publish(self, bundle: str, record: bytes) -> None:
+        """Push a result that is not stored."""
+        feed = self._feeds.get(session_of(bundle))
+        if feed is not None:
+            feed.push(bundle, record)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -82,7 +90,13 @@ class Followers:
 
     async def _tell_past(self, bundles: Iterable[str], push: Push) -> None:
         """What was stored before the watch; and that there is anything to wait for at all."""
-        todo = list(bundles)
+        todo = []
+        for bundle in bundles:
+            here = self.local(bundle)
+            if here is None:
+                todo.append(bundle)
+            for past in list(here or ()):
+                push(bundle, past)
         for start in range(0, len(todo), BUNDLES_PER_READ):
             part = todo[start : start + BUNDLES_PER_READ]
             gets: list[Get] = []

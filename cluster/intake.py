@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TypeAlias
 
 from rota.client.codec import Seal, enqueue_digest
@@ -39,7 +40,7 @@ from .directory import Directory
 from .keys import Keys, is_name
 from .ledger.commits import Commits, Verdict, Write, created, unmodified
 from .ledger.ledger import Guard, Ledger, Put
-from .records import ReceiptRecord, Token, decode, encode
+from .records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode
 
 BODY_BYTES_MAX = BUNDLE_BYTES_MAX + 64 * 1024
 """A body: the payloads, and a header with room for names, sizes and signatures."""
@@ -80,7 +81,10 @@ class Intake:
 
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Guard,
-        receipts: Bucket, cache: BodyCache, seal: Seal,
+        receipts: Bucket, cache: BodyCache, seal: Seal, *,
+        volatile: Callable[[Enqueue, VerifiedBody], Receipt | EnqueueError],
+        begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
+        claim_key: Callable[[str], bytes],
     ) -> None:
         self._ledger = ledger
         self._commits = commits
@@ -91,6 +95,9 @@ class Intake:
         self._receipts = receipts
         self._cache = cache
         self._seal = seal
+        self._volatile = volatile
+        self._begin = begin
+        self._claim_key = claim_key
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.shedding: str | None = None
@@ -103,12 +110,18 @@ class Intake:
         if self._commits.backlog > BACKLOG_MAX:
             return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)
-        waiting: list[tuple[asyncio.Future[Verdict], int] | EnqueueError] = []
+        waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
         for bundle in bundles:
             try:
                 body = await self._check(bundle)
                 settings = self._directory.queues.get(bundle.queue)
-                if settings is not None and settings.serial:
+                if bundle.level != "durable":
+                    self._check_level(bundle, settings)
+                if bundle.level == "none":
+                    waiting.append(self._volatile(bundle, body))
+                elif bundle.level == "delayed":
+                    waiting.append((await self._start_now(bundle, body, order), order))
+                elif settings is not None and settings.serial:
                     waiting.append(await self._append(bundle, body, order))
                 else:
                     waiting.append((self._commits.submit(await self._write(bundle, body, order)), order))
@@ -117,9 +130,41 @@ class Intake:
             except LedgerError as error:
                 waiting.append(_refused(error))
         return [
-            entry if isinstance(entry, EnqueueError) else await self._answer(bundle, entry[1], entry[0])
+            entry if isinstance(entry, EnqueueError | Receipt) else await self._answer(bundle, entry[1], entry[0])
             for bundle, entry in zip(bundles, waiting, strict=True)
         ]
+
+    def _check_level(self, bundle: Enqueue, settings: QueueRecord | None) -> None:
+        """What starts at once cannot wait for a limit, for its turn or for a time."""
+        task = self._directory.tasks.get(bundle.task)
+        limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
+        if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
+            raise InvalidJob(
+                f"persistence level {bundle.level!r} starts a job at once: it cannot be combined with a delay, a "
+                f"limit, or a queue that is serial, paused or limited (task {bundle.task}, queue {bundle.queue})"
+            )
+
+    async def _start_now(self, bundle: Enqueue, body: VerifiedBody, order: int) -> asyncio.Future[Verdict]:
+        """Level `delayed`: the jobs start while body and this node's own claim are being written."""
+        keys = self._keys
+        now_ms = int(self._clock.wall() * 1000)
+        token = Token(
+            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
+            python=bundle.python, function=bundle.function,
+        )
+        receipt = keys.receipt(bundle.bundle)
+        lease = self._receipts.take() or await self._receipts.lease()
+        claim = claim_of(token, 0)
+        future = self._commits.submit(Write(
+            (self._member, created(receipt, 0)),
+            (
+                Put(self._claim_key(bundle.bundle), encode(claim)),
+                Put(keys.body(bundle.bundle), bundle.body),
+                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
+            ),
+        ))
+        self._begin(bundle.bundle, claim, body, future)
+        return future
 
     async def _append(
         self, bundle: Enqueue, body: VerifiedBody, order: int
@@ -171,8 +216,6 @@ class Intake:
             raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
         if not 0 <= bundle.delay_s <= DELAY_S_MAX:
             raise InvalidJob(f"a delay of {bundle.delay_s} s is not between 0 and ten years")
-        if bundle.level != "durable":
-            raise InvalidJob(f"persistence level {bundle.level!r} is not offered by this release")
 
     async def _check_task(self, bundle: Enqueue) -> None:
         mode = await self._directory.task_mode(bundle.task)
@@ -219,7 +262,7 @@ class Intake:
             return _refused(error)
         if verdict.applied:
             self.taken += bundle.count
-            return Receipt(bundle.bundle, verdict.revision, order)
+            return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)
         return await self._repeated(bundle)

@@ -35,6 +35,7 @@ from .operations import Operations
 from .records import Member, TaskRecord, decode, encode
 from .runners import Runners
 from .status import Status
+from .volatile import FIRST_KEY, Volatile
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class Node:
         self._hurry = asyncio.Event()
         self._left = False
         self.runners = runners(self)
+        self._volatile = Volatile(self.runners, seal, self._followers.publish)
+        self._followers.local = self._volatile.past
         self.is_master = False
         self.identities = 0
 
@@ -192,7 +195,9 @@ class Node:
         buckets = Buckets(self._ledger, self._clock, self._rng)
         intake = Intake(
             self._ledger, commits, self._keys, self._clock, self.directory, identity.guard,
-            buckets.of(settings.receipt_ttl_s), self._cache, self._seal,
+            buckets.of(settings.receipt_ttl_s), self._cache, self._seal, volatile=self._volatile.take,
+            begin=lambda *order: executor.begin(*order),
+            claim_key=lambda bundle: self._keys.claim(identity.node, bundle),
         )
         executor = Executor(
             self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
@@ -283,6 +288,8 @@ class Node:
 
     def _suspended(self) -> None:
         log.warning("the lease's deadline has passed: nothing is started until the store answers; runners are killed")
+        if lost := self._volatile.lost():
+            log.error("%d jobs without persistence are lost", lost)
 
     def _resumed(self) -> None:
         """The lease has survived, the runners have not: hand back what lies under us, and go on."""
@@ -346,8 +353,14 @@ class Node:
     # -- what runners call -------------------------------------------------------------------------------------------
 
     def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        if self._life is not None:
-            self._life.executor.on_outcomes(outcomes)
+        claimed = []
+        for key, outcome in outcomes:
+            if key >= FIRST_KEY:
+                self._volatile.on_outcome(key, outcome)
+            else:
+                claimed.append((key, outcome))
+        if self._life is not None and claimed:
+            self._life.executor.on_outcomes(claimed)
 
     def on_expired(self) -> None:
         """The guard has killed the runners at the lease's deadline."""
