@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rota.client.views import FailedView, JobView, NodeView, QueueView
 
-TASKS_SHOWN = 3
+PIPED_WIDTH = 200
 
 
 def as_json(view: object) -> None:
@@ -29,17 +29,17 @@ def _all_fields(view: object) -> object:
 
 
 def nodes(views: Sequence[NodeView]) -> None:
-    table = _table("node", "address", "state", "queues", "tasks", "capacity", "claims>", "python", "up")
+    table = _table("node", "state", "address", "queues", "tasks>", "sync>", "async>", "claims>", "up>")
     for view in sorted(views, key=lambda view: view.since):
+        state, style = ("master", "bold") if view.master and view.state == "active" else (view.state, "")
         table.add_row(
-            Text(f"{view.node} (master)" if view.master else view.node, "bold" if view.master else ""),
+            Text(view.node, style),
+            Text(state, style),
             view.address,
-            Text(view.state, "green" if view.state == "active" else "yellow"),
             "all" if view.queues == ["*"] else ", ".join(view.queues),
-            _some(view.tasks),
-            ", ".join(f"{number} {mode}" for mode, number in view.capacity.items() if number),
-            f"{view.claims:,}",
-            view.python,
+            *(f"{number:,}" for number in (
+                len(view.tasks), view.capacity.get("sync", 0), view.capacity.get("async", 0), view.claims
+            )),
             span(time.time() - view.since),
         )
     _print(table, "no node")
@@ -112,12 +112,11 @@ def _table(*columns: str) -> Table:
 
 
 def _print(table: Table, nothing: str) -> None:
-    Console().print(table if table.rows else nothing, highlight=False)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:TASKS_SHOWN])
-    return f"{shown} and {len(names) - TASKS_SHOWN} more" if len(names) > TASKS_SHOWN else shown
+    """Only a terminal has a width to keep to."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(table if table.rows else nothing)
 
 
 def _first_line(text: str) -> str:
