@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -268,4 +269,16 @@ def test_a_module_that_is_run_has_its_own_name(tmp_path: Path) -> None:
     assert run(tmp_path, "-m", "shop.jobs").splitlines() == ["shop.jobs:job False", "True"], "loaded a second time"
     repl = "import rota\n@rota.task\ndef job(x): return x\n\nprint(job.name, job.by_value)\n"
     assert run(tmp_path, "-", stdin=repl) == "__main__:job True"
-    assert "__main__:job True" in run(tmp_path, "-m", "asyncio", stdin=repl)
+
+
+def test_a_repl_that_was_started_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m asyncio`: what is typed there does not belong to `asyncio.__main__`."""
+    spec = importlib.util.find_spec("asyncio.__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def job(): ...", "<console>", "exec"), space)
+    assert make_task(space["job"]).by_value
+    assert spec is not None and spec.origin is not None
+    exec(compile("def job(): ...", spec.origin, "exec"), space)
+    task = make_task(space["job"])
+    assert (task.name, task.by_value) == ("asyncio.__main__:job", False)
