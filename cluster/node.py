@@ -392,6 +392,8 @@ class Node:
             return "not a member of the cluster now"
         if self._drain.is_set():
             return "leaving"
+        if self.runners.trouble is not None:
+            return self.runners.trouble
         return None if self.directory.listed.is_set() else "still listing the cluster"
 
     async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:

@@ -42,6 +42,7 @@ class Runners(Protocol):
 
     tasks: dict[str, TaskInfo]
     capacity: dict[Mode, int]
+    trouble: str | None
 
     async def start(self) -> None: ...
     def submit(self, work: Work) -> None: ...

@@ -13,6 +13,8 @@ from rota.cluster.runners import Work
 class ScriptedRunners:
     """The `Runners` seam. `play(work, index)` gives (seconds, outcome); what runs dies with `kill_all`."""
 
+    trouble: str | None = None
+
     def __init__(
         self,
         tasks: dict[str, TaskInfo],
