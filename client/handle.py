@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from .views import JobView
 
@@ -68,6 +68,9 @@ class JobHandle(Generic[R_co]):
 
     def __hash__(self) -> int:
         return hash((self._bundle, self._index))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a job handle belongs to its client: pass handle.id, and use client.handle(id) there")
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"

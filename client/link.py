@@ -13,8 +13,9 @@ import msgspec
 from . import wire
 from .errors import ProtocolMismatch, RotaError, Unauthorized, Unreachable
 
-HEARTBEAT_S = 4.0
-"""A ping after this much silence; the answer must come within half of it. So a frozen node is left after 6 s."""
+HEARTBEAT_S = 6.0
+"""A ping after this much silence; the answer must come within half of it. So a frozen node is left after 9 s, and one
+that is merely slow is not."""
 
 CLOSE_S = 0.2
 """How long to wait for the other end's goodbye, which changes nothing."""

@@ -50,17 +50,17 @@ ADVICE: dict[type[RotaError], str] = {
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /v1/jobs` takes."""
+    """What `POST /v1/jobs` takes. Arguments stay as they were written: a decoder would round their numbers."""
 
     task: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: msgspec.Raw = msgspec.Raw(b"[]")
+    kwargs: msgspec.Raw = msgspec.Raw(b"{}")
     queue: str = "default"
     priority: int = 0
     delay_s: float = 0.0
 
 
-_decode_job = msgspec.json.Decoder(NewJob).decode
+_decode_new_job = msgspec.json.Decoder(NewJob).decode
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -112,10 +112,7 @@ class Pages:
         return refuse(status, type(error).__name__, str(error), ADVICE.get(type(error), ""))
 
     async def _enqueue(self, request: web.Request) -> web.Response:
-        try:
-            job = _decode_job(await request.read())
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
+        job = _decode_job(await request.read())
         mode = as_mode(await self._service.task_mode(job.task))
         if mode is None:
             raise UnknownTask(f"no node has ever registered {job.task!r:.200}")
@@ -127,7 +124,7 @@ class Pages:
         return json_page(page, status=201, headers={"Location": f"/v1/jobs/{bundle}/0"})
 
     def _bundle(self, bundle: str, job: NewJob, mode: Mode) -> Enqueue:
-        payload = msgspec.json.encode({"args": job.args, "kwargs": job.kwargs})
+        payload = b'{"args":%b,"kwargs":%b}' % (bytes(job.args), bytes(job.kwargs))
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         header = Header(
@@ -221,6 +218,17 @@ class Pages:
         if why_not is None:
             return json_page({"status": "ok"})
         return json_page({"status": "not ready", "why": why_not}, status=503)
+
+
+def _decode_job(body: bytes) -> NewJob:
+    try:
+        body.decode()
+        job = _decode_new_job(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
+    if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
+        raise InvalidJob("the body is not what POST /v1/jobs takes: args is an array, kwargs an object")
+    return job
 
 
 def json_page(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -456,6 +456,13 @@ async def test_waiting_again_for_what_was_just_left() -> None:
         assert await handle.aresult(timeout=5) == 1
 
 
+async def test_a_handle_says_how_to_pass_it_on() -> None:
+    async with cluster() as (_, client):
+        handle = await client.enqueue(add, 1)
+        with pytest.raises(NotSerializable, match=r"argument 1, a .*JobHandle, .*pass handle\.id"):
+            await client.enqueue(echo, handle)
+
+
 async def test_pages() -> None:
     async with cluster() as (_, client):
         await client.enqueue(add, 1)

@@ -86,7 +86,8 @@ async def test_options() -> None:
 
 
 async def test_json_arrives_exactly() -> None:
-    value = {"text": "gr\u00fc\u00df \U0001f642 \u2028", "big": 2**53, "deep": [[[None, True, 1.5]]], "": {}}
+    text = "gr\u00fc\u00df \U0001f642 \u2028"
+    value: Any = {"text": text, "big": 10**40, "float": 1.0, "deep": [[[None, True, 1.5]]], "": {}}
     async with served() as (_, web):
         _, page = await web.post({"task": echo.name, "args": [value], "kwargs": {"k": value}})
         assert (await web.get(f"/v1/jobs/{page['id']}?wait=10"))[1]["value"] == [[value], {"k": value}]
@@ -141,6 +142,12 @@ async def test_an_idempotency_key_stores_once() -> None:
     (b"\xff\xfe", 400, "InvalidJob"),
     (b"[]", 400, "InvalidJob"),
     ({}, 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": [nope]}', 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": [1}', 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": [1]} {}', 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": ["\\q"]}', 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": ["\xff"]}', 400, "InvalidJob"),
+    (b'{"task": "m:f", "args": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "InvalidJob"),
     ({"task": 7}, 400, "InvalidJob"),
     ({**JOB, "args": {}}, 400, "InvalidJob"),
     ({**JOB, "kwargs": []}, 400, "InvalidJob"),
