@@ -35,6 +35,9 @@ from .throughput import SLICE_S, Throughput
 log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
+AGAIN_S = 0.5
+"""After this a write that the store refused is tried again."""
+
 ENDED_MAX = 20_000
 """Ended claims that are remembered, because the watch may lag behind our own commits."""
 
@@ -190,9 +193,7 @@ class Executor:
             return                  # an update of ours that the watch shows after its end was committed
         claim = decode(Claim, record.value)
         if claim is None:
-            self._commits.submit(
-                quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable")
-            ).add_done_callback(_logged)
+            self._insist(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
             return
         held = Held(
             self._next_key, bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits
@@ -385,6 +386,8 @@ class Executor:
             self._mark_started(self._alone[0])
 
     def _mark_started(self, held: Held) -> None:
+        if self._over or self._by_key.get(held.key) is not held:
+            return
         claim = msgspec.structs.replace(held.claim, started=True)
         held.claim = claim
         future = self._commits.submit(Write(
@@ -392,9 +395,11 @@ class Executor:
         ))
 
         def marked(done: asyncio.Future[Verdict]) -> None:
-            if done.cancelled() or done.exception() is not None or self._by_key.get(held.key) is not held:
+            if done.cancelled() or self._over or self._by_key.get(held.key) is not held:
                 return
-            if self._took_place(held, done.result()):
+            if done.exception() is not None:
+                asyncio.get_running_loop().call_later(AGAIN_S, self._mark_started, held)
+            elif self._took_place(held, done.result()):
                 self._submit(held)
             else:
                 self._refused(held, done.result())
@@ -536,7 +541,7 @@ class Executor:
             if isinstance(error, LeaseGone):
                 self._buckets.drop_all()
             held.queue[0] = settlement.refreshed()
-            asyncio.get_running_loop().call_later(0.5, self._advance, held)
+            asyncio.get_running_loop().call_later(AGAIN_S, self._advance, held)
 
     def _refused(self, held: Held, verdict: Verdict) -> None:
         """The claim is not ours any more: whatever was run here has no outcome."""
@@ -548,8 +553,7 @@ class Executor:
     def _quarantine(self, held: Held, reason: str) -> None:
         record = msgspec.structs.replace(held.record, mod_revision=held.mod_revision)
         write = quarantine_token(self._keys, self._clock, record, (self._member,), reason)
-        ops: tuple[Put | Delete, ...] = write.ops
-        self._commits.submit(Write(write.guards, ops)).add_done_callback(_logged)
+        self._insist(write)
         self._forget(held)
 
     # -- handing back ------------------------------------------------------------------------------------------------
@@ -563,13 +567,22 @@ class Executor:
             held.released = True
             token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
             place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
-            future = self._commits.submit(
-                Write(self._guards(held), (Delete(held.record.key), Put(place, encode(token))))
-            )
-            future.add_done_callback(_logged)
-            futures.append(future)
+            write = Write(self._guards(held), (Delete(held.record.key), Put(place, encode(token))))
+            futures.append(self._insist(write))
             self._forget(held)
         return futures
+
+    def _insist(self, write: Write) -> asyncio.Future[Verdict]:
+        """Commit a write that nobody else will repeat. While the store refuses it (it may be full), try again."""
+        future = self._commits.submit(write)
+
+        def settled(done: asyncio.Future[Verdict]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None and not self._over:
+                log.warning("not stored, to be tried again: %s", error)
+                asyncio.get_running_loop().call_later(AGAIN_S, self._insist, write)
+
+        future.add_done_callback(settled)
+        return future
 
     async def release_unstarted(self) -> int:
         """Hand back what no runner has begun. Part of a begun bundle stays: its bundle ends here."""
@@ -635,8 +648,3 @@ class Executor:
         while self._held:
             self._less.clear()
             await self._less.wait()
-
-
-def _logged(future: asyncio.Future[Verdict]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.warning("a write was not stored: %s", error)
