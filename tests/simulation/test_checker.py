@@ -159,7 +159,7 @@ def body(indexes: range) -> bytes:
 
 def result(*ok: int) -> Put:
     entries = [ResultEntry(index, "ok") for index in ok]
-    return Put(KEYS.result(BUNDLE, ok[0]), encode_results(Results(BUNDLE, entries)), RECEIPTS)
+    return Put(KEYS.result(BUNDLE, ok[0], 1), encode_results(Results(BUNDLE, entries)), RECEIPTS)
 
 
 @pytest.fixture
