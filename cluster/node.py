@@ -15,7 +15,7 @@ import msgspec
 
 from rota.client.codec import Seal
 from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
-from rota.client.model import Enqueue, Mode, Outcome, Receipt
+from rota.client.model import Enqueue, Mode, Outcome, Receipt, TaskInfo
 from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
@@ -27,7 +27,7 @@ from .followers import Followers
 from .intake import BodyCache, Intake
 from .keys import Keys
 from .ledger.commits import Commits, unmodified
-from .ledger.ledger import Ledger, Page, Put
+from .ledger.ledger import Ledger, Put
 from .ledger.patience import patiently
 from .master import Master
 from .membership import Identity, IdentityLost, Membership
@@ -78,6 +78,8 @@ class Life:
         self.functions = functions
         self.operations = operations
         self.leading: asyncio.Task[None] | None = None
+        self.registered = asyncio.Event()
+        """The tasks of this node are known to the cluster: before that it would refuse its own as unknown."""
 
 
 class Node:
@@ -215,20 +217,20 @@ class Node:
 
     async def _register_tasks(self, life: Life) -> None:
         """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them."""
-        for name, info in self.runners.tasks.items():
-            key = self._keys.task(name)
-            page = await self._look_up(key)
-            old = page.records[0] if page.records else None
-            record = TaskRecord(info.mode, info.queue)
-            known = decode(TaskRecord, old.value) if old is not None else None
-            if known is not None:
-                record = msgspec.structs.replace(known, mode=info.mode, queue=info.queue)
-            if record != known:
-                guard = unmodified(key, old.mod_revision if old is not None else 0)
-                await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+        await asyncio.gather(*[self._register(life, info) for info in self.runners.tasks.values()])
+        life.registered.set()
 
-    async def _look_up(self, key: bytes) -> Page:
-        return await patiently(lambda: self._ledger.read(key))
+    async def _register(self, life: Life, info: TaskInfo) -> None:
+        key = self._keys.task(info.name)
+        page = await patiently(lambda: self._ledger.read(key))
+        old = page.records[0] if page.records else None
+        record = TaskRecord(info.mode, info.queue)
+        known = decode(TaskRecord, old.value) if old is not None else None
+        if known is not None:
+            record = msgspec.structs.replace(known, mode=info.mode, queue=info.queue)
+        if record != known:
+            guard = unmodified(key, old.mod_revision if old is not None else 0)
+            await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
 
     async def _watch_self(self, identity: Identity) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked."""
@@ -394,12 +396,15 @@ class Node:
             return "leaving"
         if self.runners.trouble is not None:
             return self.runners.trouble
+        if not self._life.registered.is_set():
+            return "still registering its tasks"
         return None if self.directory.listed.is_set() else "still listing the cluster"
 
     async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
         life = self._life
         if life is None:
             raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        await life.registered.wait()
         return await life.intake.enqueue(bundles, seen_revision)
 
     async def put_function(self, digest: str, blob: bytes) -> None:
