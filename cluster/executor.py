@@ -326,8 +326,13 @@ class Executor:
     def _submit(self, held: Held) -> None:
         header = held.header
         assert header is not None
-        if self.draining or not self._may_start():
+        if self._over or self._by_key.get(held.key) is not held:
+            return
+        if self.draining:
             self._release([held])
+            return
+        if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
+            asyncio.get_running_loop().call_later(AGAIN_S, self._submit, held)
             return
         if header.function and header.function not in self._functions:
             self._group.create_task(self._fetch_function(held), name="fetch-function")
