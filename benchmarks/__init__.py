@@ -1,6 +1,6 @@
 """Measurements of rota alone, on a real etcd with real processes. Not installed; may use every room of `rota`.
 
-    python -m benchmarks              about two minutes: rates, latencies, CPU by process, beside bare etcd (`make bench`)
+    python -m benchmarks              rates, latencies, CPU by process, beside bare etcd (`make bench`)
     python -m benchmarks.takeover     how long until the jobs of a killed node start elsewhere
     python -m benchmarks.profile      where a job's microseconds go, by process and step (needs py-spy)
 

@@ -51,7 +51,7 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console) -> None:
             "quick": plan.quick, **before,
         }
         console.print(
-            f"etcd {stage.etcd.version}, {plan.nodes} node(s), {before['cpus']} CPUs; load average before: {before['load']}"
+            f"etcd {stage.etcd.version}, {plan.nodes} node(s), {before['cpus']} CPUs; load before: {before['load']}"
         )
         with _step(console, "bare etcd"):
             floor = await measure_floor(stage.ledger, FLOOR_S * scale)
@@ -83,8 +83,8 @@ def _write(
         msgspec.json.encode({"about": about, "floor": floor, "floor_after": again, "cases": figures})
     )
     caption = (
-        f"{about['at']}, etcd {about['etcd']}, {about['nodes']} node(s), {about['cpus']} CPUs, client, node, runners and "
-        f"etcd on one machine; load average before: {about['load']}"
+        f"{about['at']}, etcd {about['etcd']}, {about['nodes']} node(s), {about['cpus']} CPUs, client, node, runners "
+        f"and etcd on one machine; load average before: {about['load']}"
     )
     picture = draw(figures, floor, caption)
     stem = f"bench-{time.strftime('%Y%m%d-%H%M%S')}"

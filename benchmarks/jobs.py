@@ -44,7 +44,9 @@ async def anap(journal: str, seconds: float) -> None:
 
 
 def note(journal: str) -> None:
-    line = f"{rota.current_job().id} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
+    job = rota.current_job()
+    assert job is not None
+    line = f"{job.id} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())

@@ -1,8 +1,8 @@
 """The loads, each in a process of its own, so that a client's CPU time is not mixed with the benchmark's.
 
-`python -m benchmarks.load NAME --seconds S --count N`: connects, prints `ready`, waits for a line, works for S seconds or
-N jobs, whichever is less, and prints what it did as one line of JSON. Times are of the monotonic clock, which all
-processes share.
+`python -m benchmarks.load NAME --seconds S --count N`: connects, prints `ready`, waits for a line, works for S seconds
+or N jobs, whichever is less, and prints what it did as one line of JSON. Times are of the monotonic clock, which all
+processes share. `rota.client.api` and not `rota` is imported: that is lazy, and clients are forked here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from rota.client.api import AsyncClient, Client     # not `import rota`, which is lazy: before any fork
+from rota.client.api import AsyncClient, Client
 
 from . import jobs
 
@@ -152,7 +152,7 @@ def producer(seconds: float, count: int) -> None:
 
 
 def _one_by_one(client: Client, seconds: float, count: int, done: Done) -> list[Any]:
-    handles = []
+    handles: list[Any] = []
     end = time.monotonic() + seconds
     for number in range(count):
         if (began := time.monotonic()) > end:
@@ -170,7 +170,7 @@ def idle(seconds: float, count: int) -> None:
             await (await client.enqueue(jobs.noop, jobs.argument(0)))
             await asyncio.to_thread(ready)
             done = Done()
-            handles = []
+            handles: list[Any] = []
             with Watchful(done):
                 while len(handles) < count and (began := time.monotonic()) < done.started + seconds:
                     handle = await client.enqueue(jobs.noop, jobs.argument(len(handles)))

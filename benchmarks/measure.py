@@ -77,7 +77,9 @@ class Figures(msgspec.Struct):
 
 
 @asynccontextmanager
-async def load_process(stage: Stage, name: str, seconds: float, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def load_process(
+    stage: Stage, name: str, seconds: float, count: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A load that is connected and waits for its start."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.load", name, "--seconds", str(seconds), "--count", str(count),

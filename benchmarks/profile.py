@@ -59,14 +59,14 @@ class Spies:
         self._py_spy = find_py_spy()
         self._pids = pids
         self._folder = folder
-        self._native = ["--native"] if native else []
+        self._how = ["--native"] if native else ["--nonblocking"]      # the first stops the process for each look
         self._spies: dict[str, asyncio.subprocess.Process] = {}
 
     async def __aenter__(self) -> None:
         for role, pid in self._pids.items():
             self._spies[role] = await asyncio.create_subprocess_exec(
                 self._py_spy, "record", "--pid", str(pid), "--format", "raw", "--output", self.output(role),
-                "--rate", str(SAMPLES_A_SECOND), "--duration", "600", "--nonblocking", "--full-filenames", *self._native,
+                "--rate", str(SAMPLES_A_SECOND), "--duration", "600", "--full-filenames", *self._how,
                 stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
             )
         await asyncio.sleep(1.0)        # it reads symbols first
@@ -113,7 +113,9 @@ def _short(file: str) -> str:
     return "/".join(parts[-2:])
 
 
-async def profile(stage: Stage, case: Case, folder: Path, scale: float, native: bool) -> tuple[list[Profile], dict[str, float]]:
+async def profile(
+    stage: Stage, case: Case, folder: Path, scale: float, native: bool
+) -> tuple[list[Profile], dict[str, float]]:
     async with load_process(stage, case.name, case.seconds * scale, int(case.count * scale)) as process:
         members = await stage.members()
         pids = processes(stage, members)
@@ -147,7 +149,8 @@ async def _busy_runner(pids: list[int]) -> int:
 
 def show(console: Console, case: Case, profiles: list[Profile], summary: dict[str, float]) -> None:
     console.rule(case.title)
-    console.print(", ".join(f"{name} {value:,.3g}" if value < 1000 else f"{name} {value:,.0f}" for name, value in summary.items()), soft_wrap=True)
+    shown = (f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.3g}" for name, value in summary.items())
+    console.print(", ".join(shown), soft_wrap=True)
     for seen in profiles:
         console.print(table_of(
             f"{seen.role}: {seen.us:.1f} us a job, {seen.samples} samples", ("step", "us/job", "%"),
@@ -167,7 +170,7 @@ async def main(plan: argparse.Namespace, folder: Path, console: Console) -> None
     find_py_spy()
     everything = {}
     async with Stage(folder, nodes=1, binary=plan.etcd) as stage:
-        console.print(f"etcd {stage.etcd.version}, {os.cpu_count()} CPUs; load average before: {os.getloadavg()[0]:.1f}")
+        console.print(f"etcd {stage.etcd.version}, {os.cpu_count()} CPUs; load before: {os.getloadavg()[0]:.1f}")
         for name in plan.only or LOADS:
             case = next(case for case in CASES if case.name == name)
             if case.hold:

@@ -11,6 +11,8 @@ from rich.table import Table
 from .floor import Floor
 from .measure import ROLES, Figures
 
+COLUMNS = ("jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "target", "bare etcd", "load")
+
 
 def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
     console.print(_rates(figures, floor))
@@ -18,15 +20,16 @@ def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
     console.print(
         f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}), so "
         f"{floor.put_s:,.0f}/s one at a time; {floor.grouped_put_s:,.0f} puts/s in transactions of 128; "
-        f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, which would be {60 * floor.lifecycle_s:,.0f} jobs/s",
+        f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, or {60 * floor.lifecycle_s:,.0f} jobs/s",
         soft_wrap=True,
     )
 
 
 def _rates(figures: Sequence[Figures], floor: Floor) -> Table:
     table = Table(title="rates and latencies", title_justify="left")
-    for name in ("case", "jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "target", "bare etcd", "load"):
-        table.add_column(name, justify="left" if name == "case" else "right", overflow="fold")
+    table.add_column("case")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", overflow="fold")
     for row in figures:
         table.add_row(
             row.title, f"{row.jobs:,}", _rate(row.enqueued_s, row.by == "enqueued"),
@@ -62,7 +65,8 @@ def _ms(value: float | None) -> str:
 
 
 def _costs(figures: Sequence[Figures]) -> Table:
-    table = Table(title="CPU microseconds per job (= ms per 1,000 jobs) by process, and etcd's work per job", title_justify="left")
+    title = "CPU microseconds per job (= ms per 1,000 jobs) by process, and etcd's work per job"
+    table = Table(title=title, title_justify="left")
     table.add_column("case")
     for role in ROLES:
         table.add_column(f"{role} us/job", justify="right")

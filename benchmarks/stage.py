@@ -16,9 +16,10 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from rota.client.api import AsyncClient
 from rota.cluster.child import tied
 from rota.cluster.config import EtcdConfig, NodeConfig
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd
+from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
 from rota.cluster.keys import Keys
 from rota.cluster.launch import guard_command, guard_environment
 from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
@@ -60,6 +61,7 @@ class Stage:
             key_file=str(folder / "key"), token_file=str(folder / "token"), restart=False, dev=True, log="warning",
         )
         self._guards: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
         _write_secret(self._folder / "key", f"bench:{secrets.token_hex(32)}")
@@ -90,19 +92,31 @@ class Stage:
         await self.ledger.close()
         await self.etcd.stop()
 
-    def start(self) -> str:
-        """Start one more node; returns the name its identity will begin with."""
-        name = f"n{len(self._guards)}"
-        endpoint = self.etcd.endpoint.partition("://")[2]
-        config = msgspec.structs.replace(
-            self._settings, name=name, etcd=msgspec.structs.replace(self._settings.etcd, endpoints=(endpoint,))
-        )
+    def start(self, name: str = "") -> str:
+        """Start one more node, or one again at its old address; returns the name its identity will begin with."""
+        name = name or f"n{len(self._guards)}"
+        port = self._ports.setdefault(name, free_port())
+        etcd = msgspec.structs.replace(self._settings.etcd, endpoints=(self.etcd.endpoint.partition("://")[2],))
+        config = msgspec.structs.replace(self._settings, name=name, port=port, etcd=etcd)
         with (self._folder / f"{name}.log").open("wb") as output:
             self._guards[name] = subprocess.Popen(
                 tied(guard_command(config), signal.SIGKILL), env=guard_environment(config, environment()),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )
         return name
+
+    async def replace(self, identity: str) -> None:
+        """Start a node again that has been killed; wait until it is a member."""
+        name = identity.rpartition("-")[0]
+        guard = self._guards[name]
+        with contextlib.suppress(ProcessLookupError):
+            guard.kill()
+        await asyncio.to_thread(guard.wait)
+        await self.joined([self.start(name)])
+
+    def client(self, urls: list[str]) -> AsyncClient:
+        token = Path(self._settings.token_file).read_text().strip()
+        return AsyncClient(urls, token=token, key=self._settings.key_file)
 
     def client_environment(self, urls: list[str]) -> dict[str, str]:
         """What a client process needs to find the nodes."""

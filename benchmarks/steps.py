@@ -1,7 +1,7 @@
 """Which step of a job's way a stack belongs to. Pure.
 
-A stack is a list of frames, the outermost first, as py-spy writes them: `function (file:line)`. From the innermost frame
-outwards, the first frame that a row of the table knows decides.
+A stack is a list of frames, the outermost first, as py-spy writes them: `function (file:line)`. From the innermost
+frame outwards, the first frame that a row of the table knows decides.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ class Row(NamedTuple):
     function: str = ""  # a regular expression for the whole name; "" for any
 
 
+VERIFYING = r"Keyring.verify|.*_job_tags|_job_context|split_body|decode_header|_fault_of|.*_context|.*_refuse_unknown"
+SIGNING = r".*sign_results|.*_result_tags|_entry_facts|encode_results"
+
 NODE: tuple[Row, ...] = (
-    Row("signatures: verify jobs", "client/codec.py", r"verify|_job_tags|_job_context|split_body|decode_header|_context"),
-    Row("signatures: sign results", "client/codec.py", r"sign_results|_result_tags|_entry_facts|encode_results"),
+    Row("signatures: verify jobs", "client/codec.py", VERIFYING),
+    Row("signatures: sign results", "client/codec.py", SIGNING),
     Row("receipt digest", "client/codec.py", r"enqueue_digest"),
     Row("codec, other", "client/codec.py"),
-    Row("etcd: build requests", "ledger/messages.py", r"txn_request|_add_guards|_add_ops"),
+    Row("etcd: build requests", "ledger/messages.py", r".*(txn_request|_add_guards|_add_ops)"),
     Row("etcd: read answers and events", "ledger/messages.py"),
     Row("etcd: watches", "ledger/watching.py"),
     Row("etcd: gRPC calls", "ledger/endpoints.py"),
@@ -40,7 +43,7 @@ NODE: tuple[Row, ...] = (
     Row("WebSocket and frames", "cluster/http.py"),
     Row("push results", "cluster/followers.py"),
     Row("master: decide", "cluster/aggregator.py"),
-    Row("master: decide", "cluster/throughput.py", r"in_a_slice"),
+    Row("master: decide", "cluster/throughput.py", r".*in_a_slice"),
     Row("master: carry out", "cluster/master.py"),
     Row("master: scheduler", "cluster/scheduler.py"),
     Row("executor", "cluster/executor.py"),
@@ -72,8 +75,8 @@ RUNNER: tuple[Row, ...] = (
 )
 
 CLIENT: tuple[Row, ...] = (
-    Row("pickle arguments", "client/codec.py", r"dump_arguments"),
-    Row("sign", "client/codec.py", r"sign|_job_tags|_job_context|_context"),
+    Row("pickle arguments", "client/codec.py", r".*dump_arguments"),
+    Row("sign", "client/codec.py", r".*(sign|_job_tags|_job_context|_context)"),
     Row("encode body", "client/codec.py"),
     Row("make bundles", "client/bulk.py"),
     Row("make bundles", "client/coalesce.py"),
