@@ -40,6 +40,8 @@ class Target(Enum):
     VALUE = "value"
     LEASE = "lease"
 
+    __hash__ = object.__hash__      # guards are hashed by the thousand, and Enum's own hash is a Python function
+
 
 class Guard(msgspec.Struct, frozen=True, gc=False):
     """A condition of a transaction. With `range_end`, every key of the range must satisfy it; an empty range is
