@@ -53,6 +53,9 @@ class LaneId(NamedTuple):
     key: str                    # what a limit per key is counted by
 
 
+NOBODY = Member("", [], {}, {}, "", "", 0.0, state="gone")
+
+
 class Lane:
     """The known tokens of one lane, in key order (a heap with lazy deletion)."""
 
@@ -236,6 +239,7 @@ class Aggregator:
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self.seats: dict[str, Seat] = {}
+        self._gone: dict[str, Seat] = {}        # no members any more: their claims count until they are taken over
         self.queues: dict[str, Queue] = {}
         self.tasks: dict[str, TaskRecord] = {}
         self.running_of_task: dict[str, int] = {}
@@ -247,7 +251,6 @@ class Aggregator:
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
         self._doubtful: list[tuple[int, str, str]] = []  # (revision, node, bundle): reservations of unknown fate
-        self._foreign: set[str] = set()                  # claims seen under nodes that are no members
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
         self.unparsable = 0
@@ -275,9 +278,8 @@ class Aggregator:
     def open(self) -> None:
         """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""
         self.is_open = True
-        for node in sorted(self._foreign):
+        for node in sorted(self._gone):
             self._commands.append(TakeOver(node))
-        self._foreign.clear()
 
     def _node(self, event: Event) -> None:
         record = event.record
@@ -285,8 +287,8 @@ class Aggregator:
         if event.deleted:
             seat = self.seats.pop(node, None)
             if seat is not None:
-                for held in seat.held.values():
-                    self._count(held, -1)
+                if seat.held:
+                    self._gone[node] = seat
                 self._commands.append(TakeOver(node))
             return
         member = decode(Member, record.value)
@@ -305,18 +307,16 @@ class Aggregator:
             self.unparsable += 1
             return
         node, bundle = parsed
-        seat = self.seats.get(node)
+        seat = self._seat(node)
         if event.deleted:
-            if seat is not None and (held := seat.release(bundle, now, finished=True)) is not None:
-                self._count(held, -1)
+            self._release(node, bundle, now, finished=True)
             return
         claim = decode(Claim, event.record.value)
         if claim is None:
             self.unparsable += 1
             return
         if seat is None:
-            self._foreign.add(node)
-            return
+            seat = self._gone[node] = Seat(node, NOBODY, 0, 0)
         held = seat.held.get(bundle)
         if held is None:
             held = Held(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
@@ -329,6 +329,18 @@ class Aggregator:
                 if claim.back > held.back:
                     self._slow_until[held.task] = now + SLOW_S
                 seat.shrink(held, claim.pending, claim.back, now)
+
+    def _seat(self, node: str) -> Seat | None:
+        """A member's, or that of a node whose claims have not been taken over yet."""
+        return self.seats.get(node) or self._gone.get(node)
+
+    def _release(self, node: str, bundle: str, now: float, *, finished: bool) -> None:
+        seat = self._seat(node)
+        if seat is None or (held := seat.release(bundle, now, finished=finished)) is None:
+            return
+        self._count(held, -1)
+        if not seat.held:
+            self._gone.pop(node, None)
 
     def _count(self, held: Held, sign: int) -> None:
         self._count_jobs(held, sign * held.pending)
@@ -438,10 +450,9 @@ class Aggregator:
                     window.add(item)
 
     def _unreserve(self, node: str, bundle: str, now: float) -> None:
-        seat = self.seats.get(node)
+        seat = self._seat(node)
         if seat is not None and (held := seat.held.get(bundle)) is not None and not held.confirmed:
-            seat.release(bundle, now, finished=False)
-            self._count(held, -1)
+            self._release(node, bundle, now, finished=False)
 
     def _drop_doubtful(self, now: float) -> None:
         if self._doubtful:

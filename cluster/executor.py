@@ -25,6 +25,7 @@ from .keys import Keys, whole
 from .ledger.commits import Commits, Verdict, Write, unmodified
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
 from .ledger.patience import patiently
+from .orphans import fail_orphan
 from .outcomes import Settlement, give_back, settle
 from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
@@ -263,15 +264,22 @@ class Executor:
         if held.review is not None:
             held.review.cancel()
         self._held.pop(held.bundle, None)
-        self._ended[held.bundle, held.record.create_revision] = None
-        if len(self._ended) > ENDED_MAX:
-            del self._ended[next(iter(self._ended))]
+        self._note_ended(held.bundle, held.record.create_revision)
         self._by_key.pop(held.key, None)
         self._dirty.discard(held.key)
         self._less.set()
         if held in self._alone:
             self._alone.remove(held)
             self._next_alone()
+
+    def _note_ended(self, bundle: str, create_revision: int) -> None:
+        self._ended[bundle, create_revision] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+
+    def _is_held(self, bundle: str, record: Record) -> bool:
+        held = self._held.get(bundle)
+        return held is not None and held.record.create_revision == record.create_revision
 
     # -- bodies are fetched and verified -----------------------------------------------------------------------------
 
@@ -318,10 +326,14 @@ class Executor:
         self._start(held)
 
     def _start(self, held: Held) -> None:
-        if held.claim.suspect:
+        if held.claim.suspect or (self._must_not_repeat(held.claim) and not held.claim.started):
             self._start_suspect(held)
         else:
             self._submit(held)
+
+    def _must_not_repeat(self, claim: Claim) -> bool:
+        info = self._runners.tasks.get(claim.task)
+        return info is not None and info.on_orphan == "fail"
 
     def _submit(self, held: Held) -> None:
         header = held.header
@@ -613,20 +625,27 @@ class Executor:
         self._hand_over(held, [job for job in held.jobs if job[0] in wanted])
 
     async def release_all(self) -> int:
-        """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh."""
+        """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh. What
+        has come since then, and been begun, stays."""
         for held in list(self._held.values()):
             self._flush_before_release(held)
         prefix = self._keys.claims_of(self._node)
         released = 0
         while True:
             page = await self._ledger.read(prefix, prefix_end(prefix), limit=500)
-            if not page.records:
-                return released
             writes = []
             for record in page.records:
                 claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
+                if not self.draining and parsed is not None and self._is_held(parsed[1], record):
+                    continue
                 if claim is None or parsed is None:
                     writes.append(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
+                    continue
+                self._note_ended(parsed[1], record.create_revision)     # the watch may yet show it
+                if claim.started and self._must_not_repeat(claim):
+                    writes.append(await fail_orphan(
+                        self._ledger, self._keys, self._clock, (self._member,), record, claim, self._node, parsed[1]
+                    ))
                     continue
                 token = token_of(claim)
                 place = self._keys.job(token.queue, token.priority, token.order, parsed[1])
@@ -634,6 +653,8 @@ class Executor:
                     (self._member, unmodified(record.key, record.mod_revision)),
                     (Delete(record.key), Put(place, encode(token))),
                 ))
+            if not writes:
+                return released
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
             if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
                 return released

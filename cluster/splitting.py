@@ -28,7 +28,8 @@ def pieces(bundle: str, token: Token, body: bytes, size: int) -> list[tuple[str,
 
 
 def piece_name(bundle: str, indexes: list[int]) -> str:
-    return f"{whole(bundle)}.{min(indexes)}"
+    """Two digits, so that the order of names is that of jobs."""
+    return f"{whole(bundle)}.{min(indexes):02d}"
 
 
 def shrunk(token: Token, count: int, **changes: object) -> Token:

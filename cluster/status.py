@@ -137,6 +137,8 @@ class Status:
         token = decode(Token, record.value)
         if token is None:
             return JobView(id_, "unknown", why="its token cannot be read")
+        if token.done_bits >> index & 1:
+            return JobView(id_, "finished", token.task, token.queue, token.attempt, why="it has ended")
         if record.key.startswith(keys.scheduled):
             due = (keys.parse_due(record.key) or (0, "", ""))[0] / 1000
             why = "it is due later" if token.attempt == 1 else f"attempt {token.attempt - 1} failed; it is tried again"
