@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import rota.client
@@ -43,3 +46,27 @@ def test_links_for_type_checkers_follow_the_rooms() -> None:
         "__init__.py": ROOT / "client" / "face" / "__init__.py",
         "py.typed": ROOT / "client" / "face" / "py.typed",
     }
+
+
+def test_a_wheel_installs_nothing_but_rota(tmp_path: Path) -> None:
+    """Built from a copy: a build leaves folders behind, and takes up what an earlier one has left."""
+    source = tmp_path / "source"
+    modules = {
+        f"rota/{path.relative_to(ROOT)}".replace("rota/client/face/", "rota/")
+        for name in ("client", "cluster", "worker") for path in (ROOT / name).rglob("*.py")
+    }
+    for name in ("client", "cluster", "worker"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--disable-pip-version-check",
+         "--wheel-dir", tmp_path, source],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rota"}
+    assert {name for name in names if name.endswith(".py")} == modules
+    assert "rota/py.typed" in names
