@@ -81,8 +81,8 @@ class Screen:
             ProgressBar(picture.total or None, picture.done, width=40, pulse=not picture.total),
             Text(_progress(picture)),
         )
-        return Group(Text(f"rota demo: {picture.phase}", "bold"), "", _table(picture), "", bar, "",
-                     *self._news[-NEWS_MAX:])
+        nodes = [_table(picture), ""] if picture.nodes else []
+        return Group(Text(f"rota demo: {picture.phase}", "bold"), "", *nodes, bar, "", *self._news[-NEWS_MAX:])
 
 
 def _table(picture: Picture) -> Table:
