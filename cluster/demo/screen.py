@@ -81,7 +81,7 @@ class Screen:
             ProgressBar(picture.total or None, picture.done, width=40, pulse=not picture.total),
             Text(_progress(picture)),
         )
-        nodes = [_table(picture), ""] if picture.nodes else []
+        nodes: list[RenderableType] = [_table(picture), ""] if picture.nodes else []
         return Group(Text(f"rota demo: {picture.phase}", "bold"), "", *nodes, bar, "", *self._news[-NEWS_MAX:])
 
 
