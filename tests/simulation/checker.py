@@ -169,7 +169,9 @@ class Checker:
                 continue
             area = key.removeprefix(self.keys.root)
             must = area.startswith(tuple(name.encode() for name in LEASED))
-            may = must or key.startswith((self.keys.results, self.keys.receipts, self.keys.functions))
+            may = must or key.startswith(
+                (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels)
+            )
             if bool(record.lease) != may:
                 self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")
             if record.lease and change.previous is None:
@@ -203,8 +205,8 @@ class Checker:
             return
         if before.kind == "claims":
             self._check_holder(before, after, actor, members)
-        elif not actor.fence:
-            self._say("S9", f"{before} was changed by someone who is not the master")
+        elif not actor.fence and not _is_member(actor, members):
+            self._say("S9", f"{before} was changed by neither the master nor a member")
         if (after is None or before.kind != "claims") and not actor.names(before):
             self._say("R2", f"{before} left its place, and nothing guarded it")
         if after is not None and _can_repeat(before, after, step.entry.txn):
@@ -268,6 +270,7 @@ class Checker:
         if failed is not None and status not in (None, "failed"):
             self._say("S10", f"job {name} is failed and {status} at once")
         held = place.kind == "claims" and place.node in actor.members
+        held = held or (place.kind != "claims" and status == "cancelled")
         if not held and failed is None:
             self._say("S1", f"job {name} is gone from {place}, and nothing says why")
         if status == "failed" and failed is None:
@@ -286,8 +289,9 @@ class Checker:
             way == "claims to claims" and before.node != after.node
         ):
             self._say("S1", f"job {name} went from {before} to {after}")
-        retried = way == "claims to scheduled"
-        if not (new.attempt == old.attempt or (retried and new.attempt == old.attempt + 1)):
+        retried = way == "claims to scheduled" or (way == "claims to jobs" and isinstance(old, Claim) and old.serial)
+        afresh = way == "jobs to jobs" and new.attempt == 1 and not actor.fence     # a person says so
+        if not (new.attempt == old.attempt or (retried and new.attempt == old.attempt + 1) or afresh):
             self._say("S11", f"job {name}: attempt {old.attempt} became {new.attempt} from {way}")
         if self._attempts_max is not None and new.attempt > self._attempts_max(new.task):
             self._say("S11", f"job {name} is at attempt {new.attempt} of {self._attempts_max(new.task)}")
@@ -405,6 +409,11 @@ def _still_holds(guard: Guard, place: Place) -> bool:
     if guard.target is Target.MOD:
         return guard.operand == place.mod_revision
     return guard.target is Target.CREATE and guard.operand == place.create_revision
+
+
+def _is_member(actor: Actor, members: dict[str, int]) -> bool:
+    """A member acts for a person: it takes back, skips, or retries what waits."""
+    return any(members.get(node) == revision for node, revision in actor.members.items())
 
 
 def _identity(token: Token) -> tuple[object, ...]:

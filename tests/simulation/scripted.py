@@ -5,9 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from rota.client.model import Mode, Outcome, TaskInfo
+from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.cluster.runners import Work
+
+
+class Run(NamedTuple):
+    """What a runner saw of a job."""
+
+    what: str           # "start"; "end", or "killed" where there is no outcome
+    at: float
+    job: str
+    node: str
+    fence: int
+    attempt: int
 
 
 class ScriptedRunners:
@@ -25,6 +37,7 @@ class ScriptedRunners:
         record: Callable[[str, Work, int], None] = lambda what, work, index: None,
     ) -> None:
         self.tasks = tasks
+        self.queues: dict[str, QueueInfo] = {}
         self.capacity = capacity
         self._play = play
         self._on_outcomes = on_outcomes
@@ -35,6 +48,7 @@ class ScriptedRunners:
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
         self._deadline = 0.0
         self._guard: asyncio.TimerHandle | None = None
+        self._heard = True
         self.dead = False
 
     async def start(self) -> None:
@@ -59,11 +73,30 @@ class ScriptedRunners:
         del self._running[work.key, index]
         self._used[work.mode] -= 1
         self._record("end", work, index)
-        self._pump(work.mode)
-        self._on_outcomes([(work.key, outcome)])
+        if self._heard:
+            self._pump(work.mode)
+            self._on_outcomes([(work.key, outcome)])
 
     def cancel(self, key: int, index: int) -> None:
-        return
+        """What waits is cancelled at once, and so is what runs on a loop; a sync job runs to its end."""
+        cancelled = [(key, Outcome(index, "cancelled", error="cancelled"))]
+        for waiting in self._waiting.values():
+            for entry in waiting:
+                if (entry[0].key, entry[1]) == (key, index):
+                    waiting.remove(entry)
+                    asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+                    return
+        work, timer = self._running.get((key, index), (None, None))
+        if work is not None and timer is not None and work.mode == "async":
+            timer.cancel()
+            self._stopped(work, index)
+            del self._running[key, index]
+            asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+            self._pump(work.mode)
+
+    def _stopped(self, work: Work, index: int) -> None:
+        self._used[work.mode] -= 1
+        self._record("killed", work, index)
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
@@ -95,10 +128,16 @@ class ScriptedRunners:
         self._kill()
 
     def _kill(self) -> None:
-        for work, timer in self._running.values():
+        for (_, index), (work, timer) in self._running.items():
             timer.cancel()
-            self._used[work.mode] -= 1
+            self._stopped(work, index)
         self._running.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
+
+    def orphan(self) -> None:
+        """The node's process has died: what runs has nobody to tell, and nothing new comes."""
+        self._heard = False
         for waiting in self._waiting.values():
             waiting.clear()
 
@@ -111,6 +150,8 @@ class ScriptedRunners:
         self._kill()
 
     async def stop(self, grace_s: float) -> None:
+        if not self._heard:
+            return              # a dead node stops nothing: its guard does
         self.dead = True
         if self._guard is not None:
             self._guard.cancel()

@@ -1,0 +1,269 @@
+"""What the store's history alone does not show, or only of a whole queue: exclusiveness, order, limits, and how long
+things take.
+
+    S15 a job runs in one place at a time              Q1  a serial queue has one claim, of one job
+    M1  what is not a member writes nothing            Q2  it gives out its head, and appends at its end
+    L1  all is done in time after the last fault       Q3  a blocked head blocks, one that retries waits
+    L2  claims of the dead are moved in time           Q4  a limit holds at every revision
+    L4  a job does not wait while a node has nothing to do, and a master is there
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import msgspec
+
+from rota.cluster.keys import Keys
+from rota.cluster.ledger.ledger import Event
+from rota.cluster.ledger.memory_store import Entry
+from rota.cluster.records import Claim, Member, Token, decode
+
+from .loop import EPOCH_S
+from .plans import CLUSTER, GOOD, LIMITS, SERIAL
+from .world import History, Spell
+
+OVERLAP_S_MAX = 0.001
+RECOVERY_S_MAX = 1.0
+"""L2 and L4, with a healthy network, counted from when a master could know."""
+
+DUE_SKEW_S = 0.01
+
+
+class _Claim(msgspec.Struct):
+    node: str
+    claim: Claim
+
+
+class Conduct:
+    """One fold over a history. `violations` are lines of text."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.keys = Keys(CLUSTER)
+        self.violations: list[str] = []
+        self._members: dict[str, Member] = {}
+        self._claims: dict[bytes, _Claim] = {}
+        self._waiting: dict[bytes, Token] = {}
+        self._serial: list[bytes] = []          # keys of the serial queue's jobs, in order
+        self._last_order = 0
+        self._candidates: dict[bytes, tuple[int, str]] = {}
+        self._paused: set[str] = set()
+        self._revision = 0
+
+    def judge(self) -> list[str]:
+        calm = self._calm_spells()
+        for entry in self.history.journal:
+            self._revision = entry.revision
+            if calm is not None:
+                calm.until(entry.at)
+            self._check_author(entry)
+            self._check_serial(entry)
+            for change in entry.changes:
+                self._take(change.event)
+            self._check_limits()
+            if calm is not None:
+                calm.see(entry)
+        self._check_overlaps()
+        if self.history.settle_s > self.history.settle_s_max:
+            self._say("L1", f"it took {self.history.settle_s:.1f} s until all was done, "
+                            f"and may take {self.history.settle_s_max:.1f} s")
+        return self.violations
+
+    def _say(self, rule: str, text: str) -> None:
+        self.violations.append(f"{rule} at revision {self._revision}: {text}")
+
+    # -- the state after a revision ----------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        keys, key, value = self.keys, event.record.key, event.record.value
+        if key.startswith(keys.claims):
+            claim = None if event.deleted else decode(Claim, value)
+            if claim is None:
+                self._claims.pop(key, None)
+            else:
+                self._claims[key] = _Claim(key[len(keys.claims):].decode().partition("/")[0], claim)
+        elif key.startswith(keys.jobs):
+            token = None if event.deleted else decode(Token, value)
+            if key.startswith(keys.queue_jobs(SERIAL)):
+                if key in self._waiting:
+                    self._serial.remove(key)
+                if token is not None:
+                    insort(self._serial, key)
+            if token is None:
+                self._waiting.pop(key, None)
+            else:
+                self._waiting[key] = token
+        elif key.startswith(keys.nodes):
+            member = None if event.deleted else decode(Member, value)
+            name = key[len(keys.nodes):].decode()
+            if member is None:
+                self._members.pop(name, None)
+            else:
+                self._members[name] = member
+        elif key.startswith(keys.master):
+            if event.deleted:
+                self._candidates.pop(key, None)
+            else:
+                self._candidates[key] = (event.record.create_revision, value.decode())
+        elif key.startswith(keys.queues):
+            name = key[len(keys.queues):].decode()
+            if not event.deleted and b'"paused":true' in value:
+                self._paused.add(name)
+            else:
+                self._paused.discard(name)
+
+    @property
+    def master(self) -> str:
+        return min(self._candidates.values())[1] if self._candidates else ""
+
+    # -- safety ------------------------------------------------------------------------------------------------------
+
+    def _check_author(self, entry: Entry) -> None:
+        """M1: what a dead node sent may arrive late, and must not apply then."""
+        if entry.txn is None or entry.writer == "setup":
+            return
+        mine = f"{entry.writer}-"
+        if any(name.startswith(mine) for name in self._members):
+            return
+        if not any(change.event.record.key.startswith(self.keys.nodes + mine.encode()) for change in entry.changes):
+            self._say("M1", f"{entry.writer} wrote {entry.changes[0].event.record.key.decode()}, and is no member")
+
+    def _check_serial(self, entry: Entry) -> None:
+        """Q1, Q2 and Q3, against the state before this revision."""
+        keys, prefix = self.keys, self.keys.queue_jobs(SERIAL)
+        wall_ms = (EPOCH_S + entry.at + DUE_SKEW_S) * 1000
+        left = [change.event.record.key for change in entry.changes
+                if change.event.deleted and change.event.record.key.startswith(prefix)]
+        for change in entry.changes:
+            record, new = change.event.record, change.previous is None and not change.event.deleted
+            if new and record.key.startswith(prefix) and any(
+                other.event.record.key.startswith(keys.receipts) for other in entry.changes
+            ):
+                token = decode(Token, record.value)
+                if token is not None and token.order <= self._last_order:
+                    self._say("Q2", f"{record.key.decode()} was appended behind order {self._last_order}")
+                self._last_order = max(self._last_order, token.order if token is not None else 0)
+            if not new or not record.key.startswith(keys.claims):
+                continue
+            claim = decode(Claim, record.value)
+            if claim is None or claim.queue != SERIAL:
+                continue
+            others = [key.decode() for key, held in self._claims.items() if held.claim.queue == SERIAL]
+            if others or claim.pending > 1:
+                self._say("Q1", f"{record.key.decode()} ({claim.pending} jobs) was claimed beside {others}")
+            name = record.key.rpartition(b"/")[2]
+            source = next((key for key in left if key.rpartition(b"/")[2] == name), None)
+            if source is None:
+                continue
+            if self._serial and source != self._serial[0]:
+                self._say("Q2", f"{source.decode()} was claimed, and the head is {self._serial[0].decode()}")
+            if claim.blocked or claim.not_before > wall_ms:
+                self._say("Q3", f"{source.decode()} was claimed, and it is blocked, or not due")
+
+    def _check_limits(self) -> None:
+        """Q4, over the claims of members: what the dead held does not run any more."""
+        for task, limit in LIMITS.items():
+            jobs = sum(held.claim.pending for held in self._claims.values()
+                       if held.claim.task == task and held.node in self._members)
+            if jobs > limit:
+                self._say("Q4", f"{jobs} jobs of {task} are claimed, {limit} may be")
+
+    def _check_overlaps(self) -> None:
+        """S15. (The clocks of the simulation are exact: nothing may overlap but what the store itself has broken.)"""
+        starts: dict[tuple[str, int], tuple[float, str]] = {}
+        stays: dict[str, list[tuple[float, float, str]]] = {}
+        for run in self.history.runs:
+            if run.what == "start":
+                starts[run.job, run.fence] = (run.at, run.node)
+            elif (run.job, run.fence) in starts:
+                began, node = starts.pop((run.job, run.fence))
+                stays.setdefault(run.job, []).append((began, run.at, node))
+        for (job, _), (began, node) in starts.items():
+            stays.setdefault(job, []).append((began, float("inf"), node))
+        for job, some in stays.items():
+            some.sort()
+            for (_, end, node), (start, _, other) in pairwise(some):
+                if end - start > OVERLAP_S_MAX and node not in self.history.betrayed:
+                    self._say("S15", f"job {job} ran on {node or 'a node'} until {end:.3f} s, "
+                                     f"and on {other or 'a node'} from {start:.3f} s")
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _calm_spells(self) -> Clocks | None:
+        return Clocks(self) if self.history.plan.faults is GOOD else None
+
+    def idle(self) -> str | None:
+        """A job that waits although a node has nothing at all to do, or None. Left out: what waits for a reason."""
+        busy = {held.node for held in self._claims.values()}
+        idle = [name for name, member in self._members.items() if member.state == "active" and name not in busy]
+        if not idle:
+            return None
+        for key, token in self._waiting.items():
+            held_up = token.queue == SERIAL or token.queue in self._paused or token.task in LIMITS or token.lost
+            if not held_up:
+                return f"{key.decode()} waits, and {idle[0]} is idle"
+        return None
+
+    def orphan(self) -> str | None:
+        for key, held in self._claims.items():
+            if held.node not in self._members:
+                return key.decode()
+        return None
+
+
+class Clocks:
+    """L2 and L4: how long an orphan lies, or a job waits for nothing, while the master and all nodes are well. Any
+    disturbance (somebody is cut off, leaves or dies; another master) starts the clocks again."""
+
+    def __init__(self, conduct: Conduct) -> None:
+        self._conduct = conduct
+        self._spells: Iterator[Spell] = iter(conduct.history.spells)
+        self._next = next(self._spells, None)
+        self._states: dict[str, str] = {}
+        self._master = ""
+        self._since = {"L2": 0.0, "L4": 0.0}
+        self._what: dict[str, str | None] = {"L2": None, "L4": None}
+        self._said: set[str] = set()
+
+    def until(self, now: float) -> None:
+        """Nothing was written until now: what held then has held all the time."""
+        while self._next is not None and self._next.at <= now:
+            self._check(self._next.at)
+            self._states[self._next.process] = self._next.state
+            self._restart(self._next.at, self._what)
+            self._next = next(self._spells, None)
+        self._check(now)
+
+    def see(self, entry: Entry) -> None:
+        conduct = self._conduct
+        what = {"L2": conduct.orphan(), "L4": conduct.idle()}
+        if conduct.master != self._master:
+            self._master = conduct.master
+            self._restart(entry.at, what)
+        for rule, now in what.items():
+            if now is None or self._what[rule] is None:
+                self._restart(entry.at, {rule: now})
+
+    def _restart(self, at: float, what: dict[str, str | None]) -> None:
+        for rule, now in what.items():
+            self._since[rule], self._what[rule] = at, now
+
+    def _well(self) -> bool:
+        master = self._master.partition("-")[0]
+        return self._states.get(master) == "up" and "cut" not in self._states.values()
+
+    def _check(self, now: float) -> None:
+        for rule, what in self._what.items():
+            if what is not None and self._well() and now - self._since[rule] > RECOVERY_S_MAX:
+                text = f"for {now - self._since[rule]:.2f} s: {what}; master {self._master}"
+                if what not in self._said:
+                    self._said.add(what)
+                    self._conduct._say(rule, text)
+                self._since[rule] = now
+
+
+def conduct_of(history: History) -> Iterable[str]:
+    return Conduct(history).judge()

@@ -1,0 +1,154 @@
+"""Who asks things of the cluster: clients that enqueue, and a person who looks after it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from rota.client.codec import encode_body
+from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError
+from rota.client.ids import bundle_id, job_id, new_session
+from rota.client.model import Enqueue, Header, Receipt
+from rota.client.views import FailedFilter
+from rota.cluster.node import Node
+
+from .plans import POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+
+if TYPE_CHECKING:
+    from .world import World
+
+COUNTS = (1, 1, 2, 7, 20)
+SERIAL_COUNTS = (1, 1, 2, 12)
+
+
+class Client:
+    """Enqueues bundle after bundle: the same one again, to any node, until the answer is definite or time is over."""
+
+    def __init__(self, world: World, *, poison: int = 0) -> None:
+        self.world = world
+        self.rng = random.Random(world.rng.getrandbits(64))
+        self.session = new_session(lambda count: self.rng.randbytes(count))
+        self.poison = poison
+        self.seen = 0       # the newest revision it has been told
+
+    async def run(self) -> None:
+        plan = self.world.plan
+        for counter in range(plan.bundles):
+            await asyncio.sleep(self.rng.uniform(0.0, 1.6 * plan.trouble_s / plan.bundles))
+            await self._enqueue(self._order(bundle_id(self.session, counter)))
+
+    def _order(self, bundle: str) -> Enqueue:
+        rng = self.rng
+        if self.poison:
+            self.poison -= 1
+            return self._bundle(bundle, POISON, "q1", 3)
+        if rng.random() < 0.25:
+            return self._bundle(bundle, rng.choice(("m:sync", "m:async")), SERIAL, rng.choice(SERIAL_COUNTS))
+        task = rng.choice(("m:sync", "m:sync", "m:async", "m:async", "m:limited"))
+        return self._bundle(
+            bundle, task, rng.choice(QUEUES), rng.choice(COUNTS), priority=rng.choice((0, 0, 5)),
+            delay_s=rng.choice((0.0, 0.0, 0.0, 1.0)),
+        )
+
+    @staticmethod
+    def _bundle(
+        bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0
+    ) -> Enqueue:
+        header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
+        return Enqueue(
+            bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), priority=priority,
+            delay_s=delay_s,
+        )
+
+    async def _enqueue(self, order: Enqueue) -> None:
+        world, rng, bundle = self.world, self.rng, order.bundle
+        world.invoked[bundle] = {job_id(bundle, index) for index in range(order.count)}
+        give_up = world.clock.monotonic() + RETRY_WINDOW_S
+        while world.clock.monotonic() < give_up:
+            node = world.any_node(rng)
+            try:
+                async with asyncio.timeout(rng.choice((0.2, 1.0, 5.0))):
+                    (answer,) = await node.enqueue([order], self.seen)
+            except (TimeoutError, RotaError):
+                await asyncio.sleep(rng.uniform(0.01, 0.3))
+                continue
+            if isinstance(answer, Receipt):
+                world.acknowledged[bundle] = answer.revision
+                self.seen = max(self.seen, answer.revision)
+                return
+            assert isinstance(answer, EnqueueError)
+            if not isinstance(answer, Overloaded):
+                world.refused.add(bundle)
+                world.note(f"refused {bundle}: {answer}")
+                return
+            await asyncio.sleep(rng.uniform(0.01, 0.3))
+
+
+class Operator:
+    """Retries and skips the head of the serial queue, cancels, pauses, empties the failed set. When things have calmed
+    down, only what keeps the cluster from finishing is done: nothing stays paused or blocked."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = random.Random(world.rng.getrandbits(64))
+        self.calm = False
+
+    async def run(self) -> None:
+        while True:
+            if self.calm:
+                await asyncio.sleep(0.3)
+                await self._tidy_up()
+            elif not self.world.plan.operator:
+                await asyncio.sleep(0.3)
+            else:
+                await asyncio.sleep(self.rng.uniform(0.1, 1.2))
+                await self._try(self.rng.choices(
+                    (self._head, self._cancel, self._retry_failed, self._delete_failed, self._pause),
+                    (6, 4, 2, 1, 1),
+                )[0])
+
+    async def _tidy_up(self) -> None:
+        if self.world.is_paused("q2"):
+            await self._try(self._resume)
+        if self.world.is_blocked(SERIAL):
+            await self._try(self._skip)
+
+    async def _try(self, deed: Callable[[Node], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(3.0):
+                await deed(self.world.any_node(self.rng))
+        except (TimeoutError, RotaError):
+            return
+
+    async def _head(self, node: Node) -> None:
+        verb = self.rng.choice(("retry", "skip"))
+        self.world.note(f"{verb} {await node.queue_head(SERIAL, verb)}")
+
+    async def _skip(self, node: Node) -> None:
+        self.world.note(f"skip {await node.queue_head(SERIAL, 'skip')}")
+
+    async def _cancel(self, node: Node) -> None:
+        jobs = [job for bundle in self.world.acknowledged for job in sorted(self.world.invoked[bundle])]
+        if jobs:
+            job = self.rng.choice(jobs[-40:])
+            try:
+                self.world.note(f"cancel {job}: {await node.cancel(job)}")
+            except InvalidJob as error:
+                self.world.note(f"cancel {job}: {error}")
+
+    async def _retry_failed(self, node: Node) -> None:
+        self.world.note(f"{await node.retry_failed(FailedFilter(all=True))} failed jobs are retried")
+
+    async def _delete_failed(self, node: Node) -> None:
+        deleted = await node.delete_failed(FailedFilter(queue="q2"))
+        self.world.note(f"{deleted} failed jobs are deleted")
+
+    async def _pause(self, node: Node) -> None:
+        await node.set_queue("q2", {"paused": True})
+        await asyncio.sleep(self.rng.uniform(0.1, 1.0))
+        await self._resume(node)
+
+    async def _resume(self, node: Node) -> None:
+        await node.set_queue("q2", {"paused": False})

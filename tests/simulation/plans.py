@@ -1,0 +1,95 @@
+"""What happens in a seed: how large the cluster is, what people ask of it, and what goes wrong."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from rota.client.model import Mode, TaskInfo
+from rota.cluster.records import QueueRecord, TaskRecord
+
+from .faults import CALM, ROUGH, Faults
+
+CLUSTER = "sim"
+TTL_S = 2
+ATTEMPTS_MAX = 3
+RETRY_WINDOW_S = 30.0
+"""How long a client tries to enqueue a bundle."""
+
+QUEUES = ("q1", "q2")
+SERIAL = "s1"
+SERIAL_RECORD = QueueRecord(serial=True)
+
+TASKS = {
+    "m:sync": TaskInfo("m:sync", "sync", max_attempts=ATTEMPTS_MAX),
+    "m:async": TaskInfo("m:async", "async", max_attempts=ATTEMPTS_MAX),
+    "m:limited": TaskInfo("m:limited", "async", max_attempts=ATTEMPTS_MAX, max_concurrency=2),
+    "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
+}
+LIMITS = {"m:limited": 2}
+TASK_RECORDS = {name: TaskRecord(TASKS[name].mode, max_concurrency=limit) for name, limit in LIMITS.items()}
+"""Written before the first node joins; nodes that register their tasks keep what they find."""
+
+POISON = "m:poison"
+"""One of its jobs kills the node that runs it."""
+
+CAPACITY: dict[Mode, int] = {"sync": 2, "async": 4}
+
+GOOD = msgspec.structs.replace(CALM, late_s=(0.0, 3.0))
+BAD = msgspec.structs.replace(ROUGH, late_s=(0.0, 3.0))
+"""Networks."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run consists of. Times in seconds, deeds by how often."""
+
+    nodes: int = 3
+    clients: int = 2
+    bundles: int = 6                # of each client
+    trouble_s: float = 8.0          # how long things go wrong
+    faults: Faults = BAD
+    crashes: int = 2
+    lost_machines: int = 1
+    cuts: int = 3
+    outages: int = 0                # of the whole store; leases start again after it
+    lost_leases: int = 0            # that the store drops early
+    compactions: int = 2
+    drains: int = 1
+    poison: int = 0                 # bundles with a job that kills its node
+    operator: bool = True           # a person retries, skips, cancels, pauses
+    failures: bool = True           # jobs fail and retry
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing whatever goes wrong: each job runs exactly once."""
+        return not (
+            self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
+            or self.poison or self.operator or self.failures or self.faults is not GOOD
+        )
+
+
+QUIET = Plan(
+    faults=GOOD, crashes=0, lost_machines=0, cuts=0, compactions=0, drains=0, operator=False, failures=False
+)
+
+
+def plan_of(seed: int) -> Plan:
+    """Some seeds are quiet; in a third of them the network is good, and only nodes come and go."""
+    rng = random.Random(seed * 7919 + 1)
+    if seed % 20 == 0:
+        return msgspec.structs.replace(QUIET, nodes=rng.choice((1, 3)))
+    return Plan(
+        nodes=rng.choice((3, 3, 3, 4)),
+        clients=rng.choice((1, 2, 3)),
+        faults=BAD if seed % 3 else GOOD,
+        crashes=rng.randrange(4),
+        lost_machines=rng.randrange(2),
+        cuts=rng.randrange(4),
+        outages=int(rng.random() < 0.15),
+        lost_leases=int(rng.random() < 0.2),
+        compactions=rng.randrange(3),
+        drains=rng.randrange(2),
+        poison=int(rng.random() < 0.1),
+        operator=rng.random() < 0.7,
+    )

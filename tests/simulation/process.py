@@ -1,0 +1,124 @@
+"""A node's process as its machine sees it: it runs, is cut off, is killed, and has a guard that outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from rota.client.codec import UNSIGNED, Seal
+from rota.client.ids import job_id
+from rota.cluster.ledger.memory import MemoryLedger
+from rota.cluster.node import Node, NodeSettings
+from rota.cluster.runners import Work
+
+from .faults import FaultyLedger
+from .plans import CAPACITY, CLUSTER, GOOD, POISON, TASKS, TTL_S
+from .scripted import Run, ScriptedRunners
+
+if TYPE_CHECKING:
+    from .world import World
+
+GRACE_S = 3.0
+
+
+class Process:
+    """A production node, its handle on the store, its runners and its guard."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.name = f"n{number}"
+        self.rng = random.Random(world.rng.getrandbits(64))
+        self.ledger = FaultyLedger(
+            MemoryLedger(world.store, self.name), GOOD, seed=self.rng.getrandbits(64),
+            note=lambda text: world.note(text),
+        )
+        self.alive = True
+        self.cut = False
+        settings = NodeSettings(
+            name=self.name, python="3.11", version="0", lease_ttl_s=TTL_S, grace_s=GRACE_S, receipt_ttl_s=120.0
+        )
+        self.node = Node(
+            settings, self.ledger, world.keys, world.clock, self.rng, Seal(UNSIGNED, CLUSTER), self._make_runners
+        )
+        world.spell(self.name, "up")
+        self.task = asyncio.get_running_loop().create_task(self.node.run(), name=f"process-{self.name}")
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.alive:
+            why = "cancelled" if task.cancelled() else repr(task.exception())
+            self.world.broken.append(f"the node of {self.name} ended by itself: {why}")
+
+    def _make_runners(self, node: Node) -> ScriptedRunners:
+        self.runners = ScriptedRunners(
+            dict(TASKS), dict(CAPACITY), self.world.play, node.on_outcomes, self.world.clock.monotonic, self._record
+        )
+        return self.runners
+
+    def _record(self, what: str, work: Work, index: int) -> None:
+        job = job_id(work.bundle, index)
+        self.world.runs.append(
+            Run(what, self.world.clock.monotonic(), job, self.node.node, work.fence, work.attempt)
+        )
+        if what == "start" and work.task == POISON and self.world.is_poison(job) and self.alive:
+            self.world.note(f"{job} kills {self.node.node}")
+            self.world.group.create_task(self.world.nemesis.kill(self), name="poison")
+
+    # -- how it ends ---------------------------------------------------------------------------------------------------
+
+    async def die(self, *, guard: bool) -> None:
+        """kill -9: of the node's process, or of the machine with everything on it."""
+        await self.stop()
+        if guard:
+            await self.reap()
+            await self.revoke()
+        else:
+            self.runners.die()
+
+    async def stop(self) -> None:
+        """The node's process is no more. Its runners run on."""
+        self.alive = False
+        self.world.spell(self.name, "down")
+        self.ledger.disconnect()
+        self.runners.orphan()
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def reap(self) -> None:
+        """The guard kills the runners, and waits until they are dead."""
+        await asyncio.sleep(self.rng.choice((0.005, 0.05, 0.4)) * self.rng.uniform(0.5, 1.5))
+        self.runners.die()
+
+    async def revoke(self) -> None:
+        """The guard revokes the lease."""
+        await asyncio.sleep(self.rng.uniform(0.01, 0.1))
+        for lease in self.leases():
+            self.world.store.end_lease(lease, "guard")
+
+    def leases(self) -> list[int]:
+        keys, mine = self.world.keys, f"{self.name}-".encode()
+        records = self.world.store.read(keys.nodes, keys.nodes[:-1] + b"0", 0, 0, False, 0).records
+        return sorted({
+            record.lease for record in records if record.lease and record.key[len(keys.nodes):].startswith(mine)
+        })
+
+    async def leave(self) -> None:
+        """SIGTERM."""
+        self.alive = False
+        self.world.spell(self.name, "leaving")
+        self.node.drain()
+        await asyncio.wait([self.task], timeout=30.0)
+
+    # -- its connection ------------------------------------------------------------------------------------------------
+
+    def disconnect(self) -> None:
+        self.cut = True
+        self.world.spell(self.name, "cut")
+        self.ledger.disconnect()
+
+    def reconnect(self) -> None:
+        if self.alive:
+            self.cut = False
+            self.world.spell(self.name, "up")
+            self.ledger.reconnect()
