@@ -28,6 +28,7 @@ from .errors import RotaError
 from .handle import JobHandle, JobHandles
 from .ids import parse_job_id
 from .model import Enqueue, Receipt
+from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
 from .tasks import Task, as_task
 from .transport import Transport
@@ -41,7 +42,7 @@ Calls = Iterable[Call | tuple[Any, ...]]
 Target = Routed | str | Callable[..., Any]
 
 
-class AsyncClient:
+class AsyncClient(AsyncOperations):
     """Enqueues jobs and waits for results, on the event loop it is first used on.
 
     Args:
@@ -97,7 +98,8 @@ class AsyncClient:
     async def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]:
         """Enqueue many jobs of one task, in order. `calls` are tuples of arguments, or what `task.call(...)` gives, and
         may come from a generator. Raises what `enqueue` raises, or `PartlyEnqueued` if some are stored already."""
-        return JobHandles(self, await self._engine().enqueue_many(as_task(task), calls))
+        progress = await self._engine().enqueue_many(as_task(task), calls)
+        return JobHandles(self, progress.stored, progress.levels)
 
     def handle(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job of any client, by its id."""
@@ -152,8 +154,18 @@ class AsyncClient:
             raise RuntimeError("this AsyncClient belongs to another event loop: make one for each loop")
         return self._made
 
+    async def acancel_job(self, job_id: str) -> str:
+        return await self.cancel(job_id)
+
+    def cancel_job(self, job_id: str) -> str:
+        path = f"/v1/jobs/{job_id}/cancel"
+        return self._from_outside(lambda engine: engine.transport.post(path, {}, Cancelled)).outcome
+
     async def _page(self, path: str, kind: type[T]) -> T:
         return await page(self._engine(), path, kind)
+
+    async def _post(self, path: str, body: object, kind: type[T]) -> T:
+        return await self._engine().transport.post(path, body, kind)
 
     def _from_outside(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """For another thread than the loop's."""
@@ -166,7 +178,7 @@ class AsyncClient:
         raise RuntimeError("this would block the event loop: await the handle, or handle.astatus()")
 
 
-class Client:
+class Client(Operations):
     """`AsyncClient` for code without an event loop. Safe from many threads, and after a fork; all sync clients of a
     process share one thread with an event loop. Takes the same arguments."""
 
@@ -273,11 +285,13 @@ class Client:
                 progress.note(oldest, background.wait(answer))
         for frame, answer in sent:
             progress.note(frame, background.wait(answer))
-        return JobHandles(self, progress.result())
+        progress.check()
+        return JobHandles(self, progress.stored, progress.levels)
 
     async def aplace_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
         engine, on = self._engine()
-        return JobHandles(self, await asyncio.wrap_future(on.start(engine.enqueue_many(task, calls))))
+        progress = await asyncio.wrap_future(on.start(engine.enqueue_many(task, calls)))
+        return JobHandles(self, progress.stored, progress.levels)
 
     # what its handles ask
 
@@ -309,9 +323,21 @@ class Client:
         engine.submit(order, ref)
         return ref
 
+    def cancel_job(self, job_id: str) -> str:
+        return self.cancel(job_id)
+
+    async def acancel_job(self, job_id: str) -> str:
+        engine, on = self._engine()
+        asked = engine.transport.post(f"/v1/jobs/{job_id}/cancel", {}, Cancelled)
+        return (await asyncio.wrap_future(on.start(asked))).outcome
+
     def _page(self, path: str, kind: type[T]) -> T:
         engine, on = self._engine()
         return on.run(page(engine, path, kind))
+
+    def _post(self, path: str, body: object, kind: type[T]) -> T:
+        engine, on = self._engine()
+        return on.run(engine.transport.post(path, body, kind))
 
     def _engine(self) -> tuple[Engine, background.Background]:
         """This process's engine: a fork leaves the parent's behind."""

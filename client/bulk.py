@@ -41,7 +41,7 @@ def _bundles(task: Routed, route: Route, calls: Calls) -> Iterator[OpenBundle]:
     """The hot loop of bulk enqueues: what does not differ from call to call is kept out of it."""
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
-    number = 0
+    number, keyed = 0, task.keyed
     try:
         for call in calls:
             number += 1
@@ -50,6 +50,11 @@ def _bundles(task: Routed, route: Route, calls: Calls) -> Iterator[OpenBundle]:
                 task.check(args, kwargs)
                 if not kwargs:
                     checked.add(len(args))
+            if keyed and (key := task.key_of(args, kwargs)) != route.key:
+                if bundle.payloads:         # jobs of one bundle have one key
+                    yield bundle
+                route = route._replace(key=key)
+                bundle = OpenBundle(route, 0.0)
             payload, codec = dump_arguments(args, kwargs)
             size = len(payload)
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == JOBS_PER_BUNDLE_MAX:

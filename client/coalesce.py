@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from .codec import PYTHON, Seal
 from .errors import Overloaded, RotaError
 from .ids import Names
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Receipt
+from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
 from .wire import CLIENT_FRAME_BYTES
 
@@ -32,6 +32,7 @@ class Ref(NamedTuple):
 
     bundle: str
     place: int
+    level: Level = "durable"
 
 
 class Waiter(Protocol):
@@ -90,8 +91,10 @@ class OpenBundle:
             body=seal.body(header, self.payloads),
             priority=route.priority,
             delay_s=route.delay_s,
+            level=route.level,
             python=python,
             function=route.function,
+            key=route.key,
         )
 
 
@@ -198,4 +201,4 @@ def _resolve(waiters: list[Waiter], bundle: str, answer: Receipt | RotaError) ->
         if isinstance(answer, RotaError):
             waiter.set_exception(answer)
         else:
-            waiter.set_result(Ref(bundle, index))
+            waiter.set_result(Ref(bundle, index, answer.level))

@@ -141,6 +141,32 @@ class Connection:
             except (OSError, aiohttp.ClientError):
                 link.abandon()
 
+    async def post(self, path: str, body: object, kind: type[T]) -> T:
+        """Ask for something to be done: by another node if one certainly did not do it, never twice."""
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        data = msgspec.json.encode(body)
+        while True:
+            link = await self._link_by(deadline)
+            try:
+                async with (
+                    asyncio.timeout_at(deadline),
+                    self._open_session().post(link.url + path, data=data) as response,
+                ):
+                    answer = await response.read()
+                if response.status < 400:
+                    return msgspec.json.decode(answer, type=kind)
+                raise _error_in(answer, response.status)
+            except Overloaded as error:         # it has no identity now: nothing was done
+                if not await self._pause(error, 0, deadline):
+                    raise
+                link.abandon()
+            except aiohttp.ClientConnectorError:
+                link.abandon()
+            except (TimeoutError, OSError, aiohttp.ClientError) as error:
+                raise Unreachable(
+                    f"{link.url}{path}: no answer ({type(error).__name__}); it may have been carried out: have a look"
+                ) from None
+
     async def close(self) -> None:
         self._closed = True
         await self._following.close()

@@ -13,7 +13,7 @@ from .coalesce import Coalescer, Ref
 from .codec import Seal, load_value
 from .errors import PartlyEnqueued, ResultTimeout, RotaError, UnknownTask
 from .ids import Names
-from .model import Enqueue, Mode, Receipt, ResultEntry
+from .model import Enqueue, Level, Mode, Receipt, ResultEntry
 from .order import Order, Route, Routed
 from .results import Results, check_entry
 from .transport import Transport
@@ -90,8 +90,8 @@ class Engine:
             if stored.set_running_or_notify_cancel():       # from here on it cannot be cancelled
                 self._coalescer.add(order, stored)
 
-    async def enqueue_many(self, task: Routed, calls: bulk.Calls) -> list[tuple[str, int]]:
-        """(bundle, number of jobs) for each bundle, in order."""
+    async def enqueue_many(self, task: Routed, calls: bulk.Calls) -> Progress:
+        """What was stored: all of it, or an error is raised."""
         route, code = task.destination()
         deadline = self.deadline()
         route = await self.prepare(route, code, deadline)
@@ -106,7 +106,8 @@ class Engine:
                     progress.note(oldest, await answer)
             for frame, answer in sent:
                 progress.note(frame, await answer)
-        return progress.result()
+        progress.check()
+        return progress
 
     def kept_entry(self, bundle: str, index: int) -> ResultEntry | None:
         """A job's outcome, if it is here already. May be called from any thread."""
@@ -136,7 +137,8 @@ class Progress:
     """How far a bulk enqueue has come."""
 
     def __init__(self) -> None:
-        self.stored: list[tuple[str, int]] = []
+        self.stored: list[tuple[str, int]] = []         # (bundle, number of jobs), in order
+        self.levels: dict[str, Level] = {}              # of bundles that are not durable
         self.fault: Exception | None = None
 
     def until_fault(self, frames: Iterator[list[Enqueue]]) -> Iterator[list[Enqueue]]:
@@ -153,12 +155,15 @@ class Progress:
         for enqueue, answer in zip(frame, answers, strict=True):
             if isinstance(answer, Receipt):
                 self.stored.append((enqueue.bundle, enqueue.count))
+                if answer.level != "durable":
+                    self.levels[enqueue.bundle] = answer.level
             elif self.fault is None:
                 self.fault = answer
 
-    def result(self) -> list[tuple[str, int]]:
+    def check(self) -> None:
+        """Raise what went wrong, if anything did."""
         if self.fault is None:
-            return self.stored
+            return
         if not self.stored:
             raise self.fault
         raise PartlyEnqueued(self.stored, self.fault) from self.fault

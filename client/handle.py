@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
+from .model import Level
 from .views import JobView
 
 R_co = TypeVar("R_co", covariant=True)
@@ -18,17 +19,22 @@ class Source(Protocol):
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any: ...
     def job(self, job_id: str) -> JobView: ...
     async def ajob(self, job_id: str) -> JobView: ...
+    def cancel_job(self, job_id: str) -> str: ...
+    async def acancel_job(self, job_id: str) -> str: ...
 
 
 class JobHandle(Generic[R_co]):
     """One enqueued job. Await it, or call `result()`."""
 
-    __slots__ = ("_bundle", "_index", "_source")
+    __slots__ = ("_bundle", "_index", "_source", "level")
 
-    def __init__(self, source: Source, bundle: str, index: int) -> None:
+    def __init__(self, source: Source, bundle: str, index: int, level: Level | None = None) -> None:
         self._source = source
         self._bundle = bundle
         self._index = index
+        self.level = level
+        """How safely the job was stored when the enqueue returned: "durable", "delayed" or "none". None for a handle
+        that was made from an id."""
 
     @property
     def id(self) -> str:
@@ -63,6 +69,18 @@ class JobHandle(Generic[R_co]):
     async def astatus(self) -> JobView:
         return await self._source.ajob(self.id)
 
+    def cancel(self) -> str:
+        """Cancel the job, wherever it is.
+
+        Returns "cancelled" (it had not begun, and never will), "requested" (a node holds it and stops it: wait for the
+        result to know) or "ended".
+        """
+        return self._source.cancel_job(self.id)
+
+    async def acancel(self) -> str:
+        """`cancel()` for coroutines."""
+        return await self._source.acancel_job(self.id)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobHandle) and self.id == other.id
 
@@ -79,9 +97,12 @@ class JobHandle(Generic[R_co]):
 class JobHandles(Sequence[JobHandle[R_co]]):
     """The handles of many jobs, in the order of their calls; each is made when it is asked for."""
 
-    def __init__(self, source: Source, bundles: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, source: Source, bundles: Sequence[tuple[str, int]], levels: Mapping[str, Level] | None = None
+    ) -> None:
         self._source = source
         self._bundles = bundles
+        self._levels: Mapping[str, Level] = levels or {}        # of bundles that are not durable
         self._starts = [0]
         for _, count in bundles:
             self._starts.append(self._starts[-1] + count)
@@ -91,8 +112,9 @@ class JobHandles(Sequence[JobHandle[R_co]]):
 
     def __iter__(self) -> Iterator[JobHandle[R_co]]:
         for bundle, count in self._bundles:
+            level = self._levels.get(bundle, "durable")
             for index in range(count):
-                yield JobHandle(self._source, bundle, index)
+                yield JobHandle(self._source, bundle, index, level)
 
     @overload
     def __getitem__(self, at: int) -> JobHandle[R_co]: ...
@@ -104,8 +126,9 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         place = at + len(self) if at < 0 else at
         if not 0 <= place < len(self):
             raise IndexError(f"{at} of {len(self)} handles")
-        bundle = bisect_right(self._starts, place) - 1
-        return JobHandle(self._source, self._bundles[bundle][0], place - self._starts[bundle])
+        number = bisect_right(self._starts, place) - 1
+        bundle = self._bundles[number][0]
+        return JobHandle(self._source, bundle, place - self._starts[number], self._levels.get(bundle, "durable"))
 
     @property
     def ids(self) -> list[str]:

@@ -60,11 +60,23 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     mode: Mode
     queue: str = "default"
-    max_attempts: int = 1
+    max_attempts: int = 5
     backoff_base_s: float = 1.0
     backoff_cap_s: float = 3600.0
     timeout_s: float | None = None
     keep_result_s: float = 3600.0
+    max_concurrency: int | None = None      # jobs at a time in the whole cluster
+    max_per_key: int | None = None          # of them, with equal keys
+    on_orphan: OnOrphan = "requeue"
+    requeue_delay_s: float = 0.0
+
+
+class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a runner tells of a queue that its app declares. None: not said."""
+
+    name: str
+    serial: bool | None = None
+    max_concurrency: int | None = None
 
 
 Status = Literal["ok", "failed", "retry", "snooze", "cancelled"]
@@ -116,6 +128,7 @@ class Enqueue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     level: Level = "durable"
     python: str = ""
     function: str = ""
+    key: str = ""               # what its task's limit per key is counted by
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -7,16 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidJob
 from .ids import is_name
-from .model import PRIORITY_MAX, PRIORITY_MIN
+from .model import PRIORITY_MAX, PRIORITY_MIN, Level
 
 DURATION_S_MAX = 100 * 365 * 86_400.0
 ATTEMPTS_MAX = 1_000_000
+KEY_CHARS_MAX = 128
+LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 
 
 def queue_name(queue: str) -> str:
     if not isinstance(queue, str) or not is_name(queue):
         raise InvalidJob(f"{queue!r:.80} is no queue name: letters, digits and _ . : @ - (at most 128)")
-    return queue
+    return str(queue)
 
 
 def priority(value: int) -> int:
@@ -39,6 +41,44 @@ def duration_s(value: float | timedelta, option: str, *, zero: bool = True) -> f
     if not 0 <= seconds <= DURATION_S_MAX or (not zero and seconds == 0):
         raise InvalidJob(f"{option} {value!r:.80}: {'at least' if zero else 'more than'} 0, and at most 100 years")
     return float(seconds)
+
+
+def fraction(value: float, option: str) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidJob(f"{option} {value!r:.40}: from 0 to 1")
+    return value
+
+
+def at_least_one(value: float, option: str) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
+        raise InvalidJob(f"{option} {value!r:.40}: at least 1")
+    return value
+
+
+def limit(value: int | None, option: str) -> int | None:
+    """How many at a time; None: any number."""
+    if value is not None and (not _is_int(value) or value < 1):
+        raise InvalidJob(f"{option} {value!r:.40}: a whole number of at least 1, or None for no limit")
+    return value
+
+
+def level(value: str) -> Level:
+    for known in LEVELS:
+        if value == known:
+            return known
+    raise InvalidJob(f"level {value!r:.40}: one of {', '.join(LEVELS)}")
+
+
+def key(value: object) -> str:
+    """What a limit per key counts by; None and "" are no key."""
+    if value is None:
+        return ""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise InvalidJob(f"key {value!r:.80}: a text or a whole number, not a {type(value).__name__}")
+    text = str(value)
+    if len(text) > KEY_CHARS_MAX or not text.isprintable():
+        raise InvalidJob(f"key {text!r:.80}: at most {KEY_CHARS_MAX} printable characters")
+    return text
 
 
 def delay(run_after: timedelta | datetime | float) -> tuple[float, datetime | None]:

@@ -14,7 +14,7 @@ import msgspec
 from . import codec, options
 from .errors import InvalidJob, JobTooLarge
 from .ids import is_task_name
-from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Mode, Options
+from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
 
 EMPTY: dict[str, Any] = {}
 
@@ -29,6 +29,8 @@ class Route(NamedTuple):
     delay_s: float = 0.0
     options: Options = NO_OPTIONS
     function: str = ""
+    level: Level = "durable"
+    key: str = ""
 
 
 class Order(NamedTuple):
@@ -55,6 +57,8 @@ class Routed:
         self.name = name
         self.route = route
         self.run_at: datetime | None = None
+        self.keyed = False
+        """Whether each job has a key that depends on its arguments."""
 
     def using(
         self,
@@ -65,11 +69,14 @@ class Routed:
         timeout: float | timedelta | None = None,
         max_attempts: int | None = None,
         keep_result: float | timedelta | None = None,
+        level: Level | None = None,
+        key: str | int | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
         `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
-        zone). `timeout` and `keep_result` are seconds or timedeltas. Raises `InvalidJob`.
+        zone). `timeout` and `keep_result` are seconds or timedeltas. `level` is "durable", "delayed" or "none", `key`
+        what the task's `max_per_key` counts by. Raises `InvalidJob`.
         """
         changed = object.__new__(type(self))
         vars(changed).update(vars(self))
@@ -81,6 +88,10 @@ class Routed:
         if run_after is not None:
             delay_s, changed.run_at = options.delay(run_after)
             route = route._replace(delay_s=delay_s)
+        if level is not None:
+            route = route._replace(level=options.level(level))
+        if key is not None:
+            route, changed.keyed = route._replace(key=options.key(key)), False
         said: dict[str, Any] = {}
         if max_attempts is not None:
             said["max_attempts"] = options.attempts(max_attempts)
@@ -94,6 +105,10 @@ class Routed:
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise `InvalidJob` for arguments that the function does not take, as far as that is known here."""
 
+    def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The key of one job. Asked for only if `keyed`."""
+        return self.route.key
+
     def destination(self) -> tuple[Route, bytes]:
         """The route as of now, and the code to ship if it goes by value."""
         if self.run_at is None:
@@ -104,6 +119,8 @@ class Routed:
         """One call, checked and serialized. Raises `InvalidJob`, `NotSerializable`, `JobTooLarge`."""
         self.check(args, kwargs)
         route, code = self.destination()
+        if self.keyed:
+            route = route._replace(key=self.key_of(args, kwargs))
         payload, payload_codec = codec.dump_arguments(args, kwargs)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)

@@ -13,7 +13,6 @@ of a script or a REPL) is shipped by value.
 from __future__ import annotations
 
 import inspect
-import random
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
@@ -21,16 +20,20 @@ from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from . import codec, default, options
+from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import is_task_name
-from .model import NO_OPTIONS, Options, TaskInfo
+from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
 from .order import Call, NamedTask, Route, Routed
+from .retries import Decision, attempts_of, retries
 
 P = ParamSpec("P")
 R = TypeVar("R")
 P2 = ParamSpec("P2")
 R2 = TypeVar("R2")
+
+ExceptionKinds = type[BaseException] | tuple[type[BaseException], ...]
 
 FUNCTION_BYTES_MAX = 1024 * 1024
 """Of code shipped by value: etcd takes 1.5 MiB in one request."""
@@ -48,11 +51,20 @@ class Task(Routed, Generic[P, R]):
         name: str | None = None,
         queue: str = "default",
         priority: int = 0,
-        max_attempts: int = 1,
-        backoff_base: float | timedelta = 1.0,
-        backoff_cap: float | timedelta = 3600.0,
+        max_attempts: int | None = None,
+        backoff_base: float | timedelta = BASE_S,
+        backoff_cap: float | timedelta = CAP_S,
+        retry_delay: Delay | None = None,
+        retry_on: ExceptionKinds | None = None,
+        never_retry_on: ExceptionKinds = (),
         timeout: float | timedelta | None = None,
         keep_result: float | timedelta = 3600.0,
+        max_concurrency: int | None = None,
+        max_per_key: int | None = None,
+        key: str | Callable[..., str | int | None] | None = None,
+        level: Level = "durable",
+        on_orphan: OnOrphan = "requeue",
+        requeue_delay: float | timedelta = 0.0,
         by_value: bool = False,
     ) -> None:
         self._place = module, qualname = _importable_name(function)
@@ -61,12 +73,19 @@ class Task(Routed, Generic[P, R]):
             name=name or f"{module or '__main__'}:{qualname}",
             mode="async" if inspect.iscoroutinefunction(function) else "sync",
             queue=options.queue_name(queue),
-            max_attempts=options.attempts(max_attempts),
+            max_attempts=options.attempts(
+                attempts_of(retry_delay, MAX_ATTEMPTS) if max_attempts is None else max_attempts
+            ),
             backoff_base_s=options.duration_s(backoff_base, "backoff_base"),
             backoff_cap_s=options.duration_s(backoff_cap, "backoff_cap"),
             timeout_s=None if timeout is None else options.duration_s(timeout, "timeout", zero=False),
             keep_result_s=options.duration_s(keep_result, "keep_result"),
+            max_concurrency=options.limit(max_concurrency, "max_concurrency"),
+            max_per_key=options.limit(max_per_key, "max_per_key"),
+            on_orphan=_on_orphan(on_orphan),
+            requeue_delay_s=options.duration_s(requeue_delay, "requeue_delay"),
         )
+        self.retries = retries(retry_delay, retry_on, never_retry_on)
         if not is_task_name(self.info.name):
             raise ConfigError(f"{self.info.name!r:.80} is no task name: letters, digits and _ . : @ - (at most 256)")
         self.function: Callable[P, Any] = function
@@ -74,9 +93,35 @@ class Task(Routed, Generic[P, R]):
         self._shapes: set[tuple[object, ...]] = set()
         super().__init__(
             self.info.name,
-            Route(self.info.name, queue, self.info.mode, options.priority(priority), options=self._shipped_options()),
+            Route(
+                self.info.name, self.info.queue, self.info.mode, options.priority(priority),
+                options=self._shipped_options(), level=options.level(level),
+            ),
         )
+        self._key = key
+        self.keyed = key is not None
+        self._check_limits(key)
         update_wrapper(cast(Any, self), function, updated=())
+
+    def _check_limits(self, key: object) -> None:
+        info = self.info
+        if (info.max_per_key is None) != (key is None):
+            raise ConfigError(f"{info.name}: max_per_key and key go together: how many at a time, and counted by what")
+        if isinstance(key, str) and key not in _signature_of(self.function).parameters:
+            raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
+        if self.route.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
+            raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.route.level!r} is not")
+
+    def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """What the limit per key counts this call by; "" is counted by nothing."""
+        key = self._key
+        if callable(key):
+            return options.key(key(*args, **kwargs))
+        bound = _signature_of(self.function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return options.key(bound.arguments[str(key)])
 
     def _shipped_options(self) -> Options:
         """Code by value arrives without its task: what the runner and the node need of the task goes along."""
@@ -124,16 +169,29 @@ class Task(Routed, Generic[P, R]):
         route, _ = super().destination()
         if not self.by_value:
             return route, b""
+        self._check_by_value()
         code = codec.dump_function(self.function)
         if len(code) > FUNCTION_BYTES_MAX:
             raise JobTooLarge(len(code), FUNCTION_BYTES_MAX, f"the code of {self.name} and what it closes over")
         return route._replace(function=codec.function_digest(code)), code
 
-    def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> float | None:
-        """Seconds until the next attempt after attempt number `attempt` (from 1) raised `error`; None: give up."""
-        if attempt >= (options.max_attempts or self.info.max_attempts):
-            return None
-        return backoff_s(self.info, attempt)
+    def _check_by_value(self) -> None:
+        """What stays behind when the code alone travels must not be lost in silence."""
+        info = self.info
+        plain = TaskInfo(
+            info.name, info.mode, info.queue, info.max_attempts, timeout_s=info.timeout_s,
+            keep_result_s=info.keep_result_s,
+        )
+        if info != plain or not self.retries.plain:
+            raise InvalidJob(
+                f"{info.name} cannot be imported by the nodes and travels as code: of its options only queue, "
+                "priority, level, max_attempts, timeout and keep_result go along. Put it into a module given to "
+                "`rota node --app`"
+            )
+
+    def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> Decision:
+        """What becomes of a job after its attempt number `attempt` (from 1) raised `error`."""
+        return self.retries.decide(self.info, error, attempt, options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """By name where an import finds this very task under its name, else by value."""
@@ -184,11 +242,20 @@ def task(
     name: str | None = None,
     queue: str = "default",
     priority: int = 0,
-    max_attempts: int = 1,
-    backoff_base: float | timedelta = 1.0,
-    backoff_cap: float | timedelta = 3600.0,
+    max_attempts: int | None = None,
+    backoff_base: float | timedelta = BASE_S,
+    backoff_cap: float | timedelta = CAP_S,
+    retry_delay: Delay | None = None,
+    retry_on: ExceptionKinds | None = None,
+    never_retry_on: ExceptionKinds = (),
     timeout: float | timedelta | None = None,
     keep_result: float | timedelta = 3600.0,
+    max_concurrency: int | None = None,
+    max_per_key: int | None = None,
+    key: str | Callable[..., str | int | None] | None = None,
+    level: Level = "durable",
+    on_orphan: OnOrphan = "requeue",
+    requeue_delay: float | timedelta = 0.0,
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -197,15 +264,26 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         name: what the cluster calls it; `module:qualname` if not given. Give one to move the code without losing jobs.
         queue: where its jobs go.
         priority: -100 to 100, higher first within a queue.
-        max_attempts: how often a job is tried in all.
+        max_attempts: how often a job is tried in all; 5 if neither this nor a schedule of `rota.backoff` says. 1: once.
         backoff_base, backoff_cap: the wait after the first failure, doubled after each further one up to the cap;
             between half of it and all of it is waited, at random.
-        timeout: how long one attempt may take.
+        retry_delay: a function from the number of the attempt that failed (from 1) to seconds, instead of those two;
+            `rota.backoff` has some.
+        retry_on: exceptions that are worth another attempt; None: all. never_retry_on: those that are not.
+        timeout: how long one attempt may take. The job can restart the clock with `rota.touch()`.
         keep_result: how long results are kept.
+        max_concurrency: how many of its jobs may run at a time in the whole cluster; None: any number.
+        max_per_key, key: how many with the same key; the key is the argument of that name, or what a function of the
+            arguments gives.
+        level: "durable": stored before the enqueue returns; "delayed": begun at once, stored meanwhile; "none": kept
+            in the memory of the node that takes it, and nowhere else.
+        on_orphan: what becomes of a job that may have been running when its node was lost: "requeue" runs it again,
+            "fail" puts it into the failed set.
+        requeue_delay: how long such a job waits before it is queued again.
         All durations are seconds or timedeltas.
 
     Raises:
-        ConfigError: a second function claims the same name.
+        ConfigError: a second function claims the same name, or two options contradict each other.
         InvalidJob: an option is out of range.
     """
     if function is not None:
@@ -245,11 +323,12 @@ def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
     return make_task(target, by_value=True)
 
 
-def backoff_s(info: TaskInfo, attempt: int, random_unit: Callable[[], float] = random.random) -> float:
-    """How long to wait after attempt number `attempt`: exponential with a cap, and half of it left to chance, so that
-    what failed together does not come back together."""
-    full = min(info.backoff_cap_s, info.backoff_base_s * 2.0 ** min(attempt - 1, 64))
-    return full * (1 + random_unit()) / 2
+def _on_orphan(said: str) -> OnOrphan:
+    if said == "requeue":
+        return "requeue"
+    if said == "fail":
+        return "fail"
+    raise InvalidJob(f'on_orphan {said!r:.40}: "requeue" or "fail"')
 
 
 def _importable_name(function: Callable[..., Any]) -> tuple[str, str]:

@@ -8,12 +8,14 @@ one of the client that uses the transport.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .codec import Seal
 from .errors import RotaError
 from .model import Enqueue, Mode, Receipt
 from .views import JobView
+
+T = TypeVar("T")
 
 
 class Follower(Protocol):
@@ -55,6 +57,10 @@ class Transport(Protocol):
     def unfollow(self, bundles: Iterable[str]) -> None: ...
 
     async def job(self, job_id: str) -> JobView: ...
+
+    async def post(self, path: str, body: object, kind: type[T]) -> T:
+        """Ask a node's HTTP port to do something; its answer."""
+        ...
 
     async def close(self) -> None: ...
 

@@ -64,12 +64,22 @@ class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which jobs of the failed set: all that fit every field given. `error` is a part of the error's text."""
+    """Which jobs of the failed set: all that fit every field given. `error` is a part of the error's text. `all` must
+    be said where no field is."""
 
     ids: list[str] = []
     queue: str = ""
     task: str = ""
     error: str = ""
+    all: bool = False
+
+
+class QueueSettings(msgspec.Struct, frozen=True):
+    """`max_concurrency` None: no limit."""
+
+    paused: bool
+    serial: bool
+    max_concurrency: int | None
 
 
 class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
+import msgspec
+
 from rota.client.codec import Seal, enqueue_digest
 from rota.client.errors import (
     EnqueueError,
@@ -33,6 +35,7 @@ from rota.client.model import (
     Header,
     Receipt,
 )
+from rota.client.options import KEY_CHARS_MAX
 
 from .buckets import Bucket
 from .clock import Clock
@@ -150,11 +153,14 @@ class Intake:
         now_ms = int(self._clock.wall() * 1000)
         token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
-            python=bundle.python, function=bundle.function,
+            python=bundle.python, function=bundle.function, key=bundle.key,
         )
         receipt = keys.receipt(bundle.bundle)
         lease = self._receipts.take() or await self._receipts.lease()
         claim = claim_of(token, 0)
+        task = self._directory.tasks.get(bundle.task)
+        if task is not None and task.on_orphan == "fail":
+            claim = msgspec.structs.replace(claim, started=True)
         future = self._commits.submit(Write(
             (self._member, created(receipt, 0)),
             (
@@ -216,6 +222,8 @@ class Intake:
             raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
         if not 0 <= bundle.delay_s <= DELAY_S_MAX:
             raise InvalidJob(f"a delay of {bundle.delay_s} s is not between 0 and ten years")
+        if len(bundle.key) > KEY_CHARS_MAX:
+            raise InvalidJob(f"the key {bundle.key[:80]!r} has more than {KEY_CHARS_MAX} characters")
 
     async def _check_task(self, bundle: Enqueue) -> None:
         mode = await self._directory.task_mode(bundle.task)
@@ -232,7 +240,7 @@ class Intake:
         now_ms = int(self._clock.wall() * 1000)
         token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
-            python=bundle.python, function=bundle.function,
+            python=bundle.python, function=bundle.function, key=bundle.key,
         )
         if bundle.delay_s > 0:
             place = keys.due(now_ms + int(bundle.delay_s * 1000), bundle.queue, bundle.bundle)

@@ -262,7 +262,8 @@ class Master:
         self._wake.set()
 
     async def _take_over(self, node: str) -> None:
-        moved = await take_over(self._ledger, self._keys, self._clock, self._commits, self._fence, node)
+        tasks = self.aggregator.tasks
+        moved = await take_over(self._ledger, self._keys, self._clock, self._commits, self._fence, node, tasks)
         if moved is None:
             self._depose()
         elif moved:

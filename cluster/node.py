@@ -15,7 +15,7 @@ import msgspec
 
 from rota.client.codec import Seal
 from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
-from rota.client.model import Enqueue, Mode, Outcome, Receipt, TaskInfo
+from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
@@ -216,21 +216,29 @@ class Node:
         )
 
     async def _register_tasks(self, life: Life) -> None:
-        """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them."""
+        """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them. What
+        the code says of tasks and queues counts; where nodes have different code, what the last one to start says."""
         await asyncio.gather(*[self._register(life, info) for info in self.runners.tasks.values()])
+        for declared in self.runners.queues.values():
+            await self._register_queue(life, declared)
         life.registered.set()
 
     async def _register(self, life: Life, info: TaskInfo) -> None:
         key = self._keys.task(info.name)
         page = await patiently(lambda: self._ledger.read(key))
         old = page.records[0] if page.records else None
-        record = TaskRecord(info.mode, info.queue)
-        known = decode(TaskRecord, old.value) if old is not None else None
-        if known is not None:
-            record = msgspec.structs.replace(known, mode=info.mode, queue=info.queue)
-        if record != known:
+        record = TaskRecord(
+            info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
+        )
+        if old is None or record != decode(TaskRecord, old.value):
             guard = unmodified(key, old.mod_revision if old is not None else 0)
             await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+
+    async def _register_queue(self, life: Life, declared: QueueInfo) -> None:
+        said = {"serial": declared.serial, "max_concurrency": declared.max_concurrency}
+        changes: dict[str, object] = {name: value for name, value in said.items() if value is not None}
+        if changes:
+            await patiently(lambda: life.operations.set_queue(declared.name, changes))
 
     async def _watch_self(self, identity: Identity) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked."""

@@ -18,10 +18,11 @@ from rota.client.views import FailedFilter
 from .buckets import Buckets
 from .clock import Clock
 from .keys import Keys, is_name
-from .ledger.commits import Commits, Verdict, Write, unmodified
+from .ledger.commits import Commits, Verdict, Write, created, unmodified
 from .ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from .quarantine import ADVICE
 from .records import FailedRecord, Failure, QueueRecord, Token, bits, decode, encode, hex_bits
+from .splitting import piece_name
 from .status import Status
 
 PAGE = 500
@@ -153,6 +154,10 @@ class Operations:
             done += sum(verdict.applied for verdict in verdicts)
         if not found and which.ids:
             raise InvalidJob(f"not in the failed set: {', '.join(which.ids[:5])}")
+        if not found and not which.all:
+            said = {"queue": which.queue, "task": which.task, "error": which.error}
+            words = ", ".join(f"{name} {value!r}" for name, value in said.items() if value)
+            raise InvalidJob(f"no failed job fits {words}: nothing was done")
         return done
 
     async def _failed_batches(self, which: FailedFilter) -> AsyncIterator[list[tuple[Record, FailedRecord]]]:
@@ -185,14 +190,14 @@ class Operations:
         if token is None or not kept.body:
             return None         # quarantined: there is nothing that could be run
         bundle, _, index = failed.id.rpartition("/")
-        name = f"{bundle}.{index}"
+        name = piece_name(bundle, [int(index)])
         order = self._newest()
         token = Token(
             token.task, token.queue, token.priority, order, 1, token.mode, int(self._clock.wall() * 1000),
             python=token.python, function=token.function, key=token.key,
         )
-        return Write(
-            (self._member, unmodified(record.key, record.mod_revision)),
+        return Write(       # not while jobs that were in a piece with it still lie under that name
+            (self._member, unmodified(record.key, record.mod_revision), created(self._keys.body(name), 0)),
             (
                 Delete(record.key), Delete(failure.key), Put(self._keys.body(name), kept.body),
                 Put(self._keys.job(token.queue, token.priority, order, name), encode(token)),

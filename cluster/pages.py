@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from rota.client import errors
+from rota.client import errors, options
 from rota.client.codec import Keyring, encode_body
 from rota.client.errors import InvalidJob, JobTooLarge, Overloaded, RotaError, UnknownTask
 from rota.client.ids import ALPHABET, JOB, SESSION_CHARS, Names, bundle_id, parse_job_id
-from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Receipt, ResultEntry
+from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 
 from .service import NodeService
+from .verbs import Verbs
 from .websocket import as_mode
 
 log = logging.getLogger("rota.http")
@@ -58,6 +59,11 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     queue: str = "default"
     priority: int = 0
     delay_s: float = 0.0
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    keep_result_s: float | None = None
+    level: str = "durable"
+    key: str = ""
 
 
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
@@ -80,6 +86,13 @@ class Pages:
         router.add_get("/v1/queues", self._page(self._queues))
         router.add_get("/v1/failed", self._page(self._failed))
         router.add_get("/v1/stats", self._page(self._stats))
+        verbs = Verbs(self._service)
+        for path, verb in (
+            ("/v1/queues/{queue}", verbs.set_queue), ("/v1/queues/{queue}/empty", verbs.empty),
+            ("/v1/queues/{queue}/head", verbs.head), ("/v1/failed/retry", verbs.retry_failed),
+            ("/v1/failed/delete", verbs.delete_failed), ("/v1/jobs/{bundle}/{index}/cancel", verbs.cancel),
+        ):
+            router.add_post(path, self._page(_as_json(verb)))
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
 
@@ -136,6 +149,7 @@ class Pages:
             sizes=[len(payload)],
             enqueued_at=self._wall(),
             codec="json",
+            options=_options(job),
         )
         body = encode_body(self._keyring.sign(header, [payload], self._service.cluster), [payload])
         return Enqueue(
@@ -147,6 +161,8 @@ class Pages:
             body=body,
             priority=priority(job.priority),
             delay_s=duration_s(job.delay_s, "delay_s"),
+            level=options.level(job.level),
+            key=options.key(job.key),
         )
 
     def _bundle_of(self, idempotency_key: str | None) -> str:
@@ -218,6 +234,21 @@ class Pages:
         if why_not is None:
             return json_page({"status": "ok"})
         return json_page({"status": "not ready", "why": why_not}, status=503)
+
+
+def _as_json(verb: Callable[[web.Request], Awaitable[Any]]) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return json_page(await verb(request))
+
+    return answer
+
+
+def _options(job: NewJob) -> Options:
+    return Options(
+        None if job.max_attempts is None else options.attempts(job.max_attempts),
+        None if job.timeout_s is None else duration_s(job.timeout_s, "timeout_s", zero=False),
+        None if job.keep_result_s is None else duration_s(job.keep_result_s, "keep_result_s"),
+    )
 
 
 def _decode_job(body: bytes) -> NewJob:

@@ -14,6 +14,7 @@ ADVICE = {
     "unreadable": "the token is no record that this release of rota can read; its bytes are kept",
     "body missing": "the arguments of this job are gone from the store",
     "bad signature": "the job is unsigned, or signed with a key that this node does not have",
+    "lost": 'its node was lost while it may have been running, and its task says on_orphan="fail"',
     "orphaned": "its node was lost three times while it ran: it may be what kills them",
 }
 

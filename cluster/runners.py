@@ -16,11 +16,12 @@ from typing import Protocol
 
 import msgspec
 
+from rota.client.backoff import exponential_s
 from rota.client.errors import ConfigError, EnqueueError
-from rota.client.model import Enqueue, Mode, Outcome, Receipt, TaskInfo
-from rota.client.tasks import backoff_s
+from rota.client.ids import job_id
+from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.worker.desk import Desk
-from rota.worker.frames import Broken, Done, Dropped, FromRunner, Ready, Started, Starved, Work
+from rota.worker.frames import Broken, Done, Dropped, FromRunner, Ready, Started, Starved, Touched, Work
 from rota.worker.guardlink import Descriptors, GuardLink
 from rota.worker.ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, ReadyQueue
 from rota.worker.seat import Seat, State
@@ -41,6 +42,7 @@ class Runners(Protocol):
     """The seam between the node and its runners. Callbacks are given at construction."""
 
     tasks: dict[str, TaskInfo]
+    queues: dict[str, QueueInfo]
     capacity: dict[Mode, int]
     trouble: str | None
 
@@ -82,6 +84,7 @@ class RunnerPool:
     ) -> None:
         self.config = config
         self.tasks: dict[str, TaskInfo] = {}
+        self.queues: dict[str, QueueInfo] = {}
         self.capacity: dict[Mode, int] = {"async": config.async_capacity, "sync": config.sync_runners}
         self.trouble: str | None = None
         """Why there are no runners (the app cannot be imported any more), or None."""
@@ -285,10 +288,10 @@ class RunnerPool:
             return
         slot, work = head
         timeout_s = self._timeout_of(work)
-        if timeout_s is None or now < seat.head_since + timeout_s:
+        if timeout_s is None or now < max(seat.head_since, seat.touched.get(slot, 0.0)) + timeout_s:
             return
         seat.read_now()
-        if slot in seat.sent:
+        if slot in seat.sent and now >= seat.touched.get(slot, 0.0) + timeout_s:
             text = f"TimeoutError: timed out after {timeout_s:g} s"
             self._kill_for(seat, slot, self._ended(work, job_of(slot)[1], text))
 
@@ -305,6 +308,10 @@ class RunnerPool:
                 seat.expect(slot, now + CANCEL_GRACE_S)
                 continue
             work = seat.sent[slot][0]
+            limit = seat.touched.get(slot, 0.0) + (self._timeout_of(work) or 0.0) + CANCEL_GRACE_S
+            if now < limit and slot not in seat.doomed:
+                seat.expect(slot, limit)
+                continue
             text = f"TimeoutError: did not end when it was cancelled after its timeout of {self._timeout_of(work)} s"
             self._kill_for(seat, slot, seat.doomed.get(slot) or self._ended(work, job_of(slot)[1], text))
 
@@ -349,8 +356,12 @@ class RunnerPool:
 
     def _heard(self, seat: Seat, frame: FromRunner) -> None:
         match frame:
-            case Ready(tasks):
+            case Ready(tasks, queues):
+                self.queues = {info.name: info for info in queues}
                 self._ready(seat, tasks)
+            case Touched(key, index):
+                if slot_of(key, index) in seat.sent:
+                    seat.touched[slot_of(key, index)] = self._loop.time()
             case Broken(error, traceback):
                 seat.broken = f"{error}\n{traceback}".rstrip()
             case Started(key, index):
@@ -441,9 +452,13 @@ class RunnerPool:
     def _ended(self, work: Work, index: int, error: str) -> Outcome:
         """Failed, or to be tried again if the task's options allow it."""
         info = self.tasks.get(work.task) or TaskInfo(work.task, work.mode)
+        job = job_id(work.bundle, index)
         if work.attempt >= (work.options.max_attempts or info.max_attempts):
+            log.error("job %s (%s) failed for good, at attempt %d: %s", job, work.task, work.attempt, error)
             return Outcome(index, "failed", error=error)
-        return Outcome(index, "retry", error=error, delay_s=backoff_s(info, work.attempt))
+        delay_s = exponential_s(info.backoff_base_s, info.backoff_cap_s, work.attempt)
+        log.warning("job %s (%s) failed, and is tried again in %.3g s: %s", job, work.task, delay_s, error)
+        return Outcome(index, "retry", error=error, delay_s=delay_s)
 
     # -- runners come and go -----------------------------------------------------------------------------------------
 

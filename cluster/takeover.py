@@ -2,24 +2,25 @@
 
 Guarded by the master's fence, by the absence of the member key (a node's name is never used again) and by the claim
 itself. The first orphaning makes a bundle suspect; only a suspect that had been started counts as lost, and the third
-loss ends in the failed set: it may be what kills its nodes.
+loss ends in the failed set: it may be what kills its nodes. A task may want its orphans to wait (`requeue_delay`), or
+to fail if they may have begun (`on_orphan="fail"`: their nodes record the start before it happens).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import msgspec
-
-from rota.client.codec import decode_header, slice_body
 
 from .clock import Clock
 from .keys import Keys
 from .ledger.commits import Commits, Write, created, unmodified
 from .ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
-from .quarantine import ADVICE, quarantine_token
-from .records import Claim, FailedRecord, Failure, decode, encode, token_of
+from .orphans import fail_orphan
+from .quarantine import quarantine_token
+from .records import Claim, TaskRecord, decode, encode, token_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ PAGE = 500
 
 
 async def take_over(
-    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str
+    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str,
+    tasks: Mapping[str, TaskRecord],
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
     absent = created(keys.node(node), 0)
@@ -38,7 +40,7 @@ async def take_over(
         page = await ledger.read(prefix, prefix_end(prefix), limit=PAGE)
         if not page.records:
             return moved
-        writes = [await _back(ledger, keys, clock, (fence, absent), record) for record in page.records]
+        writes = [await _back(ledger, keys, clock, (fence, absent), record, tasks) for record in page.records]
         verdicts = await asyncio.gather(*(commits.submit(write) for write in writes))
         for verdict in verdicts:
             moved += verdict.applied
@@ -49,46 +51,29 @@ async def take_over(
                 return moved
 
 
-async def _back(ledger: Ledger, keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record) -> Write:
+async def _back(
+    ledger: Ledger, keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord]
+) -> Write:
     claim = decode(Claim, record.value)
     parsed = keys.parse_claim(record.key)
     if claim is None or parsed is None:
         return quarantine_token(keys, clock, record, guards, "unreadable")
     node, bundle = parsed
-    guards = (*guards, unmodified(record.key, record.mod_revision))
     if claim.pending <= 0:
+        guards = (*guards, unmodified(record.key, record.mod_revision))
         return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
+    task = tasks.get(claim.task)
+    if claim.started and task is not None and task.on_orphan == "fail":
+        return await fail_orphan(ledger, keys, clock, guards, record, claim, node, bundle)
     lost = claim.lost + claim.started
-    if lost >= LOSSES_MAX:
-        return await _poison(ledger, keys, clock, guards, record, claim, node, bundle)
+    if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
+        return await fail_orphan(ledger, keys, clock, guards, record, claim, node, bundle, "orphaned")
     token = msgspec.structs.replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
+    due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
     place = keys.job(token.queue, token.priority, token.order, bundle)
+    if due_ms and claim.serial:
+        token = msgspec.structs.replace(token, not_before=due_ms)       # it keeps its place
+    elif due_ms:
+        place = keys.due(due_ms, token.queue, bundle)
+    guards = (*guards, unmodified(record.key, record.mod_revision))
     return Write(guards, (Delete(record.key), Put(place, encode(token))))
-
-
-async def _poison(
-    ledger: Ledger, keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, claim: Claim, node: str,
-    bundle: str,
-) -> Write:
-    """A suspect runs alone, so there is one job in it."""
-    page = await ledger.read(keys.body(bundle))
-    body = page.records[0].value if page.records else b""
-    index = 0
-    if body:
-        done = claim.done_bits
-        index = next(index for index in decode_header(body)[0].indexes if not done >> index & 1)
-        body = slice_body(body, [index])
-    failed = FailedRecord(
-        f"{bundle.partition('.')[0]}/{index}", claim.task, claim.queue, ADVICE["orphaned"], claim.attempt, node,
-        clock.wall(), "orphaned",
-    )
-    failure = Failure(body, "", encode(token_of(claim)))
-    return Write(
-        guards,
-        (
-            Delete(record.key),
-            Delete(keys.body(bundle)),
-            Put(keys.failed_job(claim.queue, bundle, index), encode(failed)),
-            Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)),
-        ),
-    )

@@ -10,7 +10,9 @@ import pytest
 import rota
 from rota.client import errors
 
-LATE = {"AsyncClient", "Client", "connect", "current_job"}
+LATE = {
+    "AsyncClient", "Client", "connect", "current_job", "on_error", "on_runner_start", "on_runner_stop", "touch",
+}
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

@@ -14,7 +14,7 @@ from rota.client.model import Outcome
 
 from . import forks, hooks
 from .channel import BadFrame, LoopEnd
-from .context import running
+from .context import Runner, running
 from .execution import Call, Functions
 from .frames import (
     Cancel,
@@ -28,6 +28,8 @@ from .frames import (
     Starved,
     Stop,
     ToRunner,
+    Touched,
+    Work,
 )
 from .permits import take
 from .slots import slot_of
@@ -47,6 +49,7 @@ class AsyncRunner:
         self._permits = permits
         self._jobs: dict[int, asyncio.Task[None]] = {}
         self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
+        self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
 
     async def serve(self, functions: Functions, ready: Ready) -> None:
@@ -54,6 +57,7 @@ class AsyncRunner:
         self._functions = functions
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
         await hooks.run(hooks.start_hooks())
         self._channel: LoopEnd[ToRunner] = LoopEnd(
             self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
@@ -102,17 +106,16 @@ class AsyncRunner:
         work = call.work
         if work.report_start:
             self._channel.send(Started(work.key, index))
-        timer: asyncio.TimerHandle | None = None
         timeout_s = _timeout_of(call)
         if timeout_s is not None:
-            timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
+            self._start_clock(slot, timeout_s)
         running.set((work, index))
         if slot in self._cancelled:
             outcome = Outcome(index, "cancelled")
         else:
             outcome = await self._outcome(call, index, payload, slot)
-        if timer is not None:
-            timer.cancel()
+        if timeout_s is not None:
+            self._clocks.pop(slot)[0].cancel()
         if self._cancelled:
             self._cancelled.pop(slot, None)
         del self._jobs[slot]
@@ -139,6 +142,26 @@ class AsyncRunner:
         if forks.forked:
             os._exit(0)                     # a job has forked and let the child return: it is not a second runner
         return call.succeeded(index, result)
+
+    def _start_clock(self, slot: int, timeout_s: float) -> None:
+        timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
+        self._clocks[slot] = (timer, timeout_s)
+
+    def _touched(self, work: Work, index: int) -> None:
+        """From the job, or from a thread that it has started."""
+        if not forks.forked:
+            self._loop.call_soon_threadsafe(self._restart_clock, work.key, index)
+
+    def _restart_clock(self, key: int, index: int) -> None:
+        slot = slot_of(key, index)
+        clock = self._clocks.get(slot)
+        if clock is not None and slot not in self._cancelled:
+            clock[0].cancel()
+            self._start_clock(slot, clock[1])
+            self._channel.send(Touched(key, index))
+
+    def _wanted_gone(self, work: Work, index: int) -> bool:
+        return self._cancelled.get(slot_of(work.key, index)) == ""
 
     def _cancel(self, slot: int, words: str) -> None:
         job = self._jobs.get(slot)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import msgspec
@@ -21,10 +23,43 @@ class JobContext(msgspec.Struct, frozen=True):
     attempt: int
     enqueued_at: float
     fencing_token: int
+    cancel_requested: bool = False
+    """Somebody wants the job to stop. An `async def` job sees it here if it survives its `CancelledError`; a plain
+    function is killed, and never sees it."""
 
 
 running: ContextVar[tuple[Work, int] | None] = ContextVar("rota_job", default=None)
 """Set by runners only; cheap to set, turned into a `JobContext` when somebody asks."""
+
+
+class Runner:
+    """What a runner lets its jobs do, put in place by the runner itself: `touch` tells the node, `wanted_gone` says
+    whether a job is to be cancelled."""
+
+    touch: Callable[[Work, int], None] | None = None
+    wanted_gone: Callable[[Work, int], bool] | None = None
+
+
+TOUCH_EVERY_S = 0.02
+"""A job that touches in a tight loop does not flood its node."""
+
+_touched: tuple[int, int, float] = (0, 0, 0.0)
+
+
+def touch() -> None:
+    """Restart the clock of the running job: its `timeout` counts from now. Raises RuntimeError outside of a job."""
+    global _touched
+    job = running.get()
+    if job is None:
+        raise RuntimeError("rota.touch(): no job is running here")
+    work, index = job
+    now = time.monotonic()
+    key, last, at = _touched
+    if (key, last) == (work.key, index) and now - at < TOUCH_EVERY_S:
+        return
+    _touched = (work.key, index, now)
+    if Runner.touch is not None:
+        Runner.touch(work, index)
 
 
 def current_job() -> JobContext | None:
@@ -41,6 +76,7 @@ def current_job() -> JobContext | None:
         attempt=work.attempt,
         enqueued_at=work.enqueued_at,
         fencing_token=work.fence,
+        cancel_requested=Runner.wanted_gone is not None and Runner.wanted_gone(work, index),
     )
 
 

@@ -4,6 +4,7 @@ their signatures, and this is a process in which user code runs anyway."""
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import traceback
 from collections.abc import Callable
@@ -11,10 +12,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rota.client.codec import dump_value, load_arguments, load_function
+from rota.client.errors import JobTooLarge
 from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
-from rota.client.tasks import backoff_s
+from rota.client.retries import Decision, Retries, Snooze
 
+from . import hooks
 from .frames import Work
+
+log = logging.getLogger("rota.job")
 
 ERROR_CHARS_MAX = 1_000
 TRACEBACK_CHARS_MAX = 16_000
@@ -31,7 +36,7 @@ class Runnable(Protocol):
     function: Callable[..., Any]
     info: TaskInfo
 
-    def retry_decision(self, error: BaseException, attempt: int, options: Options = ...) -> float | None: ...
+    def retry_decision(self, error: BaseException, attempt: int, options: Options = ...) -> Decision: ...
 
 
 class Call:
@@ -56,35 +61,51 @@ class Call:
         try:
             value, codec = dump_value(result, self.codec)
         except BaseException as error:
-            return Outcome(index, "failed", error=one_line(f"the job ran, but {describe(error)}"))
+            return self._useless(index, one_line(f"the job ran, but {describe(error)}"), error)
         if len(value) > BUNDLE_BYTES_MAX:
-            return Outcome(index, "failed", error=(
+            too_large = JobTooLarge(len(value), BUNDLE_BYTES_MAX, "its result")
+            return self._useless(index, (
                 f"the job ran, but its result takes {len(value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}. "
                 "Put large data into a file, an object store or a database, and return its address."
-            ))
+            ), too_large)
         return Outcome(index, "ok", value, "", "", 0.0, codec)     # in order: names would cost
 
+    def _useless(self, index: int, text: str, error: BaseException) -> Outcome:
+        """It ran, and its result cannot be kept: a second run would not help."""
+        log.error("%s failed for good: %s", self.work.task, text)
+        hooks.report(error)
+        return Outcome(index, "failed", error=text)
+
     def failed(self, index: int, error: BaseException) -> Outcome:
-        """The outcome of a job that raised: the task decides whether it is tried again."""
-        text, trace = describe(error), trace_of(error)
-        delay_s = self._retry_delay(error)
-        if delay_s is None:
-            return Outcome(index, "failed", error=text, traceback=trace)
-        return Outcome(index, "retry", error=text, traceback=trace, delay_s=delay_s)
+        """The outcome of a job that raised: the task decides whether it is tried again. It is reported (an error in
+        the log, the hooks) when it is not; earlier failures are warnings."""
+        work, text = self.work, describe(error)
+        if isinstance(error, Snooze):
+            log.info("%s %s", work.task, error)
+            return Outcome(index, "snooze", error=text, delay_s=error.after_s)
+        trace = trace_of(error)
+        decision = self._decide(error)
+        if decision.delay_s is not None:
+            log.warning(
+                "%s failed at attempt %d, and is tried again in %.3g s: %s",
+                work.task, work.attempt, decision.delay_s, text,
+            )
+            return Outcome(index, "retry", error=text, traceback=trace, delay_s=decision.delay_s)
+        if decision.problem:
+            text = one_line(f"{text}; {decision.problem}")
+        log.error("%s failed for good, at attempt %d: %s\n%s", work.task, work.attempt, text, trace.rstrip())
+        hooks.report(error)
+        return Outcome(index, "failed", error=text, traceback=trace)
 
     def not_run(self, index: int) -> Outcome:
+        log.error("%s cannot be run: %s", self.work.task, self.problem)
         return Outcome(index, "failed", error=self.problem)
 
-    def _retry_delay(self, error: BaseException) -> float | None:
+    def _decide(self, error: BaseException) -> Decision:
         work = self.work
-        try:
-            if self.task is not None:
-                return self.task.retry_decision(error, work.attempt, work.options)
-            if work.attempt < (work.options.max_attempts or 1):     # shipped by value: there is no task here
-                return backoff_s(TaskInfo(work.task, work.mode), work.attempt)
-        except Exception:
-            return None         # a retry predicate of the user's
-        return None
+        if self.task is not None:
+            return self.task.retry_decision(error, work.attempt, work.options)
+        return Retries().decide(TaskInfo(work.task, work.mode), error, work.attempt, work.options)   # shipped by value
 
 
 class Functions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, Receipt, TaskInfo
+from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.client.wire import Refusal
 
 
@@ -59,6 +59,7 @@ class Ready(msgspec.Struct, gc=False, array_like=True, tag=1):
     """The app is imported, the start hooks have run."""
 
     tasks: list[TaskInfo]
+    queues: list[QueueInfo] = []
 
 
 class Broken(msgspec.Struct, gc=False, array_like=True, tag=2):
@@ -87,6 +88,13 @@ class Dropped(msgspec.Struct, gc=False, array_like=True, tag=5):
 
 class Starved(msgspec.Struct, gc=False, array_like=True, tag=6):
     """A job has no permit. Unless the node has just taken it back, user code has meddled with the runner's files."""
+
+
+class Touched(msgspec.Struct, gc=False, array_like=True, tag=7):
+    """A job has restarted its clock."""
+
+    key: int
+    index: int
 
 
 class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):
@@ -134,7 +142,7 @@ class Told(msgspec.Struct, gc=False, array_like=True, tag=2):
 
 
 ToRunner = Run | Function | Cancel | Drop | Stop
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode

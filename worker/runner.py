@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 
-from rota.client import errors, tasks, transport
+from rota.client import errors, queues, tasks, transport
 
 from . import async_runner, channel, forks, logs
 from .async_runner import AsyncRunner
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         found = load_tasks(options.app)
         gc.collect()
         gc.freeze()         # what was imported stays, and need not be looked through again and again
-        ready = Ready([task.info for task in found.values()])
+        ready = Ready([task.info for task in found.values()], list(queues.declared.values()))
         if isinstance(runner, SyncRunner):
             runner.serve(Functions(found), ready)
         else:

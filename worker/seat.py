@@ -53,6 +53,7 @@ class Seat:
         self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
+        self.touched: dict[int, float] = {}         # slot -> when its job restarted its clock
         self._deadlines: list[tuple[float, int]] = []
         self._functions: dict[bytes, int] = {}
         self._function_number = 0
@@ -92,9 +93,12 @@ class Seat:
 
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile."""
-        pop, known = self.sent.pop, []
+        pop, touched, known = self.sent.pop, self.touched, []
         for item in outcomes:
-            sent = pop(item[0] << SLOT_BITS | item[1].index, None)
+            slot = item[0] << SLOT_BITS | item[1].index
+            sent = pop(slot, None)
+            if touched:
+                touched.pop(slot, None)
             if sent is not None:
                 self.bytes_ahead -= len(sent[1][1])
                 known.append(item)

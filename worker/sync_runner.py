@@ -16,9 +16,9 @@ from rota.client.model import Outcome
 
 from . import forks, hooks
 from .channel import BadFrame, BlockingEnd, ChannelClosed
-from .context import running
+from .context import Runner, running
 from .execution import Call, Functions
-from .frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner
+from .frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner, Touched, Work
 from .permits import take
 
 EXIT_CHANNEL = 70
@@ -37,6 +37,7 @@ class SyncRunner:
     def serve(self, functions: Functions, ready: Ready) -> None:
         """Until the node says stop. Does not return if the channel is lost."""
         self._functions = functions
+        Runner.touch = self._touch
         hooks.run_blocking(hooks.start_hooks())
         clean = _Surroundings()
         base = copy_context()
@@ -62,6 +63,11 @@ class SyncRunner:
         if forks.forked:
             os._exit(0)                 # a job has forked and let the child return: it is not a second runner
         self._channel.send(Done([(call.work.key, outcome)]))
+
+    def _touch(self, work: Work, index: int) -> None:
+        """From the job, on whichever thread it calls: the node keeps the clock."""
+        if not forks.forked:
+            self._channel.send(Touched(work.key, index))
 
     def _starve(self) -> None:
         """The node has taken the permits back, and its `Drop` is on its way."""

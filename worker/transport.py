@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
+from typing import TypeVar
 
 from rota.client import errors, wire
 from rota.client.codec import UNSIGNED, Seal
@@ -22,6 +23,8 @@ from rota.client.views import JobView
 from . import forks
 from .channel import BadFrame, BlockingEnd, ChannelClosed
 from .frames import Ask, AskFunction, AskMode, Question, Reply, Stored, Told
+
+T = TypeVar("T")
 
 ASK_BYTES_MAX = 4 * 1024 * 1024
 """Bodies in one frame; more are asked for in several."""
@@ -77,6 +80,9 @@ class RunnerTransport:
 
     async def job(self, job_id: str) -> JobView:
         raise errors.RotaError("a job cannot look up jobs: ask a node's HTTP port")
+
+    async def post(self, path: str, body: object, kind: type[T]) -> T:
+        raise errors.RotaError("a job does not operate its cluster: make a rota.Client of its own")
 
     async def close(self) -> None:
         pass

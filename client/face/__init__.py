@@ -15,6 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rota.client import backoff
 from rota.client.errors import (
     ConfigError,
     EnqueueError,
@@ -39,11 +40,14 @@ from rota.client.errors import (
 )
 from rota.client.handle import JobHandle, JobHandles
 from rota.client.order import Call, NamedTask
+from rota.client.queues import Queue
+from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect
-    from rota.worker.context import current_job
+    from rota.worker.context import current_job, touch
+    from rota.worker.hooks import on_error, on_runner_start, on_runner_stop
 
 __all__ = [
     "AsyncClient",
@@ -66,18 +70,26 @@ __all__ = [
     "Overloaded",
     "PartlyEnqueued",
     "ProtocolMismatch",
+    "Queue",
     "ResultInvalid",
     "ResultTimeout",
+    "Retry",
     "RotaError",
     "SignatureRefused",
+    "Snooze",
     "SyncTask",
     "Task",
     "Unauthorized",
     "UnknownTask",
     "Unreachable",
+    "backoff",
     "connect",
     "current_job",
+    "on_error",
+    "on_runner_start",
+    "on_runner_stop",
     "task",
+    "touch",
 ]
 
 
@@ -86,6 +98,10 @@ _LATE = {
     "Client": "rota.client.api",
     "connect": "rota.client.api",
     "current_job": "rota.worker.context",
+    "on_error": "rota.worker.hooks",
+    "on_runner_start": "rota.worker.hooks",
+    "on_runner_stop": "rota.worker.hooks",
+    "touch": "rota.worker.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""
 

@@ -18,7 +18,7 @@ from rota.client import codec
 from rota.client.errors import ConfigError, InvalidJob, JobTooLarge
 from rota.client.model import BUNDLE_BYTES_MAX, Options, TaskInfo
 from rota.client.order import NamedTask
-from rota.client.tasks import AsyncTask, SyncTask, Task, as_task, backoff_s, make_task, registry
+from rota.client.tasks import AsyncTask, SyncTask, Task, as_task, make_task, registry
 
 from .tasks import add, echo, fail, shout
 
@@ -114,6 +114,7 @@ def test_run_after_a_moment() -> None:
     ({"timeout": -3}, "timeout -3: more than 0"),
     ({"max_attempts": 0}, "max_attempts 0"),
     ({"max_attempts": 2.5}, r"max_attempts 2\.5"),
+    ({"level": "durably"}, "one of durable, delayed, none"),
     ({"keep_result": -1}, "keep_result -1: at least 0"),
 ])  # fmt: skip
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -194,23 +195,6 @@ def test_names_instead_of_tasks() -> None:
             as_task(wrong)
     with pytest.raises(InvalidJob, match="cannot be enqueued"):
         as_task(7)  # type: ignore[arg-type]
-
-
-# -- retries
-
-
-def test_retry_decision() -> None:
-    error = ValueError()
-    assert add.retry_decision(error, 1) is None
-    assert shout.retry_decision(error, 1) is not None and shout.retry_decision(error, 3) is None
-    assert add.retry_decision(error, 1, Options(max_attempts=2)) is not None
-    assert shout.retry_decision(error, 1, Options(max_attempts=1)) is None
-
-
-def test_backoff_doubles_up_to_its_cap_and_leaves_half_to_chance() -> None:
-    info = TaskInfo("m:f", "sync", max_attempts=10, backoff_base_s=2.0, backoff_cap_s=10.0)
-    assert [backoff_s(info, attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 99, 10_000)] == [2, 4, 8, 10, 10, 10]
-    assert backoff_s(info, 1, lambda: 0.0) == 1.0
 
 
 # -- pickling

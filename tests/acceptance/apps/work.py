@@ -49,12 +49,12 @@ async def aecho(value: Any) -> Any:
     return value
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def boom(text: str) -> None:
     raise ValueError(text)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def die(how: str) -> None:
     if how == "exit":
         os._exit(3)
@@ -91,7 +91,7 @@ class Awkward(Exception):
         super().__init__("awkward")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def raise_awkward() -> None:
     raise Awkward(1, 2)
 

@@ -1,0 +1,39 @@
+"""Queues that are declared in code. Most need no declaration: a queue exists from its first job on."""
+
+from __future__ import annotations
+
+from .errors import ConfigError
+from .model import QueueInfo
+from .options import limit, queue_name
+
+declared: dict[str, QueueInfo] = {}
+"""All queues that this process has declared, for the nodes that import it."""
+
+
+class Queue(str):
+    """A queue's name, with settings that the nodes write to the cluster when they start.
+
+        payments = rota.Queue("payments", serial=True)
+
+        @rota.task(queue=payments)
+        def charge(order: int) -> None: ...
+
+    serial: one job at a time, in the order of the enqueues; the next one begins when the one before has *succeeded*.
+        A job that fails for good blocks its queue until somebody retries or skips it.
+    max_concurrency: how many of the queue's jobs may run at a time in the whole cluster.
+
+    The code is the source of truth for what it says; what it leaves out, and whether the queue is paused, is the
+    operators' business (`rota queue set`). Raises `InvalidJob`, and `ConfigError` for two declarations that disagree.
+    """
+
+    serial: bool | None
+    max_concurrency: int | None
+
+    def __new__(cls, name: str, *, serial: bool | None = None, max_concurrency: int | None = None) -> Queue:
+        queue = super().__new__(cls, queue_name(name))
+        queue.serial = serial
+        queue.max_concurrency = limit(max_concurrency, "max_concurrency")
+        info = QueueInfo(str(queue), serial, queue.max_concurrency)
+        if declared.setdefault(info.name, info) != info:
+            raise ConfigError(f"queue {info.name} is declared twice, with different settings")
+        return queue
