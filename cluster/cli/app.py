@@ -11,7 +11,7 @@ import typer
 
 from rota.client import errors
 
-from . import demo, enqueue, look, secrets, serve
+from . import demo, doctor, enqueue, look, secrets, serve
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
 """Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
@@ -20,8 +20,8 @@ app = typer.Typer(
     name="rota",
     help="A distributed job queue on etcd.",
     epilog="Try it: [bold]rota dev --app mypkg.tasks[/] in one terminal, [bold]rota enqueue mypkg.tasks:hello Ann[/] "
-    "in another.\n\nExit codes: 0 done, 1 the job failed, 2 usage or configuration, 3 nobody answered, 4 refused, "
-    "5 no such job.",
+    "in another.\n\nExit codes: 0 done, 1 the job failed or the doctor found something bad, 2 usage or configuration, "
+    "3 nobody answered, 4 refused, 5 no such job.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -46,7 +46,7 @@ NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
 
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
-    (NODES, {"init": secrets.init, "node": serve.node}),
+    (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor}),
     (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "queues": look.queues, "failed": look.failed,
             "nodes": look.nodes}),
 ]

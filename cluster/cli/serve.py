@@ -22,81 +22,37 @@ from ..child import tied
 from ..config import NodeConfig, check_files
 from ..embedded import EmbeddedConfig, EmbeddedEtcd
 from ..launch import guard_command, guard_environment
-
-App = Annotated[
-    list[str] | None,
-    typer.Option("--app", "-a", metavar="MODULE", help="A module with tasks, to import in the runners. Repeatable."),
-]
-Queues = Annotated[str | None, typer.Option(metavar="A,B", help="Serve only these queues. Default: every queue.")]
-Sync = Annotated[int | None, typer.Option("--sync", help="Processes for plain functions. Default: one per CPU.")]
-Async = Annotated[int | None, typer.Option("--async", help="`async def` jobs at a time. Default: 100.")]
-Http = Annotated[
-    str | None, typer.Option("--http", metavar="HOST:PORT", help="Where to listen. Default: 127.0.0.1:4100.")
-]
-Grace = Annotated[float | None, typer.Option(help="Seconds that running jobs may go on after SIGTERM. Default: 30.")]
-Log = Annotated[str | None, typer.Option("--log", help="debug, info, warning or error. Default: info.")]
-
-ETCD, TRUST, MORE = "etcd", "Keys and token", "More"
+from . import options
 
 
 def node(
-    app: App = None,
-    queues: Queues = None,
-    sync: Sync = None,
-    async_: Async = None,
-    http: Http = None,
-    advertise: Annotated[
-        str | None, typer.Option(metavar="URL", help="How others reach this node. Default: from --http.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Several clusters may share one etcd. Default: default.")] = None,
-    name: Annotated[str | None, typer.Option(help="How the node's name begins. Default: the machine's.")] = None,
-    ttl: Annotated[int | None, typer.Option(help="Seconds until a lost machine's jobs move on. Default: 10.")] = None,
-    grace: Grace = None,
-    etcd: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT,…", help="etcd's members; https:// for TLS.", rich_help_panel=ETCD),
-    ] = None,
-    etcd_ca: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Authority to trust.", rich_help_panel=ETCD)
-    ] = None,
-    etcd_cert: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Client certificate.", rich_help_panel=ETCD)
-    ] = None,
-    etcd_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its key.", rich_help_panel=ETCD)] = None,
-    etcd_user: Annotated[str | None, typer.Option(metavar="NAME", help="User name.", rich_help_panel=ETCD)] = None,
-    etcd_password_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The user's password.", rich_help_panel=ETCD)
-    ] = None,
-    etcd_allow_broken: Annotated[
-        bool | None,
-        typer.Option("--etcd-allow-broken", help="Accept 3.5.0-3.5.2, which can lose writes.", rich_help_panel=ETCD),
-    ] = None,
-    compact: Annotated[
-        bool | None,
-        typer.Option("--compact", help="Let the master compact etcd's history.", rich_help_panel=ETCD),
-    ] = None,
-    key_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Signing keys, from `rota init`.", rich_help_panel=TRUST)
-    ] = None,
-    token_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Bearer token, from `rota init`.", rich_help_panel=TRUST)
-    ] = None,
-    http_cert: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Serve TLS with this certificate.", rich_help_panel=TRUST)
-    ] = None,
-    http_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its key.", rich_help_panel=TRUST)] = None,
-    functions: Annotated[
-        bool | None,
-        typer.Option("--functions/--no-functions", help="Run code shipped by value.", rich_help_panel=TRUST),
-    ] = None,
-    restart: Annotated[
-        bool | None,
-        typer.Option("--restart/--no-restart", help="Start the node again after a crash.", rich_help_panel=MORE),
-    ] = None,
-    log: Log = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML.", rich_help_panel=MORE)
-    ] = None,
+    app: options.App = None,
+    queues: options.Queues = None,
+    sync: options.Sync = None,
+    async_: options.Async = None,
+    http: options.Http = None,
+    advertise: options.Advertise = None,
+    cluster: options.Cluster = None,
+    name: options.Name = None,
+    ttl: options.Ttl = None,
+    grace: options.Grace = None,
+    etcd: options.Etcd = None,
+    etcd_ca: options.EtcdCa = None,
+    etcd_cert: options.EtcdCert = None,
+    etcd_key: options.EtcdKey = None,
+    etcd_user: options.EtcdUser = None,
+    etcd_password_file: options.EtcdPasswordFile = None,
+    etcd_allow_broken: options.EtcdAllowBroken = None,
+    compact: options.Compact = None,
+    key_file: options.KeyFile = None,
+    token_file: options.TokenFile = None,
+    http_cert: options.HttpCert = None,
+    http_key: options.HttpKey = None,
+    functions: options.Functions = None,
+    keep_result: options.KeepResult = None,
+    restart: options.Restart = None,
+    log: options.Log = None,
+    config: options.Config = None,
 ) -> None:
     """Run a node, a member of the cluster: it takes enqueues and runs jobs.
 
@@ -124,16 +80,16 @@ def node(
 
 
 def dev(
-    app: App = None,
-    queues: Queues = None,
-    sync: Sync = None,
-    async_: Async = None,
-    http: Http = None,
-    grace: Grace = None,
+    app: options.App = None,
+    queues: options.Queues = None,
+    sync: options.Sync = None,
+    async_: options.Async = None,
+    http: options.Http = None,
+    grace: options.Grace = None,
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep etcd's data here. Default: forgotten at the end.")
     ] = None,
-    log: Log = None,
+    log: options.Log = None,
 ) -> None:
     """Run an etcd and one node, for development. Ctrl-C ends both.
 

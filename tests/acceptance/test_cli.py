@@ -35,7 +35,7 @@ def slow(seconds):
 async def shout(text):
     return text.upper()
 '''
-COMMANDS = ("demo", "dev", "init", "node", "enqueue", "job", "queues", "failed", "nodes")
+COMMANDS = ("demo", "dev", "init", "node", "doctor", "enqueue", "job", "queues", "failed", "nodes")
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,17 @@ def _address(etcd: str, cluster: str, process: subprocess.Popen[bytes], log: Pat
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def test_the_doctor(running: Running) -> None:
+    found = json.loads(running.rota("doctor", "--etcd", running.etcd, "--json").stdout)
+    assert {"grade": "good", "text": f"{running.url} is ready"} in found
+    etcd = next(finding for finding in found if "etcd " in finding["text"])
+    assert etcd["grade"] in ("good", "warning", "bad")       # depends on which etcd this machine has
+    ill = rota("doctor", "--etcd", "127.0.0.1:9", "--url", "http://127.0.0.1:9")
+    assert ill.returncode == 1
+    assert "no etcd answers at 127.0.0.1:9" in ill.stdout
+    assert "http://127.0.0.1:9 does not answer" in ill.stdout
 
 
 def test_interrupting_dev_ends_everything(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""`rota doctor`: what is wrong, or will be, before it hurts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .. import settings
+from . import options, show
+from .ask import Json, Url
+
+STYLES = {"good": "green", "warning": "yellow", "bad": "bold red"}
+
+
+def doctor(
+    etcd: options.Etcd = None,
+    etcd_ca: options.EtcdCa = None,
+    etcd_cert: options.EtcdCert = None,
+    etcd_key: options.EtcdKey = None,
+    etcd_user: options.EtcdUser = None,
+    etcd_password_file: options.EtcdPasswordFile = None,
+    key_file: options.KeyFile = None,
+    token_file: options.TokenFile = None,
+    config: options.Config = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with etcd, settings and nodes.
+
+    Give it the settings of a node (on the command line, in the environment or
+    as --config). It looks at etcd's release, space and history, at the files
+    named in the settings, and whether the nodes at --url answer and their
+    clocks agree with this machine's. The exit code is 1 if something is bad.
+
+    [bold]Example[/]
+
+      rota doctor --etcd 127.0.0.1:2379 --url http://127.0.0.1:4100
+    """
+    from . import examine  # late: other commands need no gRPC
+
+    flags = {
+        "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,
+        "etcd_password_file": etcd_password_file, "key_file": key_file, "token_file": token_file,
+    }  # fmt: skip
+    chosen = settings.load(flags, os.environ, config)
+    urls = url or os.environ.get("ROTA_URL") or ""
+    findings = [*examine.files(chosen), *asyncio.run(examine.store(chosen)), *examine.nodes(urls)]
+    if json:
+        show.as_json([finding._asdict() for finding in findings])
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for finding in findings:
+            console.print(Text(f"{finding.grade:8}", STYLES[finding.grade]).append(finding.text, ""))
+    raise typer.Exit(int(any(finding.grade == "bad" for finding in findings)))

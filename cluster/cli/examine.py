@@ -1,0 +1,114 @@
+"""What `rota doctor` looks at."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
+
+from ..config import NodeConfig, check_files
+from ..ledger.etcd import EtcdLedger
+from ..ledger.releases import check_version
+from ..process import ledger_settings
+
+HISTORY_MAX = 200_000
+"""Revisions that etcd may remember before we say that nobody compacts them: some minutes of a busy queue."""
+
+QUOTA_SHARE_MAX = 0.6
+"""Of the quota in use. At 0.8 nodes begin to refuse enqueues."""
+
+CLOCK_OFFSET_S_MAX = 2.0
+ANSWER_S = 5.0
+
+Grade = Literal["good", "warning", "bad"]
+
+
+class Finding(NamedTuple):
+    grade: Grade
+    text: str
+
+
+def files(config: NodeConfig) -> Iterator[Finding]:
+    try:
+        check_files(config)
+    except ConfigError as error:
+        yield Finding("bad", str(error))
+        return
+    for name in (config.key_file, config.token_file):
+        if name and Path(name).stat().st_mode & 0o007:
+            yield Finding("bad", f"{name} can be read by everyone on this machine: chmod 600 it")
+    if not config.key_file:
+        yield Finding("warning", "no signing key: such a node can listen on loopback only (`rota init` makes one)")
+
+
+async def store(config: NodeConfig) -> list[Finding]:
+    where = ", ".join(config.etcd.endpoints)
+    try:
+        async with EtcdLedger(ledger_settings(config.etcd)) as ledger:
+            return [finding async for finding in _examine(ledger, where)]
+    except LedgerDenied as error:
+        return [Finding("bad", f"etcd at {where} refuses us: {error}. See --etcd-user, --etcd-cert")]
+    except (LedgerError, OSError) as error:
+        return [Finding("bad", f"no etcd answers at {where}: {error}. Is it running? Does it want TLS (https://…)?")]
+
+
+async def _examine(ledger: EtcdLedger, where: str) -> AsyncIterator[Finding]:
+    status = await ledger.status()
+    try:
+        warning = check_version(status.version)
+        yield Finding("warning", warning) if warning else Finding("good", f"etcd {status.version} at {where}")
+    except StoreTooOld as error:
+        yield Finding("bad", str(error))
+    if status.no_space:
+        yield Finding("bad", "etcd's quota is used up (NOSPACE): compact, defragment, then `etcdctl alarm disarm`")
+    elif status.quota_bytes:
+        share = status.bytes_in_use / status.quota_bytes
+        text = f"{status.bytes_in_use / 1024**2:,.0f} MiB in use, {share:.0%} of the quota"
+        yield Finding("warning" if share > QUOTA_SHARE_MAX else "good", text)
+    if status.revision > HISTORY_MAX:
+        try:
+            await ledger.read(b"/rota", revision=status.revision - HISTORY_MAX, keys_only=True, limit=1)
+        except Compacted:
+            yield Finding("good", "etcd's history is compacted")
+        else:
+            yield Finding("warning", (
+                f"etcd remembers more than {HISTORY_MAX:,} revisions: start its members with "
+                "--auto-compaction-mode=periodic --auto-compaction-retention=2m, or nodes with --compact"
+            ))
+
+
+def nodes(urls: str) -> Iterator[Finding]:
+    for url in filter(None, (part.strip().rstrip("/") for part in urls.split(","))):
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=ANSWER_S) as answer:
+                yield Finding("good", f"{url} is ready")
+                yield from _clock(url, answer.headers.get("Date"))
+        except urllib.error.HTTPError as error:
+            yield Finding("bad", f"{url} is not ready: {_why(error)}")
+        except (OSError, ValueError) as error:
+            yield Finding("bad", f"{url} does not answer: {getattr(error, 'reason', error)}")
+
+
+def _clock(url: str, date: str | None) -> Iterator[Finding]:
+    """A delay ends by the master's clock, so clocks should agree; the header is exact to a second."""
+    if date is None:
+        return
+    offset_s = abs((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+    if offset_s > CLOCK_OFFSET_S_MAX:
+        yield Finding("warning", f"the clock of {url} is {offset_s:.0f} s apart from ours: is NTP running on both?")
+
+
+def _why(error: urllib.error.HTTPError) -> str:
+    try:
+        page = msgspec.json.decode(error.read(), type=dict[str, str])
+        return page.get("why") or page.get("message") or error.reason
+    except msgspec.DecodeError:
+        return error.reason

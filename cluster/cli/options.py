@@ -1,0 +1,51 @@
+"""Options of `rota node`, some of which other commands share. Each fills the setting of its name (`..settings`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ETCD, TRUST, MORE = "etcd", "Keys and token", "More"
+
+
+def _option(help: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
+
+
+App = Annotated[
+    list[str] | None,
+    _option("A module with tasks, to import in the runners. Repeatable.", "--app", "-a", metavar="MODULE"),
+]
+Queues = Annotated[str | None, _option("Serve only these queues. Default: every queue.", metavar="A,B")]
+Sync = Annotated[int | None, _option("Processes for plain functions. Default: one per CPU.", "--sync")]
+Async = Annotated[int | None, _option("`async def` jobs at a time. Default: 100.", "--async")]
+Http = Annotated[str | None, _option("Where to listen. Default: 127.0.0.1:4100.", metavar="HOST:PORT")]
+Advertise = Annotated[str | None, _option("How others reach this node. Default: from --http.", metavar="URL")]
+Cluster = Annotated[str | None, _option("Several clusters may share one etcd. Default: default.")]
+Name = Annotated[str | None, _option("How the node's name begins. Default: the machine's.")]
+Ttl = Annotated[int | None, _option("Seconds until a lost machine's jobs move on. Default: 10.")]
+Grace = Annotated[float | None, _option("Seconds that running jobs may go on after SIGTERM. Default: 30.")]
+
+Etcd = Annotated[str | None, _option("etcd's members; https:// for TLS.", metavar="HOST:PORT,…", panel=ETCD)]
+EtcdCa = Annotated[str | None, _option("Authority to trust.", metavar="FILE", panel=ETCD)]
+EtcdCert = Annotated[str | None, _option("Client certificate.", metavar="FILE", panel=ETCD)]
+EtcdKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=ETCD)]
+EtcdUser = Annotated[str | None, _option("User name.", metavar="NAME", panel=ETCD)]
+EtcdPasswordFile = Annotated[str | None, _option("The user's password.", metavar="FILE", panel=ETCD)]
+EtcdAllowBroken = Annotated[
+    bool | None, _option("Accept 3.5.0-3.5.2, which can lose writes.", "--etcd-allow-broken", panel=ETCD)
+]
+Compact = Annotated[bool | None, _option("Let the master compact etcd's history.", "--compact", panel=ETCD)]
+
+KeyFile = Annotated[str | None, _option("Signing keys, from `rota init`.", metavar="FILE", panel=TRUST)]
+TokenFile = Annotated[str | None, _option("Bearer token, from `rota init`.", metavar="FILE", panel=TRUST)]
+HttpCert = Annotated[str | None, _option("Serve TLS with this certificate.", metavar="FILE", panel=TRUST)]
+HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)]
+Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]
+
+KeepResult = Annotated[float | None, _option("Seconds, for tasks that do not say. Default: 3600.", panel=MORE)]
+Restart = Annotated[bool | None, _option("Start the node again after a crash.", "--restart/--no-restart", panel=MORE)]
+Log = Annotated[str | None, _option("debug, info, warning or error. Default: info.", "--log", panel=MORE)]
+Config = Annotated[Path | None, _option("Settings in TOML.", "--config", metavar="FILE", panel=MORE)]
