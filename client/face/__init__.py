@@ -43,6 +43,7 @@ from rota.client.order import Call, NamedTask
 from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
+from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect
@@ -82,6 +83,7 @@ __all__ = [
     "Unauthorized",
     "UnknownTask",
     "Unreachable",
+    "Worker",
     "backoff",
     "connect",
     "current_job",

@@ -11,7 +11,7 @@ import typer
 
 from rota.client import errors
 
-from . import demo, doctor, enqueue, look, secrets, serve
+from . import demo, doctor, enqueue, look, operate, secrets, serve, shell
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
 """Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
@@ -47,13 +47,16 @@ NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
     (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor}),
-    (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "queues": look.queues, "failed": look.failed,
-            "nodes": look.nodes}),
+    (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "cancel": operate.cancel, "queues": look.queues,
+            "nodes": look.nodes, "shell": shell.shell}),
 ]
+_GROUPS = {"queue": operate.queue, "failed": operate.failed}
 
 for panel, commands in _PANELS:
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
+for name, group in _GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=JOBS)
 
 
 def main() -> NoReturn:

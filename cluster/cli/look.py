@@ -1,4 +1,4 @@
-"""`rota nodes`, `queues`, `job`, `failed`: what a cluster is doing."""
+"""`rota nodes`, `queues`, `job`: what a cluster is doing."""
 
 from __future__ import annotations
 
@@ -53,21 +53,3 @@ def job(
     show.as_json(view) if json else show.job(view)
     if view.place == "unknown":
         raise JobUnknown(f"there is no job {view.id}: {view.why}", id)
-
-
-def failed(
-    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
-    url: Url = None,
-    token_file: TokenFile = None,
-    json: Json = False,
-) -> None:
-    """List jobs that failed for good. `rota job ID` shows one with its traceback.
-
-    [bold]Example[/]
-
-      rota failed --queue mail --json | jq '.[].error'
-    """
-    with client(url, token_file) as asked:
-        views = asked.failed(queue, limit)
-    show.as_json(views) if json else show.failed(views)

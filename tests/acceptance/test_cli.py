@@ -23,7 +23,7 @@ import rota
 def add(a, b=1):
     return a + b
 
-@rota.task
+@rota.task(max_attempts=1)
 def refuse(why):
     raise ValueError(why)
 
@@ -35,7 +35,9 @@ def slow(seconds):
 async def shout(text):
     return text.upper()
 '''
-COMMANDS = ("demo", "dev", "init", "node", "doctor", "enqueue", "job", "queues", "failed", "nodes")
+COMMANDS = (
+    "demo", "dev", "init", "node", "doctor", "enqueue", "job", "queues", "failed", "nodes", "queue", "cancel", "shell",
+)
 
 
 @pytest.fixture(scope="module")

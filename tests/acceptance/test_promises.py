@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import rota
+from rota.client import default
 from rota.client.api import AsyncClient
 
 from .apps import promises as app
@@ -52,6 +53,7 @@ async def test_retries_and_timeouts(etcd: Any, cluster_name: str, tmp_path: Path
         await timeouts_of_both_kinds(rig)
         await touch_restarts_the_clock(rig)
         await a_job_knows_itself(rig)
+        await a_class_is_a_worker(rig)
 
 
 async def a_job_is_retried_until_it_succeeds(rig: Rig, folder: Path) -> None:
@@ -123,6 +125,15 @@ async def a_job_knows_itself(rig: Rig) -> None:
     assert abs(known["enqueued_at"] - datetime.now(UTC).timestamp()) < 60 and not known["cancel_requested"]
     later = await (await rig.client.enqueue(app.context)).aresult(PATIENCE_S)
     assert later["fencing_token"] > known["fencing_token"] > 0
+
+
+async def a_class_is_a_worker(rig: Rig) -> None:
+    with rota.connect(await rig.urls()):
+        try:
+            handles = [app.Doubler.perform_async(21), app.Doubler.perform_in(0.001, 21)]
+            assert [await asyncio.to_thread(handle.result, PATIENCE_S) for handle in handles] == [42, 42]
+        finally:
+            default.replace(None)
 
 
 # -- limits, serial queues, delays, levels

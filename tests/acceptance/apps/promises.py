@@ -158,6 +158,11 @@ async def plain(value: int) -> int:
     return value + 1
 
 
+class Doubler(rota.Worker, queue="classes", retries=2):
+    def perform(self, value: int) -> int:
+        return 2 * value
+
+
 @rota.task(on_orphan="fail")
 def once_only(journal: str, seconds: float) -> None:
     note(journal, "start")

@@ -11,11 +11,11 @@ if Path(os.environ["BROKEN"]).exists():
     raise RuntimeError("this app is broken")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def fine():
     return "fine"
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def leave():
     os._exit(1)

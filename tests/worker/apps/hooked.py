@@ -34,6 +34,6 @@ async def before_last():
     note("astop")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def nothing():
     note("job")

@@ -16,12 +16,12 @@ import rota
 from rota.worker.context import current_job
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def double(x):
     return 2 * x
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def adouble(x):
     await asyncio.sleep(0)
     return 2 * x
@@ -33,38 +33,38 @@ def mark(path, word):
     os.close(file)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def note(path, word):
     mark(path, word)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def anote(path, word):
     mark(path, word)
     await asyncio.sleep(0.001)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def pid():
     return os.getpid()
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def apid():
     return os.getpid()
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def sleep(seconds):
     time.sleep(seconds)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def asleep(seconds):
     await asyncio.sleep(seconds)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def block_the_loop(seconds):
     time.sleep(seconds)  # noqa: ASYNC251 - that is the harm it does
 
@@ -79,7 +79,7 @@ async def afail(text):
     raise ValueError(text)
 
 
-@rota.task(timeout=0.2)
+@rota.task(timeout=0.2, max_attempts=1)
 def too_slow():
     time.sleep(600)
 
@@ -89,29 +89,29 @@ async def atoo_slow():
     await asyncio.sleep(600)
 
 
-@rota.task(timeout=0.2)
+@rota.task(timeout=0.2, max_attempts=1)
 async def stubborn():
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(600)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def leave():
     os._exit(7)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def crash():
     ctypes.string_at(0)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def acrash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def close_files():
     os.closerange(3, 1000)
 
@@ -124,33 +124,33 @@ def garbage():
                 os.write(int(file.name), b"garbage! " * 8)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def write_garbage():
     garbage()
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def awrite_garbage():
     garbage()
     await asyncio.sleep(600)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def exit_politely():
     sys.exit("politely")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def fork_and_return():
     return "child" if os.fork() == 0 else "parent"
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def unpicklable():
     return threading.Lock()
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def aunpicklable():
     return threading.Lock()
 
@@ -163,59 +163,59 @@ class Awkward(Exception):
         raise RuntimeError("no text")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def raise_awkward():
     raise Awkward(1, 2)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def large(size):
     return b"x" * size
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def a_lambda():
     return lambda: 42
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def context():
     job = current_job()
     return [job.id, job.task, job.queue, job.attempt, job.fencing_token, job.enqueued_at]
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def acontext():
     await asyncio.sleep(0)
     return context.function()
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def log(text):
     logging.getLogger("app").info("it says %s", text)
     print("and prints")
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def environment():
     return dict(os.environ)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def mess_up(folder):
     os.chdir(folder)
     os.umask(0o077)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def surroundings():
     umask = os.umask(0)
     os.umask(umask)
     return [str(Path.cwd()), umask, str(signal.getsignal(signal.SIGTERM))]
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def daemonise(then):
     """A child that has left the session and the process group of the runner."""
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -224,23 +224,23 @@ def daemonise(then):
     return child.pid
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def helper():
     """A child in the runner's own group."""
     return subprocess.Popen(["sleep", "600"]).pid
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def eat(size):
     return len(bytearray(size))
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def enqueue(count):
     return [double.enqueue(number).id for number in range(count)]
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def enqueue_from_thread():
     found = []
     thread = threading.Thread(target=lambda: found.append(double.enqueue(1).id))
@@ -249,23 +249,23 @@ def enqueue_from_thread():
     return found
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def aenqueue(count):
     handles = await asyncio.gather(*(double.aenqueue(number) for number in range(count)))
     return [handle.id for handle in handles]
 
 
-@rota.task
+@rota.task(max_attempts=1)
 async def enqueue_blocking_the_loop():
     return double.enqueue(1).id
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def enqueue_nowhere():
     double.using(queue="nowhere").enqueue(1)
 
 
-@rota.task
+@rota.task(max_attempts=1)
 def enqueue_lambda():
     square = rota.task(lambda x: x * x)
     return square.enqueue(3).id
