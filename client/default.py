@@ -51,6 +51,14 @@ def replace(caller: Caller | None) -> None:
         before.close()
 
 
+def swap(caller: Caller | None) -> Caller | None:
+    """Make this the default client for a while; returns the one before it, which stays open."""
+    global _client
+    with _lock:
+        before, _client = _client, caller
+    return before
+
+
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()        # its holder may be a thread that the child does not have

@@ -46,7 +46,7 @@ class Scheduler:
     async def run(self) -> None:
         while True:
             self._earlier.clear()
-            await self._move_due()
+            await self.move_due()
             wait = LOOK_S_MAX
             if self._next_ms is not None:
                 wait = min(wait, max(self._next_ms / 1000 - self._clock.wall(), 0.0))
@@ -57,7 +57,8 @@ class Scheduler:
                 except TimeoutError:
                     pass
 
-    async def _move_due(self) -> None:
+    async def move_due(self) -> None:
+        """Put what is due into its queue."""
         keys = self._keys
         start = keys.scheduled
         while True:

@@ -106,7 +106,7 @@ class AsyncRunner:
         work = call.work
         if work.report_start:
             self._channel.send(Started(work.key, index))
-        timeout_s = _timeout_of(call)
+        timeout_s = call.timeout_s
         if timeout_s is not None:
             self._start_clock(slot, timeout_s)
         running.set((work, index))
@@ -187,13 +187,6 @@ class AsyncRunner:
 
     def _lost(self, bad: BadFrame | None) -> None:
         os._exit(EXIT_CHANNEL)
-
-
-def _timeout_of(call: Call) -> float | None:
-    timeout_s = call.work.options.timeout_s
-    if timeout_s is None and call.task is not None:
-        timeout_s = call.task.info.timeout_s
-    return timeout_s
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

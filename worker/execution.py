@@ -51,6 +51,13 @@ class Call:
         self.problem = problem
         self.codec: Codec = work.codec
 
+    @property
+    def timeout_s(self) -> float | None:
+        """How long one attempt may take."""
+        if self.work.options.timeout_s is None and self.task is not None:
+            return self.task.info.timeout_s
+        return self.work.options.timeout_s
+
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return load_arguments(self.codec, payload)
 

@@ -1,0 +1,143 @@
+"""Jobs that run where they are enqueued: no cluster, no thread, no waiting.
+
+    with rota.testing.inline() as jobs:
+        sign_up("ann")                          # enqueues `welcome`, which runs at once
+        assert jobs.ran == ["shop.tasks:welcome"]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rota.client import default, tasks
+from rota.client.engine import value_of
+from rota.client.errors import UnknownTask
+from rota.client.handle import JobHandle, JobHandles
+from rota.client.ids import Names
+from rota.client.model import Outcome, ResultEntry
+from rota.client.order import Call, Order, Routed
+from rota.client.views import JobView
+
+from ..clock import SystemClock
+from ..runners import Work
+from .local import call_of, run_async, run_sync
+
+RUNS_MAX = 1_000
+"""Of one job: it may snooze for ever."""
+
+
+class Inline:
+    """The default client while `inline()` is entered. Retries happen at once, delays are not waited for; arguments and
+    results are serialized as ever."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        """The names of the tasks whose jobs have ended, in order."""
+        self._names = Names()
+        self._clock = SystemClock()
+        self._entries: dict[str, ResultEntry] = {}
+
+    def place(self, order: Order) -> JobHandle[Any]:
+        work, index = self._work(order), 0
+        while True:
+            call = call_of(work)
+            outcome = _wait(run_async(call, index, order.payload)) if work.mode == "async" else (
+                run_sync(call, index, order.payload)
+            )
+            if self._ended(work, outcome):
+                return JobHandle(self, work.bundle, index, order.route.level)
+
+    async def aplace(self, order: Order) -> JobHandle[Any]:
+        work = self._work(order)
+        while True:
+            call = call_of(work)
+            outcome = await run_async(call, 0, order.payload) if work.mode == "async" else (
+                run_sync(call, 0, order.payload)
+            )
+            if self._ended(work, outcome):
+                return JobHandle(self, work.bundle, 0, order.route.level)
+
+    def place_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
+        handles = [self.place(task.order(*_arguments(call))) for call in calls]
+        return JobHandles(self, [(handle.id.partition("/")[0], 1) for handle in handles])
+
+    async def aplace_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
+        handles = [await self.aplace(task.order(*_arguments(call))) for call in calls]
+        return JobHandles(self, [(handle.id.partition("/")[0], 1) for handle in handles])
+
+    def close(self) -> None:
+        return
+
+    def _work(self, order: Order) -> Work:
+        route = order.route
+        known = tasks.registry.get(route.task)
+        if known is None and not order.code:
+            raise UnknownTask(f"no module that this test has imported declares {route.task!r}")
+        mode = route.mode or (known.info.mode if known is not None else "sync")
+        return Work(
+            1, self._names.next(), route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
+            order.code or None, route.options,
+        )
+
+    def _ended(self, work: Work, outcome: Outcome) -> bool:
+        """False: run it again."""
+        work.fence += 1
+        if outcome.status in ("retry", "snooze") and work.fence < RUNS_MAX:
+            work.attempt += outcome.status == "retry"
+            return False
+        status = outcome.status if outcome.status in ("ok", "cancelled") else "failed"
+        self._entries[f"{work.bundle}/{outcome.index}"] = ResultEntry(
+            outcome.index, status, outcome.value, outcome.error, outcome.traceback, work.attempt, outcome.codec
+        )
+        self.ran.append(work.task)
+        return True
+
+    # what handles ask
+
+    def result(self, bundle: str, index: int, timeout: float | None) -> Any:
+        return value_of(f"{bundle}/{index}", self._entries[f"{bundle}/{index}"])
+
+    async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
+        return self.result(bundle, index, timeout)
+
+    def job(self, job_id: str) -> JobView:
+        entry = self._entries[job_id]
+        return JobView(job_id, "failed" if entry.status == "failed" else "finished", attempt=entry.attempts,
+                       error=entry.error, traceback=entry.traceback)
+
+    async def ajob(self, job_id: str) -> JobView:
+        return self.job(job_id)
+
+    def cancel_job(self, job_id: str) -> str:
+        return "ended"
+
+    async def acancel_job(self, job_id: str) -> str:
+        return "ended"
+
+
+@contextmanager
+def inline() -> Iterator[Inline]:
+    """While it is entered, `task.enqueue` runs the job before it returns."""
+    caller = Inline()
+    before = default.swap(caller)
+    try:
+        yield caller
+    finally:
+        default.swap(before)
+
+
+def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+    return (call.args, call.kwargs) if isinstance(call, Call) else (call, {})
+
+
+def _wait(coroutine: Any) -> Outcome:
+    """Run a coroutine to its end: on a thread of its own, for this one may have a loop that runs."""
+    done: list[Outcome] = []
+    thread = threading.Thread(target=lambda: done.append(asyncio.run(coroutine)), name="rota inline job")
+    thread.start()
+    thread.join()
+    return done[0]

@@ -1,0 +1,175 @@
+"""Runners without processes: plain functions on threads, `async def` jobs on the node's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from typing import cast
+
+from rota.client import queues, tasks
+from rota.client.codec import load_function
+from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
+from rota.worker.context import running
+from rota.worker.execution import Call, Runnable
+
+from ..runners import Work
+
+OnOutcomes = Callable[[list[tuple[int, Outcome]]], None]
+Slot = tuple[int, int]
+
+
+class LocalRunners:
+    """The `Runners` seam. A plain function cannot be killed here: after its timeout its outcome is decided, and the
+    thread is left to itself."""
+
+    def __init__(self, on_outcomes: OnOutcomes, capacity: dict[Mode, int]) -> None:
+        self.tasks: dict[str, TaskInfo] = {}
+        self.queues: dict[str, QueueInfo] = {}
+        self.capacity = capacity
+        self.trouble: str | None = None
+        self._on_outcomes = on_outcomes
+        self._waiting: dict[Mode, deque[tuple[Work, int, bytes]]] = {"async": deque(), "sync": deque()}
+        self._running: dict[Slot, tuple[Work, Callable[[], object]]] = {}
+        self._used: dict[Mode, int] = {"async": 0, "sync": 0}
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.tasks = {name: task.info for name, task in tasks.registry.items()}
+        self.queues = dict(queues.declared)
+
+    def submit(self, work: Work) -> None:
+        self._waiting[work.mode].extend((work, index, payload) for index, payload in work.jobs)
+        self._fill(work.mode)
+
+    def cancel(self, key: int, index: int) -> None:
+        started = self._running.get((key, index))
+        if started is not None:
+            started[1]()
+            self._ended(started[0], Outcome(index, "cancelled", error="cancelled"))
+            return
+        for waiting in self._waiting.values():
+            for job in [job for job in waiting if (job[0].key, job[1]) == (key, index)]:
+                waiting.remove(job)
+                self._on_outcomes([(key, Outcome(index, "cancelled", error="cancelled"))])
+
+    def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
+        wanted = None if keys is None else set(keys)
+        taken: dict[int, list[int]] = {}
+        for mode, waiting in self._waiting.items():
+            kept: deque[tuple[Work, int, bytes]] = deque()
+            for job in waiting:
+                if wanted is None or job[0].key in wanted:
+                    taken.setdefault(job[0].key, []).append(job[1])
+                else:
+                    kept.append(job)
+            self._waiting[mode] = kept
+        return list(taken.items())
+
+    def running(self) -> list[Slot]:
+        return list(self._running)
+
+    def lease(self, lease_id: int, deadline_boottime: float) -> None:
+        return
+
+    def no_lease(self) -> None:
+        return
+
+    async def kill_all(self) -> None:
+        self.withdraw(None)
+        for _, end in self._running.values():
+            end()
+        self._running.clear()
+        self._used = {"async": 0, "sync": 0}
+
+    async def stop(self, grace_s: float) -> None:
+        await self.kill_all()
+
+    # -- one job -----------------------------------------------------------------------------------------------------
+
+    def _fill(self, mode: Mode) -> None:
+        waiting = self._waiting[mode]
+        while waiting and self._used[mode] < self.capacity[mode]:
+            self._used[mode] += 1
+            work, index, payload = waiting.popleft()
+            call = call_of(work)
+            timeout_s = call.timeout_s
+            end = (self._start_async if mode == "async" else self._start_sync)(call, index, payload)
+            self._running[work.key, index] = (work, end)
+            if timeout_s is not None:
+                self._loop.call_later(timeout_s, self._timed_out, call, index, timeout_s)
+
+    def _start_async(self, call: Call, index: int, payload: bytes) -> Callable[[], object]:
+        async def run() -> None:
+            outcome = await run_async(call, index, payload)
+            self._ended(call.work, outcome)
+
+        return self._loop.create_task(run(), name=call.work.task).cancel
+
+    def _start_sync(self, call: Call, index: int, payload: bytes) -> Callable[[], object]:
+        def run() -> None:
+            outcome = copy_context().run(run_sync, call, index, payload)
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ended, call.work, outcome)
+
+        threading.Thread(target=run, name=call.work.task, daemon=True).start()
+        return lambda: None
+
+    def _timed_out(self, call: Call, index: int, timeout_s: float) -> None:
+        started = self._running.get((call.work.key, index))
+        if started is not None and started[0] is call.work:
+            started[1]()
+            self._ended(call.work, call.failed(index, TimeoutError(f"timed out after {timeout_s:g} s")))
+
+    def _ended(self, work: Work, outcome: Outcome) -> None:
+        started = self._running.get((work.key, outcome.index))
+        if started is None or started[0] is not work:
+            return              # it was cancelled or timed out, and has had its outcome
+        del self._running[work.key, outcome.index]
+        self._used[work.mode] -= 1
+        self._on_outcomes([(work.key, outcome)])
+        self._fill(work.mode)
+
+
+def call_of(work: Work) -> Call:
+    """The task of a work, by name or from code that was shipped."""
+    task = cast("Runnable | None", tasks.registry.get(work.task))
+    if work.function is not None:
+        return Call(work, load_function(work.function), task, "")
+    if task is None:
+        return Call(work, None, None, f"no task {work.task} in the modules that this test has imported")
+    return Call(work, task.function, task, "")
+
+
+def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
+    """One job, here and now."""
+    if call.function is None:
+        return call.not_run(index)
+    token = running.set((call.work, index))
+    try:
+        args, kwargs = call.arguments(payload)
+        result = call.function(*args, **kwargs)
+    except BaseException as error:
+        return call.failed(index, error)
+    finally:
+        running.reset(token)
+    return call.succeeded(index, result)
+
+
+async def run_async(call: Call, index: int, payload: bytes) -> Outcome:
+    """One job, on this event loop."""
+    if call.function is None:
+        return call.not_run(index)
+    token = running.set((call.work, index))
+    try:
+        args, kwargs = call.arguments(payload)
+        result = await call.function(*args, **kwargs)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return call.failed(index, error)
+    finally:
+        running.reset(token)
+    return call.succeeded(index, result)
