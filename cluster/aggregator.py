@@ -27,6 +27,9 @@ PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
 REFILL_BELOW = 2_000
 
+STRIDES = 3
+"""A busy node is given more when at least this part of its slice is free."""
+
 SLOW_S = 10.0
 """How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before
 they are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
@@ -160,7 +163,11 @@ class Seat:
 
     def room(self, mode: Mode, now: float) -> int:
         """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
-        return self.idle(mode) + self.in_a_slice(mode, now) if self.member.capacity.get(mode) else 0
+        if not self.member.capacity.get(mode):
+            return 0
+        idle, ahead = self.idle(mode), self.in_a_slice(mode, now)
+        # refilled in strides, not job by job: each stride is a transaction
+        return idle + ahead if idle > 0 or (idle + ahead) * STRIDES >= ahead else 0
 
     def hold(self, bundle: str, held: Held) -> None:
         self.held[bundle] = held

@@ -36,6 +36,9 @@ from .throughput import SLICE_S, Throughput
 log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
+KEEP_SLICES = 5
+"""What a node gets through in as many slices it keeps, though others could begin it sooner."""
+
 AGAIN_S = 0.5
 """After this a write that the store refused is tried again."""
 
@@ -244,8 +247,11 @@ class Executor:
         held.review = None
         if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
             return
-        size = max(1, self._through[held.claim.mode].in_a_slice(self._clock.monotonic()))
+        through = self._through[held.claim.mode].in_a_slice(self._clock.monotonic())
+        size = max(1, through)
         withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
+        if len(withdrawn) <= KEEP_SLICES * through:     # soon done: not worth the pieces
+            size = len(withdrawn)
         back = [index for index in withdrawn[size:] if piece_name(held.bundle, [index]) != held.bundle]
         keep = [index for index in withdrawn if index not in back]
         if keep:

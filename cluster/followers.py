@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from rota.client.errors import Compacted, JobUnknown, LedgerError
 from rota.client.ids import job_id
 
 from .keys import Keys, session_of, whole
-from .ledger.ledger import Get, Ledger, Txn, Watch, prefix_end
+from .ledger.ledger import Get, Ledger, Record, Txn, Watch, prefix_end
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,25 @@ LINGER_S = 30.0
 
 BUNDLES_PER_READ = 40
 
+RECENT_MAX = 1_000
+"""Bundles of a watched session whose results are kept in mind, for who asks a moment later."""
+
 
 class _Feed:
     """One session's watch and who waits for what."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[Push]] = {}
+        self.since = 0              # the watch shows everything after this revision
+        self.recent: OrderedDict[str, list[Record]] = OrderedDict()
         self.ready = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+
+    def keep(self, bundle: str, record: Record) -> None:
+        self.recent.setdefault(bundle, []).append(record)
+        if len(self.recent) > RECENT_MAX:
+            _, forgotten = self.recent.popitem(last=False)
+            self.since = max(self.since, forgotten[-1].mod_revision)    # who asks for older ones must read
 
     def push(self, bundle: str, record: bytes) -> None:
         for push in list(self.waiting.get(bundle, ())):
@@ -50,6 +62,8 @@ class Followers:
         self._group: asyncio.TaskGroup | None = None
         self.local: Callable[[str], list[bytes] | None] = lambda bundle: None
         """Results so far of a bundle that lives in this node's memory only, or None."""
+        self.taken_at: Callable[[str], int | None] = lambda bundle: None
+        """The revision at which this node took a bundle in, if that was lately."""
 
     def publish(self, bundle: str, record: bytes) -> None:
         """Push a result that is not stored."""
@@ -82,17 +96,21 @@ class Followers:
 
         try:
             await feed.ready.wait()
-            await self._tell_past(bundles, push)
+            await self._tell_past(feed, bundles, push)
         except BaseException:
             end()
             raise
         return end
 
-    async def _tell_past(self, bundles: Iterable[str], push: Push) -> None:
+    async def _tell_past(self, feed: _Feed, bundles: Iterable[str], push: Push) -> None:
         """What was stored before the watch; and that there is anything to wait for at all."""
         todo = []
         for bundle in bundles:
             here = self.local(bundle)
+            taken_at = self.taken_at(bundle)
+            if here is None and taken_at is not None and taken_at > feed.since:
+                # all of it has come, or will come, by the watch
+                here = [record.value for record in feed.recent.get(bundle, ())]
             if here is None:
                 todo.append(bundle)
             for past in list(here or ()):
@@ -126,6 +144,8 @@ class Followers:
                         prefix, prefix_end(prefix), from_revision=page.revision + 1
                     ) as watch:
                         again = feed.ready.is_set()
+                        feed.since = page.revision
+                        feed.recent.clear()
                         feed.ready.set()
                         if again:
                             await self._catch_up(feed)
@@ -156,6 +176,7 @@ class Followers:
             for event in changes.events:
                 if not event.deleted:
                     bundle = event.record.key[len(prefix):].partition(b"/")[0].decode(errors="replace")
+                    feed.keep(bundle, event.record)
                     feed.push(bundle, event.record.value)
             if feed.waiting:
                 idle_since = None

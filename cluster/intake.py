@@ -53,6 +53,7 @@ BACKLOG_MAX = 20_000
 """Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024
+TAKEN_MAX = 20_000
 
 
 VerifiedBody: TypeAlias = tuple[bytes, Header, list[tuple[int, bytes]]]
@@ -64,7 +65,17 @@ class BodyCache:
 
     def __init__(self) -> None:
         self._bodies: OrderedDict[str, VerifiedBody] = OrderedDict()
+        self._taken: OrderedDict[str, int] = OrderedDict()
         self._bytes = 0
+
+    def note(self, bundle: str, revision: int) -> None:
+        self._taken[bundle] = revision
+        if len(self._taken) > TAKEN_MAX:
+            self._taken.popitem(last=False)
+
+    def taken_at(self, bundle: str) -> int | None:
+        """The revision at which a bundle was taken in here, if that was lately."""
+        return self._taken.get(bundle)
 
     def put(self, bundle: str, body: VerifiedBody) -> None:
         self._bodies[bundle] = body
@@ -270,6 +281,7 @@ class Intake:
             return _refused(error)
         if verdict.applied:
             self.taken += bundle.count
+            self._cache.note(bundle.bundle, verdict.revision)
             return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)

@@ -104,6 +104,7 @@ class Node:
         self.runners = runners(self)
         self._volatile = Volatile(self.runners, seal, self._followers.publish)
         self._followers.local = self._volatile.past
+        self._followers.taken_at = self._cache.taken_at
         self.is_master = False
         self.identities = 0
 

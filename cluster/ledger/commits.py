@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_MAX = 4
 """Transactions under way at once: enough to keep etcd's disk busy, few enough that batches fill up under load."""
 
+BESIDE_WRITES = 40
+BESIDE_S = 0.02
+"""A transaction starts beside one in flight only if this many writes wait, or if that one takes longer than this: what
+costs most is the number of transactions, and writes that wait for the next one fill it up."""
+
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 KEY_OVERHEAD_BYTES = 32
 
@@ -77,6 +82,8 @@ class Commits:
         self._busy_keys: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._looking = False
+        self._last_start = 0.0
         self._closed: LedgerError | None = None
         self.revision = 0
         """The newest revision that a transaction of ours has seen."""
@@ -118,12 +125,29 @@ class Commits:
     def _pump(self) -> None:
         self._scheduled = False
         while self._pending and len(self._tasks) < self._in_flight_max and self._closed is None:
+            if self._tasks and not self._may_start_beside():
+                return
             batch = self._next_batch()
             if not batch:
                 return
-            task = asyncio.get_running_loop().create_task(self._carry(batch), name="commit")
+            loop = asyncio.get_running_loop()
+            self._last_start = loop.time()
+            task = loop.create_task(self._carry(batch), name="commit")
             self._tasks.add(task)
             task.add_done_callback(self._carried)
+
+    def _may_start_beside(self) -> bool:
+        loop = asyncio.get_running_loop()
+        if len(self._pending) >= BESIDE_WRITES or loop.time() >= self._last_start + BESIDE_S:
+            return True
+        if not self._looking:
+            self._looking = True
+            loop.call_at(self._last_start + BESIDE_S, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self._pump()
 
     def _carried(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
