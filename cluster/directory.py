@@ -38,16 +38,16 @@ class Directory:
         prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks, self._keys.queues)
         while True:
             try:
-                self.members.clear()
-                self.candidates.clear()
-                self.tasks.clear()
-                self.queues.clear()
                 revision = 0
+                found: list[Record] = []
                 for prefix in prefixes:
                     page = await self._list(prefix, revision)
                     revision = page.revision
-                    for record in page.records:
-                        self._apply(Event(False, record))
+                    found += page.records
+                for table in (self.members, self.candidates, self.tasks, self.queues):
+                    table.clear()       # only now: who asks meanwhile gets what was known before
+                for record in found:
+                    self._apply(Event(False, record))
                 self.revision = max(self.revision, revision)
                 self.listed.set()
                 async with asyncio.TaskGroup() as group:

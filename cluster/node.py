@@ -414,6 +414,7 @@ class Node:
         if life is None:
             raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
         await life.registered.wait()
+        await self.directory.listed.wait()      # what it does not know, it would take a serial queue for any other
         return await life.intake.enqueue(bundles, seen_revision)
 
     async def put_function(self, digest: str, blob: bytes) -> None:
