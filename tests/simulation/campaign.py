@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -55,15 +56,16 @@ def judge(history: History) -> list[str]:
 
 
 def try_seed(seed: int) -> Verdict:
-    """Run a seed and judge it. Whatever goes wrong is a problem of the seed."""
+    """Run a seed and judge it. Whatever goes wrong in the run is a problem of the seed; what goes wrong in judging it
+    is one of ours, and raised."""
     began = time.process_time()
     try:
         history = simulate(seed)
-        problems = judge(history)
-        if seed % TWICE == 0 and simulate(seed).digest() != history.digest():
-            problems.append("two runs of this seed were not the same")
     except Exception as error:
         return Verdict(seed=seed, problems=[_in_short(error)], cpu_s=time.process_time() - began)
+    problems = judge(history)
+    if seed % TWICE == 0 and simulate(seed).digest() != history.digest():
+        problems.append("two runs of this seed were not the same")
     return Verdict(
         seed=seed, problems=problems, revisions=len(history.journal), jobs=sum(map(len, history.invoked.values())),
         runs=sum(run.what == "start" for run in history.runs), takeovers=_takeovers(history), faults=history.faults,
@@ -88,6 +90,7 @@ def _takeovers(history: History) -> int:
 
 def _prepare() -> None:
     logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # the parent's business
     gc.freeze()
 
 

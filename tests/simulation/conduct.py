@@ -160,8 +160,18 @@ class Conduct:
                 continue
             if self._serial and source != self._serial[0]:
                 self._say("Q2", f"{source.decode()} was claimed, and the head is {self._serial[0].decode()}")
+            if sibling := self._earlier_sibling(source):
+                self._say("Q2", f"{source.decode()} was claimed, and {sibling.decode()} comes first")
             if claim.blocked or claim.not_before > wall_ms:
                 self._say("Q3", f"{source.decode()} was claimed, and it is blocked, or not due")
+
+    def _earlier_sibling(self, key: bytes) -> bytes | None:
+        """A job of the same bundle, at the same place in the queue, with a lower index."""
+        place, dot, index = key.rpartition(b".")
+        for other in self._serial if dot else ():
+            if other.startswith(place + dot) and int(other[len(place) + 1:]) < int(index):
+                return other
+        return None
 
     def _check_limits(self) -> None:
         """Q4, over the claims of members: what the dead held does not run any more."""
