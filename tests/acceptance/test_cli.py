@@ -161,13 +161,17 @@ def test_a_node_says_that_there_is_no_etcd() -> None:
     )  # fmt: skip
     assert process.stderr is not None
     said = ""
-    while "no etcd answers at 127.0.0.1:9" not in said:     # the suite's time limit ends this
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    process.terminate()
-    process.wait(30)
-    process.stderr.close()
+    try:
+        while "no etcd answers at 127.0.0.1:9" not in said:     # the suite's time limit ends this
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 def test_a_port_that_is_taken(running: Running, tmp_path: Path) -> None:
