@@ -12,7 +12,13 @@ import msgspec
 
 from rota.client.model import Mode, OnOrphan
 
+
 SCHEMA = 1
+
+
+def schema() -> int:
+    """The number that every record carries. A default that is made anew is written even where defaults are not."""
+    return SCHEMA
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -36,7 +42,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str = ""               # what its task's limit per key is counted by
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
     @property
     def done_bits(self) -> int:
@@ -73,7 +79,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float
     state: str = "active"       # or "draining"
     functions: bool = False     # runs code shipped by value
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,7 +91,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     max_per_key: int | None = None              # of them, with equal keys
     on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
     requeue_delay_s: float = 0.0                # how long it waits then
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,7 +100,7 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     serial: bool = False                        # one at a time, in order; a failing job blocks the queue
     max_concurrency: int | None = None
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -108,7 +114,7 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     node: str
     at: float
     reason: str = "error"       # or "orphaned", "unreadable", "bad signature", "body missing"
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +123,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes
     traceback: str
     token: bytes
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,7 +132,7 @@ class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     order: int
     priority: int = 0
-    v: int = SCHEMA
+    v: int = msgspec.field(default_factory=schema)
 
 
 _T = TypeVar("_T")
