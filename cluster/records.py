@@ -12,7 +12,6 @@ import msgspec
 
 from rota.client.model import Mode, OnOrphan
 
-
 SCHEMA = 1
 
 
