@@ -25,7 +25,7 @@ from .keys import Keys, whole
 from .ledger.commits import Commits, Verdict, Write, unmodified
 from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
 from .ledger.patience import patiently
-from .orphans import fail_orphan
+from .orphans import Orphans
 from .outcomes import Settlement, give_back, settle
 from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
@@ -89,6 +89,7 @@ class Executor:
         self._node = node
         self._member = member
         self._buckets = buckets
+        self._orphans = Orphans(ledger, keys, clock, seal, buckets)
         self._cache = cache
         self._may_start = may_start
         self._keep_result_s = keep_result_s
@@ -649,9 +650,9 @@ class Executor:
                     continue
                 self._note_ended(parsed[1], record.create_revision)     # the watch may yet show it
                 if claim.started and self._must_not_repeat(claim):
-                    writes.append(await fail_orphan(
-                        self._ledger, self._keys, self._clock, (self._member,), record, claim, self._node, parsed[1]
-                    ))
+                    writes.append(
+                        await self._orphans.fail((self._member,), record, claim, self._node, parsed[1])
+                    )
                     continue
                 token = token_of(claim)
                 place = self._keys.job(token.queue, token.priority, token.order, parsed[1])

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 
+from rota.client.codec import Seal
 from rota.client.errors import LedgerError
 
 from .aggregator import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .buckets import Buckets
 from .clock import Clock
 from .election import Deposed
 from .keys import Keys
 from .ledger.commits import Commits, Verdict, Write, unmodified
 from .ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
+from .orphans import Orphans
 from .quarantine import quarantine_token
 from .records import claim_of, encode
 from .scheduler import Scheduler
@@ -35,11 +39,15 @@ SNAPSHOT_PAGE = 5_000
 class Master:
     """One term. `run` returns never: it raises `Deposed` when the fence fails, or is cancelled."""
 
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard, seal: Seal, rng: random.Random
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._fence = fence
+        self._seal = seal
+        self._rng = rng
         assert isinstance(fence.operand, int)
         self.fence_revision = fence.operand
         self._wake = asyncio.Event()
@@ -63,6 +71,8 @@ class Master:
 
     async def _serve(self) -> None:
         self.aggregator = Aggregator(self._keys)
+        buckets = Buckets(self._ledger, self._clock, self._rng)
+        self._orphans = Orphans(self._ledger, self._keys, self._clock, self._seal, buckets)
         self._scheduler = Scheduler(self._ledger, self._keys, self._clock, self._commits, self._fence)
         revision = await self._snapshot()
         async with asyncio.TaskGroup() as group:
@@ -262,8 +272,10 @@ class Master:
         self._wake.set()
 
     async def _take_over(self, node: str) -> None:
-        tasks = self.aggregator.tasks
-        moved = await take_over(self._ledger, self._keys, self._clock, self._commits, self._fence, node, tasks)
+        moved = await take_over(
+            self._ledger, self._keys, self._clock, self._commits, self._fence, node,
+            tasks=self.aggregator.tasks, orphans=self._orphans,
+        )
         if moved is None:
             self._depose()
         elif moved:

@@ -266,7 +266,7 @@ class Node:
                 fence = await life.election.campaign()
                 self.is_master = True
                 log.info("%s is master, fence %s", life.identity.node, fence.operand)
-                await Master(self._ledger, self._keys, self._clock, fence).run()
+                await Master(self._ledger, self._keys, self._clock, fence, self._seal, self._rng).run()
             except* Deposed as group:
                 log.warning("mastership has ended: %s", group.exceptions[0])
                 await asyncio.sleep(0.1 + self._rng.random() * 0.1)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import decode_header, slice_body
+from rota.client.codec import Seal, decode_header, encode_results, slice_body
+from rota.client.model import ResultEntry, Results
 
+from .buckets import Buckets
 from .clock import Clock
 from .keys import Keys, whole
 from .ledger.commits import Write, unmodified
@@ -16,31 +18,51 @@ from .ledger.ledger import Delete, Guard, Ledger, Put, Record
 from .quarantine import ADVICE
 from .records import Claim, FailedRecord, Failure, encode, token_of
 
+KEEP_RESULT_S = 3600.0
 
-async def fail_orphan(
-    ledger: Ledger, keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, claim: Claim, node: str,
-    bundle: str, reason: str = "lost",
-) -> Write:
-    """A bundle holds at most 60 jobs: with two puts each, that fits one transaction. In a serial queue the job stays at
-    its place, and blocks it."""
-    guards = (*guards, unmodified(record.key, record.mod_revision))
-    if claim.serial and reason == "lost":
-        token = msgspec.structs.replace(token_of(claim), blocked=True, error=ADVICE[reason])
-        place = keys.job(token.queue, token.priority, token.order, bundle)
-        return Write(guards, (Delete(record.key), Put(place, encode(token))))
-    page = await ledger.read(keys.body(bundle))
-    body = page.records[0].value if page.records else b""
-    indexes = [0]
-    if body:
-        done = claim.done_bits
-        indexes = [index for index in decode_header(body)[0].indexes if not done >> index & 1]
-    ops: list[Put | Delete] = [Delete(record.key), Delete(keys.body(bundle))]
-    for index in indexes:
-        failed = FailedRecord(
-            f"{whole(bundle)}/{index}", claim.task, claim.queue, ADVICE[reason], claim.attempt, node, clock.wall(),
-            reason,
-        )
-        failure = Failure(slice_body(body, [index]) if body else b"", "", encode(token_of(claim)))
-        ops.append(Put(keys.failed_job(claim.queue, bundle, index), encode(failed)))
-        ops.append(Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)))
-    return Write(guards, tuple(ops))
+
+class Orphans:
+    """Makes the writes; `fail` reads the body first."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, seal: Seal, buckets: Buckets) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._seal = seal
+        self._buckets = buckets
+
+    async def fail(
+        self, guards: tuple[Guard, ...], record: Record, claim: Claim, node: str, bundle: str, reason: str = "lost"
+    ) -> Write:
+        """A bundle holds at most 60 jobs: with two puts each, that fits one transaction. In a serial queue the job
+        stays at its place, and blocks it."""
+        keys = self._keys
+        guards = (*guards, unmodified(record.key, record.mod_revision))
+        if claim.serial and reason == "lost":
+            token = msgspec.structs.replace(token_of(claim), blocked=True, error=ADVICE[reason])
+            place = keys.job(token.queue, token.priority, token.order, bundle)
+            return Write(guards, (Delete(record.key), Put(place, encode(token))))
+        page = await self._ledger.read(keys.body(bundle))
+        body = page.records[0].value if page.records else b""
+        indexes = [0]
+        if body:
+            done = claim.done_bits
+            indexes = [index for index in decode_header(body)[0].indexes if not done >> index & 1]
+        ops: list[Put | Delete] = [Delete(record.key), Delete(keys.body(bundle))]
+        for index in indexes:
+            failed = FailedRecord(
+                f"{whole(bundle)}/{index}", claim.task, claim.queue, ADVICE[reason], claim.attempt, node,
+                self._clock.wall(), reason,
+            )
+            failure = Failure(slice_body(body, [index]) if body else b"", "", encode(token_of(claim)))
+            ops.append(Put(keys.failed_job(claim.queue, bundle, index), encode(failed)))
+            ops.append(Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)))
+        ops.append(await self._notice(record, claim, bundle, indexes, ADVICE[reason]))
+        return Write(guards, tuple(ops))
+
+    async def _notice(self, record: Record, claim: Claim, bundle: str, indexes: list[int], error: str) -> Put:
+        """For whoever waits for these jobs."""
+        entries = [ResultEntry(index, "failed", error=error, attempts=claim.attempt) for index in indexes]
+        results = self._seal.keyring.sign_results(Results(whole(bundle), entries), self._seal.cluster)
+        lease = await self._buckets.of(KEEP_RESULT_S).lease()
+        return Put(self._keys.result(bundle, indexes[0], record.create_revision), encode_results(results), lease)

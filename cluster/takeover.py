@@ -18,7 +18,7 @@ from .clock import Clock
 from .keys import Keys
 from .ledger.commits import Commits, Write, created, unmodified
 from .ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
-from .orphans import fail_orphan
+from .orphans import Orphans
 from .quarantine import quarantine_token
 from .records import Claim, TaskRecord, decode, encode, token_of
 
@@ -29,8 +29,8 @@ PAGE = 500
 
 
 async def take_over(
-    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str,
-    tasks: Mapping[str, TaskRecord],
+    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str, *,
+    tasks: Mapping[str, TaskRecord], orphans: Orphans,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
     absent = created(keys.node(node), 0)
@@ -40,7 +40,7 @@ async def take_over(
         page = await ledger.read(prefix, prefix_end(prefix), limit=PAGE)
         if not page.records:
             return moved
-        writes = [await _back(ledger, keys, clock, (fence, absent), record, tasks) for record in page.records]
+        writes = [await _back(keys, clock, (fence, absent), record, tasks, orphans) for record in page.records]
         verdicts = await asyncio.gather(*(commits.submit(write) for write in writes))
         for verdict in verdicts:
             moved += verdict.applied
@@ -52,7 +52,8 @@ async def take_over(
 
 
 async def _back(
-    ledger: Ledger, keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord]
+    keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord],
+    orphans: Orphans,
 ) -> Write:
     claim = decode(Claim, record.value)
     parsed = keys.parse_claim(record.key)
@@ -64,10 +65,10 @@ async def _back(
         return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
     task = tasks.get(claim.task)
     if claim.started and task is not None and task.on_orphan == "fail":
-        return await fail_orphan(ledger, keys, clock, guards, record, claim, node, bundle)
+        return await orphans.fail(guards, record, claim, node, bundle)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
-        return await fail_orphan(ledger, keys, clock, guards, record, claim, node, bundle, "orphaned")
+        return await orphans.fail(guards, record, claim, node, bundle, "orphaned")
     token = msgspec.structs.replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
     place = keys.job(token.queue, token.priority, token.order, bundle)

@@ -395,7 +395,7 @@ async def _narrow(rig: Rig, limit: int) -> bool:
 async def test_orphans(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
     async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2, app=APP, sync=4, grace_s=1.0) as rig:
         once, patient = tmp_path / "once", tmp_path / "patient"
-        await rig.client.enqueue(app.once_only, str(once), 600.0)
+        handle = await rig.client.enqueue(app.once_only, str(once), 600.0)
         await rig.client.enqueue(app.patient, str(patient), 600.0)
         await until(lambda: lines(once) and lines(patient), "both run")
         started = float(patient.read_text().split()[-1])
@@ -407,6 +407,8 @@ async def test_orphans(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
             rig.kill_node(member)
         await until(lambda: _failed(rig, 1), "the one that may not run twice has failed")
         (failed,) = await rig.client.failed()
+        with pytest.raises(rota.JobFailed, match="its node was lost while it may have been running"):
+            await rig.client.handle(handle.id).aresult(PATIENCE_S)
         assert failed.reason == "lost" and "on_orphan" in failed.error and lines(once) == ["start"]
         await until(lambda: len(lines(patient)) == 2, "the other one runs again")
         again = float(patient.read_text().split()[-1])
