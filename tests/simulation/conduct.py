@@ -6,6 +6,7 @@ things take.
     L1  all is done in time after the last fault       Q3  a blocked head blocks, one that retries waits
     L2  claims of the dead are moved in time           Q4  a limit holds at every revision
     L4  a job does not wait while a node has nothing to do, and a master is there
+    L8  nothing goes to and fro without end
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from rota.cluster.records import Claim, Member, Token, decode
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, LIMITS, SERIAL
 from .world import History, Spell
+
+CLAIMS_MAX = 20
+"""Of one bundle or piece: whatever goes wrong in a run, it does not go wrong as often as this."""
 
 OVERLAP_S_MAX = 0.001
 RECOVERY_S_MAX = 1.0
@@ -51,6 +55,7 @@ class Conduct:
         self._last_order = 0
         self._candidates: dict[bytes, tuple[int, str]] = {}
         self._paused: set[str] = set()
+        self._claimed: dict[bytes, int] = {}
         self._revision = 0
 
     def judge(self) -> list[str]:
@@ -60,6 +65,7 @@ class Conduct:
             if calm is not None:
                 calm.until(entry.at)
             self._check_author(entry)
+            self._count_claims(entry)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)
@@ -130,6 +136,16 @@ class Conduct:
             return
         if not any(change.event.record.key.startswith(self.keys.nodes + mine.encode()) for change in entry.changes):
             self._say("M1", f"{entry.writer} wrote {entry.changes[0].event.record.key.decode()}, and is no member")
+
+    def _count_claims(self, entry: Entry) -> None:
+        """L8: nothing goes to and fro for ever."""
+        for change in entry.changes:
+            key = change.event.record.key
+            if change.previous is None and key.startswith(self.keys.claims):
+                name = key.rpartition(b"/")[2]
+                self._claimed[name] = self._claimed.get(name, 0) + 1
+                if self._claimed[name] == CLAIMS_MAX + 1:
+                    self._say("L8", f"{name.decode()} was claimed over {CLAIMS_MAX} times")
 
     def _check_serial(self, entry: Entry) -> None:
         """Q1, Q2 and Q3, against the state before this revision."""

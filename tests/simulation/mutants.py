@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
-from rota.cluster import executor, intake, master, membership, node, operations, splitting, status, takeover
+from rota.cluster import directory, executor, intake, master, membership, node, operations, splitting, status, takeover
 from rota.cluster.aggregator import Aggregator
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
@@ -91,6 +91,18 @@ def no_receipt() -> None:
 def receipt_without_guard() -> None:
     """The receipt is written, but a repeat is not held against it."""
     _change_enqueues(lambda self, write: _without(write, self._keys.receipts))
+
+
+@mutant
+def queues_unknown_at_first() -> None:
+    """A node takes jobs in before it has listed the queues: of a serial one it does not know the tail. (It was so.)"""
+    original = directory.Directory.__init__
+
+    def __init__(self: directory.Directory, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.listed.set()
+
+    directory.Directory.__init__ = __init__
 
 
 @mutant
@@ -287,6 +299,20 @@ def ended_claims_begin_again() -> None:
 def handing_back_what_runs() -> None:
     """After an outage a node hands back all its claims, also those that came and were begun since. (It was so.)"""
     executor.Executor._is_held = lambda self, bundle, record: False
+
+
+@mutant
+def handed_back_in_a_storm() -> None:
+    """A node that may not start a job hands it back, and gets it again at once, and hands it back. (It was so.)"""
+    original = executor.Executor._submit
+
+    def _submit(self: executor.Executor, held: executor.Held) -> None:
+        if self._may_start():
+            original(self, held)
+        else:
+            self._release([held])
+
+    executor.Executor._submit = _submit
 
 
 @mutant

@@ -80,7 +80,7 @@ class Nemesis:
         """As a partition: nothing gets through, until it does again."""
         process = self._victim()
         if process is not None and not process.cut:
-            seconds = self.rng.choice((0.5, 1.5, 3.0, 5.0)) * self.rng.uniform(0.7, 1.3)
+            seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)
             self._count("cut off", process)
             process.disconnect()
             await asyncio.sleep(seconds)
@@ -88,7 +88,7 @@ class Nemesis:
 
     async def outage(self) -> None:
         """The store has no leader for a while. Leases do not run out meanwhile, and start again after it."""
-        seconds = self.rng.choice((0.3, 1.5, 4.0)) * self.rng.uniform(0.7, 1.3)
+        seconds = self.rng.choice((0.3, 1.5, 2.5, 4.0)) * self.rng.uniform(0.8, 1.2)
         self._count("store down")
         self.world.store.extend_leases(seconds + 1.0)
         silent = [process for process in self.world.processes if process.alive and not process.cut]

@@ -86,7 +86,7 @@ def plan_of(seed: int) -> Plan:
         crashes=rng.randrange(4),
         lost_machines=rng.randrange(2),
         cuts=rng.randrange(4),
-        outages=int(rng.random() < 0.15),
+        outages=int(rng.random() < 0.25),
         lost_leases=int(rng.random() < 0.2),
         compactions=rng.randrange(3),
         drains=rng.randrange(2),

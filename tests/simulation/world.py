@@ -37,6 +37,10 @@ SETTLE_MORE_S = 20.0
 PROGRESS_PERIOD_S = 4.0
 """Quiet watches report their progress less often than in production: it is most of what an idle cluster does."""
 
+DURATIONS_S = (0.001, 0.01, 0.1, 0.5, 1.2, 3.0)
+DURATION_WEIGHTS = (4, 4, 4, 4, 3, 1)
+"""Of jobs. The longest outlast a lease."""
+
 POISONINGS_MAX = 4
 """Runs that end in the death of their node: in company, and then as often as it takes to be put aside."""
 
@@ -136,7 +140,7 @@ class World:
         script = self._scripts.get((job, attempt))
         if script is None:
             chance = random.Random(f"{self.seed} {job} {attempt}")
-            seconds = chance.choice((0.001, 0.01, 0.1, 0.5, 1.2)) * chance.uniform(0.5, 1.5)
+            seconds = chance.choices(DURATIONS_S, DURATION_WEIGHTS)[0] * chance.uniform(0.5, 1.5)
             draw = chance.random() if self.plan.failures else 1.0
             if draw < 0.08 and attempt < ATTEMPTS_MAX:
                 outcome = Outcome(index, "retry", error="not yet", delay_s=chance.uniform(0.1, 2.0))
