@@ -143,9 +143,9 @@ class Status:
             due = (keys.parse_due(record.key) or (0, "", ""))[0] / 1000
             why = "it is due later" if token.attempt == 1 else f"attempt {token.attempt - 1} failed; it is tried again"
             return JobView(id_, "scheduled", token.task, token.queue, token.attempt, why=why, due=due)
-        return JobView(id_, "waiting", token.task, token.queue, token.attempt, why=await self._why(token))
+        return JobView(id_, "waiting", token.task, token.queue, token.attempt, why=await self._why(record.key, token))
 
-    async def _why(self, token: Token) -> str:
+    async def _why(self, key: bytes, token: Token) -> str:
         """Why a token lies in its queue."""
         keys, members = self._keys, self._directory.members.values()
         settings, task = (await self._ledger.commit(Txn((), (
@@ -163,9 +163,50 @@ class Status:
             return f"no node that serves its queue knows task {token.task}"
         if not self._directory.master:
             return "there is no master at the moment"
+        if queue is not None and queue.serial:
+            return await self._why_serial(key, token.queue)
         record = decode(TaskRecord, task[0].value) if task else None
-        limited = record is not None and record.max_concurrency is not None
-        return f"task {token.task} is at its limit, or others come first" if limited else "others come before it"
+        limit = await self._limit_reached(token, record or TaskRecord(token.mode), queue or QueueRecord())
+        return limit or "others come before it"
+
+    async def _why_serial(self, key: bytes, queue: str) -> str:
+        """Everything waits for the head."""
+        async for record in self._scan(self._keys.queue_jobs(queue), limit=1):
+            head = decode(Token, record.value)
+            if head is None:
+                break
+            name = f"bundle {record.key.rpartition(b'/')[2].decode(errors='replace')}"
+            if head.blocked and record.key == key:
+                return f"it failed for good and blocks its serial queue: `rota queue retry-head {queue}`, or skip-head"
+            if head.blocked:
+                return f"it stands behind {name}, which failed for good and blocks its serial queue"
+            if head.not_before > self._clock.wall() * 1000:
+                wait_s = head.not_before / 1000 - self._clock.wall()
+                who = "it" if record.key == key else f"{name}, the head of its serial queue,"
+                return f"{who} failed, and is tried again in {wait_s:.0f} s"
+            if record.key != key:
+                return "others come before it in its serial queue"
+        return "the one before it in its serial queue runs"
+
+    async def _limit_reached(self, token: Token, task: TaskRecord, queue: QueueRecord) -> str:
+        """The limit that holds a token back, or ""."""
+        per_key = task.max_per_key is not None and token.key != ""
+        if task.max_concurrency is None and queue.max_concurrency is None and not per_key:
+            return ""
+        of_task = of_key = of_queue = 0
+        async for record in self._scan(self._keys.claims, limit=COUNT_MAX):
+            claim = decode(Claim, record.value)
+            if claim is not None:
+                of_queue += claim.pending if claim.queue == token.queue else 0
+                of_task += claim.pending if claim.task == token.task else 0
+                of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
+        if task.max_concurrency is not None and of_task >= task.max_concurrency:
+            return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
+        if task.max_per_key is not None and per_key and of_key >= task.max_per_key:
+            return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
+        if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
+            return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
+        return ""
 
     # -- all of them -------------------------------------------------------------------------------------------------
 
