@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from rota.client.api import AsyncClient
 from rota.cluster.child import tied
 from rota.cluster.config import EtcdConfig, NodeConfig
+from rota.cluster.embedded import free_port
 from rota.cluster.keys import Keys
 from rota.cluster.launch import guard_command, guard_environment
 from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
@@ -114,7 +115,8 @@ class Rig:
         """Start one more node; returns the name its identity will begin with."""
         name = f"node{self._numbers}"
         self._numbers += 1
-        config = NodeConfig(**(self._settings | {"name": name} | changes))
+        port = free_port() if self._settings["restart"] else 0      # the same one again after a crash
+        config = NodeConfig(**(self._settings | {"name": name, "port": port} | changes))
         with (self._logs / f"{name}.log").open("wb") as output:
             self.guards[name] = subprocess.Popen(
                 tied(guard_command(config), signal.SIGKILL),
