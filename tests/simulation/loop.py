@@ -7,6 +7,7 @@ seed.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import selectors
 from collections.abc import Coroutine, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -73,6 +74,24 @@ class VirtualSelector(selectors.BaseSelector):
         self._files.clear()
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """asyncio keeps tasks in sets, and cancels them in their order: which must not be that of their addresses."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        assert isinstance(loop, VirtualLoop)
+        self.number = next(loop.numbers)        # asyncio asks for the hash at once
+        super().__init__(coroutine, loop=loop, **options)
+
+    @classmethod
+    def make(
+        cls, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Future[Any]:
+        return cls(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop on a selector that jumps to the next timer. Real input and output raise `RealInput`."""
 
@@ -80,6 +99,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual = VirtualSelector()
         super().__init__(self._virtual)
         self._clock_resolution = 1e-9
+        self.numbers = itertools.count()
+        self.set_task_factory(NumberedTask.make)
         self.unhandled: list[dict[str, Any]] = []
         """What asyncio reports to nobody: exceptions of callbacks and of tasks that were never awaited."""
         self.set_exception_handler(lambda _, context: self.unhandled.append(context))
