@@ -5,7 +5,6 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,6 +13,7 @@ import msgspec
 
 from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
 
+from ..clock import SystemClock
 from ..config import NodeConfig, check_files
 from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
@@ -101,7 +101,7 @@ def _clock(url: str, date: str | None) -> Iterator[Finding]:
     """A delay ends by the master's clock, so clocks should agree; the header is exact to a second."""
     if date is None:
         return
-    offset_s = abs((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+    offset_s = abs(parsedate_to_datetime(date).timestamp() - SystemClock().wall())
     if offset_s > CLOCK_OFFSET_S_MAX:
         yield Finding("warning", f"the clock of {url} is {offset_s:.0f} s apart from ours: is NTP running on both?")
 
