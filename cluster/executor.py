@@ -270,7 +270,8 @@ class Executor:
     def _forget(self, held: Held) -> None:
         if held.review is not None:
             held.review.cancel()
-        self._held.pop(held.bundle, None)
+        if self._held.get(held.bundle) is held:     # it may have come again, under another claim
+            del self._held[held.bundle]
         self._note_ended(held.bundle, held.record.create_revision)
         self._by_key.pop(held.key, None)
         self._dirty.discard(held.key)

@@ -70,6 +70,7 @@ class Master:
                 self._deposed = None
 
     async def _serve(self) -> None:
+        await self._commits.until_idle()        # what was decided before must not come to pass unseen
         self.aggregator = Aggregator(self._keys)
         buckets = Buckets(self._ledger, self._clock, self._rng)
         self._orphans = Orphans(self._ledger, self._keys, self._clock, self._seal, buckets)

@@ -106,6 +106,14 @@ class Commits:
     def backlog(self) -> int:
         return len(self._pending)
 
+    async def until_idle(self) -> None:
+        """Everything that was submitted has its verdict: nothing of it can still apply."""
+        while self._pending or self._tasks:
+            if self._tasks:
+                await asyncio.wait(list(self._tasks))
+            else:
+                await asyncio.sleep(0)
+
     def submit(self, write: Write) -> asyncio.Future[Verdict]:
         """Queue a write for the next transaction. The future raises `NoSpace`, `TransactionTooLarge`,
         `TransactionInvalid` or `LedgerDenied` if the store refuses it, `WriteUnknown` when the identity ends."""
