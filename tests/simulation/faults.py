@@ -244,6 +244,9 @@ class FaultyLedger:
     async def _answer(self, deadline_s: float, *, losable: bool = False) -> None:
         await self._reach(deadline_s)
         await self._pause(self.faults.latency_s)
+        if self._strikes(self.faults.slow):
+            self._count("slow answer")
+            await self._pause(self.faults.slow_s)
         if losable and self._strikes(self.faults.answer_lost):
             self._count(Fate.ANSWER_LOST.value)
             raise LedgerUnavailable("simulated: the answer was lost")

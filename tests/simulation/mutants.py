@@ -189,6 +189,16 @@ def the_dead_do_not_count() -> None:
 
 
 @mutant
+def a_fresh_look_with_claims_under_way() -> None:
+    """A master that starts again from a snapshot does not wait for what it has sent: it is claimed unseen. (It was
+    so.)"""
+    async def until_idle(self: Commits) -> None:
+        return
+
+    Commits.until_idle = until_idle
+
+
+@mutant
 def blocked_heads_do_not_block() -> None:
     """In a serial queue what has failed is given out again."""
     original = Aggregator._next_serial
@@ -293,6 +303,18 @@ def a_repeat_that_fails_has_failed() -> None:
 def ended_claims_begin_again() -> None:
     """The watch shows a claim whose end is already committed, and it is begun. (It was so.)"""
     executor.Executor._note_ended = lambda self, bundle, create_revision: None
+
+
+@mutant
+def forgetting_by_name() -> None:
+    """When a claim has ended, the bundle is forgotten, even if it has come again under another claim. (It was so.)"""
+    original = executor.Executor._forget
+
+    def _forget(self: executor.Executor, held: executor.Held) -> None:
+        original(self, held)
+        self._held.pop(held.bundle, None)
+
+    executor.Executor._forget = _forget
 
 
 @mutant

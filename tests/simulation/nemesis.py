@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .process import Process
 
 if TYPE_CHECKING:
@@ -81,10 +83,21 @@ class Nemesis:
         process = self._victim()
         if process is not None and not process.cut:
             seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)
+            if self.rng.random() < 0.4:
+                await self._degrade(process)
             self._count("cut off", process)
             process.disconnect()
             await asyncio.sleep(seconds)
             process.reconnect()
+
+    async def _degrade(self, process: Process) -> None:
+        """A line that is about to break is slow, in both directions: what is answered was true long ago."""
+        self._count("degraded", process)
+        process.cut = True
+        process.spell("cut")
+        process.ledger.faults = msgspec.structs.replace(self.world.faults, slow=0.6, slow_s=(0.5, 1.5))
+        await asyncio.sleep(self.rng.uniform(1.0, 3.0))
+        process.ledger.faults = self.world.faults
 
     async def outage(self) -> None:
         """The store has no leader for a while. Leases do not run out meanwhile, and start again after it."""

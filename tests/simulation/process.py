@@ -110,15 +110,18 @@ class Process:
         self.node.drain()
         await asyncio.wait([self.task], timeout=30.0)
 
+    def spell(self, state: str) -> None:
+        self.world.spell(self.name, state)
+
     # -- its connection ------------------------------------------------------------------------------------------------
 
     def disconnect(self) -> None:
         self.cut = True
-        self.world.spell(self.name, "cut")
+        self.spell("cut")
         self.ledger.disconnect()
 
     def reconnect(self) -> None:
         if self.alive:
             self.cut = False
-            self.world.spell(self.name, "up")
+            self.spell("up")
             self.ledger.reconnect()

@@ -128,7 +128,9 @@ class World:
         return process
 
     def any_node(self, rng: random.Random) -> Node:
-        return rng.choice([process for process in self.processes if process.alive] or self.processes).node
+        """The newest a little more often: it knows least."""
+        living = [process for process in self.processes if process.alive] or self.processes
+        return (living[-1] if rng.random() < 0.2 else rng.choice(living)).node
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
