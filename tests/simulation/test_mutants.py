@@ -10,7 +10,6 @@ from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
 
-
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
