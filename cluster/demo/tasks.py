@@ -27,7 +27,7 @@ class Tally(NamedTuple):
         return Tally(self.lines + other.lines, self.names + other.names, self.tokens + other.tokens)
 
 
-@task(queue="demo")
+@task(queue="demo", max_attempts=1)
 def count(path: str) -> tuple[int, int, int]:
     """Count a file's lines, top-level names and tokens. A file that does not parse makes the job fail."""
     lines, names, tokens = look_into(Path(path))
