@@ -230,7 +230,7 @@ class Queue:
         self.settings = QueueRecord()
         self.running = 0
         self.splitting = 0          # splits without a verdict
-        self.blind_to = 0           # the pieces of a split appear at this revision: until then the head is not known
+        self.blind_to = 0           # something appears at this revision: until then the head is not known
 
     def by_priority(self) -> list[tuple[int, Window]]:
         return sorted(self.windows.items(), reverse=True) if len(self.windows) > 1 else list(self.windows.items())
@@ -435,13 +435,14 @@ class Aggregator:
 
     def settle(self, item: Item, seat: Seat | None, *, applied: bool, token_stale: bool, doubtful_at: int | None,
                now: float, revision: int = 0) -> None:
-        """What became (at `revision`) of a claim (or, without a seat, a split). `doubtful_at`: it may have applied in
-        an earlier try; the watch will have shown so once it has passed that revision."""
+        """What became of a claim (or, without a seat, a split). `revision`: where the pieces of the split appeared, or
+        what has taken the token's place. `doubtful_at`: it may have applied in an earlier try; the watch will have
+        shown so once it has passed that revision."""
         self._deciding.pop(item.key, None)
+        queue = self._queue(item.token.queue)
+        queue.blind_to = max(queue.blind_to, revision)
         if seat is None:
-            queue = self._queue(item.token.queue)
             queue.splitting -= 1
-            queue.blind_to = max(queue.blind_to, revision)
         if applied:
             return
         if seat is not None:

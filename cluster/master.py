@@ -209,6 +209,7 @@ class Master:
                 aggregator.settle(
                     item, seat, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
                     doubtful_at=verdict.revision if verdict.repeated else None, now=self._clock.monotonic(),
+                    revision=self._instead(verdict, item.key),
                 )
                 if not verdict.applied:
                     self._wake.set()
@@ -244,6 +245,10 @@ class Master:
     @staticmethod
     def _is_about(verdict: Verdict, key: bytes) -> bool:
         return verdict.failed is not None and verdict.failed.key == key
+
+    def _instead(self, verdict: Verdict, key: bytes) -> int:
+        """The revision of the token that lies where another was expected, or 0."""
+        return verdict.found.mod_revision if self._is_about(verdict, key) and verdict.found is not None else 0
 
     async def _split(self, command: Split) -> None:
         item = command.item
