@@ -199,6 +199,13 @@ def a_fresh_look_with_claims_under_way() -> None:
 
 
 @mutant
+def the_next_while_the_head_changes() -> None:
+    """The head was rewritten by a person while it was given out: until the watch shows it, the next is taken for the
+    head. (It was so.)"""
+    master.Master._instead = lambda self, verdict, key: 0
+
+
+@mutant
 def blocked_heads_do_not_block() -> None:
     """In a serial queue what has failed is given out again."""
     original = Aggregator._next_serial
