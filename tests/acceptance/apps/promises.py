@@ -37,7 +37,7 @@ class Trouble(Exception):
 
 
 def quickly(attempt: int) -> float:
-    return 0.01 * attempt
+    return 0.05 * attempt
 
 
 def hopeless(attempt: int) -> float:
@@ -52,6 +52,11 @@ def fail_until(journal: str, reports: str, good: int) -> int:
     if attempt < good:
         raise Trouble(f"attempt {attempt}", reports)
     return attempt
+
+
+@rota.task(retry_delay=lambda attempt: 3600.0)
+def fail_for_now() -> None:
+    raise ValueError("not yet")
 
 
 @rota.task(retry_delay=hopeless)
@@ -82,6 +87,46 @@ async def limited(journal: str, seconds: float = 0.05) -> None:
     note(journal, "start")
     await asyncio.sleep(seconds)
     note(journal, "end")
+
+
+@rota.task(max_concurrency=1)
+async def single(journal: str, what: str = "") -> None:
+    note(journal, f"start{what}")
+    await asyncio.sleep(0.02)
+    note(journal, f"end{what}")
+
+
+@rota.task
+async def together(journal: str, count: int) -> int:
+    """Ends when so many of them have begun."""
+    note(journal, "start")
+    while starts(journal) < count:
+        await asyncio.sleep(0.01)
+    return count
+
+
+@rota.task
+def together_sync(journal: str, count: int) -> int:
+    """Ends when so many of them have begun."""
+    note(journal, "start")
+    while starts(journal) < count:
+        time.sleep(0.01)
+    return count
+
+
+@rota.task
+def nap(journal: str) -> None:
+    note(journal, "start")
+    time.sleep(0.1)
+    note(journal, "end")
+
+
+@rota.task
+async def wait_for(journal: str, flag: str) -> None:
+    """Ends when there is such a file."""
+    note(journal, "start")
+    while not Path(flag).exists():
+        await asyncio.sleep(0.01)
 
 
 @rota.task(max_per_key=1, key="customer")
@@ -158,6 +203,11 @@ async def plain(value: int) -> int:
     return value + 1
 
 
+@rota.task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
 class Doubler(rota.Worker, queue="classes", retries=2):
     def perform(self, value: int) -> int:
         return 2 * value
@@ -171,6 +221,14 @@ def once_only(journal: str, seconds: float) -> None:
 
 @rota.task(requeue_delay=2.0)
 def patient(journal: str, seconds: float) -> None:
+    note(journal, "start")
+    if starts(journal) == 1:
+        time.sleep(seconds)
+
+
+@rota.task
+def survivor(journal: str, seconds: float) -> None:
+    """Would take long at first; when it runs again, it does not."""
     note(journal, "start")
     if starts(journal) == 1:
         time.sleep(seconds)
