@@ -64,5 +64,5 @@ def _verdict(item: pytest.Item, call: pytest.CallInfo[None]) -> dict[str, str]:
     statement = " ".join(str(own[-1].statement).split()) if own else f"(not in {wanted}, but in {call.when})"
     return {
         "test": item.name, "ended": "badly", "statement": statement,
-        "error": " ".join(call.excinfo.exconly(tryshort=True).split())[:2000],
+        "error": " ".join(call.excinfo.exconly().split())[:2000],
     }

@@ -635,6 +635,32 @@ async def a_node_serves_only_its_queues(rig: Rig, folder: Path) -> None:
         assert bool(special & {line.pid for line in read_journal(journal)}) is has_it
 
 
+async def test_a_node_leaves(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, app=APP, nodes=1, sync=1, capacity=0, grace_s=60.0) as rig:
+        await what_has_not_begun_moves_at_once(rig, tmp_path)
+
+
+async def what_has_not_begun_moves_at_once(rig: Rig, folder: Path) -> None:
+    """When a node is told to leave, to another one; what it runs may go on."""
+    journal, flag = folder / "held", folder / "held-no-more"
+    quick = await rig.client.enqueue_many(app.echo, [()] * 60)      # so that it is given more than it has places for
+    await asyncio.gather(*[handle.aresult(PATIENCE_S) for handle in quick])
+    running = await rig.client.enqueue(app.hold, str(journal), str(flag))
+    behind = await rig.client.enqueue(app.echo)
+    await until(lambda: lines(journal), "it runs")
+    await until(lambda: _claimed(behind), "the next one lies under the node, too")
+    await rig.joined([rig.start()])
+    await rig.client.aclose()
+    rig.client = AsyncClient(await rig.urls())
+    rig.guards["node0"].terminate()
+    assert await rig.client.handle(behind.id).aresult(PATIENCE_S) == ((), {})
+    assert rig.guards["node0"].poll() is None
+    flag.touch()
+    await until(lambda: rig.guards["node0"].poll() is not None, "the node has left")
+    assert rig.guards["node0"].returncode == 0 and lines(journal) == ["start", "end"]
+    assert await rig.client.handle(running.id).aresult(PATIENCE_S) is None
+
+
 async def test_everything_stops(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
     async with Rig(etcd.endpoint, cluster_name, tmp_path, app=APP) as rig:
         await jobs_outlive_all_nodes(rig, tmp_path)
@@ -674,6 +700,7 @@ async def test_two_clusters(etcd: Any, cluster_name: str, tmp_path: Path) -> Non
 
 
 async def clusters_on_one_etcd_never_meet(rig: Rig, other: Rig, folder: Path) -> None:
+    assert len(await rig.members()) == 3 and len(await other.members()) == 1
     await other.client.pause("mine")
     pids = []
     for each, name in ((rig, "one"), (other, "two")):
@@ -690,7 +717,6 @@ async def clusters_on_one_etcd_never_meet(rig: Rig, other: Rig, folder: Path) ->
     with pytest.raises(rota.JobFailed):
         await failed.aresult(PATIENCE_S)
     assert len(await rig.client.failed()) == 1 and await other.client.failed() == []
-    assert len(await rig.client.nodes()) == 3 and len(await other.client.nodes()) == 1
 
 
 # -- orphans

@@ -129,6 +129,15 @@ async def wait_for(journal: str, flag: str) -> None:
         await asyncio.sleep(0.01)
 
 
+@rota.task
+def hold(journal: str, flag: str) -> None:
+    """Ends when there is such a file."""
+    note(journal, "start")
+    while not Path(flag).exists():
+        time.sleep(0.01)
+    note(journal, "end")
+
+
 @rota.task(max_per_key=1, key="customer")
 async def per_customer(journal: str, customer: str, seconds: float = 0.05) -> None:
     note(journal, f"start-{customer}")
