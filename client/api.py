@@ -20,19 +20,19 @@ from urllib.parse import quote
 
 from . import background, bulk, default
 from .coalesce import Ref
-from .codec import Keyring
+from .codec import Keyring, load_arguments
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
 from .engine import Engine, Progress, value_of
-from .errors import RotaError
+from .errors import RotaError, SignatureRefused
 from .handle import JobHandle, JobHandles
 from .ids import parse_job_id
-from .model import Enqueue, Receipt
+from .model import Codec, Enqueue, Receipt
 from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
 from .tasks import Task, as_task
 from .transport import Transport
-from .views import FailedView, JobView, NodeView, QueueView, StatsView
+from .views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,7 +112,16 @@ class AsyncClient(AsyncOperations):
         return await self._page("/v1/queues", list[QueueView])
 
     async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
-        return await self._page(_failed_path(queue, limit), list[FailedView])
+        return await self._page(_list_path("failed", queue, limit), list[FailedView])
+
+    async def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
+        """Jobs that ended well and are kept: those whose task or enqueue says `keep_finished`."""
+        return await self._page(_list_path("finished", queue, limit), list[FinishedView])
+
+    async def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a job, as (args, kwargs): while it waits or runs, in the failed set, or for as long as
+        `keep_finished` says. Raises `JobUnknown` where none are stored, `SignatureRefused`."""
+        return load_arguments(*await signed_arguments(self._engine(), job_id))
 
     async def stats(self) -> StatsView:
         return await self._page("/v1/stats", StatsView)
@@ -239,7 +248,16 @@ class Client(Operations):
         return self._page("/v1/queues", list[QueueView])
 
     def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
-        return self._page(_failed_path(queue, limit), list[FailedView])
+        return self._page(_list_path("failed", queue, limit), list[FailedView])
+
+    def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
+        """See `AsyncClient.finished`."""
+        return self._page(_list_path("finished", queue, limit), list[FinishedView])
+
+    def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `AsyncClient.arguments`. Unpickled on the caller's thread."""
+        engine, on = self._engine()
+        return load_arguments(*on.run(signed_arguments(engine, job_id)))
 
     def stats(self) -> StatsView:
         return self._page("/v1/stats", StatsView)
@@ -357,20 +375,33 @@ class Client(Operations):
 
 def open_engine(config: ClientConfig) -> Engine:
     """An engine over a connection of its own, on the running loop."""
-    from .connection import Connection  # late: aiohttp takes longer to import than all the rest
-
     connection = Connection(config.urls, config.keyring, config.token, tls=config.tls())
     return Engine(connection, window_s=config.retry_window_s)
 
 
 async def page(engine: Engine, path: str, kind: type[T]) -> T:
+    return await _connection(engine).get(path, kind)
+
+
+async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
+    """Codec and payload of one job, its signature checked."""
+    bundle, index = parse_job_id(job_id)
+    body = await _connection(engine).fetch(f"/v1/jobs/{bundle}/{index}/body")
+    seal = await engine.seal(engine.deadline())
+    header, payloads = seal.keyring.verify(body, seal.cluster)
+    if (header.bundle, header.indexes) != (bundle, [index]):
+        raise SignatureRefused(f"asked for job {job_id}, got those of {header.bundle}")
+    return header.codec, payloads[0]
+
+
+def _connection(engine: Engine) -> Connection:
     if not isinstance(engine.transport, Connection):
         raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
-    return await engine.transport.get(path, kind)
+    return engine.transport
 
 
-def _failed_path(queue: str | None, limit: int) -> str:
-    return f"/v1/failed?limit={int(limit)}" + (f"&queue={quote(queue)}" if queue is not None else "")
+def _list_path(what: str, queue: str | None, limit: int) -> str:
+    return f"/v1/{what}?limit={int(limit)}" + (f"&queue={quote(queue)}" if queue is not None else "")
 
 
 def connect(

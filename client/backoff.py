@@ -14,6 +14,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from . import options
+from .errors import InvalidJob
+from .model import Options, TaskInfo
 
 MAX_ATTEMPTS = 5
 BASE_S, CAP_S = 1.0, 3600.0
@@ -21,6 +23,10 @@ BASE_S, CAP_S = 1.0, 3600.0
 one, an hour at the most; between half of that and all of it is waited, at random."""
 
 EXPONENT_MAX = 64
+
+TABLE_MAX = 100
+"""Delays that travel with a job; after more attempts than that the last one is waited again."""
+
 Delay = Callable[[int], float | timedelta]
 
 
@@ -78,7 +84,38 @@ def backy(retries: int = 3) -> Schedule:
     return Schedule(lambda attempt: (attempt**3 + 100) / 1000, options.attempts(retries + 1), "backy")
 
 
+def table(delay: Delay, max_attempts: int) -> tuple[float, ...]:
+    """What a function from the failed attempt to seconds says, for each attempt that may fail: so it can travel with a
+    job, to nodes that do not have its code. Raises `InvalidJob`."""
+    delays = []
+    for attempt in range(1, min(max_attempts, TABLE_MAX + 1)):
+        try:
+            answer = delay(attempt)
+        except Exception as error:      # the user's own code
+            raise InvalidJob(f"retry_delay({attempt}) raised {type(error).__qualname__}: {error}") from error
+        try:
+            delays.append(options.duration_s(answer, "retry_delay"))
+        except InvalidJob as error:
+            raise InvalidJob(f"retry_delay({attempt}) gave no delay: {error}") from None
+    return tuple(delays)
+
+
+def delay_s(info: TaskInfo, said: Options, attempt: int) -> float:
+    """How long to wait after a failed attempt, by what its enqueue and its task say in numbers: where there is no
+    `retry_delay`, and for a job whose runner died."""
+    if said.retry_delays_s:
+        return said.retry_delays_s[min(attempt, len(said.retry_delays_s)) - 1]
+    base_s = info.backoff_base_s if said.backoff_base_s is None else said.backoff_base_s
+    cap_s = info.backoff_cap_s if said.backoff_cap_s is None else said.backoff_cap_s
+    return exponential_s(base_s, cap_s, attempt)
+
+
+def says_delays(said: Options) -> bool:
+    """Whether an enqueue has a backoff of its own."""
+    return bool(said.retry_delays_s) or said.backoff_base_s is not None or said.backoff_cap_s is not None
+
+
 def exponential_s(base_s: float, cap_s: float, attempt: int, random_unit: Callable[[], float] = random.random) -> float:
-    """What tasks do that have no `retry_delay`, and what a node does for a job whose runner died."""
+    """Doubled after each failure, up to the cap; between half of that and all of it is waited."""
     full = min(cap_s, base_s * 2.0 ** min(attempt - 1, EXPONENT_MAX))
     return full * (1 + random_unit()) / 2

@@ -328,11 +328,15 @@ def encode_results(results: Results) -> bytes:
 def _job_context(header: Header, cluster: str) -> bytes:
     """Numbers are made floats first: what was an int before msgpack is a float after it, and must sign alike."""
     options = header.options
-    return _encode((
+    facts: tuple[object, ...] = (
         header.v, cluster, header.bundle, header.task, header.queue, header.mode, header.codec, header.python,
         header.function, float(header.enqueued_at), options.max_attempts, _seconds(options.timeout_s),
         _seconds(options.keep_result_s),
-    ))  # fmt: skip
+    )  # fmt: skip
+    said = (options.keep_finished_s, options.backoff_base_s, options.backoff_cap_s)
+    if options.retry_delays_s or said != (None, None, None):        # as before for who says none of it
+        facts += (*map(_seconds, said), tuple(map(float, options.retry_delays_s)))
+    return _encode(facts)
 
 
 def _entry_facts(entry: ResultEntry) -> tuple[object, ...]:

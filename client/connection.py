@@ -127,6 +127,10 @@ class Connection:
 
     async def get(self, path: str, kind: type[T]) -> T:
         """One of the JSON pages that nodes serve, from the first node that answers."""
+        return msgspec.json.decode(await self.fetch(path), type=kind)
+
+    async def fetch(self, path: str) -> bytes:
+        """What a node answers to a GET."""
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         while True:
             link = await self._link_by(deadline)
@@ -135,7 +139,7 @@ class Connection:
                     body = await response.read()
                 if response.status >= 400:
                     raise _error_in(body, response.status)
-                return msgspec.json.decode(body, type=kind)
+                return body
             except TimeoutError:
                 raise Unreachable(f"{link.url}{path}: no answer within {ANSWER_S:g} s") from None
             except (OSError, aiohttp.ClientError):

@@ -29,6 +29,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     max_attempts: int | None = None
     timeout_s: float | None = None
     keep_result_s: float | None = None
+    keep_finished_s: float | None = None
+    backoff_base_s: float | None = None
+    backoff_cap_s: float | None = None
+    retry_delays_s: tuple[float, ...] = ()      # after attempt 1, 2, …; the last one after all further attempts
 
 
 NO_OPTIONS = Options()
@@ -65,6 +69,8 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff_cap_s: float = 3600.0
     timeout_s: float | None = None
     keep_result_s: float = 3600.0
+    keep_finished_s: float | None = None    # None: as its node says
+    cancel_grace_s: float = 2.0
     max_concurrency: int | None = None      # jobs at a time in the whole cluster
     max_per_key: int | None = None          # of them, with equal keys
     on_orphan: OnOrphan = "requeue"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from . import codec, options
+from . import backoff, codec, options
 from .errors import InvalidJob, JobTooLarge
 from .ids import is_task_name
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
@@ -68,15 +68,20 @@ class Routed:
         run_after: timedelta | datetime | float | None = None,
         timeout: float | timedelta | None = None,
         max_attempts: int | None = None,
+        backoff_base: float | timedelta | None = None,
+        backoff_cap: float | timedelta | None = None,
+        retry_delay: backoff.Delay | None = None,
         keep_result: float | timedelta | None = None,
+        keep_finished: float | timedelta | None = None,
         level: Level | None = None,
         key: str | int | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
         `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
-        zone). `timeout` and `keep_result` are seconds or timedeltas. `level` is "durable", "delayed" or "none", `key`
-        what the task's `max_per_key` counts by. Raises `InvalidJob`.
+        zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
+        fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
+        `key` what the task's `max_per_key` counts by. Raises `InvalidJob`.
         """
         changed = object.__new__(type(self))
         vars(changed).update(vars(self))
@@ -97,10 +102,36 @@ class Routed:
             said["max_attempts"] = options.attempts(max_attempts)
         if timeout is not None:
             said["timeout_s"] = options.duration_s(timeout, "timeout", zero=False)
-        if keep_result is not None:
-            said["keep_result_s"] = options.duration_s(keep_result, "keep_result")
+        for name, value in (
+            ("keep_result", keep_result), ("keep_finished", keep_finished), ("backoff_base", backoff_base),
+            ("backoff_cap", backoff_cap),
+        ):
+            if value is not None:
+                said[f"{name}_s"] = options.duration_s(value, name)
+        if "backoff_base_s" in said or "backoff_cap_s" in said:
+            said["retry_delays_s"] = ()
+        if retry_delay is not None:
+            said |= self._retry_delays(retry_delay, said)
         changed.route = route._replace(options=msgspec.structs.replace(route.options, **said))
         return changed
+
+    def _retry_delays(self, delay: backoff.Delay, said: Mapping[str, Any]) -> dict[str, Any]:
+        """A schedule brings its own number of attempts, unless one was said."""
+        if "backoff_base_s" in said or "backoff_cap_s" in said:
+            raise InvalidJob("retry_delay says how long to wait, and so do backoff_base and backoff_cap: give one")
+        if not callable(delay):
+            raise InvalidJob(f"retry_delay {delay!r:.80}: a function from the attempt's number to seconds")
+        attempts = said.get("max_attempts")
+        if attempts is None and isinstance(delay, backoff.Schedule):
+            attempts = delay.max_attempts
+        if attempts is None:
+            return {"retry_delays_s": backoff.table(delay, self.route.options.max_attempts or self.attempts)}
+        return {"retry_delays_s": backoff.table(delay, attempts), "max_attempts": attempts}
+
+    @property
+    def attempts(self) -> int:
+        """How many its task allows; of a task that is known by name only, as many as a job can say delays for."""
+        return backoff.TABLE_MAX + 1
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise `InvalidJob` for arguments that the function does not take, as far as that is known here."""

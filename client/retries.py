@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from . import options
-from .backoff import Delay, Schedule, exponential_s
+from .backoff import Delay, Schedule, delay_s, says_delays
 from .errors import InvalidJob
 from .model import NO_OPTIONS, Options, TaskInfo
 
@@ -52,22 +52,22 @@ class Retries(msgspec.Struct, frozen=True):
 
     @property
     def plain(self) -> bool:
-        """Whether the numbers say it all."""
-        return self.delay is None and self.only_on is None and not self.never_on
+        """Whether numbers say it all."""
+        return self.only_on is None and not self.never_on
 
     def decide(self, info: TaskInfo, error: BaseException, attempt: int, said: Options = NO_OPTIONS) -> Decision:
         """What becomes of a job after its attempt number `attempt` (from 1) raised `error`."""
         if attempt >= (said.max_attempts or info.max_attempts):
             return Decision(None)
         if isinstance(error, Retry):
-            return self._delay(info, attempt) if error.after_s is None else Decision(error.after_s)
+            return self._delay(info, attempt, said) if error.after_s is None else Decision(error.after_s)
         if isinstance(error, self.never_on) or (self.only_on is not None and not isinstance(error, self.only_on)):
             return Decision(None)
-        return self._delay(info, attempt)
+        return self._delay(info, attempt, said)
 
-    def _delay(self, info: TaskInfo, attempt: int) -> Decision:
-        if self.delay is None:
-            return Decision(exponential_s(info.backoff_base_s, info.backoff_cap_s, attempt))
+    def _delay(self, info: TaskInfo, attempt: int, said: Options) -> Decision:
+        if self.delay is None or says_delays(said):
+            return Decision(delay_s(info, said, attempt))
         try:
             answer = self.delay(attempt)
         except Exception as error:      # the user's own code

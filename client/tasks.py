@@ -20,7 +20,7 @@ from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from . import codec, default, options
-from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
+from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay, table
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import is_task_name
@@ -59,6 +59,8 @@ class Task(Routed, Generic[P, R]):
         never_retry_on: ExceptionKinds = (),
         timeout: float | timedelta | None = None,
         keep_result: float | timedelta = 3600.0,
+        keep_finished: float | timedelta | None = None,
+        cancel_grace: float | timedelta = 2.0,
         max_concurrency: int | None = None,
         max_per_key: int | None = None,
         key: str | Callable[..., str | int | None] | None = None,
@@ -80,6 +82,8 @@ class Task(Routed, Generic[P, R]):
             backoff_cap_s=options.duration_s(backoff_cap, "backoff_cap"),
             timeout_s=None if timeout is None else options.duration_s(timeout, "timeout", zero=False),
             keep_result_s=options.duration_s(keep_result, "keep_result"),
+            keep_finished_s=None if keep_finished is None else options.duration_s(keep_finished, "keep_finished"),
+            cancel_grace_s=options.duration_s(cancel_grace, "cancel_grace"),
             max_concurrency=options.limit(max_concurrency, "max_concurrency"),
             max_per_key=options.limit(max_per_key, "max_per_key"),
             on_orphan=_on_orphan(on_orphan),
@@ -127,8 +131,18 @@ class Task(Routed, Generic[P, R]):
         """Code by value arrives without its task: what the runner and the node need of the task goes along."""
         if not self.by_value:
             return NO_OPTIONS
-        info = self.info
-        return Options(max_attempts=info.max_attempts, timeout_s=info.timeout_s, keep_result_s=info.keep_result_s)
+        info, delay = self.info, self.retries.delay
+        return Options(
+            max_attempts=info.max_attempts, timeout_s=info.timeout_s, keep_result_s=info.keep_result_s,
+            keep_finished_s=info.keep_finished_s,
+            backoff_base_s=None if info.backoff_base_s == BASE_S else info.backoff_base_s,
+            backoff_cap_s=None if info.backoff_cap_s == CAP_S else info.backoff_cap_s,
+            retry_delays_s=() if delay is None else table(delay, info.max_attempts),
+        )
+
+    @property
+    def attempts(self) -> int:
+        return self.info.max_attempts
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue one job through the default client; returns when it is stored."""
@@ -179,14 +193,14 @@ class Task(Routed, Generic[P, R]):
         """What stays behind when the code alone travels must not be lost in silence."""
         info = self.info
         plain = TaskInfo(
-            info.name, info.mode, info.queue, info.max_attempts, timeout_s=info.timeout_s,
-            keep_result_s=info.keep_result_s,
+            info.name, info.mode, info.queue, info.max_attempts, info.backoff_base_s, info.backoff_cap_s,
+            info.timeout_s, info.keep_result_s, info.keep_finished_s,
         )
         if info != plain or not self.retries.plain:
             raise InvalidJob(
-                f"{info.name} cannot be imported by the nodes and travels as code: of its options only queue, "
-                "priority, level, max_attempts, timeout and keep_result go along. Put it into a module given to "
-                "`rota node --app`"
+                f"{info.name} cannot be imported by the nodes and travels as code: limits, keys, on_orphan, "
+                "requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. Put it into a module given "
+                "to `rota node --app`"
             )
 
     def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> Decision:
@@ -250,6 +264,8 @@ def task(
     never_retry_on: ExceptionKinds = (),
     timeout: float | timedelta | None = None,
     keep_result: float | timedelta = 3600.0,
+    keep_finished: float | timedelta | None = None,
+    cancel_grace: float | timedelta = 2.0,
     max_concurrency: int | None = None,
     max_per_key: int | None = None,
     key: str | Callable[..., str | int | None] | None = None,
@@ -272,6 +288,10 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         retry_on: exceptions that are worth another attempt; None: all. never_retry_on: those that are not.
         timeout: how long one attempt may take. The job can restart the clock with `rota.touch()`.
         keep_result: how long results are kept.
+        keep_finished: how long a job that ended well is kept, arguments included (`rota finished`); as its node's
+            setting of that name says if not given, and that is: not at all.
+        cancel_grace: how long a job that is cancelled while it runs may go on, before its runner is killed. An
+            `async def` job gets `CancelledError`, a plain function can ask `rota.current_job().cancel_requested`.
         max_concurrency: how many of its jobs may run at a time in the whole cluster; None: any number.
         max_per_key, key: how many with the same key; the key is the argument of that name, or what a function of the
             arguments gives.

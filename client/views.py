@@ -21,6 +21,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     due: float | None = None
     enqueued_at: float | None = None
+    finished_at: float | None = None
     error: str = ""
     traceback: str = ""
 
@@ -61,6 +62,17 @@ class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
     failed_at: float
     reason: str = "error"
     traceback: str = ""
+
+
+class FinishedView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job that ended well and is kept, as its task or enqueue asks for (`keep_finished`)."""
+
+    id: str
+    task: str
+    queue: str
+    attempts: int
+    node: str
+    finished_at: float
 
 
 class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -562,17 +562,16 @@ class Aggregator:
             return None
         seats = [seat for seat in self.seats.values() if seat.may_run(name, lane_id)]
         careful = token.suspect or allowed < JOBS_PER_BUNDLE_MAX * 2     # no prefetch: only slots that are idle now
-        best: Seat | None = None
-        best_room = 0
+        rooms: dict[Seat, int] = {}
         for seat in seats:
             room = seat.idle(token.mode) if careful else seat.room(token.mode, now)
-            if token.lost > 0 and seat.alone > 0:
-                continue
-            if room > best_room:
-                best, best_room = seat, room
-        if best is None:
+            if room > 0 and not (token.lost > 0 and seat.alone > 0):
+                rooms[seat] = room
+        if not rooms:
             return None
-        if item.pending > 1 and (token.suspect or item.pending > min(best_room, allowed)):
+        best = max(rooms, key=rooms.__getitem__)
+        if item.pending > 1 and (token.suspect or item.pending > min(rooms[best], allowed)):
+            best = max(rooms, key=lambda seat: seat.idle(token.mode))   # the fastest may be busy all the time
             slow = self._slow_until.get(token.task, 0.0) > now
             if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)

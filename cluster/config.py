@@ -27,6 +27,8 @@ LEASE_TTL_S_MIN = 2
 RETRY_WINDOW_S = 30
 """How long a client repeats an enqueue that got no definite answer; receipts must outlive it by far."""
 
+YEARS_S = 100 * 365 * 86_400
+
 Log = Literal["debug", "info", "warning", "error"]
 
 
@@ -73,6 +75,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: int = 10               # a lost machine is noticed after this
     grace_s: float = 30.0               # how long running jobs may go on after SIGTERM
     keep_result_s: float = 3600.0       # for tasks that do not say
+    keep_finished_s: float = 0.0        # likewise: how long jobs that ended well are kept, arguments included
+    keep_failed_s: float = 0.0          # the master drops older jobs from the failed set; 0: nobody does
     receipt_ttl_s: float = 120.0        # how long a repeated enqueue is recognised
     key_file: str = ""                  # signing keys (`rota init` makes one)
     token_file: str = ""                # bearer token of the HTTP port
@@ -116,6 +120,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
         _within("--grace", self.grace_s, 0, 86_400)
         _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)
+        _within("--keep-finished", self.keep_finished_s, 0, YEARS_S)
+        _within("--keep-failed", self.keep_failed_s, 0, YEARS_S)
         _within("receipt_ttl", self.receipt_ttl_s, 4 * RETRY_WINDOW_S, 86_400)
         if self.sync_runners + self.async_capacity == 0:
             raise ConfigError("--sync 0 and --async 0: such a node could run nothing")

@@ -78,7 +78,7 @@ class Executor:
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal,
         *, node: str, member: Guard, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
-        keep_result_s: float,
+        keep_result_s: float, keep_finished_s: float,
     ) -> None:
         self._ledger = ledger
         self._commits = commits
@@ -93,6 +93,7 @@ class Executor:
         self._cache = cache
         self._may_start = may_start
         self._keep_result_s = keep_result_s
+        self._keep_finished_s = keep_finished_s
         self._held: dict[str, Held] = {}
         self._by_key: dict[int, Held] = {}
         self._next_key = 1
@@ -480,7 +481,7 @@ class Executor:
         held.done |= bits([outcome.index for outcome in outcomes])
         held.queue.extend(settle(
             self._keys, self._clock, self._seal, self._buckets, held, outcomes, complete=complete, node=self._node,
-            keep_result_s=self._keep_result_of(held),
+            keep_result_s=self._keep_result_of(held), keep_finished_s=self._keep_finished_of(held),
         ))
         self._advance(held)
 
@@ -491,6 +492,13 @@ class Executor:
             return asked
         info = self._runners.tasks.get(held.header.task)
         return info.keep_result_s if info is not None else self._keep_result_s
+
+    def _keep_finished_of(self, held: Held) -> float:
+        assert held.header is not None
+        asked, info = held.header.options.keep_finished_s, self._runners.tasks.get(held.header.task)
+        if asked is None and info is not None:
+            asked = info.keep_finished_s
+        return self._keep_finished_s if asked is None else asked
 
     def _guards(self, held: Held) -> tuple[Guard, ...]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
@@ -516,17 +524,18 @@ class Executor:
             return
         held.writing = True
         settlement = held.queue[0]
-        if settlement.lease_wanted is not None:
+        if not settlement.leased:
             self._group.create_task(self._lease_first(held, settlement), name="result-lease")
             return
         future = self._commits.submit(Write(self._guards(held), settlement.ops))
         future.add_done_callback(lambda done: self._settled(held, settlement, done))
 
     async def _lease_first(self, held: Held, settlement: Settlement) -> None:
-        assert settlement.lease_wanted is not None
         while True:
             try:
-                settlement = settlement.with_lease(await settlement.lease_wanted.lease())
+                settlement = settlement.with_leases([
+                    await kept.bucket.lease(len(kept.keys)) for kept in settlement.kept
+                ])
                 break
             except NoSpace:
                 if settlement.without_puts is not None:

@@ -37,6 +37,7 @@ class Keys:
         self.scheduled = self.root + b"scheduled/"
         self.claims = self.root + b"claims/"
         self.failed = self.root + b"failed/"
+        self.finished = self.root + b"finished/"
         self.cancels = self.root + b"cancels/"
         self.tasks = self.root + b"tasks/"
         self.queues = self.root + b"queues/"
@@ -46,6 +47,7 @@ class Keys:
         self.receipts = self.data + b"receipts/"
         self.functions = self.data + b"functions/"
         self.failures = self.data + b"failed/"
+        self.finished_bodies = self.data + b"finished/"
 
     def node(self, node: str) -> bytes:
         return self.nodes + node.encode()
@@ -82,6 +84,17 @@ class Keys:
 
     def failure(self, bundle: str, index: int) -> bytes:
         return self.failures + f"{whole(bundle)}-{index}".encode()
+
+    def finished_jobs(self, queue: str, bundle: str, first_index: int, fence: int) -> bytes:
+        """Jobs of one bundle that ended well and are kept; named by the attempt, as results are."""
+        return self.finished + f"{queue}/{_finished(bundle, first_index, fence)}".encode()
+
+    def finished_body(self, bundle: str, first_index: int, fence: int) -> bytes:
+        return self.finished_bodies + _finished(bundle, first_index, fence).encode()
+
+    def finished_of(self, bundle: str) -> bytes:
+        """The prefix of the bodies of what has ended of one bundle."""
+        return self.finished_bodies + f"{whole(bundle)}-".encode()
 
     def task(self, task: str) -> bytes:
         return self.tasks + task.encode()
@@ -137,6 +150,10 @@ class Keys:
             return node, bundle
         except ValueError:
             return None
+
+
+def _finished(bundle: str, first_index: int, fence: int) -> str:
+    return f"{whole(bundle)}-{first_index:02d}.{fence:0{ORDER_DIGITS}d}"
 
 
 def session_of(bundle: str) -> str:

@@ -25,6 +25,7 @@ from .ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Rec
 from .orphans import Orphans
 from .quarantine import quarantine_token
 from .records import claim_of, encode
+from .retention import Retention
 from .scheduler import Scheduler
 from .splitting import split_write
 from .takeover import take_over
@@ -40,7 +41,8 @@ class Master:
     """One term. `run` returns never: it raises `Deposed` when the fence fails, or is cancelled."""
 
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard, seal: Seal, rng: random.Random
+        self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard, seal: Seal, rng: random.Random,
+        *, keep_failed_s: float = 0.0,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -48,6 +50,7 @@ class Master:
         self._fence = fence
         self._seal = seal
         self._rng = rng
+        self._keep_failed_s = keep_failed_s
         assert isinstance(fence.operand, int)
         self.fence_revision = fence.operand
         self._wake = asyncio.Event()
@@ -81,6 +84,10 @@ class Master:
             group.create_task(self._watch(revision), name="master-watch")
             group.create_task(self._scheduler.run(), name="master-scheduler")
             group.create_task(self._compare(), name="master-compare")
+            retention = Retention(
+                self._ledger, self._keys, self._clock, self._commits, self._fence, self._keep_failed_s
+            )
+            group.create_task(retention.run(), name="master-retention")
             group.create_task(self._until_deposed(), name="master-fence")
             await self._decide()
 

@@ -16,7 +16,7 @@ import msgspec
 from rota.client.codec import Seal
 from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
-from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
 from .clock import Clock
@@ -56,6 +56,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: int = 10
     grace_s: float = 30.0
     keep_result_s: float = 3600.0
+    keep_finished_s: float = 0.0
+    keep_failed_s: float = 0.0          # 0: until a person decides
     receipt_ttl_s: float = 120.0
     compact: bool = False
 
@@ -205,7 +207,7 @@ class Node:
         executor = Executor(
             self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
             member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
-            keep_result_s=settings.keep_result_s,
+            keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s,
         )
         election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
         operations = Operations(
@@ -266,7 +268,10 @@ class Node:
                 fence = await life.election.campaign()
                 self.is_master = True
                 log.info("%s is master, fence %s", life.identity.node, fence.operand)
-                await Master(self._ledger, self._keys, self._clock, fence, self._seal, self._rng).run()
+                await Master(
+                    self._ledger, self._keys, self._clock, fence, self._seal, self._rng,
+                    keep_failed_s=self.settings.keep_failed_s,
+                ).run()
             except* Deposed as group:
                 log.warning("mastership has ended: %s", group.exceptions[0])
                 await asyncio.sleep(0.1 + self._rng.random() * 0.1)
@@ -447,6 +452,12 @@ class Node:
 
     async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
         return await self._status.failed(queue, limit)
+
+    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
+        return await self._status.finished(queue, limit)
+
+    async def body(self, job_id: str) -> bytes:
+        return await self._status.body(job_id)
 
     async def stats(self) -> StatsView:
         return await self._status.stats()

@@ -89,7 +89,8 @@ class Operations:
             part = tokens[start : start + PAGE]
             verdicts = await asyncio.gather(*[self._discard(record, token) for record, token in part])
             emptied += sum(
-                token.pending for (_, token), verdict in zip(part, verdicts, strict=True) if verdict.applied
+                token.pending for (_, token), verdict in zip(part, verdicts, strict=True)
+                if verdict is not None and verdict.applied
             )
         return emptied
 
@@ -232,7 +233,8 @@ class Operations:
             token = decode(Token, record.value)
             if token is None:
                 raise InvalidJob(f"the token of job {job_id} cannot be read")
-            if (await self._discard(record, token, index)).applied:
+            verdict = await self._discard(record, token, index)
+            if verdict is not None and verdict.applied:
                 return "cancelled"
         raise LedgerUnavailable(f"job {job_id} moves from place to place: try again")
 
@@ -241,11 +243,14 @@ class Operations:
         lease = await self._buckets.of(CANCEL_S).lease()
         await self._commits.write((self._member,), (Put(key, b"{}", lease),))
 
-    async def _discard(self, record: Record, token: Token, index: int | None = None) -> Verdict:
-        """Take one job (or all) out of a waiting token, and tell who waits for it."""
+    async def _discard(self, record: Record, token: Token, index: int | None = None) -> Verdict | None:
+        """Take one job (or all) out of a waiting token, and tell who waits for it. None: the job is not in there. Body
+        and token are read one after the other, and a split meanwhile leaves other jobs under the same name."""
         bundle = record.key.rpartition(b"/")[2].decode()
         body = await self._body(bundle)
         pending = [i for i in decode_header(body)[0].indexes if not token.done_bits >> i & 1]
+        if index is not None and index not in pending:
+            return None
         gone = pending if index is None else [index]
         ops: list[Put | Delete]
         if len(gone) == len(pending):

@@ -16,9 +16,9 @@ from rota.client.model import Outcome, ResultEntry, Results
 
 from .buckets import Bucket, Buckets
 from .clock import Clock
-from .keys import Keys
+from .keys import Keys, whole
 from .ledger.ledger import Delete, Put
-from .records import Claim, FailedRecord, Failure, Token, bits, encode, hex_bits, token_of
+from .records import Claim, FailedRecord, Failure, FinishedRecord, Token, bits, encode, hex_bits, token_of
 from .splitting import piece_name, shrunk
 
 if TYPE_CHECKING:
@@ -29,37 +29,45 @@ ERROR_CHARS_MAX = 200
 RESULT_BYTES_PER_WRITE = 512 * 1024
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """Keys of a settlement that are kept for a time: on a lease of this bucket."""
+
+    bucket: Bucket
+    keys: tuple[bytes, ...]
+
+
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """One guarded write of an executor. `final`: the claim is gone after it. `without_puts`: what is left of it for a
-    store that is full. `lease_wanted`: the bucket that must grant a lease first."""
+    """One guarded write of an executor. `final`: the claim is gone after it. `leased`: False while leases of the
+    buckets in `kept` have to be granted first. `without_puts`: what is left of it for a store that is full."""
 
     ops: tuple[Put | Delete, ...]
     final: bool
     jobs: int
-    lease_wanted: Bucket | None = None
-    result_key: bytes = b""
+    kept: tuple[Kept, ...] = ()
+    leased: bool = True
     without_puts: tuple[Put | Delete, ...] | None = None
-    bucket: Bucket | None = None
 
-    def with_lease(self, lease: int) -> Settlement:
+    def with_leases(self, leases: list[int]) -> Settlement:
+        """One for each of `kept`."""
+        lease_of = {key: lease for kept, lease in zip(self.kept, leases, strict=True) for key in kept.keys}
         ops = tuple(
-            Put(op.key, op.value, lease) if isinstance(op, Put) and op.key == self.result_key else op
+            Put(op.key, op.value, lease_of[op.key]) if isinstance(op, Put) and op.key in lease_of else op
             for op in self.ops
         )
-        return replace(self, ops=ops, lease_wanted=None)
+        return replace(self, ops=ops, leased=True)
 
     def refreshed(self) -> Settlement:
-        """To be tried again: with a new lease, in case the old one is what was refused."""
-        return self if self.bucket is None else replace(self, lease_wanted=self.bucket)
+        """To be tried again: with new leases, in case an old one is what was refused."""
+        return replace(self, leased=not self.kept)
 
     def delete_only(self) -> Settlement:
         assert self.without_puts is not None
-        return replace(self, ops=self.without_puts, lease_wanted=None, without_puts=None, bucket=None)
+        return replace(self, ops=self.without_puts, kept=(), leased=True, without_puts=None)
 
 
 def settle(
     keys: Keys, clock: Clock, seal: Seal, buckets: Buckets, held: Held, outcomes: list[Outcome], *,
-    complete: bool, node: str, keep_result_s: float,
+    complete: bool, node: str, keep_result_s: float, keep_finished_s: float,
 ) -> list[Settlement]:
     """The writes for some outcomes of a bundle, in order; the last one ends the claim if the bundle is complete."""
     steps = _steps(outcomes)
@@ -74,9 +82,16 @@ def settle(
             ops += _end_ops(keys, clock, held, done)
         else:
             ops.append(Put(held.record.key, encode(_shown(held, done))))
-        settlements.append(
-            _with_results(keys, seal, buckets, held, step, ops, final=final, keep_result_s=keep_result_s)
-        )
+        deletes = tuple(op for op in ops if isinstance(op, Delete))
+        without = deletes if final and len(deletes) == len(ops) else None
+        kept: list[Kept] = []
+        if step and keep_result_s > 0:
+            kept.append(_keep_results(keys, seal, buckets.of(keep_result_s), held, step, ops))
+        if keep_finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
+            kept.append(_keep_finished(keys, clock, buckets.of(keep_finished_s), held, good, node, ops))
+        settlement = Settlement(tuple(ops), final, len(step), tuple(kept), not kept, without)
+        leases = [entry.bucket.take(len(entry.keys)) for entry in kept]
+        settlements.append(settlement.with_leases([lease or 0 for lease in leases]) if all(leases) else settlement)
     return settlements
 
 
@@ -186,22 +201,28 @@ def _schedule(keys: Keys, clock: Clock, token: Token, name: str, group: list[Out
     return Put(keys.due(int(due * 1000), token.queue, name), encode(token))
 
 
-def _with_results(
-    keys: Keys, seal: Seal, buckets: Buckets, held: Held, step: list[Outcome], ops: list[Put | Delete],
-    *, final: bool, keep_result_s: float,
-) -> Settlement:
-    deletes = tuple(op for op in ops if isinstance(op, Delete))
-    without = deletes if final and len(deletes) == len(ops) else None
-    if not step or keep_result_s <= 0:
-        return Settlement(tuple(ops), final, len(step))
+def _keep_results(
+    keys: Keys, seal: Seal, bucket: Bucket, held: Held, step: list[Outcome], ops: list[Put | Delete]
+) -> Kept:
     entries = [_entry(outcome, held.claim.attempt) for outcome in step]
     results = Results(held.bundle.partition(".")[0], entries)
-    value = encode_results(seal.keyring.sign_results(results, seal.cluster))
-    bucket = buckets.of(keep_result_s)
-    lease = bucket.take()
     key = keys.result(held.bundle, step[0].index, held.record.create_revision)
-    ops.append(Put(key, value, lease or 0))
-    return Settlement(tuple(ops), final, len(step), None if lease else bucket, key, without, bucket)
+    ops.append(Put(key, encode_results(seal.keyring.sign_results(results, seal.cluster))))
+    return Kept(bucket, (key,))
+
+
+def _keep_finished(
+    keys: Keys, clock: Clock, bucket: Bucket, held: Held, indexes: list[int], node: str, ops: list[Put | Delete]
+) -> Kept:
+    """What can be looked at afterwards: the jobs that ended well, with their arguments."""
+    claim, fence = held.claim, held.record.create_revision
+    record = FinishedRecord(
+        whole(held.bundle), indexes, claim.task, claim.queue, claim.attempt, node, round(clock.wall(), 3)
+    )
+    public = keys.finished_jobs(claim.queue, held.bundle, indexes[0], fence)
+    private = keys.finished_body(held.bundle, indexes[0], fence)
+    ops += [Put(public, encode(record)), Put(private, slice_body(held.body, indexes))]
+    return Kept(bucket, (public, private))
 
 
 def _entry(outcome: Outcome, attempts: int) -> ResultEntry:

@@ -14,20 +14,22 @@ import msgspec
 from aiohttp import web
 
 from rota.client import errors, options
+from rota.client.backoff import TABLE_MAX
 from rota.client.codec import Keyring, encode_body
 from rota.client.errors import InvalidJob, JobTooLarge, Overloaded, RotaError, UnknownTask
-from rota.client.ids import ALPHABET, JOB, SESSION_CHARS, Names, bundle_id, parse_job_id
+from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, parse_job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 
 from .service import NodeService
-from .verbs import Verbs
+from .verbs import Verbs, job_of
 from .websocket import as_mode
 
 log = logging.getLogger("rota.http")
 
 WAIT_S_MAX = 60.0
-FAILED_MAX = 1_000
+LISTED_MAX = 1_000
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 IDEMPOTENCY_CHARS_MAX = 256
 
 STATUS: dict[type[RotaError], int] = {
@@ -62,6 +64,10 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     max_attempts: int | None = None
     timeout_s: float | None = None
     keep_result_s: float | None = None
+    keep_finished_s: float | None = None
+    backoff_base_s: float | None = None
+    backoff_cap_s: float | None = None
+    retry_delays_s: tuple[float, ...] = ()
     level: str = "durable"
     key: str = ""
 
@@ -82,9 +88,11 @@ class Pages:
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post("/v1/jobs", self._page(self._enqueue))
         router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
+        router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
         router.add_get("/v1/nodes", self._page(self._nodes))
         router.add_get("/v1/queues", self._page(self._queues))
         router.add_get("/v1/failed", self._page(self._failed))
+        router.add_get("/v1/finished", self._page(self._finished))
         router.add_get("/v1/stats", self._page(self._stats))
         verbs = Verbs(self._service)
         for path, verb in (
@@ -177,9 +185,7 @@ class Pages:
         return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
 
     async def _job(self, request: web.Request) -> web.Response:
-        job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
-        if not JOB.match(job_id):
-            raise InvalidJob(f"{job_id!r:.60} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
+        job_id = job_of(request)
         wait = request.query.get("wait")
         if wait is None:
             return json_page(await self._service.job(job_id))
@@ -187,6 +193,11 @@ class Pages:
         if entry is None:
             return json_page(await self._service.job(job_id), status=202)
         return json_page(_result_page(job_id, entry))
+
+    async def _body(self, request: web.Request) -> web.Response:
+        """As it is stored: whoever reads it checks its signature."""
+        body = await self._service.body(job_of(request))
+        return web.Response(body=body, content_type="application/octet-stream", headers=HEADERS)
 
     async def _result(self, job_id: str, wait_s: float) -> ResultEntry | None:
         bundle, index = parse_job_id(job_id)
@@ -219,9 +230,10 @@ class Pages:
         return json_page(await self._service.queues())
 
     async def _failed(self, request: web.Request) -> web.Response:
-        queue = request.query.get("queue")
-        limit = int(_number(request.query.get("limit", "100"), "limit"))
-        return json_page(await self._service.failed(queue and queue_name(queue), min(limit, FAILED_MAX)))
+        return json_page(await self._service.failed(*_which_part(request)))
+
+    async def _finished(self, request: web.Request) -> web.Response:
+        return json_page(await self._service.finished(*_which_part(request)))
 
     async def _stats(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.stats())
@@ -244,11 +256,28 @@ def _as_json(verb: Callable[[web.Request], Awaitable[Any]]) -> Handler:
 
 
 def _options(job: NewJob) -> Options:
+    if len(job.retry_delays_s) > TABLE_MAX:
+        raise InvalidJob(f"retry_delays_s: at most {TABLE_MAX}; the last one is waited after all further attempts")
     return Options(
         None if job.max_attempts is None else options.attempts(job.max_attempts),
         None if job.timeout_s is None else duration_s(job.timeout_s, "timeout_s", zero=False),
-        None if job.keep_result_s is None else duration_s(job.keep_result_s, "keep_result_s"),
+        _seconds(job.keep_result_s, "keep_result_s"),
+        _seconds(job.keep_finished_s, "keep_finished_s"),
+        _seconds(job.backoff_base_s, "backoff_base_s"),
+        _seconds(job.backoff_cap_s, "backoff_cap_s"),
+        tuple(duration_s(delay, "retry_delays_s") for delay in job.retry_delays_s),
     )
+
+
+def _seconds(value: float | None, name: str) -> float | None:
+    return None if value is None else duration_s(value, name)
+
+
+def _which_part(request: web.Request) -> tuple[str | None, int]:
+    """`?queue=` and `?limit=` of a list."""
+    queue = request.query.get("queue")
+    limit = int(_number(request.query.get("limit", "100"), "limit"))
+    return queue and queue_name(queue), min(limit, LISTED_MAX)
 
 
 def _decode_job(body: bytes) -> NewJob:
@@ -265,7 +294,7 @@ def _decode_job(body: bytes) -> NewJob:
 def json_page(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(value), status=status, content_type="application/json",
-        headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | (headers or {}),
+        headers=HEADERS | (headers or {}),
     )  # fmt: skip
 
 

@@ -148,6 +148,7 @@ def node_settings(config: NodeConfig) -> NodeSettings:
         name=name or "node", queues=config.queues, functions=config.functions,
         python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
         lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s, keep_result_s=config.keep_result_s,
+        keep_finished_s=config.keep_finished_s, keep_failed_s=config.keep_failed_s,
         receipt_ttl_s=config.receipt_ttl_s, compact=config.compact,
     )
 

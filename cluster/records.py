@@ -116,6 +116,20 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = msgspec.field(default_factory=schema)
 
 
+class FinishedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Jobs of one bundle that ended well, where their task or enqueue says `keep_finished`. Their body lies below
+    `/rota-data/`; both go when their lease ends."""
+
+    bundle: str
+    indexes: list[int]
+    task: str
+    queue: str
+    attempts: int
+    node: str
+    at: float
+    v: int = msgspec.field(default_factory=schema)
+
+
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """The private part of a failed job (MessagePack below `/rota-data/`): enough to look at it and to run it again."""
 

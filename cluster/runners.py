@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from rota.client.backoff import exponential_s
+from rota.client.backoff import delay_s as backoff_s
 from rota.client.errors import ConfigError, EnqueueError
 from rota.client.ids import job_id
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 CANCEL_GRACE_S = 2.0
-"""An async job that is not gone so long after its cancellation takes its runner with it."""
+"""An async job that is not gone so long after it ran into its timeout takes its runner with it; likewise a job that was
+cancelled, where its task does not say how long."""
 STOP_HOOKS_S = 5.0
 RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
 
@@ -197,20 +198,20 @@ class RunnerPool:
         return [item for queue in self._queues.values() for item in queue.withdraw(wanted).items()]
 
     def cancel(self, key: int, index: int) -> None:
-        """End one job as cancelled, wherever it is. In an async runner it may still choose to end in another way."""
+        """End one job as cancelled, wherever it is. One that runs has a grace time, in which it may still choose to end
+        in another way."""
         slot = slot_of(key, index)
         seat = next((seat for seat in self._seats.values() if slot in seat.sent), None)
-        if seat is not None and seat.kind == "async":
+        if seat is not None and seat.kind == "sync":
+            self._take_back(seat)           # perhaps it has not begun
+        if seat is not None and slot in seat.sent:
+            info = self.tasks.get(seat.sent[slot][0].task)
             seat.cancel(key, index)
-            seat.expect(slot, self._loop.time() + CANCEL_GRACE_S)
-            seat.doomed.setdefault(slot, Outcome(index, "cancelled"))
+            seat.doomed.setdefault(slot, Outcome(index, "cancelled", error="cancelled"))
+            seat.expect(slot, self._loop.time() + (CANCEL_GRACE_S if info is None else info.cancel_grace_s))
             return
-        if seat is not None:
-            self._take_back(seat)
-            if slot in seat.sent:
-                self._kill_for(seat, slot, Outcome(index, "cancelled"))
         if any(queue.remove(key, index) for queue in self._queues.values()):
-            self._loop.call_soon(self._on_outcomes, [(key, Outcome(index, "cancelled"))])
+            self._loop.call_soon(self._on_outcomes, [(key, Outcome(index, "cancelled", error="cancelled"))])
 
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
@@ -276,6 +277,7 @@ class RunnerPool:
                 continue
             if seat.kind == "sync":
                 self._check_head(seat, now)
+                self._check_doomed(seat, now)
             else:
                 self._check_overdue(seat, now)
         self._steal(now)
@@ -293,7 +295,14 @@ class RunnerPool:
         seat.read_now()
         if slot in seat.sent and now >= seat.touched.get(slot, 0.0) + timeout_s:
             text = f"TimeoutError: timed out after {timeout_s:g} s"
-            self._kill_for(seat, slot, self._ended(work, job_of(slot)[1], text))
+            self._kill_for(seat, slot, seat.doomed.get(slot) or self._ended(work, job_of(slot)[1], text))
+
+    def _check_doomed(self, seat: Seat, now: float) -> None:
+        """A plain function that was asked to stop, and did not."""
+        for slot in list(seat.overdue(now)):
+            seat.read_now()
+            if slot in seat.sent and seat.state is not State.DYING:
+                self._kill_for(seat, slot, seat.doomed[slot])
 
     def _check_overdue(self, seat: Seat, now: float) -> None:
         slots = list(seat.overdue(now))
@@ -456,7 +465,7 @@ class RunnerPool:
         if work.attempt >= (work.options.max_attempts or info.max_attempts):
             log.error("job %s (%s) failed for good, at attempt %d: %s", job, work.task, work.attempt, error)
             return Outcome(index, "failed", error=error)
-        delay_s = exponential_s(info.backoff_base_s, info.backoff_cap_s, work.attempt)
+        delay_s = backoff_s(info, work.options, work.attempt)
         log.warning("job %s (%s) failed, and is tried again in %.3g s: %s", job, work.task, delay_s, error)
         return Outcome(index, "retry", error=error, delay_s=delay_s)
 

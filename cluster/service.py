@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Receipt
-from rota.client.views import FailedFilter, FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
 
 class NodeService(Protocol):
@@ -46,6 +46,12 @@ class NodeService(Protocol):
     async def queues(self) -> list[QueueView]: ...
 
     async def failed(self, queue: str | None, limit: int) -> list[FailedView]: ...
+
+    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]: ...
+
+    async def body(self, job_id: str) -> bytes:
+        """The signed arguments of a job that is still stored. Raises `InvalidJob`, `JobUnknown`."""
+        ...
 
     async def stats(self) -> StatsView: ...
 

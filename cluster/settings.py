@@ -28,6 +28,8 @@ SETTINGS: dict[str, str] = {
     "ttl": "lease_ttl_s",
     "grace": "grace_s",
     "keep_result": "keep_result_s",
+    "keep_finished": "keep_finished_s",
+    "keep_failed": "keep_failed_s",
     "receipt_ttl": "receipt_ttl_s",
     "key_file": "key_file",
     "token_file": "token_file",

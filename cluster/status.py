@@ -8,17 +8,27 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from rota.client.codec import decode_header
-from rota.client.errors import InvalidJob
+from rota.client.codec import decode_header, slice_body
+from rota.client.errors import InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
 from rota.client.model import Results
-from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
 from .clock import Clock
 from .directory import Directory
 from .keys import Keys
 from .ledger.ledger import Get, Ledger, Record, Txn, prefix_end
-from .records import Claim, FailedRecord, Failure, QueueRecord, ReceiptRecord, TaskRecord, Token, decode
+from .records import (
+    Claim,
+    FailedRecord,
+    Failure,
+    FinishedRecord,
+    QueueRecord,
+    ReceiptRecord,
+    TaskRecord,
+    Token,
+    decode,
+)
 
 COUNT_MAX = 20_000
 """Counting stops here: exact figures of a backlog of millions are not worth reading it."""
@@ -45,18 +55,32 @@ class Status:
 
     async def job(self, job_id: str) -> JobView:
         """Raises `InvalidJob` for what is no job id."""
-        try:
-            bundle, index = parse_job_id(job_id)
-        except ValueError as error:
-            raise InvalidJob(str(error)) from None
-        return (await self.find(bundle, index))[0]
+        return (await self.find(*_parse(job_id)))[0]
+
+    async def body(self, job_id: str) -> bytes:
+        """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for
+        what is no job id, `JobUnknown` where no arguments are kept."""
+        bundle, index = _parse(job_id)
+        keys, body, finished = self._keys, self._keys.body(bundle), self._keys.finished_of(bundle)
+        waiting, failure, ended = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/"), Get(keys.failure(bundle, index)), Get(finished, prefix_end(finished)),
+        )))).answers
+        kept = [record.value for record in (*waiting, *ended)]
+        kept += [msgspec.msgpack.decode(record.value, type=Failure).body for record in failure]
+        for value in kept:
+            if value and index in decode_header(value)[0].indexes:
+                return slice_body(value, [index])
+        raise JobUnknown(
+            f"no arguments of job {job_id} are stored: it was never enqueued here, or it has ended (see keep_finished)",
+            job_id,
+        )
 
     async def find(self, bundle: str, index: int) -> tuple[JobView, Record | None]:
         """Where a job is, and the token it lies in (None if it has ended, or is unknown)."""
         keys, body, results = self._keys, self._keys.body(bundle), self._keys.bundle_results(bundle)
         answers = (await self._ledger.commit(Txn((), (
             Get(body, body + b"/"), Get(results, prefix_end(results)), Get(keys.failure(bundle, index)),
-            Get(keys.receipt(bundle)),
+            Get(keys.receipt(bundle)), Get(keys.finished_of(bundle), prefix_end(keys.finished_of(bundle))),
         )))).answers
         id_ = f"{bundle}/{index}"
         if answers[2]:
@@ -71,6 +95,9 @@ class Status:
                     view = await self._view(id_, index, token)
                     if view.place != "finished":
                         return msgspec.structs.replace(view, enqueued_at=header.enqueued_at), token
+        for record in reversed(answers[4]):
+            if (kept := await self._kept(id_, index, record)) is not None:
+                return kept, None
         ended = self._ended(id_, index, answers[1])
         if ended is not None:
             return ended, None
@@ -92,6 +119,21 @@ class Status:
                         id_, place, attempt=entry.attempts, why=why, error=entry.error, traceback=entry.traceback  # type: ignore[arg-type]
                     )
         return None
+
+    async def _kept(self, id_: str, index: int, body: Record) -> JobView | None:
+        """What is known of a job whose `keep_finished` is not over."""
+        header, _ = decode_header(body.value)
+        if index not in header.indexes:
+            return None
+        name = body.key[len(self._keys.finished_bodies):]
+        page = await self._ledger.read(self._keys.finished + f"{header.queue}/".encode() + name)
+        kept = decode(FinishedRecord, page.records[0].value) if page.records else None
+        if kept is None:
+            return None
+        return JobView(
+            id_, "finished", kept.task, kept.queue, kept.attempts, kept.node, "it ended well",
+            enqueued_at=header.enqueued_at, finished_at=kept.at,
+        )
 
     async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
         failure = msgspec.msgpack.decode(record.value, type=Failure)
@@ -260,6 +302,19 @@ class Status:
                 ))
         return views
 
+    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
+        """Jobs that ended well and are kept, by queue and bundle."""
+        prefix = self._keys.finished if queue is None else self._keys.finished + f"{queue}/".encode()
+        views: list[FinishedView] = []
+        async for record in self._scan(prefix, limit=limit):
+            kept = decode(FinishedRecord, record.value)
+            if kept is not None:
+                views += [
+                    FinishedView(f"{kept.bundle}/{index}", kept.task, kept.queue, kept.attempts, kept.node, kept.at)
+                    for index in kept.indexes
+                ]
+        return views[:limit]
+
     async def stats(self) -> StatsView:
         rows = await self.queues()
         ages = [row.oldest_s for row in rows if row.oldest_s is not None]
@@ -287,3 +342,10 @@ class Status:
             more = page.more
             if page.records:
                 key = page.records[-1].key + b"\0"
+
+
+def _parse(job_id: str) -> tuple[str, int]:
+    try:
+        return parse_job_id(job_id)
+    except ValueError as error:
+        raise InvalidJob(str(error)) from None

@@ -56,10 +56,15 @@ class Verbs:
         return {"count": await self._service.delete_failed(await _which(request))}
 
     async def cancel(self, request: web.Request) -> Any:
-        job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
-        if not JOB.match(job_id):
-            raise InvalidJob(f"{job_id!r:.60} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
-        return {"outcome": await self._service.cancel(job_id)}
+        return {"outcome": await self._service.cancel(job_of(request))}
+
+
+def job_of(request: web.Request) -> str:
+    """The id in the path."""
+    job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
+    if not JOB.match(job_id):
+        raise InvalidJob(f"{job_id!r:.60} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
+    return job_id
 
 
 def _queue(request: web.Request) -> str:

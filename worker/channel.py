@@ -102,16 +102,29 @@ class BlockingEnd(Generic[FrameT]):
     def receive(self) -> list[FrameT]:
         """Wait for at least one frame. Raises `ChannelClosed`, `BadFrame`."""
         while True:
-            try:
-                data = self._sock.recv(READ_BYTES)
-            except OSError as error:
-                raise ChannelClosed(str(error)) from error
-            if not data:
-                raise ChannelClosed("the node's end is closed")
-            frames: list[FrameT] = []
-            self._parser.feed(data, frames)
+            frames = self._read(0)
             if frames:
                 return frames
+
+    def receive_now(self) -> list[FrameT]:
+        """The frames that are here already. Raises `ChannelClosed`, `BadFrame`."""
+        try:
+            return self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+
+    def _read(self, flags: int) -> list[FrameT]:
+        try:
+            data = self._sock.recv(READ_BYTES, flags)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        if not data:
+            raise ChannelClosed("the node's end is closed")
+        frames: list[FrameT] = []
+        self._parser.feed(data, frames)
+        return frames
 
 
 class LoopEnd(Generic[FrameT]):

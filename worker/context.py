@@ -24,8 +24,13 @@ class JobContext(msgspec.Struct, frozen=True):
     enqueued_at: float
     fencing_token: int
     cancel_requested: bool = False
-    """Somebody wants the job to stop. An `async def` job sees it here if it survives its `CancelledError`; a plain
-    function is killed, and never sees it."""
+    """Somebody wants the job to stop: it has its task's `cancel_grace` to end in its own way, then it is killed. An
+    `async def` job gets a `CancelledError`, too. As of the call of `current_job()`: ask anew each time."""
+
+
+class Cancelled(BaseException):
+    """What `check_cancelled()` raises. A job that ends with it was cancelled. Like `asyncio.CancelledError`, it passes
+    by `except Exception`."""
 
 
 running: ContextVar[tuple[Work, int] | None] = ContextVar("rota_job", default=None)
@@ -60,6 +65,16 @@ def touch() -> None:
     _touched = (work.key, index, now)
     if Runner.touch is not None:
         Runner.touch(work, index)
+
+
+def check_cancelled() -> None:
+    """Raise `Cancelled` if somebody wants the running job to stop: for plain functions with a good place to stop at.
+    Raises RuntimeError outside of a job."""
+    job = current_job()
+    if job is None:
+        raise RuntimeError("rota.check_cancelled(): no job is running here")
+    if job.cancel_requested:
+        raise Cancelled(f"job {job.id} was asked to stop")
 
 
 def current_job() -> JobContext | None:

@@ -17,6 +17,7 @@ from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInf
 from rota.client.retries import Decision, Retries, Snooze
 
 from . import hooks
+from .context import Cancelled
 from .frames import Work
 
 log = logging.getLogger("rota.job")
@@ -87,6 +88,8 @@ class Call:
         """The outcome of a job that raised: the task decides whether it is tried again. It is reported (an error in
         the log, the hooks) when it is not; earlier failures are warnings."""
         work, text = self.work, describe(error)
+        if isinstance(error, Cancelled):
+            return Outcome(index, "cancelled", error="cancelled")
         if isinstance(error, Snooze):
             log.info("%s %s", work.task, error)
             return Outcome(index, "snooze", error=text, delay_s=error.after_s)

@@ -141,9 +141,18 @@ class Told(msgspec.Struct, gc=False, array_like=True, tag=2):
     refusal: Refusal | None = None
 
 
+class StopAsked(msgspec.Struct, gc=False, array_like=True, tag=3):
+    """Unasked, to a runner of plain functions: somebody wants the job that it runs to stop, and it will be killed if it
+    does not."""
+
+    key: int
+    index: int
+
+
 ToRunner = Run | Function | Cancel | Drop | Stop
 FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode
 Reply = Stored | Told
+ToAsker = Reply | StopAsked

@@ -20,6 +20,7 @@ from rota.client import errors, queues, tasks, transport
 
 from . import async_runner, channel, forks, logs
 from .async_runner import AsyncRunner
+from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
 from .frames import Broken, Ready
 from .sync_runner import SyncRunner
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         logs.install()
         if options.kind == "async":
             gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
-        transport.install(RunnerTransport(questions))       # before the app is imported: it may make a client
+        node = RunnerTransport(questions)
+        transport.install(node)             # before the app is imported: it may make a client
+        Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
         found = load_tasks(options.app)
         gc.collect()
         gc.freeze()         # what was imported stays, and need not be looked through again and again

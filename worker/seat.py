@@ -17,7 +17,7 @@ from rota.client.model import Mode, Outcome
 from . import permits
 from .channel import BadFrame, LoopEnd
 from .execution import FUNCTIONS_MAX
-from .frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, Work
+from .frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, StopAsked, Work
 from .guardlink import Descriptors
 from .ready import Job
 from .slots import SLOT_BITS, slot_of
@@ -142,7 +142,11 @@ class Seat:
         return slots[: len(slots) - waiting]
 
     def cancel(self, key: int, index: int) -> None:
-        self._post(Cancel(key, index))
+        """Ask a job that was sent to stop. A plain function has to look for it, on the channel that is not busy."""
+        if self.kind == "async":
+            self._post(Cancel(key, index))
+        elif self._questions is not None:
+            self._questions.send(StopAsked(key, index))
 
     def read_now(self) -> None:
         """What it has sent may wait in the socket, if it was this process that was stopped for a while."""

@@ -22,7 +22,7 @@ from rota.client.views import JobView
 
 from . import forks
 from .channel import BadFrame, BlockingEnd, ChannelClosed
-from .frames import Ask, AskFunction, AskMode, Question, Reply, Stored, Told
+from .frames import Ask, AskFunction, AskMode, Question, Reply, StopAsked, Stored, ToAsker, Told, Work
 
 T = TypeVar("T")
 
@@ -35,12 +35,26 @@ class RunnerTransport:
     this process with it."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._channel: BlockingEnd[Reply] = BlockingEnd(sock, Reply)
+        self._channel: BlockingEnd[ToAsker] = BlockingEnd(sock, ToAsker)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[Reply]] = {}
         self._reader: threading.Thread | None = None
         self._broken = ""
+        self._to_stop: StopAsked | None = None      # the last: of a runner that does one job after another
+
+    def wanted_gone(self, work: Work, index: int) -> bool:
+        """Whether the node has asked this job of a plain function to stop. Without a thread that reads, look here."""
+        if forks.forked:
+            return False
+        with self._lock:
+            if self._reader is None and not self._broken:
+                try:
+                    self._take(self._channel.receive_now())
+                except (ChannelClosed, BadFrame) as error:
+                    self._broken = f"the way from this runner to its node is broken: {error}"
+            asked = self._to_stop
+        return asked is not None and (asked.key, asked.index) == (work.key, index)
 
     async def seal(self, deadline: float = 0.0) -> Seal:
         return Seal(UNSIGNED, "")
@@ -115,13 +129,24 @@ class RunnerTransport:
     def _read(self) -> None:
         try:
             while True:
-                for reply in self._channel.receive():
-                    with self._lock:
-                        future = self._waiting.pop(reply.call, None)
-                    if future is not None and future.set_running_or_notify_cancel():
+                frames = self._channel.receive()
+                with self._lock:
+                    answered = self._take(frames)
+                for future, reply in answered:
+                    if future.set_running_or_notify_cancel():
                         future.set_result(reply)
         except (ChannelClosed, BadFrame) as error:
             self._give_up(error)
+
+    def _take(self, frames: list[ToAsker]) -> list[tuple[Future[Reply], Reply]]:
+        """Under the lock. Returns whom to tell what, afterwards."""
+        answered = []
+        for frame in frames:
+            if isinstance(frame, StopAsked):
+                self._to_stop = frame
+            elif (future := self._waiting.pop(frame.call, None)) is not None:
+                answered.append((future, frame))
+        return answered
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:

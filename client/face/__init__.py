@@ -47,13 +47,14 @@ from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect
-    from rota.worker.context import current_job, touch
+    from rota.worker.context import Cancelled, check_cancelled, current_job, touch
     from rota.worker.hooks import on_error, on_runner_start, on_runner_stop
 
 __all__ = [
     "AsyncClient",
     "AsyncTask",
     "Call",
+    "Cancelled",
     "Client",
     "ConfigError",
     "EnqueueError",
@@ -85,6 +86,7 @@ __all__ = [
     "Unreachable",
     "Worker",
     "backoff",
+    "check_cancelled",
     "connect",
     "current_job",
     "on_error",
@@ -97,7 +99,9 @@ __all__ = [
 
 _LATE = {
     "AsyncClient": "rota.client.api",
+    "Cancelled": "rota.worker.context",
     "Client": "rota.client.api",
+    "check_cancelled": "rota.worker.context",
     "connect": "rota.client.api",
     "current_job": "rota.worker.context",
     "on_error": "rota.worker.hooks",

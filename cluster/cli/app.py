@@ -11,7 +11,7 @@ import typer
 
 from rota.client import errors
 
-from . import demo, doctor, enqueue, look, operate, secrets, serve, shell
+from . import demo, doctor, enqueue, look, operate, reset, secrets, serve, shell
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
 """Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
@@ -46,9 +46,9 @@ NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
 
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
-    (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor}),
+    (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor, "reset": reset.reset}),
     (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "cancel": operate.cancel, "queues": look.queues,
-            "nodes": look.nodes, "shell": shell.shell}),
+            "finished": look.finished, "nodes": look.nodes, "shell": shell.shell}),
 ]
 _GROUPS = {"queue": operate.queue, "failed": operate.failed}
 

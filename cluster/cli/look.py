@@ -1,4 +1,4 @@
-"""`rota nodes`, `queues`, `job`: what a cluster is doing."""
+"""`rota nodes`, `queues`, `finished`, `job`: what a cluster is doing, and what it has done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rota.client.errors import JobUnknown
 from rota.client.ids import parse_job_id
 
 from . import show
-from .ask import Json, TokenFile, Url, client
+from .ask import Json, KeyFile, TokenFile, Url, client
 
 
 def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
@@ -32,10 +32,27 @@ def queues(url: Url = None, token_file: TokenFile = None, json: Json = False) ->
     show.as_json(views) if json else show.queues(views)
 
 
-def job(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As `rota enqueue` printed it.")],
+def finished(
+    queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
     url: Url = None,
     token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """List jobs that ended well and are kept (keep_finished, of a task, an enqueue or a node)."""
+    with client(url, token_file) as asked:
+        views = asked.finished(queue, limit)
+    show.as_json(views) if json else show.finished(views)
+
+
+def job(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `rota enqueue` printed it.")],
+    arguments: Annotated[
+        bool, typer.Option("--arguments", help="Show its arguments, too. Unpickles them here: needs the signing key.")
+    ] = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """Say where a job is, and why it waits there.
@@ -48,8 +65,12 @@ def job(
         parse_job_id(id)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with client(url, token_file) as asked:
+    with client(url, token_file, key_file) as asked:
         view = asked.handle(id).status()
-    show.as_json(view) if json else show.job(view)
+        args, kwargs = asked.arguments(id) if arguments else ((), {})
+    if json:
+        show.as_json(view, arguments=show.call(args, kwargs)) if arguments else show.as_json(view)
+    else:
+        show.job(view, show.call(args, kwargs) if arguments else "")
     if view.place == "unknown":
         raise JobUnknown(f"there is no job {view.id}: {view.why}", id)

@@ -180,9 +180,9 @@ def cancel(
 ) -> None:
     """Cancel a job, wherever it is.
 
-    One that waits or is scheduled never runs. One that runs is stopped: an
-    `async def` job by CancelledError, and by force two seconds later; a plain
-    function by force at once.
+    One that waits or is scheduled never runs. One that runs is asked to stop
+    (an `async def` job by CancelledError, a plain function if it looks), and
+    stopped by force after its task's cancel_grace, two seconds by default.
 
     [bold]Example[/]
 

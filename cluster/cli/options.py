@@ -46,6 +46,12 @@ HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)
 Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]
 
 KeepResult = Annotated[float | None, _option("Seconds, for tasks that do not say. Default: 3600.", panel=MORE)]
+KeepFinished = Annotated[
+    float | None, _option("Seconds to keep jobs that ended well, for tasks that do not say. Default: 0.", panel=MORE)
+]
+KeepFailed = Annotated[
+    float | None, _option("Drop failed jobs after so many seconds. Default: keep them for ever.", panel=MORE)
+]
 Restart = Annotated[bool | None, _option("Start the node again after a crash.", "--restart/--no-restart", panel=MORE)]
 Log = Annotated[str | None, _option("debug, info, warning or error. Default: info.", "--log", panel=MORE)]
 Config = Annotated[Path | None, _option("Settings in TOML.", "--config", metavar="FILE", panel=MORE)]

@@ -50,6 +50,8 @@ def node(
     http_key: options.HttpKey = None,
     functions: options.Functions = None,
     keep_result: options.KeepResult = None,
+    keep_finished: options.KeepFinished = None,
+    keep_failed: options.KeepFailed = None,
     restart: options.Restart = None,
     log: options.Log = None,
     config: options.Config = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import typer
@@ -11,14 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rota.client.views import FailedView, JobView, NodeView, QueueView
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView
 
 PIPED_WIDTH = 200
 
 
-def as_json(view: object) -> None:
+def as_json(view: object, **more: object) -> None:
     """Every field, also those that have their default: a program should not have to know defaults."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(_all_fields(view)), indent=2))
+    fields = _all_fields(view)
+    if isinstance(fields, dict):
+        fields |= more
+    typer.echo(msgspec.json.format(msgspec.json.encode(fields), indent=2))
 
 
 def _all_fields(view: object) -> object:
@@ -64,14 +67,31 @@ def failed(views: Sequence[FailedView]) -> None:
     _print(table, "no failed jobs")
 
 
-def job(view: JobView) -> None:
+def finished(views: Sequence[FinishedView]) -> None:
+    table = _table("job", "task", "queue", "attempts>", "node", "when")
+    for view in views:
+        table.add_row(
+            view.id, view.task, view.queue, str(view.attempts), view.node,
+            f"{span(time.time() - view.finished_at)} ago",
+        )
+    _print(table, "no finished jobs are kept")
+
+
+def call(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    """A call as one would write it."""
+    return f"({', '.join([*map(repr, args), *(f'{name}={value!r}' for name, value in kwargs.items())])})"
+
+
+def job(view: JobView, arguments: str = "") -> None:
     facts = {
         "task": view.task,
+        "arguments": arguments,
         "queue": view.queue,
         "attempt": str(view.attempt) if view.attempt else "",
         "node": view.node,
         "enqueued": _ago(view.enqueued_at),
         "due": _due(view.due),
+        "finished": _ago(view.finished_at),
         "why": view.why,
         "error": view.error,
     }
@@ -79,7 +99,7 @@ def job(view: JobView) -> None:
     console.print(f"[bold]{view.id}[/] is [bold]{view.place}[/]", highlight=False)
     for name, fact in facts.items():
         if fact:
-            console.print(Text(f"  {name:9}{fact}"))
+            console.print(Text(f"  {name:10}{fact}"))
     if view.traceback:
         console.print(Text("\n" + view.traceback.rstrip(), "dim"))
 

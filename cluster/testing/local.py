@@ -12,10 +12,10 @@ from typing import cast
 from rota.client import queues, tasks
 from rota.client.codec import load_function
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
-from rota.worker.context import running
+from rota.worker.context import Runner, running
 from rota.worker.execution import Call, Runnable
 
-from ..runners import Work
+from ..runners import CANCEL_GRACE_S, Work
 
 OnOutcomes = Callable[[list[tuple[int, Outcome]]], None]
 Slot = tuple[int, int]
@@ -34,9 +34,11 @@ class LocalRunners:
         self._waiting: dict[Mode, deque[tuple[Work, int, bytes]]] = {"async": deque(), "sync": deque()}
         self._running: dict[Slot, tuple[Work, Callable[[], object]]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
+        self._to_stop: set[Slot] = set()
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
         self.tasks = {name: task.info for name, task in tasks.registry.items()}
         self.queues = dict(queues.declared)
 
@@ -47,8 +49,12 @@ class LocalRunners:
     def cancel(self, key: int, index: int) -> None:
         started = self._running.get((key, index))
         if started is not None:
-            started[1]()
-            self._ended(started[0], Outcome(index, "cancelled", error="cancelled"))
+            work, stop = started
+            self._to_stop.add((key, index))
+            stop()
+            info, outcome = self.tasks.get(work.task), Outcome(index, "cancelled", error="cancelled")
+            grace_s = CANCEL_GRACE_S if info is None else info.cancel_grace_s
+            self._loop.call_later(grace_s if work.mode == "sync" else 0.0, self._ended, work, outcome)
             return
         for waiting in self._waiting.values():
             for job in [job for job in waiting if (job[0].key, job[1]) == (key, index)]:
@@ -128,6 +134,7 @@ class LocalRunners:
         if started is None or started[0] is not work:
             return              # it was cancelled or timed out, and has had its outcome
         del self._running[work.key, outcome.index]
+        self._to_stop.discard((work.key, outcome.index))
         self._used[work.mode] -= 1
         self._on_outcomes([(work.key, outcome)])
         self._fill(work.mode)

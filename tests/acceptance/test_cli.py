@@ -34,9 +34,14 @@ def slow(seconds):
 @rota.task
 async def shout(text):
     return text.upper()
+
+@rota.task(keep_finished=60)
+async def whisper(text, times=1):
+    return times * text.lower()
 '''
 COMMANDS = (
-    "demo", "dev", "init", "node", "doctor", "enqueue", "job", "queues", "failed", "nodes", "queue", "cancel", "shell",
+    "demo", "dev", "init", "node", "doctor", "reset", "enqueue", "job", "queues", "finished", "failed", "nodes",
+    "queue", "cancel", "shell",
 )
 
 
@@ -242,6 +247,31 @@ def _address(etcd: str, cluster: str, process: subprocess.Popen[bytes], log: Pat
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def test_a_finished_job_can_be_looked_at(running: Running) -> None:
+    assert running.rota("finished").stdout.strip() == "no finished jobs are kept"
+    done = running.rota("enqueue", "shop:whisper", "HI", "--set", "times=2", "--wait", "--json")
+    job = json.loads(done.stdout)["id"]
+    assert json.loads(done.stdout)["result"] == "hihi"
+    assert f"{job}" in running.rota("finished").stdout
+    (view,) = json.loads(running.rota("finished", "--json").stdout)
+    assert (view["id"], view["task"]) == (job, "shop:whisper")
+    shown = running.rota("job", job, "--arguments").stdout
+    assert "is finished" in shown and "('HI', times=2)" in shown
+    assert json.loads(running.rota("job", job, "--arguments", "--json").stdout)["arguments"] == "('HI', times=2)"
+    gone = json.loads(running.rota("enqueue", "shop:shout", "x", "--wait", "--json").stdout)["id"]
+    refused = running.rota("job", gone, "--arguments")
+    assert refused.returncode == 5 and "no arguments of job" in refused.stderr
+
+
+def test_reset_asks_first_and_spares_a_cluster_with_nodes(running: Running) -> None:
+    wrong = rota("reset", "--etcd", running.etcd, "--yes", "another")
+    assert wrong.returncode == 2 and "is not the name of the cluster (default)" in wrong.stderr
+    refused = rota("reset", "--etcd", running.etcd, "--yes", "default")
+    assert refused.returncode == 2 and "has nodes: stop them first" in refused.stderr
+    done = rota("reset", "--etcd", running.etcd, "--cluster", "empty", "--yes", "empty")
+    assert done.stdout.strip() == "0 keys of cluster empty deleted"
 
 
 def test_the_doctor(running: Running) -> None:

@@ -34,7 +34,7 @@ HEADER = Header(
     codec="cloudpickle",
     python="3.11",
     function="ab" * 32,
-    options=Options(max_attempts=3, timeout_s=30.0, keep_result_s=60.0),
+    options=Options(3, 30.0, 60.0, 90.0, 2.0, 8.0, (0.5, 1.5)),
 )
 BODY = Seal(KEYRING, CLUSTER).body(HEADER, PAYLOADS)
 
@@ -84,10 +84,20 @@ def test_no_field_of_a_header_can_be_changed(field: str) -> None:
 
 @pytest.mark.parametrize("field", Options.__struct_fields__)
 def test_no_option_can_be_changed_or_dropped(field: str) -> None:
-    for value in (None, 7):
+    for value in ((), (7.0,)) if field == "retry_delays_s" else (None, 7):
         options = msgspec.structs.replace(HEADER.options, **{field: value})
         with pytest.raises(SignatureRefused):
             KEYRING.verify(forged(options=options), CLUSTER)
+
+
+def test_options_of_the_first_release_sign_as_they_did() -> None:
+    """Jobs that it stored must still verify: what it did not know is not part of their signature."""
+    early = msgspec.structs.replace(HEADER, options=Options(3, 30.0, 60.0))
+    expected = codec._encode((
+        1, CLUSTER, HEADER.bundle, HEADER.task, HEADER.queue, "sync", "cloudpickle", "3.11", HEADER.function,
+        HEADER.enqueued_at, 3, 30.0, 60.0,
+    ))
+    assert codec._job_context(early, CLUSTER) == expected
 
 
 def test_no_byte_of_a_body_can_be_changed() -> None:

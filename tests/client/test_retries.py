@@ -80,6 +80,36 @@ def test_a_callable_that_fails_ends_the_job_and_says_so(answer: Any, problem: st
         raise AssertionError(decision.problem)
 
 
+def test_an_enqueue_may_say_how_long_to_wait() -> None:
+    error = ValueError()
+
+    def delays(target: Task[..., Any], *attempts: int) -> list[float | None]:
+        return [target.retry_decision(error, attempt, target.route.options).delay_s for attempt in attempts]
+
+    cubic = task(retry_delay=lambda n: n**3)
+    assert delays(cubic.using(backoff_base=0), 1, 4) == [0, 0]
+    assert all(1 <= delay <= 2 for delay in delays(cubic.using(backoff_base=9, backoff_cap=2), 1, 2, 3))  # type: ignore[operator]
+    assert delays(task().using(retry_delay=lambda n: n / 2), 1, 2, 3, 4, 5) == [0.5, 1, 1.5, 2, None]
+    assert delays(task().using(retry_delay=rota.backoff.toniq()), 1, 2, 3, 5, 6) == [0.25, 1, 20, 150, None]
+    assert delays(task().using(retry_delay=rota.backoff.queuetopia(), max_attempts=3), 1, 2, 3) == [3, 5, None]
+    assert delays(cubic.using(retry_delay=lambda n: 7).using(backoff_base=0), 1) == [0]
+    assert rota.NamedTask("m:f").using(retry_delay=lambda n: n).route.options.retry_delays_s[-1] == 100
+    by_value = make_task(lambda: None, by_value=True, retry_delay=lambda n: 10 * n, max_attempts=3)
+    assert by_value.order((), {}).route.options.retry_delays_s == (10, 20)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"retry_delay": lambda n: 1 / 0}, r"retry_delay\(1\) raised ZeroDivisionError"),
+    ({"retry_delay": lambda n: -n}, r"retry_delay\(1\) gave no delay: retry_delay -1: at least 0"),
+    ({"retry_delay": 3}, "retry_delay 3: a function"),
+    ({"retry_delay": rota.backoff.toniq(), "backoff_cap": 3}, "give one"),
+    ({"backoff_base": -1}, "backoff_base -1: at least 0"),
+])  # fmt: skip
+def test_bad_options_of_an_enqueue(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidJob, match=message):
+        task().using(**options)
+
+
 def test_some_exceptions_are_worth_a_retry_and_others_are_not() -> None:
     only = task(retry_on=(OSError, ValueError))
     assert only.retry_decision(ConnectionError(), 1).delay_s is not None
@@ -124,5 +154,5 @@ def test_bad_schedules() -> None:
 
 def test_what_cannot_travel_with_code_is_refused() -> None:
     by_value = make_task(lambda: None, by_value=True, retry_on=OSError)
-    with pytest.raises(InvalidJob, match="travels as code: of its options only"):
+    with pytest.raises(InvalidJob, match=r"travels as code: limits, keys, .* cannot go along"):
         by_value.order((), {})

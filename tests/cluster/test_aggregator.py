@@ -144,6 +144,21 @@ def test_an_idle_node_gets_a_whole_bundle_and_a_busy_one_waits() -> None:
     assert table.given() == [("b1", "n1")]
 
 
+def test_a_fast_node_that_is_busy_does_not_hide_an_idle_one() -> None:
+    """Found by the simulation, seed 13626: a bundle waited for the fast node while another had nothing to do."""
+    table = Table()
+    table.member("fast", slots=2)
+    for number in range(5):
+        token = table.job(f"b{number}")
+        assert table.given() == [(f"b{number}", "fast")]
+        table.claimed("fast", f"b{number}", token)
+        table.ended("fast", f"b{number}")
+    table.claimed("fast", "b5", table.job("b5"))
+    table.member("idle", slots=2)
+    table.job("b6", count=7)
+    assert table.given() == [("b6", "idle")]
+
+
 def test_what_a_node_gives_back_marks_its_task_as_slow() -> None:
     table = Table()
     table.member("n1", slots=2)

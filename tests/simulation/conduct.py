@@ -155,8 +155,9 @@ class Conduct:
                 if change.event.deleted and change.event.record.key.startswith(prefix)]
         for change in entry.changes:
             record, new = change.event.record, change.previous is None and not change.event.deleted
+            receipt = keys.receipt(record.key.rpartition(b"/")[2].decode())
             if new and record.key.startswith(prefix) and any(
-                other.event.record.key.startswith(keys.receipts) for other in entry.changes
+                other.event.record.key == receipt for other in entry.changes    # enqueued here, not handed back
             ):
                 token = decode(Token, record.value)
                 if token is not None and token.order <= self._last_order:

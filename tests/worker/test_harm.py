@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rota.client import codec
 from rota.client.model import Options
 
 from .rig import Rig, alive, boottime, eventually, exists, kill
@@ -163,11 +164,44 @@ async def test_cancel_wherever_the_job_is() -> None:
             assert (await rig.outcome(key)).status == "cancelled"
         rig.pool.cancel(keys[2], 0)
         assert rig.pids() == pid
-        rig.pool.cancel(keys[0], 0)                 # running (sync): its runner goes
+        rig.pool.cancel(keys[0], 0)                 # running (sync), and does not look: its runner goes
         assert (await rig.outcome(keys[0])).status == "cancelled"
         assert (await rig.outcome(keys[2], 1)).status == "ok"
         assert rig.outcomes[keys[2], 0].status == "cancelled"
         assert await rig.value("adouble", 1) == 2
+
+
+async def test_a_plain_function_that_looks_ends_in_its_own_way() -> None:
+    async with Rig.open() as rig:
+        pid = await rig.value("pid")
+        for task, status in (
+            ("stop_when_asked", "ok"), ("stop_with_the_rest", "cancelled"), ("fail_when_asked", "failed"),
+        ):
+            key, after = rig.submit(task, ()), rig.submit("pid", ())
+            await rig.until(lambda key=key: rig.pool.running() == [(key, 0)])
+            rig.pool.cancel(key, 0)
+            assert (await rig.outcome(key)).status == status
+            assert codec.load_value("pickle", (await rig.outcome(after)).value) == pid      # nobody was killed
+
+
+async def test_a_plain_function_that_enqueues_hears_it_too() -> None:
+    """Its answers are read by a thread from then on, and so is this."""
+    async with Rig.open() as rig:
+        key = rig.submit("enqueue_then_stop", ())
+        await rig.until(lambda: bool(rig.enqueued))
+        rig.pool.cancel(key, 0)
+        assert (await rig.outcome(key)).status == "cancelled"
+
+
+async def test_the_grace_of_a_cancelled_job_is_its_tasks_own() -> None:
+    async with Rig.open() as rig:
+        pid = await rig.value("pid")
+        key = rig.submit("deaf", (600,))
+        await rig.until(lambda: rig.pool.running() == [(key, 0)])
+        rig.pool.cancel(key, 0)
+        outcome = await rig.outcome(key)
+        assert (outcome.status, outcome.error) == ("cancelled", "cancelled")
+        assert await rig.value("pid") != pid
 
 
 async def test_cancelling_what_ignores_it() -> None:

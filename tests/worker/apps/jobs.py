@@ -270,3 +270,35 @@ def enqueue_nowhere():
 def enqueue_lambda():
     square = rota.task(lambda x: x * x)
     return square.enqueue(3).id
+
+
+@rota.task(max_attempts=1)
+def stop_when_asked():
+    while not rota.current_job().cancel_requested:
+        time.sleep(0.01)
+    return "stopped"
+
+
+@rota.task(max_attempts=1)
+def stop_with_the_rest():
+    while True:
+        time.sleep(0.01)
+        rota.check_cancelled()
+
+
+@rota.task(max_attempts=1)
+def fail_when_asked():
+    while not rota.current_job().cancel_requested:
+        time.sleep(0.01)
+    raise ValueError("not like this")
+
+
+@rota.task(max_attempts=1)
+def enqueue_then_stop():
+    double.enqueue(1)
+    stop_with_the_rest.function()
+
+
+@rota.task(max_attempts=1, cancel_grace=0.1)
+def deaf(seconds):
+    time.sleep(seconds)

@@ -1,0 +1,74 @@
+"""`rota reset`: forget a whole cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from rota.client.errors import ConfigError
+
+from .. import settings
+from ..keys import Keys
+from ..ledger.ledger import Delete, Guard, Ledger, Target, Txn, prefix_end
+from . import options
+
+PAGE = 10_000
+
+
+def reset(
+    etcd: options.Etcd = None,
+    etcd_ca: options.EtcdCa = None,
+    etcd_cert: options.EtcdCert = None,
+    etcd_key: options.EtcdKey = None,
+    etcd_user: options.EtcdUser = None,
+    etcd_password_file: options.EtcdPasswordFile = None,
+    cluster: options.Cluster = None,
+    config: options.Config = None,
+    yes: Annotated[str | None, typer.Option(metavar="CLUSTER", help="Do it if this is its name. Default: ask.")] = None,
+) -> None:
+    """Delete all that a cluster has stored: jobs, failed jobs, results, settings.
+
+    For development and tests. It is refused while the cluster has nodes; stop
+    them first. Other clusters on the same etcd are not touched.
+
+    [bold]Example[/]
+
+      rota reset --etcd 127.0.0.1:2379 --cluster staging --yes staging
+    """
+    from ..ledger.etcd import EtcdLedger  # late: other commands need no gRPC
+    from ..process import ledger_settings
+
+    flags = {
+        "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,
+        "etcd_password_file": etcd_password_file, "cluster": cluster,
+    }  # fmt: skip
+    chosen = settings.load(flags, os.environ, config)
+    said = yes or typer.prompt(f"This deletes everything of cluster {chosen.cluster}. Type its name to go on")
+    if said != chosen.cluster:
+        raise ConfigError(f"{said!r} is not the name of the cluster ({chosen.cluster}): nothing was deleted")
+
+    async def forget() -> int:
+        async with EtcdLedger(ledger_settings(chosen.etcd)) as ledger:
+            return await delete_all(ledger, Keys(chosen.cluster))
+
+    typer.echo(f"{asyncio.run(forget()):,} keys of cluster {chosen.cluster} deleted")
+
+
+async def delete_all(ledger: Ledger, keys: Keys) -> int:
+    """Delete everything below both roots, a page at a time, while there is no member; returns how many keys that were.
+    Raises `ConfigError` if there is one."""
+    nobody = Guard(keys.nodes, Target.CREATE, "==", 0, prefix_end(keys.nodes))
+    deleted = 0
+    for root in (keys.root, keys.data):
+        while records := (await ledger.read(root, prefix_end(root), limit=PAGE, keys_only=True)).records:
+            page = Delete(records[0].key, records[-1].key + b"\0")
+            if not (await ledger.commit(Txn((nobody,), (page,)))).succeeded:
+                raise ConfigError(
+                    f"cluster {keys.cluster} has nodes: stop them first (`rota nodes` lists them). "
+                    f"{deleted:,} keys were deleted"
+                )
+            deleted += len(records)
+    return deleted

@@ -1,0 +1,66 @@
+"""What people do to a cluster, while the cluster does something else."""
+
+from __future__ import annotations
+
+import random
+
+from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
+from rota.client.model import Header
+from rota.cluster.buckets import Buckets
+from rota.cluster.clock import SystemClock
+from rota.cluster.directory import Directory
+from rota.cluster.keys import Keys
+from rota.cluster.ledger.commits import Commits, created
+from rota.cluster.ledger.ledger import Put, Txn, TxnResult
+from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
+from rota.cluster.operations import Operations
+from rota.cluster.records import Token, encode
+from rota.cluster.splitting import split_write
+from rota.cluster.status import Status
+
+KEYS, CLOCK = Keys("t"), SystemClock()
+BUNDLE = "0s8sf4s75de1-00000004"
+PLACE = KEYS.job("q", 0, 1, f"{BUNDLE}.17")
+
+
+class SplitsMeanwhile(MemoryLedger):
+    """As soon as somebody has looked a body up, the master splits its bundle."""
+
+    split_after_reads = 0
+
+    async def commit(self, txn: Txn) -> TxnResult:
+        result = await super().commit(txn)
+        if not txn.then[0].key.startswith(KEYS.bodies) or not self.split_after_reads:
+            return result
+        self.split_after_reads -= 1
+        token, body = (await self.read(PLACE)).records[0], (await self.read(KEYS.body(f"{BUNDLE}.17"))).records[0]
+        write = split_write(
+            KEYS, created(b"no such key", 0), token.key, f"{BUNDLE}.17", token.mod_revision, TOKEN, body, 1
+        )
+        assert (await super().commit(Txn(write.guards, write.ops))).succeeded
+        return result
+
+
+TOKEN = Token("m:f", "q", 0, 1, 2, "async", 0)
+
+
+async def test_cancelling_a_job_of_a_bundle_that_is_just_being_split_takes_no_other_along() -> None:
+    """Found by the simulation, seed 12833: after the split the old name stood for the first piece alone, and that was
+    deleted instead of the job asked for."""
+    ledger = SplitsMeanwhile(MemoryStore(CLOCK))
+    header = Header(BUNDLE, "m:f", "q", "async", [17, 18], [1, 1], 0.0)
+    body = encode_body(header, [b"x", b"y"])
+    await ledger.commit(Txn((), (Put(PLACE, encode(TOKEN)), Put(KEYS.body(f"{BUNDLE}.17"), body))))
+    seal = Seal(UNSIGNED, "t")
+    async with Commits(ledger) as commits:
+        operations = Operations(
+            ledger, commits, KEYS, CLOCK, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), created(b"member", 0),
+            Buckets(ledger, CLOCK, random.Random(1)), seal, lambda: 1,
+        )
+        ledger.split_after_reads = 1
+        assert await operations.cancel(f"{BUNDLE}/18") == "cancelled"
+    bodies = (await ledger.read(KEYS.bodies, KEYS.bodies + b"\xff")).records
+    assert [decode_header(record.value)[0].indexes for record in bodies] == [[17]]
+    tokens = (await ledger.read(KEYS.jobs, KEYS.jobs + b"\xff")).records
+    assert [record.key for record in tokens] == [PLACE]
+    await ledger.close()
