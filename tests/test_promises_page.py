@@ -13,7 +13,10 @@ ROWS = dict(re.findall(r"^\| ([ETQXB]\d+) (\|.*)\|$", (ROOT / "docs" / "promises
 NUMBERS = {"E": 17, "T": 49, "Q": 14, "X": 15, "B": 15}
 
 
-SHOWN = {row: [f"{file}: {name}" for file, name in re.findall(r"`([\w/]+\.py): (\w+)`", cells)] for row, cells in ROWS.items()}
+SHOWN = {
+    row: [f"{file}: {name}" for file, name in re.findall(r"`([\w/]+\.py): (\w+)`", cells)]
+    for row, cells in ROWS.items()
+}
 
 
 def test_every_promise_has_its_row() -> None:
@@ -34,7 +37,7 @@ def test_the_tests_it_names_exist() -> None:
 def test_every_row_has_a_switch() -> None:
     """One that takes its feature out and fails a test that the row names; or none of its tests can have one."""
     wrong = [
-        f"{row}: no switch for {row} in tests/acceptance/switches.py is about {', '.join(tests)}"
+        f"{row}: no switch for {row} in tests/acceptance/switches is about {', '.join(tests)}"
         for row, tests in SHOWN.items()
         if not any(row in switch.rows and switch.test in tests for switch in SWITCHES.values())
         and not all(test in WITHOUT for test in tests)

@@ -1,6 +1,6 @@
 """How one feature is taken out of the production code, in every process of a cluster and in the test's own.
 
-`switches.py` is the table. `install` puts a hook before Python's importers: as soon as a process has loaded the module
+`switches/` is the table. `install` puts a hook before Python's importers: as soon as a process has loaded the module
 that a switch is about, the switch changes it, before anybody else sees it. Processes that never import the module pay
 nothing. The guard imports nothing of ours and runs isolated; it is started through `off/guard.py`.
 
@@ -20,6 +20,13 @@ from typing import Any, NamedTuple
 
 OFF = Path(__file__).with_name("off")
 GUARD, GUARD_LINK = "rota.worker.guard", "rota.worker.guardlink"
+
+NEVER_S = 4.0
+"""The patience for what will never come: more than it takes when the feature is on, on a busy machine."""
+
+PROMISES = "acceptance/test_promises.py"
+TAKEOVER = "acceptance/test_takeover.py"
+CLUSTER = "acceptance/test_cluster.py"
 
 TakeOut = Callable[[Any], None]
 

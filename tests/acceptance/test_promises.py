@@ -1,6 +1,6 @@
 """What tasks, queues and people may ask for, through the public API, on a real cluster of three nodes.
 
-Each scenario belongs to a row of docs/promises.md, and is seen to fail with its feature switched off: `switches.py`.
+Each scenario belongs to a row of docs/promises.md, and is seen to fail with its feature switched off: `switches/`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Each assertion behind a row of docs/promises.md fails when the feature that it is about is switched off.
 
-A switch is an entry of `switches.py`. Its test (or its scenario, alone) is played in a pytest of its own, on real
+A switch is an entry of `switches/`. Its test (or its scenario, alone) is played in a pytest of its own, on real
 processes that have the feature taken out of them, and must fail: in its own lines, in the way the table says.
 """
 
@@ -22,6 +22,8 @@ from .stage import STAGED, VERDICT
 from .switching import OFF, SWITCHES, Switch
 
 ALWAYS = [
+    "max_concurrency", "a_failure_blocks", "done_only_on_success", "stored_before_the_answer", "namespaces",
+    "the_lease_of_the_dead_is_revoked", "retries_by_default",
 ]
 """Switched off in every run of the suite; the others with `ROTA_SWITCHES=all`, which takes some minutes."""
 
@@ -44,7 +46,8 @@ def play(test: str, folder: Path, *, off: str = "", patience_s: float = 20.0) ->
     verdict, notes = folder / "verdict", folder / "notes"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(OFF), str(ROOT)]), "PYTHONDONTWRITEBYTECODE": "1", STAGED: name,
-        VERDICT: str(verdict), "SWITCHED_OFF": off, "SWITCHED_OFF_NOTES": str(notes), "STAGED_PATIENCE_S": str(patience_s),
+        VERDICT: str(verdict), "SWITCHED_OFF": off, "SWITCHED_OFF_NOTES": str(notes),
+        "STAGED_PATIENCE_S": str(patience_s),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", f"tests/{file}", "-p", "tests.acceptance.stage", "-p", "no:cacheprovider",
