@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -292,7 +293,7 @@ async def a_lone_job_starts_at_once(rig: Rig) -> None:
         asked = time.monotonic()
         await (await rig.client.enqueue(app.plain, 1)).aresult(PATIENCE_S)
         waits.append(time.monotonic() - asked)
-    assert sorted(waits)[3] < 0.25, waits
+    assert sorted(waits)[3] < 0.5, waits
 
 
 async def delays_of_all_kinds(rig: Rig) -> None:
@@ -364,11 +365,24 @@ async def an_enqueue_returns_when_the_job_is_stored(rig: Rig) -> None:
 
 
 async def the_store_is_used_sparingly(rig: Rig) -> None:
-    """Twenty jobs: one transaction stores them, one gives them out, one ends them. (Two more, if a node is slow.)"""
-    before = (await rig.ledger.status()).revision
+    """Twenty jobs: three keys store them, one gives them out, one holds their results. (Some more if the node is slow,
+    and tells of a few at a time; without bundles it would be a hundred.)"""
+    before = await keys_written(rig)
     handles = await rig.client.enqueue_many(app.plain, [(number,) for number in range(20)])
     await asyncio.gather(*[handle.aresult(PATIENCE_S) for handle in handles])
-    assert 3 <= (await rig.ledger.status()).revision - before <= 5
+    assert 5 <= await keys_written(rig) - before <= 25
+
+
+async def keys_written(rig: Rig) -> int:
+    """So far, says etcd."""
+
+    def asked() -> int:
+        with urllib.request.urlopen(f"{rig.endpoint}/metrics", timeout=20) as answer:
+            found = re.search(r"^etcd_(?:debugging_)?mvcc_put_total (\S+)$", answer.read().decode(), re.MULTILINE)
+        assert found is not None
+        return int(float(found[1]))
+
+    return await asyncio.to_thread(asked)
 
 
 async def results_are_kept_as_long_as_asked(rig: Rig) -> None:

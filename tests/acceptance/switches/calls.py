@@ -321,6 +321,24 @@ def timeout_per_enqueue(order: Any) -> None:
     change(order.Routed, "using", lambda using: lambda self, timeout=None, **said: using(self, **said))
 
 
+@switch("B9 Q12 B10", "client/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks",
+        fails=r"== \(None, None, None\) -> AssertionError")
+def no_timeout_by_default(tasks: Any) -> None:
+    """A task that says nothing may take a second, as Backy's may."""
+    _by_default(tasks, timeout=1.0)
+
+
+@switch("B11 E16", "client/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks",
+        fails=r"== \(.requeue., 0\.0, 3600\.0\) -> AssertionError")
+def orphans_by_default(tasks: Any) -> None:
+    """A task that says nothing waits ten seconds when its node was lost, as Backy's do."""
+    _by_default(tasks, requeue_delay=10.0)
+
+
+def _by_default(tasks: Any, **options: Any) -> None:
+    change(tasks.Task, "__init__", lambda init: lambda self, function, **said: init(self, function, **(options | said)))
+
+
 @switch("B9", "worker/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it", "rota.cluster.runners",
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
 def the_kill_at_the_timeout(runners: Any) -> None:
