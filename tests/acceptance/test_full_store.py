@@ -89,7 +89,7 @@ async def fill(rig: Rig) -> None:
 async def make_room(rig: Rig, etcd: EmbeddedEtcd) -> None:
     """As an operator does: delete, compact, defragment, disarm."""
     revision = str((await rig.ledger.status()).revision)
-    for command in (["del", "--prefix", "/filler/"], ["compact", revision], ["defrag"], ["alarm", "disarm"]):
+    for command in (["del", "--prefix", "/filler/"], ["compact", "--physical", revision], ["defrag"], ["alarm", "disarm"]):
         await asyncio.to_thread(
             subprocess.run, [etcdctl(), "--endpoints", etcd.endpoint, *command], check=True, capture_output=True,
             env={"ETCDCTL_API": "3"},
