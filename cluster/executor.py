@@ -378,7 +378,7 @@ class Executor:
     def _submit(self, held: Held) -> None:
         header = held.header
         assert header is not None
-        if self._over or self._by_key.get(held.key) is not held:
+        if self._over or held.submitted or self._by_key.get(held.key) is not held:
             return
         if self.draining:
             if not held.writing:        # our own claim must be stored before it can be handed back

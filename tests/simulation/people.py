@@ -15,11 +15,14 @@ from rota.client.views import FailedFilter
 from rota.cluster.node import Node
 
 from .history import Order
-from .plans import KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .plans import GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
 
 if TYPE_CHECKING:
     from .process import Process
     from .world import World
+
+ANSWERS_LOST = 0.05
+"""Of those of nodes, where the network is bad."""
 
 COUNTS = (1, 1, 2, 7, 20)
 SERIAL_COUNTS = (1, 1, 2, 12)
@@ -117,6 +120,8 @@ class Client:
             self.world.left_behind.append(request)
             return None
         error = request.exception()
+        if self.rng.random() < ANSWERS_LOST and self.world.faults is not GOOD:
+            return None         # on its way from the node
         if error is None:
             return request.result()[0]
         if not isinstance(error, RotaError):
