@@ -277,18 +277,6 @@ def queue_limits_unknown_to_a_new_master() -> None:
 
 
 @mutant
-def reservations_by_name() -> None:
-    """A late verdict on a claim frees what is reserved for its bundle now, though that has been given out once more
-    since. (It was so.)"""
-    def _unreserve(self: Aggregator, where: str, bundle: str, held: Any, now: float) -> None:
-        seat = self._seat(where)
-        if seat is not None and bundle in seat.held and not seat.held[bundle].confirmed:
-            self._release(where, bundle, now, finished=False)
-
-    Aggregator._unreserve = _unreserve
-
-
-@mutant
 def pieces_sort_as_text() -> None:
     """The pieces of a bundle are named .1, .10, .2: a serial queue runs them in that order. (It was so.)"""
     def piece_name(bundle: str, indexes: list[int]) -> str:
@@ -603,19 +591,6 @@ def delayed_begins_what_must_not_run_twice() -> None:
         self._directory = Lenient(self._directory)
 
     intake.Intake.__init__ = __init__
-
-
-@mutant
-def refused_though_stored() -> None:
-    """Level `delayed`: a repeat is refused because its queue has been paused since, though the first try was stored.
-    (It was so.)"""
-    original = intake.Intake._repeated
-
-    async def _repeated(self: intake.Intake, bundle: Any) -> Any:
-        refusal = self._level_refusal(bundle, self._directory.queues.get(bundle.queue))
-        return None if refusal is not None else await original(self, bundle)
-
-    intake.Intake._repeated = _repeated
 
 
 @mutant
