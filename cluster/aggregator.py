@@ -193,6 +193,7 @@ class Seat:
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
+    held: Held          # the reservation
 
 
 class Split(NamedTuple):
@@ -257,7 +258,7 @@ class Aggregator:
         self.is_open = False
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
-        self._doubtful: list[tuple[int, str, str]] = []  # (revision, node, bundle): reservations of unknown fate
+        self._doubtful: list[tuple[int, str, str, Held]] = []  # (revision, node, bundle): reservations of unknown fate
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
         self.unparsable = 0
@@ -433,23 +434,25 @@ class Aggregator:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def settle(self, item: Item, seat: Seat | None, *, applied: bool, token_stale: bool, doubtful_at: int | None,
-               now: float, revision: int = 0) -> None:
-        """What became of a claim (or, without a seat, a split). `revision`: where the pieces of the split appeared, or
-        what has taken the token's place. `doubtful_at`: it may have applied in an earlier try; the watch will have
-        shown so once it has passed that revision."""
-        self._deciding.pop(item.key, None)
+    def settle(self, item: Item, seat: Seat | None, held: Held | None = None, *, applied: bool, token_stale: bool,
+               doubtful_at: int | None, now: float, revision: int = 0) -> None:
+        """What became of a claim, by its reservation (or, without a seat, of a split). Meanwhile the bundle may have
+        come back, and have been given to the same node once more: that is another reservation. `revision`: where the
+        pieces of the split appeared, or what has taken the token's place. `doubtful_at`: it may have applied in an
+        earlier try; the watch will have shown so once it has passed that revision."""
+        if self._deciding.get(item.key) is item:
+            del self._deciding[item.key]
         queue = self._queue(item.token.queue)
         queue.blind_to = max(queue.blind_to, revision)
         if seat is None:
             queue.splitting -= 1
         if applied:
             return
-        if seat is not None:
+        if seat is not None and held is not None:
             if doubtful_at is not None and doubtful_at > self.revision:
-                self._doubtful.append((doubtful_at, seat.node, item.bundle))
+                self._doubtful.append((doubtful_at, seat.node, item.bundle, held))
             else:
-                self._unreserve(seat.node, item.bundle, now)
+                self._unreserve(seat.node, item.bundle, held, now)
         if not token_stale:
             parsed = self.keys.parse_job(item.key)
             if parsed is not None:
@@ -457,17 +460,17 @@ class Aggregator:
                 if window.known_to is None or item.key <= window.known_to:
                     window.add(item)
 
-    def _unreserve(self, node: str, bundle: str, now: float) -> None:
+    def _unreserve(self, node: str, bundle: str, held: Held, now: float) -> None:
         seat = self._seat(node)
-        if seat is not None and (held := seat.held.get(bundle)) is not None and not held.confirmed:
+        if seat is not None and seat.held.get(bundle) is held and not held.confirmed:
             self._release(node, bundle, now, finished=False)
 
     def _drop_doubtful(self, now: float) -> None:
         if self._doubtful:
             passed = [entry for entry in self._doubtful if entry[0] <= self.revision]
             self._doubtful = [entry for entry in self._doubtful if entry[0] > self.revision]
-            for _, node, bundle in passed:
-                self._unreserve(node, bundle, now)
+            for _, node, bundle, held in passed:
+                self._unreserve(node, bundle, held, now)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -583,7 +586,7 @@ class Aggregator:
         held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
         best.hold(item.bundle, held)
         self._count(held, 1)
-        return GiveClaim(item, best)
+        return GiveClaim(item, best, held)
 
     def _give_out(self, window: Window, item: Item) -> None:
         window.remove(item.key)

@@ -223,7 +223,8 @@ def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> Non
 
 def refuse(table: Table, command: GiveClaim, *, token_stale: bool) -> None:
     table.aggregator.settle(
-        command.item, command.seat, applied=False, token_stale=token_stale, doubtful_at=None, now=table.now
+        command.item, command.seat, command.held, applied=False, token_stale=token_stale, doubtful_at=None,
+        now=table.now,
     )
 
 
@@ -248,12 +249,35 @@ def test_a_claim_of_unknown_fate_keeps_its_slot_until_the_watch_has_passed() -> 
     table.job("b2")
     (command,) = table.decide()
     assert isinstance(command, GiveClaim)
-    table.aggregator.settle(
-        command.item, command.seat, applied=False, token_stale=True, doubtful_at=table.revision + 1, now=table.now
-    )
+    doubt(table, command, until=table.revision + 1)
     assert table.decide() == []
     table.put(KEYS.task("m:x"), encode(TaskRecord("sync")))
     assert [bundle for bundle, _ in table.given()] == ["b2"]
+
+
+def doubt(table: Table, command: GiveClaim, *, until: int) -> None:
+    """The write was repeated, and then found its token gone: it may have been itself."""
+    table.aggregator.settle(
+        command.item, command.seat, command.held, applied=False, token_stale=True, doubtful_at=until, now=table.now
+    )
+
+
+def test_a_late_verdict_does_not_concern_the_next_reservation_of_the_same_bundle() -> None:
+    """Given out, handed back, and given to the same node again, before the first write's fate was known."""
+    table = Table()
+    table.put(KEYS.task("m:f"), encode(TaskRecord("sync", max_concurrency=1)))
+    table.member("n1", slots=2)
+    token = table.job("b1")
+    (first,) = table.decide()
+    assert isinstance(first, GiveClaim)
+    table.claimed("n1", "b1", token)
+    doubt(table, first, until=table.revision + 3)
+    table.delete(KEYS.claim("n1", "b1"))
+    table.put(KEYS.job("q", 0, token.order, "b1"), encode(token))
+    assert table.given() == [("b1", "n1")]
+    table.job("b2")
+    assert table.given() == []
+    assert table.aggregator.seats["n1"].outstanding["sync"] == 1
 
 
 def test_a_limit_holds_across_nodes_and_bundles() -> None:
