@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import urllib.request
@@ -28,6 +29,20 @@ def cpu_s(pid: int) -> float:
     """User and system time of a process and its threads."""
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_mb(pid: int, *, peak: bool = False) -> float:
+    """Resident memory now, or at its highest so far."""
+    name = "VmHWM" if peak else "VmRSS"
+    found = re.search(rf"^{name}:\s*(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def lease_left_s(endpoint: str, lease: int) -> int:
+    """What is left of a lease, in whole seconds; -1 if it is gone."""
+    request = urllib.request.Request(f"{endpoint}/v3/lease/timetolive", json.dumps({"ID": str(lease)}).encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return int(json.load(answer).get("TTL", 0))
 
 
 def processes(stage: Stage, members: Mapping[str, object]) -> dict[str, list[int]]:
