@@ -1,7 +1,7 @@
 """`python -m benchmarks.crowd`: 100,000 `async def` jobs that sleep, all running at the same time on one node.
 
-They are enqueued while their queue is paused; from letting it go, all have to begin before the first ends. Each job tells
-when it began and ended, so that how many ran at once is counted from the jobs themselves.
+They are enqueued while their queue is paused; from letting it go, all have to begin before the first ends. Each job
+tells when it began and ended, so that how many ran at once is counted from the jobs themselves.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the benchmarks at scale (`crowd`, `scheduled`, `backlog`) have in common: targets, what jobs say of themselves, and
-the frame around a run."""
+"""What the benchmarks at scale (`crowd`, `scheduled`, `backlog`) have in common: targets, what jobs say of themselves,
+and the frame around a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """`python -m benchmarks.scheduled`: a million scheduled jobs, and what they do to those that come due meanwhile.
 
-A million jobs are enqueued in bulk (`enqueue_many`, one call for each of 720 due times from two to fourteen hours ahead,
-so in bundles of 60). They stay; the store is checked to hold every one of them. Beside them lone jobs come due, each at a
-time of its own: ten a second (an idle cluster), 1,000 a second, 100,000 within one second; then 100,000 at one moment that
-were enqueued in bulk. How late a job is, it says itself: the wall clock at its start, less the time its caller named.
+A million jobs are enqueued in bulk (`enqueue_many`, one call for each of 720 due times from two to fourteen hours
+ahead, so in bundles of 60). They stay; the store is checked to hold every one of them. Beside them lone jobs come due,
+each at a time of its own: ten a second (an idle cluster), 1,000 a second, 100,000 within one second; then 100,000 at
+one moment that were enqueued in bulk. How late a job is, it says itself: the wall clock at its start, less the time its
+caller named.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from rich.console import Console
 from rota.cluster.ledger.ledger import prefix_end
 from rota.cluster.records import Token
 
-from .load import Done
 from .meters import lease_left_s, rss_mb
 from .percentiles import percentile
 from .report import step
@@ -64,7 +64,7 @@ class Came(NamedTuple):
 async def come_due(stage: Stage, wave: Wave, timeout_s: float) -> Came:
     async with loaded(stage, wave.load, wave.seconds, wave.count) as done:
         if done.enqueued > done.first_due:
-            raise BenchmarkError(f"{wave.name}: the first was due before the last was enqueued: this machine is too slow")
+            raise BenchmarkError(f"{wave.name}: the first was due before the last was enqueued; this machine is slow")
         wait_s = done.first_due - time.monotonic()
         await asyncio.sleep(wait_s)
         due_ms = int((time.time() + wave.seconds) * 1000) + 1_000

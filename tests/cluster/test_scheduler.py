@@ -22,9 +22,11 @@ class Watched(MemoryLedger):
     def __init__(self) -> None:
         super().__init__()
         self.ends: list[bytes] = []
+        self.looked = asyncio.Event()
 
     async def read(self, key: bytes, range_end: bytes = b"", **how: object) -> Page:
         self.ends.append(range_end)
+        self.looked.set()
         return await super().read(key, range_end, **how)  # type: ignore[arg-type]
 
 
@@ -50,18 +52,16 @@ async def test_only_what_is_due_before_the_next_look_wakes_it() -> None:
         scheduler = Scheduler(ledger, KEYS, clock, commits, created(b"no fence", 0))
         task = asyncio.create_task(scheduler.run())
         try:
-            while not ledger.ends:
-                await asyncio.sleep(0)
+            await ledger.looked.wait()
             await asyncio.sleep(0.1)
-            looks = len(ledger.ends)
+            ledger.looked.clear()
             for number in range(1_000):
                 seen(scheduler, clock, HOUR_MS, number)
             await asyncio.sleep(0.1)
-            assert len(ledger.ends) == looks
+            assert not ledger.looked.is_set()
             seen(scheduler, clock, 50, 0)
             async with asyncio.timeout(LOOK_S_MAX - 1):
-                while len(ledger.ends) == looks:
-                    await asyncio.sleep(0.01)
+                await ledger.looked.wait()
         finally:
             task.cancel()
             await asyncio.wait([task])
