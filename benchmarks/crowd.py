@@ -17,7 +17,7 @@ from rich.console import Console
 from . import jobs
 from .meters import processes, rss_mb
 from .report import step
-from .scale import Ran, Target, at_least, at_most, check_starts, loaded, main, outcomes, parser
+from .scale import Ran, Target, at_least, at_most, check_starts, enqueued, main, outcomes, parser
 from .stage import Stage
 
 JOBS, SLEEP_S = 100_000, 10.0
@@ -44,8 +44,7 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
         pids = processes(stage, await stage.members())
         before = {role: [rss_mb(pid) for pid in pids[role]] for role in ("node", "runner")}
         with step(console, f"{number:,} jobs are enqueued, their queue is paused"):
-            async with loaded(stage, "crowd", sleep_s, number) as done:
-                pass
+            done = await enqueued(stage, "crowd", sleep_s, number)
         with step(console, f"they start, sleep {sleep_s:g} s, and end"):
             let_go = time.monotonic()
             await stage.pause(jobs.BACKLOG, False)
@@ -56,7 +55,7 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
             check_starts(ran)
     first_end, last_start = min(job.ended for job in ran), max(job.started for job in ran)
     figures |= {
-        "jobs": number, "sleep_s": sleep_s, "enqueued_s": done.jobs / (done.enqueued - done.started),
+        "jobs": number, "sleep_s": sleep_s, "enqueued_s": done.enqueued_s,
         "first_start_s": min(job.started for job in ran) - let_go, "last_start_s": last_start - let_go,
         "first_end_s": first_end - let_go, "last_end_s": max(job.ended for job in ran) - let_go,
         "drained_s": drained - let_go, "rss_before_mb": before, "rss_peak_mb": after,

@@ -38,6 +38,11 @@ class Done(msgspec.Struct):
     latencies_ms: list[float] = []
     sessions: list[str] = []
 
+    @property
+    def enqueued_s(self) -> float:
+        """Jobs a second."""
+        return self.jobs / (self.enqueued - self.started)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()

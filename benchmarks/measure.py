@@ -132,7 +132,7 @@ async def measure(stage: Stage, case: Case, scale: float = 1.0) -> Figures:
     latencies = done.latencies_ms
     return Figures(
         case.name, case.title, case.by, case.target, done.jobs,
-        enqueued_s=done.jobs / (done.enqueued - done.started), ended_s=done.jobs / (ended - began),
+        enqueued_s=done.enqueued_s, ended_s=done.jobs / (ended - began),
         jobs_per_bundle=done.jobs / done.bundles,
         p50_ms=percentile(latencies, 50) if latencies else None,
         p99_ms=percentile(latencies, 99) if latencies else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -40,9 +41,21 @@ def rss_mb(pid: int, *, peak: bool = False) -> float:
 
 def lease_left_s(endpoint: str, lease: int) -> int:
     """What is left of a lease, in whole seconds; -1 if it is gone."""
-    request = urllib.request.Request(f"{endpoint}/v3/lease/timetolive", json.dumps({"ID": str(lease)}).encode())
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return int(json.load(answer).get("TTL", 0))
+    return int(_gateway(endpoint, "lease/timetolive", {"ID": str(lease)}).get("TTL", 0))
+
+
+def keys_in(endpoint: str, start: bytes, end: bytes) -> int:
+    """How many keys lie in a range. etcd walks over all of them."""
+    key, range_end = (base64.b64encode(name).decode() for name in (start, end))
+    return int(_gateway(endpoint, "kv/range", {"key": key, "range_end": range_end, "count_only": True}).get("count", 0))
+
+
+def _gateway(endpoint: str, path: str, question: dict[str, object]) -> dict[str, str]:
+    """Ask etcd what the ledger has no question for."""
+    request = urllib.request.Request(f"{endpoint}/v3/{path}", json.dumps(question).encode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found: dict[str, str] = json.load(answer)
+    return found
 
 
 def processes(stage: Stage, members: Mapping[str, object]) -> dict[str, list[int]]:

@@ -9,8 +9,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,11 +84,10 @@ def check_starts(ran: Iterable[Ran]) -> None:
             raise BenchmarkError(f"runner {pid} has begun {max(numbers):,} jobs, and {len(numbers):,} have a result")
 
 
-@asynccontextmanager
-async def loaded(stage: Stage, name: str, seconds: float, count: int, url: str = "") -> AsyncIterator[Done]:
-    """A load that has done its work: its client is there until the end."""
+async def enqueued(stage: Stage, name: str, seconds: float, count: int, url: str = "") -> Done:
+    """What a load has enqueued; its client is gone."""
     async with load_process(stage, name, seconds, count, url) as process:
-        yield await carry_out(process)
+        return await carry_out(process)
 
 
 class Incumbents:

@@ -26,12 +26,25 @@ from rota.cluster.records import Token
 from .meters import lease_left_s, rss_mb
 from .percentiles import percentile
 from .report import step
-from .scale import Incumbents, Ran, Target, at_least, at_most, check_starts, loaded, main, only_member, outcomes, parser
+from .scale import (
+    Incumbents,
+    Ran,
+    Target,
+    at_least,
+    at_most,
+    check_starts,
+    enqueued,
+    main,
+    only_member,
+    outcomes,
+    parser,
+)
 from .stage import BenchmarkError, Stage
 
 SPREAD = 1_000_000
 TTL_S = 10
 LEASE_LOOK_S = 0.2
+POLL_S = 0.1
 LIMIT_S = 1_200.0
 PAGE = 5_000
 
@@ -62,15 +75,13 @@ class Came(NamedTuple):
 
 
 async def come_due(stage: Stage, wave: Wave, timeout_s: float) -> Came:
-    async with loaded(stage, wave.load, wave.seconds, wave.count) as done:
-        if done.enqueued > done.first_due:
-            raise BenchmarkError(f"{wave.name}: the first was due before the last was enqueued; this machine is slow")
-        wait_s = done.first_due - time.monotonic()
-        await asyncio.sleep(wait_s)
-        due_ms = int((time.time() + wave.seconds) * 1000) + 1_000
-        drained = await stage.drained(timeout_s, due_ms=due_ms, poll_s=0.1)
-        ran = await outcomes(stage, done)
-    return Came(ran, done.jobs / (done.enqueued - done.started), drained - done.first_due)
+    done = await enqueued(stage, wave.load, wave.seconds, wave.count)
+    if done.enqueued > done.first_due:
+        raise BenchmarkError(f"{wave.name}: the first was due before the last was enqueued; this machine is slow")
+    await asyncio.sleep(done.first_due - time.monotonic())
+    due_ms = int((time.time() + wave.seconds) * 1000) + 1_000
+    drained = await stage.drained(timeout_s, due_ms=due_ms, poll_s=POLL_S)
+    return Came(await outcomes(stage, done), done.enqueued_s, drained - done.first_due)
 
 
 @asynccontextmanager
@@ -112,8 +123,7 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
         pid, incumbents = stage.node_pid(node), await Incumbents.of(stage)
         memory_before = rss_mb(pid)
         with step(console, f"{number:,} jobs are scheduled, hours ahead"):
-            async with loaded(stage, "spread", 0, number) as done:
-                enqueued_s = done.jobs / (done.enqueued - done.started)
+            enqueued_s = (await enqueued(stage, "spread", 0, number)).enqueued_s
         memory_grown = rss_mb(pid, peak=True) - memory_before
         came: dict[str, Came] = {}
         async with lowest_lease(stage, incumbents.leases) as left_s:
