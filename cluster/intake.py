@@ -80,6 +80,7 @@ class BodyCache:
         return self._taken.get(bundle)
 
     def put(self, bundle: str, body: VerifiedBody) -> None:
+        self.take(bundle)           # of a repeat
         self._bodies[bundle] = body
         self._bytes += _size(body)
         while self._bytes > CACHE_BYTES_MAX:
