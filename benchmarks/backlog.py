@@ -5,6 +5,9 @@ own) are enqueued while their queue is paused, and then let go: two rates. Then 
 rates are measured with these waiting; that of dispatch by the first jobs of the million, which tell when they began.
 While they run, the master's node is killed: the watch says how long its successor takes to its first claim. At the end
 all of them must have ended, once and well.
+
+The minutes between the two measurements may find the machine busier or less: the load average and the CPU time that a
+job took of nodes, runners and etcd are kept beside each rate.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -23,7 +26,7 @@ from rota.cluster.ledger.ledger import prefix_end
 
 from . import jobs
 from .load import Done
-from .meters import keys_in, rss_mb
+from .meters import cpu_by_role, difference, keys_in, processes, rss_mb
 from .report import step
 from .scale import Ran, Target, at_least, at_most, enqueued, main, outcomes, parser
 from .stage import Stage
@@ -35,6 +38,22 @@ PARTS = 10
 RATIO, MEMORY_MB, CLAIM_S = 0.8, 300.0, 1.0
 LIMIT_S = 3_000.0
 LOOK_S, LOOK_MANY_S = 0.25, 10.0
+
+
+class Probe(NamedTuple):
+    """Some jobs that were enqueued: jobs a second, CPU microseconds a job, and the load average after it."""
+
+    done: Done
+    cpu_us: dict[str, float]
+    load: float
+
+
+async def probe_enqueues(stage: Stage, number: int, url: str) -> Probe:
+    pids = processes(stage, await stage.members())
+    before = cpu_by_role(pids)
+    done = await enqueued(stage, "lone", 0, number, url)
+    cpu_s = difference(cpu_by_role(pids), before)
+    return Probe(done, {role: 1e6 * used / number for role, used in cpu_s.items()}, os.getloadavg()[0])
 
 
 def dispatched_s(ran: list[Ran], let_go: float, number: int) -> float:
@@ -86,33 +105,37 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
         pid, url = stage.node_pid(master), (await stage.members())[master].address
         await stage.pause(jobs.BACKLOG, True)
         with step(console, f"empty store: {probe:,} jobs are enqueued, and run"):
-            before = await enqueued(stage, "lone", 0, probe, url)
+            empty = await probe_enqueues(stage, probe, url)
             before_go = await let_go(stage)
             await stage.drained(LIMIT_S, poll_s=LOOK_S)
+            loads = [os.getloadavg()[0]]
         await stage.pause(jobs.BACKLOG, True)
         memory_before = rss_mb(pid)
         filled = await fill(stage, console, number, url)
         with step(console, f"{probe:,} more are enqueued"):
-            after = await enqueued(stage, "lone", 0, probe, url)
-        empty_s = dispatched_s(await outcomes(stage, before), before_go, probe)
+            full = await probe_enqueues(stage, probe, url)
+        empty_s = dispatched_s(await outcomes(stage, empty.done), before_go, probe)
         with step(console, "they run, until the master is killed"):
             after_go = await let_go(stage)
             await asyncio.sleep(2 * probe / empty_s)
             memory_grown = rss_mb(pid, peak=True) - memory_before
+            loads.append(os.getloadavg()[0])
             claim_s = await kill_master(stage)
         with step(console, "the rest runs"):
             drained = await drain(stage, console, LIMIT_S)
         with step(console, "results are counted"):
-            ran = [job for done in (*filled, after) for job in await outcomes(stage, done)]
+            ran = [job for done in (*filled, full.done) for job in await outcomes(stage, done)]
     full_s = dispatched_s(ran, after_go, probe)
     figures |= {
-        "jobs": number, "probe": probe, "enqueued_empty_s": before.enqueued_s, "enqueued_full_s": after.enqueued_s,
+        "jobs": number, "probe": probe, "enqueued_empty_s": empty.done.enqueued_s,
+        "enqueued_full_s": full.done.enqueued_s, "enqueue_cpu_us": [empty.cpu_us, full.cpu_us],
+        "enqueue_load": [empty.load, full.load], "dispatch_load": loads,
         "enqueued_parts_s": [done.enqueued_s for done in filled], "dispatched_empty_s": empty_s,
         "dispatched_full_s": full_s, "drained_s": len(ran) / (drained - after_go), "first_claim_s": claim_s,
         "master_rss_before_mb": memory_before, "master_rss_growth_mb": memory_grown,
     }
     return [
-        at_least("enqueue rate, of that on an empty store", after.enqueued_s / before.enqueued_s, RATIO, ""),
+        at_least("enqueue rate, of that on an empty store", full.done.enqueued_s / empty.done.enqueued_s, RATIO, ""),
         at_least("dispatch rate, of that on an empty store", full_s / empty_s, RATIO, ""),
         at_most("growth of the master's memory, peak", memory_grown, MEMORY_MB, "MB"),
         at_most("from the old master's end to its successor's first claim", claim_s, CLAIM_S, "s"),
