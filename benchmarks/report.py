@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from .floor import Floor
 from .measure import ROLES, Figures
 
+RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "target", "bare etcd", "load")
 
 
@@ -93,3 +98,22 @@ def wide_console() -> Console:
     """As wide as the terminal; where there is none, wide enough for our tables."""
     console = Console()
     return console if console.is_terminal else Console(width=170)
+
+
+@contextlib.contextmanager
+def step(console: Console, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    with console.status(what):
+        yield
+    console.print(f"  {time.monotonic() - began:5.1f} s  {what}")
+
+
+def write(console: Console, name: str, figures: object, also: Path | None) -> str:
+    """Keep the figures as JSON among the results, and where the caller wants them; returns the stem of their name."""
+    RESULTS.mkdir(exist_ok=True)
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    data = msgspec.json.format(msgspec.json.encode(figures))
+    for path in filter(None, (RESULTS / f"{stem}.json", also)):
+        path.write_bytes(data)
+        console.print(f"figures: {path}", soft_wrap=True)
+    return stem

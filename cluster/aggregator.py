@@ -5,7 +5,7 @@ gives out commands. No I/O, no clock of its own, no randomness: the shell in `ma
 one of them guarded, so that a decision taken on stale facts is refused by the store and simply taken again.
 
 Memory is a window per queue and priority, not the backlog: `Lane`s hold the tokens of the pages read so far, and tokens
-behind the last page are ignored until their page is read.
+behind the last page are ignored until their page is read. A window that grows by what comes in is cut back.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .throughput import Throughput
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
 REFILL_BELOW = 2_000
+WINDOW_MAX = 2 * PAGE_NEXT
+"""Tokens of one window; what comes in beyond is left to the next pages."""
 
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""
@@ -81,6 +83,10 @@ class Lane:
             heapq.heappop(self.heap)
         return None
 
+    def forget_beyond(self, key: bytes) -> None:
+        self.items = {other: item for other, item in self.items.items() if other <= key}
+        self.heap = sorted(self.items)
+
 
 class Window:
     """What is known of one queue at one priority. `known_to`: every key up to here is known (None: all of them)."""
@@ -104,19 +110,27 @@ class Window:
         lane.add(item)
 
     def remove(self, key: bytes, before_revision: int | None = None) -> Item | None:
-        for lane in self.lanes.values():
+        for lane_id, lane in self.lanes.items():
             item = lane.items.get(key)
             if item is not None and (before_revision is None or item.mod_revision < before_revision):
                 del lane.items[key]
                 self.size -= 1
+                if not lane.items:
+                    del self.lanes[lane_id]     # one per key of a limit: there may be any number
                 return item
         return None
 
     def forget_beyond(self, key: bytes) -> None:
-        for lane in self.lanes.values():
-            for other in [other for other in lane.items if other > key]:
-                del lane.items[other]
-                self.size -= 1
+        for lane_id, lane in list(self.lanes.items()):
+            lane.forget_beyond(key)
+            if not lane.items:
+                del self.lanes[lane_id]
+        self.size = sum(len(lane.items) for lane in self.lanes.values())
+
+    def cut(self, keep: int) -> None:
+        """Know only the first `keep` tokens: the rest is left to the next page."""
+        self.known_to = sorted(key for lane in self.lanes.values() for key in lane.items)[keep - 1]
+        self.forget_beyond(self.known_to)
 
 
 class Held(msgspec.Struct, gc=False):
@@ -400,6 +414,8 @@ class Aggregator:
         if window.known_to is not None and record.key > window.known_to and not window.loading:
             return      # behind the window: a later page will show it
         self._take_token(window, record, parsed.bundle)
+        if window.size > WINDOW_MAX and not window.loading:
+            window.cut(PAGE_NEXT)
 
     def _take_token(self, window: Window, record: Record, bundle: str) -> None:
         given = self._deciding.get(record.key)

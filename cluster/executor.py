@@ -280,6 +280,9 @@ class Executor:
         held.review = None
         if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
             return
+        if self._runners.begins(held.claim.mode):
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+            return
         through = self._through[held.claim.mode].in_a_slice(self._clock.monotonic())
         size = max(1, through)
         withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])

@@ -53,6 +53,8 @@ BACKLOG_MAX = 20_000
 """Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024
+CACHED_OVERHEAD_BYTES = 1_200
+"""What a body of one small job takes beside its bytes: header, names, lists."""
 TAKEN_MAX = 20_000
 
 
@@ -78,16 +80,21 @@ class BodyCache:
         return self._taken.get(bundle)
 
     def put(self, bundle: str, body: VerifiedBody) -> None:
+        self.take(bundle)           # of a repeat
         self._bodies[bundle] = body
-        self._bytes += len(body[0])
+        self._bytes += _size(body)
         while self._bytes > CACHE_BYTES_MAX:
-            self._bytes -= len(self._bodies.popitem(last=False)[1][0])
+            self._bytes -= _size(self._bodies.popitem(last=False)[1])
 
     def take(self, bundle: str) -> VerifiedBody | None:
         body = self._bodies.pop(bundle, None)
         if body is not None:
-            self._bytes -= len(body[0])
+            self._bytes -= _size(body)
         return body
+
+
+def _size(body: VerifiedBody) -> int:
+    return len(body[0]) + CACHED_OVERHEAD_BYTES
 
 
 class Intake:

@@ -104,6 +104,9 @@ class ScriptedRunners:
         self._used[work.mode] -= 1
         self._record("killed", work, index, None)
 
+    def begins(self, mode: Mode) -> bool:
+        return False
+
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
         taken: dict[int, list[int]] = {}
