@@ -25,7 +25,11 @@ from rota.cluster.ledger.ledger import Record, prefix_end
 
 APP = "tests.acceptance.apps.work"
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 40.0
+PATIENCE_S = float(os.environ.get("STAGED_PATIENCE_S", "20"))
+"""For a result. Less where a feature is switched off, and what is waited for will never come (`test_switches.py`)."""
+
+DEADLINE_S = 2 * PATIENCE_S
+START_S = 40.0
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:
@@ -66,6 +70,7 @@ class Rig:
         self, endpoint: str, cluster: str, logs: Path, *, nodes: int = 3, ttl_s: int = 2, sync: int = 2,
         capacity: int = 20, app: str = APP, restart: bool = False, **settings: Any,
     ) -> None:
+        self.endpoint = endpoint
         self.keys = Keys(cluster)
         self.ledger = EtcdLedger(LedgerConfig(endpoints=(endpoint,)))
         self._logs = logs
@@ -120,7 +125,7 @@ class Rig:
         with (self._logs / f"{name}.log").open("wb") as output:
             self.guards[name] = subprocess.Popen(
                 tied(guard_command(config), signal.SIGKILL),
-                env=guard_environment(config) | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=output,
+                env=guard_environment(config) | {"PYTHONPATH": python_path()}, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output, start_new_session=True, cwd=ROOT,
             )
         return name
@@ -135,7 +140,7 @@ class Rig:
             members = {node.rpartition("-")[0] for node in await self.members()}
             return set(names) <= members and bool(await self.master())
 
-        await until(there, f"{names} are members")
+        await until(there, f"{names} are members", START_S)
 
     async def read(self, prefix: bytes) -> tuple[Record, ...]:
         return (await self.ledger.read(prefix, prefix_end(prefix))).records
@@ -191,6 +196,11 @@ class Rig:
             return True
 
         await until(empty, "all jobs have ended", timeout_s)
+
+
+def python_path() -> str:
+    """Ours first of all, and what this process was given: a switch may come in that way."""
+    return os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(ROOT)]).lstrip(os.pathsep)
 
 
 def children(parent: int) -> list[tuple[int, bytes]]:

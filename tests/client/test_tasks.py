@@ -35,6 +35,15 @@ def test_names_and_defaults() -> None:
     assert add.__name__ == "add" and add.__module__ == HERE and add.__doc__ is None
 
 
+def test_what_holds_for_a_task_that_says_nothing() -> None:
+    """The defaults that docs/promises.md and docs/tasks.md name."""
+    info, route = add.info, add.route
+    assert (info.max_attempts, info.backoff_base_s, info.backoff_cap_s) == (5, 1.0, 3600.0)
+    assert (info.timeout_s, info.max_concurrency, info.max_per_key) == (None, None, None)
+    assert (info.on_orphan, info.requeue_delay_s, info.keep_result_s) == ("requeue", 0.0, 3600.0)
+    assert (route.queue, route.priority, route.delay_s, route.level) == ("default", 0, 0.0, "durable")
+
+
 def test_a_task_can_be_called() -> None:
     assert add(1, b=2) == 3
     with pytest.raises(StopIteration, match="HI!!"):

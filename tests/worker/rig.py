@@ -19,7 +19,7 @@ from rota.worker.seat import State
 
 APPS = Path(__file__).parent / "apps"
 BUNDLE = "k3f9q2m7xa5t-0000001f"
-PATIENCE_S = 20.0
+PATIENCE_S = float(os.environ.get("STAGED_PATIENCE_S", "20"))        # as in tests/acceptance/rig.py
 
 
 class Rig:

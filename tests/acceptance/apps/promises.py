@@ -37,7 +37,7 @@ class Trouble(Exception):
 
 
 def quickly(attempt: int) -> float:
-    return 0.01 * attempt
+    return 0.05 * attempt
 
 
 def hopeless(attempt: int) -> float:
@@ -52,6 +52,11 @@ def fail_until(journal: str, reports: str, good: int) -> int:
     if attempt < good:
         raise Trouble(f"attempt {attempt}", reports)
     return attempt
+
+
+@rota.task(retry_delay=lambda attempt: 3600.0)
+def fail_for_now() -> None:
+    raise ValueError("not yet")
 
 
 @rota.task(retry_delay=hopeless)
@@ -81,6 +86,55 @@ async def wait_and_see(journal: str, snoozes: int) -> str:
 async def limited(journal: str, seconds: float = 0.05) -> None:
     note(journal, "start")
     await asyncio.sleep(seconds)
+    note(journal, "end")
+
+
+@rota.task(max_concurrency=1)
+async def single(journal: str, what: str = "") -> None:
+    note(journal, f"start{what}")
+    await asyncio.sleep(0.02)
+    note(journal, f"end{what}")
+
+
+@rota.task
+async def together(journal: str, count: int) -> int:
+    """Ends when so many of them have begun."""
+    note(journal, "start")
+    while starts(journal) < count:              # noqa: ASYNC110 - it is other processes that write it
+        await asyncio.sleep(0.01)
+    return count
+
+
+@rota.task
+def together_sync(journal: str, count: int) -> int:
+    """Ends when so many of them have begun."""
+    note(journal, "start")
+    while starts(journal) < count:
+        time.sleep(0.01)
+    return count
+
+
+@rota.task
+def nap(journal: str) -> None:
+    note(journal, "start")
+    time.sleep(0.1)
+    note(journal, "end")
+
+
+@rota.task
+async def wait_for(journal: str, flag: str) -> None:
+    """Ends when there is such a file."""
+    note(journal, "start")
+    while not Path(flag).exists():              # noqa: ASYNC110, ASYNC240 - it is another process that makes it
+        await asyncio.sleep(0.01)
+
+
+@rota.task
+def hold(journal: str, flag: str) -> None:
+    """Ends when there is such a file."""
+    note(journal, "start")
+    while not Path(flag).exists():
+        time.sleep(0.01)
     note(journal, "end")
 
 
@@ -158,6 +212,11 @@ async def plain(value: int) -> int:
     return value + 1
 
 
+@rota.task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
 class Doubler(rota.Worker, queue="classes", retries=2):
     def perform(self, value: int) -> int:
         return 2 * value
@@ -171,6 +230,14 @@ def once_only(journal: str, seconds: float) -> None:
 
 @rota.task(requeue_delay=2.0)
 def patient(journal: str, seconds: float) -> None:
+    note(journal, "start")
+    if starts(journal) == 1:
+        time.sleep(seconds)
+
+
+@rota.task
+def survivor(journal: str, seconds: float) -> None:
+    """Would take long at first; when it runs again, it does not."""
     note(journal, "start")
     if starts(journal) == 1:
         time.sleep(seconds)

@@ -1,0 +1,93 @@
+"""Each assertion behind a row of docs/promises.md fails when the feature that it is about is switched off.
+
+A switch is an entry of `switches/`. Its test (or its scenario, alone) is played in a pytest of its own, on real
+processes that have the feature taken out of them, and must fail: in its own lines, in the way the table says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from .rig import ROOT
+from .stage import STAGED, VERDICT
+from .switching import OFF, SWITCHES, Switch
+
+ALWAYS = [
+    "max_concurrency", "a_failure_blocks", "done_only_on_success", "stored_before_the_answer", "namespaces",
+    "the_lease_of_the_dead_is_revoked", "retries_by_default",
+]
+"""Switched off in every run of the suite; the others with `ROTA_SWITCHES=all`, which takes some minutes."""
+
+ALL = os.environ.get("ROTA_SWITCHES") == "all"
+LIMIT_S = 90.0
+
+
+class Played(NamedTuple):
+    """How it ended: "well", "badly", "skipped" or "never began"; and where, if badly."""
+
+    ended: str
+    how: str
+    output: str
+    processes: int          # that had the feature out
+
+
+def play(test: str, folder: Path, *, off: str = "", patience_s: float = 20.0) -> Played:
+    """One test, or one scenario alone, in a process of its own."""
+    file, _, name = test.partition(": ")
+    verdict, notes = folder / "verdict", folder / "notes"
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(OFF), str(ROOT)]), "PYTHONDONTWRITEBYTECODE": "1", STAGED: name,
+        VERDICT: str(verdict), "SWITCHED_OFF": off, "SWITCHED_OFF_NOTES": str(notes),
+        "STAGED_PATIENCE_S": str(patience_s),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", f"tests/{file}", "-p", "tests.acceptance.stage", "-p", "no:cacheprovider",
+         "-x", "--tb=short", "-q", f"--basetemp={folder / 'pytest'}"],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    verdicts = [json.loads(line) for line in verdict.read_text().splitlines()] if verdict.exists() else []
+    processes = len(set(notes.read_text().split())) if notes.exists() else 0
+    if not verdicts:
+        return Played("never began", "", output, processes)
+    worst = next((verdict for verdict in verdicts if verdict["ended"] != "well"), verdicts[0])
+    return Played(worst["ended"], f"{worst.get('statement')} -> {worst.get('error')}", output, processes)
+
+
+@pytest.mark.timeout(LIMIT_S + 30)
+@pytest.mark.parametrize("name", list(SWITCHES) if ALL else ALWAYS)
+def test_it_is_missed(name: str, tmp_path: Path) -> None:
+    off: Switch = SWITCHES[name]
+    played = play(off.test, tmp_path, off=name, patience_s=off.patience_s)
+    told = f"{off.test}, with this off: {off.what}\n{played.how}\n{played.output[-6000:]}"
+    print(f"\n{name}: {off.test}: {played.how[:300]}")
+    if played.ended == "skipped":
+        pytest.skip(played.how)
+    assert played.processes, f"no process has imported {off.module}: nothing was switched off\n{told}"
+    assert played.ended == "badly", f"nobody misses it\n{told}"
+    assert re.search(off.fails, played.how), f"it failed, but not as it should ({off.fails})\n{told}"
+
+
+@pytest.mark.skipif(not ALL, reason="they have just been played together; alone with ROTA_SWITCHES=all")
+@pytest.mark.timeout(LIMIT_S + 30)
+@pytest.mark.parametrize("test", sorted({off.test for off in SWITCHES.values()}))
+def test_it_holds_alone_with_everything_on(test: str, tmp_path: Path) -> None:
+    """Or its failures would prove nothing: with the least patience that any of its switches asks for."""
+    patience_s = min(off.patience_s for off in SWITCHES.values() if off.test == test)
+    played = play(test, tmp_path, patience_s=patience_s)
+    if played.ended == "skipped":
+        pytest.skip(played.how)
+    assert played.ended == "well", f"{played.how}\n{played.output[-6000:]}"
