@@ -62,6 +62,7 @@ class Scheduler:
         start = keys.scheduled
         while True:
             now_ms = int(self._clock.wall() * 1000)
+            self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in this page, wakes us
             page = await self._ledger.read(start, keys.due_before(now_ms), limit=PAGE)
             writes = [write for record in page.records if (write := self._move(record)) is not None]
             await asyncio.gather(*(self._commits.submit(write) for write in writes))

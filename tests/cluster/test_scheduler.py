@@ -67,6 +67,38 @@ async def test_only_what_is_due_before_the_next_look_wakes_it() -> None:
             await asyncio.wait([task])
 
 
+async def test_what_is_due_and_comes_while_it_moves_others_is_moved_at_once() -> None:
+    """Its delay was shorter than its commit: it is due already when the watch shows it."""
+    clock, ledger = SystemClock(), LateArrival()
+    async with Commits(ledger) as commits:
+        scheduler = ledger.scheduler = Scheduler(ledger, KEYS, clock, commits, created(b"no fence", 0))
+        ledger.key = KEYS.due(int(clock.wall() * 1000) - 5, "q", "late")
+        task = asyncio.create_task(scheduler.run())
+        try:
+            async with asyncio.timeout(LOOK_S_MAX - 1):
+                while not (await ledger.read(KEYS.jobs, prefix_end(KEYS.jobs))).records:
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+class LateArrival(MemoryLedger):
+    """A job is scheduled just after the first look at what is due, and the watch shows it at once."""
+
+    scheduler: Scheduler
+    key = b""
+
+    async def read(self, key: bytes, range_end: bytes = b"", **how: object) -> Page:
+        page = await super().read(key, range_end, **how)  # type: ignore[arg-type]
+        if self.key and key == KEYS.scheduled:
+            late, self.key = self.key, b""
+            done = await self.commit(Txn((), (Put(late, encode(Token("m:f", "q", 0, 1, 1, "async", 0))),)))
+            record = Record(late, b"", done.revision, done.revision, 1)
+            self.scheduler.see(Changes(done.revision, (Event(False, record),)))
+        return page
+
+
 def seen(scheduler: Scheduler, clock: SystemClock, in_ms: int, number: int) -> None:
     """The watch shows that a job was scheduled."""
     key = KEYS.due(int(clock.wall() * 1000) + in_ms, "q", f"b{number}")
