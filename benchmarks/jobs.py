@@ -10,6 +10,9 @@ from itertools import count
 import rota
 
 ARGUMENT_BYTES = 200
+IDLE_PAUSE_S = 0.01
+"""Between two jobs on an idle cluster, and between the paced puts of the floor beside it."""
+
 QUEUE, BACKLOG = "bench", "backlog"
 
 

@@ -277,7 +277,7 @@ def idle(seconds: float, count: int) -> None:
                     await handle
                     done.latencies_ms.append(1000 * (time.monotonic() - began))
                     handles.append(handle)
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(jobs.IDLE_PAUSE_S)
             _count_singles(done, handles)
             report(done)
 

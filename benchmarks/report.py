@@ -23,7 +23,8 @@ def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
     console.print(_rates(figures, floor))
     console.print(_costs(figures))
     console.print(
-        f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}), so "
+        f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}; "
+        f"{floor.paced_put_p50_ms:.2f} with a pause of 10 ms between two), so "
         f"{floor.put_s:,.0f}/s one at a time; {floor.grouped_put_s:,.0f} puts/s in transactions of 128; "
         f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, or {60 * floor.lifecycle_s:,.0f} jobs/s",
         soft_wrap=True,
@@ -57,7 +58,7 @@ def beside(row: Figures, floor: Floor) -> str:
 
 def _target(row: Figures, floor: Floor) -> str:
     if row.by == "latency" and row.p50_ms is not None:
-        return f"6 puts; is {row.p50_ms / floor.put_p50_ms:.1f}"
+        return f"6 puts; is {row.p50_ms / floor.put_p50_ms:.1f} ({row.p50_ms / floor.paced_put_p50_ms:.1f} paced)"
     return f"{row.target:,.0f}" if row.target else ""
 
 

@@ -76,7 +76,7 @@ async def test_what_is_due_and_comes_while_it_moves_others_is_moved_at_once() ->
         task = asyncio.create_task(scheduler.run())
         try:
             async with asyncio.timeout(LOOK_S_MAX - 1):
-                while not (await ledger.read(KEYS.jobs, prefix_end(KEYS.jobs))).records:
+                while not (await ledger.read(KEYS.jobs, prefix_end(KEYS.jobs))).records:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         finally:
             task.cancel()
