@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from .chart import draw
 from .floor import Floor, measure_floor
 from .measure import CASES, Figures, measure
 from .meters import machine
-from .report import show, wide_console
+from .report import RESULTS, show, step, wide_console, write
 from .stage import Stage
 
-RESULTS = Path(__file__).parent / "results"
 FLOOR_S = 6.0
 QUICK = 0.08
 
@@ -53,49 +49,33 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console) -> None:
         console.print(
             f"etcd {stage.etcd.version}, {plan.nodes} node(s), {before['cpus']} CPUs; load before: {before['load']}"
         )
-        with _step(console, "bare etcd"):
+        with step(console, "bare etcd"):
             floor = await measure_floor(stage.ledger, FLOOR_S * scale)
         figures = []
         for case in cases:
-            with _step(console, case.title):
+            with step(console, case.title):
                 figures.append(await measure(stage, case, scale))
-        with _step(console, "bare etcd once more"):
+        with step(console, "bare etcd once more"):
             again = await measure_floor(stage.ledger, FLOOR_S * scale)
     about["seconds"] = round(time.monotonic() - began, 1)
     show(console, figures, floor)
     _write(plan, about, floor, again, figures, console)
 
 
-@contextlib.contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    began = time.monotonic()
-    with console.status(what):
-        yield
-    console.print(f"  {time.monotonic() - began:5.1f} s  {what}")
-
-
 def _write(
     plan: argparse.Namespace, about: dict[str, Any], floor: Floor, again: Floor, figures: list[Figures],
     console: Console,
 ) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    data = msgspec.json.format(
-        msgspec.json.encode({"about": about, "floor": floor, "floor_after": again, "cases": figures})
-    )
     caption = (
         f"{about['at']}, etcd {about['etcd']}, {about['nodes']} node(s), {about['cpus']} CPUs, client, node, runners "
         f"and etcd on one machine; load average before: {about['load']}"
     )
     picture = draw(figures, floor, caption)
-    stem = f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
-    for path in filter(None, (RESULTS / f"{stem}.json", plan.json)):
-        path.write_bytes(data)
-        console.print(f"figures: {path}", soft_wrap=True)
+    everything = {"about": about, "floor": floor, "floor_after": again, "cases": figures}
+    stem = write(console, "bench", everything, plan.json)
     for path in filter(None, (RESULTS / f"{stem}.svg", plan.picture)):
         path.write_text(picture)
         console.print(f"picture: {path}", soft_wrap=True)
-
-
 
 
 if __name__ == "__main__":

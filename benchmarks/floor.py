@@ -11,6 +11,7 @@ import msgspec
 from rota.cluster.ledger.etcd import EtcdLedger
 from rota.cluster.ledger.ledger import OPS_MAX, Put, Txn
 
+from .jobs import IDLE_PAUSE_S
 from .percentiles import percentile
 
 PREFIX = b"/floor/"
@@ -24,31 +25,36 @@ TRANSACTIONS_AT_ONCE = 4
 
 
 class Floor(msgspec.Struct):
-    put_p50_ms: float
+    put_p50_ms: float       # one put after another: everything is warm, and spins
     put_p99_ms: float
+    paced_put_p50_ms: float     # a pause after each: what an idle machine takes to wake up is in it, as in a lone job
     put_s: float            # per second, one at a time
     grouped_put_s: float    # per second, in transactions of 128
     lifecycle_s: float      # per second: a bundle of 60 jobs enqueued, claimed, ended; transactions filled up
 
 
 async def measure_floor(ledger: EtcdLedger, seconds: float) -> Floor:
-    """A third of the time for each kind."""
-    share_s = seconds / 3
+    """A quarter of the time for each kind."""
+    share_s = seconds / 4
     latencies = await _single_puts(ledger, share_s)
+    paced = await _single_puts(ledger, share_s, IDLE_PAUSE_S)
     grouped = await _in_transactions(ledger, share_s, OPS_MAX)
     lifecycles = await _lifecycles(ledger, share_s)
     return Floor(
         put_p50_ms=percentile(latencies, 50), put_p99_ms=percentile(latencies, 99),
+        paced_put_p50_ms=percentile(paced, 50),
         put_s=1000 * len(latencies) / sum(latencies), grouped_put_s=grouped, lifecycle_s=lifecycles,
     )
 
 
-async def _single_puts(ledger: EtcdLedger, seconds: float) -> list[float]:
+async def _single_puts(ledger: EtcdLedger, seconds: float, pause_s: float = 0.0) -> list[float]:
     latencies = []
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
         await ledger.commit(Txn((), (Put(PREFIX + b"single", VALUE),)))
         latencies.append(1000 * (time.monotonic() - began))
+        if pause_s:
+            await asyncio.sleep(pause_s)
     return latencies
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from itertools import count
 
 import rota
 
 ARGUMENT_BYTES = 200
+IDLE_PAUSE_S = 0.01
+"""Between two jobs on an idle cluster, and between the paced puts of the floor beside it."""
+
 QUEUE, BACKLOG = "bench", "backlog"
 
 
@@ -41,6 +45,19 @@ def nap(journal: str, seconds: float) -> None:
 async def anap(journal: str, seconds: float) -> None:
     note(journal)
     await asyncio.sleep(seconds)
+
+
+_starts = count(1)
+
+
+@rota.task(queue=QUEUE)
+async def timed(seconds: float = 0.0, due: float = 0.0) -> tuple[int, int, float, float, float]:
+    """Sleeps, and tells its process, which start in that process it was, when (monotonic) it began and ended, and how
+    long after `due` (wall clock) that was."""
+    number, late_s, began = next(_starts), time.time() - due, time.monotonic()
+    if seconds:
+        await asyncio.sleep(seconds)
+    return os.getpid(), number, began, time.monotonic(), late_s
 
 
 def note(journal: str) -> None:

@@ -12,12 +12,15 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import uvloop
 
+from rota.client import bulk as bulk_client
 from rota.client.api import AsyncClient, Client
 
 from . import jobs
@@ -31,8 +34,14 @@ class Done(msgspec.Struct):
     started: float = 0.0
     enqueued: float = 0.0
     cpu_s: float = 0.0
+    first_due: float = 0.0
     latencies_ms: list[float] = []
     sessions: list[str] = []
+
+    @property
+    def enqueued_s(self) -> float:
+        """Jobs a second."""
+        return self.jobs / (self.enqueued - self.started)
 
 
 def main() -> None:
@@ -80,14 +89,22 @@ def calls(seconds: float, count: int) -> Iterator[tuple[dict[str, object]]]:
 # -- one producer, many jobs a call ----------------------------------------------------------------------------------
 
 
-def bulk(task: Any) -> Callable[[float, int], None]:
+Calls = Callable[[float, int], Iterable[tuple[Any, ...]]]
+
+
+def bulk(task: Any, make: Calls = calls, *, warm: Any = None, lone: bool = False) -> Callable[[float, int], None]:
+    """`warm` is the task of the first job, which is not measured. `lone`: each job in a bundle of its own, as of many
+    callers with one job each."""
+
     def run(seconds: float, count: int) -> None:
         with Client() as client:
-            client.enqueue_many(task, [(jobs.argument(0),)])[0].result()
+            client.enqueue_many(warm or task, [(jobs.argument(0),)])[0].result()
+            if lone:
+                bulk_client.JOBS_PER_BUNDLE_MAX = 1
             ready()
             done = Done()
             with Watchful(done):
-                handles = client.enqueue_many(task, calls(seconds, count))
+                handles = client.enqueue_many(task, make(seconds, count))
             _count(done, handles)
             report(done)
 
@@ -99,6 +116,89 @@ def _count(done: Done, handles: Any) -> None:
     done.jobs = len(handles)
     done.bundles = len(bundles)
     done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})
+
+
+def naps(seconds: float, count: int) -> Iterable[tuple[float]]:
+    return repeat((seconds,), count)
+
+
+def instants(seconds: float, count: int) -> Iterable[tuple[()]]:
+    return repeat((), count)
+
+
+# -- scheduled -------------------------------------------------------------------------------------------------------
+
+DUE_TIMES, DUE_CALLERS, DUE_FROM_S, DUE_OVER_S = 720, 4, 2 * 3600.0, 12 * 3600.0
+LONE_CALLERS, LONE_S = 512, 1_200
+"""Lone jobs a second that can surely be enqueued before the first is due."""
+
+
+def spread(seconds: float, count: int) -> None:
+    """Jobs due at 720 times, a minute apart, the first in two hours; one call of `enqueue_many` for each time."""
+
+    async def run() -> None:
+        async with AsyncClient() as client:
+            await (await client.enqueue(jobs.noop, jobs.argument(0)))
+            await asyncio.to_thread(ready)
+            done, turns = Done(), iter(range(DUE_TIMES))
+            handles: list[Any] = []
+            with Watchful(done):
+                start = time.time() + DUE_FROM_S
+
+                async def caller() -> None:
+                    for turn in turns:
+                        due = start + turn * DUE_OVER_S / DUE_TIMES
+                        number = (turn + 1) * count // DUE_TIMES - turn * count // DUE_TIMES
+                        handles.append(await client.enqueue_many(at(due), repeat((0.0, due), number)))
+
+                await asyncio.gather(*(caller() for _ in range(DUE_CALLERS)))
+            done.jobs = sum(map(len, handles))
+            report(done)
+
+    uvloop.run(run())
+
+
+def at(due: float) -> Any:
+    return jobs.timed.using(run_after=datetime.fromtimestamp(due, UTC))
+
+
+def due_lone(seconds: float, count: int) -> None:
+    """Each job is due at a time of its own, evenly over so many seconds; all are enqueued before the first is due."""
+
+    async def run() -> None:
+        async with AsyncClient() as client:
+            await (await client.enqueue(jobs.noop, jobs.argument(0)))
+            await asyncio.to_thread(ready)
+            done, numbers = Done(), iter(range(count))
+            handles: list[Any] = []
+            with Watchful(done):
+                lead_s = 2.0 + count / LONE_S
+                start, done.first_due = time.time() + lead_s, time.monotonic() + lead_s
+
+                async def caller() -> None:
+                    for number in numbers:
+                        due = start + number * seconds / count
+                        handles.append(await client.enqueue(at(due), 0.0, due))
+
+                await asyncio.gather(*(caller() for _ in range(LONE_CALLERS)))
+            _count_singles(done, handles)
+            report(done)
+
+    uvloop.run(run())
+
+
+def due_bulk(seconds: float, count: int) -> None:
+    """All due at one moment, in one call."""
+    with Client() as client:
+        client.enqueue(jobs.noop, jobs.argument(0)).result()
+        ready()
+        done = Done()
+        with Watchful(done):
+            lead_s = 2.0 + count / (10 * LONE_S)
+            due, done.first_due = time.time() + lead_s, time.monotonic() + lead_s
+            handles = client.enqueue_many(at(due), repeat((0.0, due), count))
+        _count(done, handles)
+        report(done)
 
 
 # -- 64 calls in flight in one process -------------------------------------------------------------------------------
@@ -177,7 +277,7 @@ def idle(seconds: float, count: int) -> None:
                     await handle
                     done.latencies_ms.append(1000 * (time.monotonic() - began))
                     handles.append(handle)
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(jobs.IDLE_PAUSE_S)
             _count_singles(done, handles)
             report(done)
 
@@ -241,6 +341,11 @@ LOADS: dict[str, Callable[[float, int], None]] = {
     "bulk": bulk(jobs.noop),
     "bulk-plain": bulk(jobs.plain_noop),
     "backlog": bulk(jobs.noop.using(queue=jobs.BACKLOG)),
+    "crowd": bulk(jobs.timed.using(queue=jobs.BACKLOG), naps, warm=jobs.noop),
+    "lone": bulk(jobs.timed.using(queue=jobs.BACKLOG), instants, warm=jobs.noop, lone=True),
+    "spread": spread,
+    "due": due_lone,
+    "due-bulk": due_bulk,
     "in-flight": in_flight(64, result=False),
     "in-flight-results": in_flight(64, result=True),
     "processes": many_processes(64),

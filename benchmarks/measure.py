@@ -22,6 +22,7 @@ from .stage import BenchmarkError, Stage
 
 LOAD_START_S = 90.0
 DRAIN_S = 180.0
+RESULTS_PAGE = 2_000
 ROLES = ("client", "node", "runner", "guard", "etcd")
 
 
@@ -73,17 +74,14 @@ class Figures(msgspec.Struct):
         return self.enqueued_s if self.by == "enqueued" else self.ended_s
 
 
-
-
-
 @asynccontextmanager
 async def load_process(
-    stage: Stage, name: str, seconds: float, count: int
+    stage: Stage, name: str, seconds: float, count: int, url: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A load that is connected and waits for its start."""
+    """A load that is connected (to any node, or to one) and waits for its start."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.load", name, "--seconds", str(seconds), "--count", str(count),
-        env=stage.client_environment(await stage.urls()), stdin=asyncio.subprocess.PIPE,
+        env=stage.client_environment([url] if url else await stage.urls()), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, limit=64 * 1024 * 1024,
     )
     try:
@@ -134,7 +132,7 @@ async def measure(stage: Stage, case: Case, scale: float = 1.0) -> Figures:
     latencies = done.latencies_ms
     return Figures(
         case.name, case.title, case.by, case.target, done.jobs,
-        enqueued_s=done.jobs / (done.enqueued - done.started), ended_s=done.jobs / (ended - began),
+        enqueued_s=done.enqueued_s, ended_s=done.jobs / (ended - began),
         jobs_per_bundle=done.jobs / done.bundles,
         p50_ms=percentile(latencies, 50) if latencies else None,
         p99_ms=percentile(latencies, 99) if latencies else None,
@@ -156,16 +154,19 @@ async def _check(stage: Stage, case: Case, done: Done) -> None:
         raise BenchmarkError(f"{case.name}: nothing was enqueued")
     found = 0
     for session in done.sessions:
-        prefix = stage.keys.results_of(session)
-        key, more = prefix, True
-        while more:
-            page = await stage.ledger.read(key, prefix_end(prefix), limit=500)
-            for record in page.records:
-                entries = msgspec.msgpack.decode(record.value, type=Results).entries
-                found += sum(entry.status == "ok" for entry in entries)
-                key = record.key + b"\0"
-            more = page.more
+        async for results in results_of(stage, session):
+            found += sum(entry.status == "ok" for entry in results.entries)
     if found != done.jobs + len(done.sessions):
         raise BenchmarkError(f"{case.name}: {done.jobs:,} jobs, but {found - len(done.sessions):,} good results")
 
 
+async def results_of(stage: Stage, session: str) -> AsyncIterator[Results]:
+    """Everything that the store holds of one client's results."""
+    prefix = stage.keys.results_of(session)
+    key, more = prefix, True
+    while more:
+        page = await stage.ledger.read(key, prefix_end(prefix), limit=RESULTS_PAGE)
+        for record in page.records:
+            yield msgspec.msgpack.decode(record.value, type=Results)
+            key = record.key + b"\0"
+        more = page.more

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import urllib.request
@@ -28,6 +30,32 @@ def cpu_s(pid: int) -> float:
     """User and system time of a process and its threads."""
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_mb(pid: int, *, peak: bool = False) -> float:
+    """Resident memory now, or at its highest so far."""
+    name = "VmHWM" if peak else "VmRSS"
+    found = re.search(rf"^{name}:\s*(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def lease_left_s(endpoint: str, lease: int) -> int:
+    """What is left of a lease, in whole seconds; -1 if it is gone."""
+    return int(_gateway(endpoint, "lease/timetolive", {"ID": str(lease)}).get("TTL", 0))
+
+
+def keys_in(endpoint: str, start: bytes, end: bytes) -> int:
+    """How many keys lie in a range. etcd walks over all of them."""
+    key, range_end = (base64.b64encode(name).decode() for name in (start, end))
+    return int(_gateway(endpoint, "kv/range", {"key": key, "range_end": range_end, "count_only": True}).get("count", 0))
+
+
+def _gateway(endpoint: str, path: str, question: dict[str, object]) -> dict[str, str]:
+    """Ask etcd what the ledger has no question for."""
+    request = urllib.request.Request(f"{endpoint}/v3/{path}", json.dumps(question).encode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found: dict[str, str] = json.load(answer)
+    return found
 
 
 def processes(stage: Stage, members: Mapping[str, object]) -> dict[str, list[int]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from .floor import Floor
 from .measure import ROLES, Figures
 
+RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "target", "bare etcd", "load")
 
 
@@ -18,7 +23,8 @@ def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
     console.print(_rates(figures, floor))
     console.print(_costs(figures))
     console.print(
-        f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}), so "
+        f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}; "
+        f"{floor.paced_put_p50_ms:.2f} with a pause of 10 ms between two), so "
         f"{floor.put_s:,.0f}/s one at a time; {floor.grouped_put_s:,.0f} puts/s in transactions of 128; "
         f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, or {60 * floor.lifecycle_s:,.0f} jobs/s",
         soft_wrap=True,
@@ -52,7 +58,7 @@ def beside(row: Figures, floor: Floor) -> str:
 
 def _target(row: Figures, floor: Floor) -> str:
     if row.by == "latency" and row.p50_ms is not None:
-        return f"6 puts; is {row.p50_ms / floor.put_p50_ms:.1f}"
+        return f"6 puts; is {row.p50_ms / floor.put_p50_ms:.1f} ({row.p50_ms / floor.paced_put_p50_ms:.1f} paced)"
     return f"{row.target:,.0f}" if row.target else ""
 
 
@@ -93,3 +99,22 @@ def wide_console() -> Console:
     """As wide as the terminal; where there is none, wide enough for our tables."""
     console = Console()
     return console if console.is_terminal else Console(width=170)
+
+
+@contextlib.contextmanager
+def step(console: Console, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    with console.status(what):
+        yield
+    console.print(f"  {time.monotonic() - began:5.1f} s  {what}")
+
+
+def write(console: Console, name: str, figures: object, also: Path | None) -> str:
+    """Keep the figures as JSON among the results, and where the caller wants them; returns the stem of their name."""
+    RESULTS.mkdir(exist_ok=True)
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    data = msgspec.json.format(msgspec.json.encode(figures))
+    for path in filter(None, (RESULTS / f"{stem}.json", also)):
+        path.write_bytes(data)
+        console.print(f"figures: {path}", soft_wrap=True)
+    return stem

@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[1]
 CLUSTER = "bench"
 DEADLINE_S = 60.0
 POLL_S = 0.01
+QUOTA_BYTES = 8 * 1024**3
+"""A million lone jobs take a few GB with their history; at four fifths of the quota nodes refuse enqueues."""
 
 
 class BenchmarkError(Exception):
@@ -50,7 +52,7 @@ class Stage:
         self, folder: Path, *, nodes: int = 1, ttl_s: int = 10, sync: int | None = None, capacity: int = 100,
         binary: Path | None = None, app: str = "benchmarks.jobs",
     ) -> None:
-        self.etcd = EmbeddedEtcd(EmbeddedConfig(folder / "etcd", binary=binary))
+        self.etcd = EmbeddedEtcd(EmbeddedConfig(folder / "etcd", binary=binary, quota_bytes=QUOTA_BYTES))
         self.keys = Keys(CLUSTER)
         self.ledger: EtcdLedger
         self._folder = folder
@@ -156,16 +158,22 @@ class Stage:
     async def read(self, prefix: bytes) -> tuple[Record, ...]:
         return (await self.ledger.read(prefix, prefix_end(prefix))).records
 
-    async def drained(self, timeout_s: float = DEADLINE_S) -> float:
-        """Wait until no token is left; returns when (monotonic). Looked at in one transaction: tokens move about."""
-        prefixes = (self.keys.jobs, self.keys.scheduled, self.keys.claims)
-        look = Txn((), tuple(Get(prefix, prefix_end(prefix), True, 1) for prefix in prefixes))
+    async def drained(
+        self, timeout_s: float = DEADLINE_S, *, due_ms: int | None = None, poll_s: float = POLL_S
+    ) -> float:
+        """Wait until no token is left; returns when (monotonic). Looked at in one transaction: tokens move about.
+        Of the scheduled ones only those due by `due_ms` count, if it is given. etcd walks over every key of a range,
+        whatever the limit: where many wait, look less often."""
+        keys = self.keys
+        scheduled_end = prefix_end(keys.scheduled) if due_ms is None else keys.due_before(due_ms)
+        ends = {keys.jobs: prefix_end(keys.jobs), keys.scheduled: scheduled_end, keys.claims: prefix_end(keys.claims)}
+        look = Txn((), tuple(Get(start, end, True, 1) for start, end in ends.items()))
 
         async def empty() -> float:
             answers = (await self.ledger.commit(look)).answers
             return 0.0 if any(answers) else time.monotonic()
 
-        return await until(empty, "all jobs have ended", timeout_s)
+        return await until(empty, "all jobs have ended", timeout_s, poll_s)
 
     async def pause(self, queue: str, paused: bool) -> None:
         await self.ledger.commit(Txn((), (Put(self.keys.queue(queue), encode(QueueRecord(paused=paused))),)))
@@ -207,11 +215,13 @@ def children(parent: int) -> list[tuple[int, bytes]]:
     return found
 
 
-async def until(condition: Callable[[], Awaitable[T]], what: str, timeout_s: float = DEADLINE_S) -> T:
+async def until(
+    condition: Callable[[], Awaitable[T]], what: str, timeout_s: float = DEADLINE_S, poll_s: float = POLL_S
+) -> T:
     """Wait for a condition to become true; returns its value."""
     limit = time.monotonic() + timeout_s
     while not (value := await condition()):
         if time.monotonic() > limit:
             raise BenchmarkError(f"not within {timeout_s:g} s: {what}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll_s)
     return value

@@ -123,7 +123,7 @@ async def kill_once(stage: Stage, journal: Journal, way: Way) -> tuple[str, Kill
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         dead = group.create_task(_when_dead(runners))
-        seen = group.create_task(_watch(stage, victim, master, page.revision + 1))
+        seen = group.create_task(succession(stage, victim, page.revision + 1))
         started = group.create_task(_first_start(journal, orphans, set(runners)))
     gone_at, claimed_at = seen.result()
     return victim, Kill(
@@ -155,7 +155,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-async def _watch(stage: Stage, victim: str, master: str, revision: int) -> tuple[float, float]:
+async def succession(stage: Stage, victim: str, revision: int) -> tuple[float, float]:
     """When the victim's membership ended, and when a claim was made after that (by a new master, if it was one)."""
     keys = stage.keys
     gone_at = 0.0

@@ -22,13 +22,16 @@ Calls = Iterable[Call | tuple[Any, ...]]
 
 
 def frames(
-    task: Routed, route: Route, calls: Calls, seal: Seal, names: Names, wall: Callable[[], float] = time.time
+    task: Routed, route: Route, calls: Calls, seal: Seal, names: Names, wall: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Enqueue]]:
-    """A frame's worth of signed bundles at a time. An error names the call that it is about."""
+    """A frame's worth of signed bundles at a time. An error names the call that it is about. What is to run at a given
+    time is not delayed by how long it takes to make the bundles before it."""
     frame: list[Enqueue] = []
     frame_bytes = 0
+    began = monotonic()
     for bundle in _bundles(task, route, calls):
-        frame.append(bundle.close(names.next(), seal, wall()))
+        frame.append(bundle.close(names.next(), seal, wall(), 0.0 if task.run_at is None else monotonic() - began))
         frame_bytes += bundle.bytes
         if len(frame) >= BUNDLES_PER_FRAME or frame_bytes > CLIENT_FRAME_BYTES - BUNDLE_BYTES_MAX:
             yield frame

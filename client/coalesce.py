@@ -65,7 +65,8 @@ class OpenBundle:
         if codec != "pickle":
             self.codec = codec      # what pickle wrote, cloudpickle reads
 
-    def close(self, bundle: str, seal: Seal, now: float) -> Enqueue:
+    def close(self, bundle: str, seal: Seal, now: float, waited_s: float) -> Enqueue:
+        """Sign it. What it has waited here is part of its delay."""
         route = self.route
         python = PYTHON if route.function or self.codec == "cloudpickle" else ""
         assert route.mode is not None
@@ -90,7 +91,7 @@ class OpenBundle:
             mode=route.mode,
             body=seal.body(header, self.payloads),
             priority=route.priority,
-            delay_s=route.delay_s,
+            delay_s=max(0.0, route.delay_s - waited_s),
             level=route.level,
             python=python,
             function=route.function,
@@ -163,7 +164,10 @@ class Coalescer:
             deadline = oldest + self._window_s
             try:
                 seal = await self._seal(deadline)
-                bundles = [bundle.close(self._names.next(), seal, self._wall()) for bundle in batch]
+                now = asyncio.get_running_loop().time()
+                bundles = [
+                    bundle.close(self._names.next(), seal, self._wall(), now - bundle.since) for bundle in batch
+                ]
                 answers = await self._send(bundles, deadline)
             except RotaError as error:
                 _resolve_all(batch, error)

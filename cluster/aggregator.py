@@ -5,7 +5,7 @@ gives out commands. No I/O, no clock of its own, no randomness: the shell in `ma
 one of them guarded, so that a decision taken on stale facts is refused by the store and simply taken again.
 
 Memory is a window per queue and priority, not the backlog: `Lane`s hold the tokens of the pages read so far, and tokens
-behind the last page are ignored until their page is read.
+behind the last page are ignored until their page is read. A window that grows by what comes in is cut back.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .throughput import Throughput
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
 REFILL_BELOW = 2_000
+WINDOW_MAX = 2 * PAGE_NEXT
+"""Tokens of one window; what comes in beyond is left to the next pages."""
 
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""
@@ -81,6 +83,10 @@ class Lane:
             heapq.heappop(self.heap)
         return None
 
+    def forget_beyond(self, key: bytes) -> None:
+        self.items = {other: item for other, item in self.items.items() if other <= key}
+        self.heap = sorted(self.items)
+
 
 class Window:
     """What is known of one queue at one priority. `known_to`: every key up to here is known (None: all of them)."""
@@ -104,19 +110,27 @@ class Window:
         lane.add(item)
 
     def remove(self, key: bytes, before_revision: int | None = None) -> Item | None:
-        for lane in self.lanes.values():
+        for lane_id, lane in self.lanes.items():
             item = lane.items.get(key)
             if item is not None and (before_revision is None or item.mod_revision < before_revision):
                 del lane.items[key]
                 self.size -= 1
+                if not lane.items:
+                    del self.lanes[lane_id]     # one per key of a limit: there may be any number
                 return item
         return None
 
     def forget_beyond(self, key: bytes) -> None:
-        for lane in self.lanes.values():
-            for other in [other for other in lane.items if other > key]:
-                del lane.items[other]
-                self.size -= 1
+        for lane_id, lane in list(self.lanes.items()):
+            lane.forget_beyond(key)
+            if not lane.items:
+                del self.lanes[lane_id]
+        self.size = sum(len(lane.items) for lane in self.lanes.values())
+
+    def cut(self, keep: int) -> None:
+        """Know only the first `keep` tokens: the rest is left to the next page."""
+        self.known_to = sorted(key for lane in self.lanes.values() for key in lane.items)[keep - 1]
+        self.forget_beyond(self.known_to)
 
 
 class Held(msgspec.Struct, gc=False):
@@ -193,6 +207,7 @@ class Seat:
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
+    held: Held          # the reservation
 
 
 class Split(NamedTuple):
@@ -257,7 +272,7 @@ class Aggregator:
         self.is_open = False
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
-        self._doubtful: list[tuple[int, str, str]] = []  # (revision, node, bundle): reservations of unknown fate
+        self._doubtful: list[tuple[int, str, str, Held]] = []  # (revision, node, bundle): reservations of unknown fate
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
         self.unparsable = 0
@@ -399,6 +414,8 @@ class Aggregator:
         if window.known_to is not None and record.key > window.known_to and not window.loading:
             return      # behind the window: a later page will show it
         self._take_token(window, record, parsed.bundle)
+        if window.size > WINDOW_MAX and not window.loading:
+            window.cut(PAGE_NEXT)
 
     def _take_token(self, window: Window, record: Record, bundle: str) -> None:
         given = self._deciding.get(record.key)
@@ -433,23 +450,25 @@ class Aggregator:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def settle(self, item: Item, seat: Seat | None, *, applied: bool, token_stale: bool, doubtful_at: int | None,
-               now: float, revision: int = 0) -> None:
-        """What became of a claim (or, without a seat, a split). `revision`: where the pieces of the split appeared, or
-        what has taken the token's place. `doubtful_at`: it may have applied in an earlier try; the watch will have
-        shown so once it has passed that revision."""
-        self._deciding.pop(item.key, None)
+    def settle(self, item: Item, seat: Seat | None, held: Held | None = None, *, applied: bool, token_stale: bool,
+               doubtful_at: int | None, now: float, revision: int = 0) -> None:
+        """What became of a claim, by its reservation (or, without a seat, of a split). Meanwhile the bundle may have
+        come back, and have been given to the same node once more: that is another reservation. `revision`: where the
+        pieces of the split appeared, or what has taken the token's place. `doubtful_at`: it may have applied in an
+        earlier try; the watch will have shown so once it has passed that revision."""
+        if self._deciding.get(item.key) is item:
+            del self._deciding[item.key]
         queue = self._queue(item.token.queue)
         queue.blind_to = max(queue.blind_to, revision)
         if seat is None:
             queue.splitting -= 1
         if applied:
             return
-        if seat is not None:
+        if seat is not None and held is not None:
             if doubtful_at is not None and doubtful_at > self.revision:
-                self._doubtful.append((doubtful_at, seat.node, item.bundle))
+                self._doubtful.append((doubtful_at, seat.node, item.bundle, held))
             else:
-                self._unreserve(seat.node, item.bundle, now)
+                self._unreserve(seat.node, item.bundle, held, now)
         if not token_stale:
             parsed = self.keys.parse_job(item.key)
             if parsed is not None:
@@ -457,17 +476,17 @@ class Aggregator:
                 if window.known_to is None or item.key <= window.known_to:
                     window.add(item)
 
-    def _unreserve(self, node: str, bundle: str, now: float) -> None:
+    def _unreserve(self, node: str, bundle: str, held: Held, now: float) -> None:
         seat = self._seat(node)
-        if seat is not None and (held := seat.held.get(bundle)) is not None and not held.confirmed:
+        if seat is not None and seat.held.get(bundle) is held and not held.confirmed:
             self._release(node, bundle, now, finished=False)
 
     def _drop_doubtful(self, now: float) -> None:
         if self._doubtful:
             passed = [entry for entry in self._doubtful if entry[0] <= self.revision]
             self._doubtful = [entry for entry in self._doubtful if entry[0] > self.revision]
-            for _, node, bundle in passed:
-                self._unreserve(node, bundle, now)
+            for _, node, bundle, held in passed:
+                self._unreserve(node, bundle, held, now)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
@@ -583,7 +602,7 @@ class Aggregator:
         held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
         best.hold(item.bundle, held)
         self._count(held, 1)
-        return GiveClaim(item, best)
+        return GiveClaim(item, best, held)
 
     def _give_out(self, window: Window, item: Item) -> None:
         window.remove(item.key)

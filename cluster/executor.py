@@ -107,6 +107,7 @@ class Executor:
         self.draining = False
         self._over = False
         self._ended: dict[tuple[str, int], None] = {}    # (bundle, create revision) of ended claims, newest last
+        self._begun: dict[str, None] = {}           # bundles that began before they were stored, newest last
         self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
         self.finished = 0
         self.refused_outcomes = 0
@@ -216,26 +217,56 @@ class Executor:
             self._wake.set()
 
     def begin(self, bundle: str, claim: Claim, body: VerifiedBody, stored: asyncio.Future[Verdict]) -> None:
-        """Level `delayed`: start a bundle whose claim is still being written. Its outcomes wait for that."""
+        """Level `delayed`: start a bundle whose claim is still being written. Its outcomes wait for that. A repeat,
+        which will find the receipt, starts nothing."""
+        if bundle in self._begun or bundle in self._held:
+            return
+        self._begun[bundle] = None
+        if len(self._begun) > ENDED_MAX:
+            del self._begun[next(iter(self._begun))]
         record = Record(self._keys.claim(self._node, bundle), b"", 0, 0, 1)
         held = Held(self._next_key, bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True)
         self._next_key += 1
         self._held[bundle] = held
         self._by_key[held.key] = held
-
-        def settled(done: asyncio.Future[Verdict]) -> None:
-            held.writing = False
-            if done.cancelled() or done.exception() is not None or not done.result().applied:
-                log.warning("bundle %s was started, but could not be stored: its outcome is not kept", bundle)
-                self._forget(held)
-                return
-            revision = done.result().revision
-            held.record = msgspec.structs.replace(record, create_revision=revision, mod_revision=revision)
-            held.mod_revision = revision
-            self._advance(held)
-
-        stored.add_done_callback(settled)
+        stored.add_done_callback(lambda done: self._stored(held, done))
         self._submit(held)
+
+    def _stored(self, held: Held, done: asyncio.Future[Verdict]) -> None:
+        if self._over or done.cancelled():
+            return
+        if done.exception() is None and done.result().applied:
+            self._adopt(held, done.result().revision)
+        else:
+            verdict = done.result() if done.exception() is None else None
+            self._group.create_task(self._look_for_own(held, verdict), name="own-claim")
+
+    async def _look_for_own(self, held: Held, verdict: Verdict | None) -> None:
+        """Our own claim was not written, or not that we know: in an earlier try it may have been, beside the receipt
+        that is there now. What lies there otherwise came from the master, and the watch was taken for our own."""
+        page = await patiently(lambda: self._ledger.read(held.record.key))
+        found, receipt = page.records[0] if page.records else None, verdict.found if verdict is not None else None
+        if found is not None and receipt is not None and found.create_revision == receipt.create_revision:
+            self._adopt(held, found.create_revision)
+            return
+        log.warning("bundle %s was started, but could not be stored: its outcome is not kept", held.bundle)
+        if verdict is None:
+            self._begun.pop(held.bundle, None)      # it may be asked for again
+        self._forget(held)
+        self._runners.withdraw([held.key])
+        if found is not None:
+            self._seen(found)
+
+    def _adopt(self, held: Held, revision: int) -> None:
+        """Our own claim is in the store: from here on it is like any other."""
+        if self._by_key.get(held.key) is not held:
+            return              # its runners were killed meanwhile: what the watch shows begins afresh
+        held.record = msgspec.structs.replace(held.record, create_revision=revision, mod_revision=revision)
+        held.mod_revision, held.writing = revision, False
+        if held.submitted:
+            self._advance(held)
+        else:
+            self._submit(held)
 
     def _gone(self, key: bytes) -> None:
         held = self._held.get(key.rpartition(b"/")[2].decode(errors="replace"))
@@ -248,6 +279,9 @@ class Executor:
         others back, in pieces of that size."""
         held.review = None
         if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
+            return
+        if self._runners.begins(held.claim.mode):
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
             return
         through = self._through[held.claim.mode].in_a_slice(self._clock.monotonic())
         size = max(1, through)
@@ -347,10 +381,11 @@ class Executor:
     def _submit(self, held: Held) -> None:
         header = held.header
         assert header is not None
-        if self._over or self._by_key.get(held.key) is not held:
+        if self._over or held.submitted or self._by_key.get(held.key) is not held:
             return
         if self.draining:
-            self._release([held])
+            if not held.writing:        # our own claim must be stored before it can be handed back
+                self._release([held])
             return
         if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
             asyncio.get_running_loop().call_later(AGAIN_S, self._submit, held)

@@ -53,6 +53,8 @@ BACKLOG_MAX = 20_000
 """Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024
+CACHED_OVERHEAD_BYTES = 1_200
+"""What a body of one small job takes beside its bytes: header, names, lists."""
 TAKEN_MAX = 20_000
 
 
@@ -78,16 +80,21 @@ class BodyCache:
         return self._taken.get(bundle)
 
     def put(self, bundle: str, body: VerifiedBody) -> None:
+        self.take(bundle)           # of a repeat
         self._bodies[bundle] = body
-        self._bytes += len(body[0])
+        self._bytes += _size(body)
         while self._bytes > CACHE_BYTES_MAX:
-            self._bytes -= len(self._bodies.popitem(last=False)[1][0])
+            self._bytes -= _size(self._bodies.popitem(last=False)[1])
 
     def take(self, bundle: str) -> VerifiedBody | None:
         body = self._bodies.pop(bundle, None)
         if body is not None:
-            self._bytes -= len(body[0])
+            self._bytes -= _size(body)
         return body
+
+
+def _size(body: VerifiedBody) -> int:
+    return len(body[0]) + CACHED_OVERHEAD_BYTES
 
 
 class Intake:
@@ -96,7 +103,7 @@ class Intake:
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Guard,
         receipts: Bucket, cache: BodyCache, seal: Seal, *,
-        volatile: Callable[[Enqueue, VerifiedBody], Receipt | EnqueueError],
+        volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
         claim_key: Callable[[str], bytes],
     ) -> None:
@@ -129,10 +136,11 @@ class Intake:
             try:
                 body = await self._check(bundle)
                 settings = self._directory.queues.get(bundle.queue)
-                if bundle.level != "durable":
-                    self._check_level(bundle, settings)
+                refusal = self._level_refusal(bundle, settings)
                 if bundle.level == "none":
-                    waiting.append(self._volatile(bundle, body))
+                    waiting.append(self._volatile(bundle, body, refusal))
+                elif refusal is not None:
+                    waiting.append(await self._repeated(bundle) or refusal)
                 elif bundle.level == "delayed":
                     waiting.append((await self._start_now(bundle, body, order), order))
                 elif settings is not None and settings.serial:
@@ -148,18 +156,23 @@ class Intake:
             for bundle, entry in zip(bundles, waiting, strict=True)
         ]
 
-    def _check_level(self, bundle: Enqueue, settings: QueueRecord | None) -> None:
-        """What starts at once cannot wait for a limit, for its turn or for a time."""
+    def _level_refusal(self, bundle: Enqueue, settings: QueueRecord | None) -> InvalidJob | None:
+        """What starts at once cannot wait for a limit, for its turn or for a time. (A repeat may find other settings
+        than the first try, which was stored: it is not refused.)"""
+        if bundle.level == "durable":
+            return None
         task = self._directory.tasks.get(bundle.task)
         limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
         if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
-            raise InvalidJob(
+            return InvalidJob(
                 f"persistence level {bundle.level!r} starts a job at once: it cannot be combined with a delay, a "
                 f"limit, or a queue that is serial, paused or limited (task {bundle.task}, queue {bundle.queue})"
             )
+        return None
 
     async def _start_now(self, bundle: Enqueue, body: VerifiedBody, order: int) -> asyncio.Future[Verdict]:
-        """Level `delayed`: the jobs start while body and this node's own claim are being written."""
+        """Level `delayed`: the jobs start while body and this node's own claim are being written. Jobs that must not
+        run twice wait for that: a repeat at another node would start them too."""
         keys = self._keys
         now_ms = int(self._clock.wall() * 1000)
         token = Token(
@@ -170,8 +183,10 @@ class Intake:
         lease = self._receipts.take() or await self._receipts.lease()
         claim = claim_of(token, 0)
         task = self._directory.tasks.get(bundle.task)
-        if task is not None and task.on_orphan == "fail":
+        once = task is not None and task.on_orphan == "fail"
+        if once:
             claim = msgspec.structs.replace(claim, started=True)
+            self._cache.put(bundle.bundle, body)
         future = self._commits.submit(Write(
             (self._member, created(receipt, 0)),
             (
@@ -180,7 +195,8 @@ class Intake:
                 Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
             ),
         ))
-        self._begin(bundle.bundle, claim, body, future)
+        if not once:
+            self._begin(bundle.bundle, claim, body, future)
         return future
 
     async def _append(
@@ -273,7 +289,7 @@ class Intake:
         self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict]
     ) -> Receipt | EnqueueError:
         try:
-            verdict = await future
+            verdict = await asyncio.shield(future)      # who asked may cease to wait: what it began goes on
         except LeaseGone:
             self._receipts.drop()
             return Overloaded("the store has just lost a lease; try again", 0.1)
@@ -285,15 +301,15 @@ class Intake:
             return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)
-        return await self._repeated(bundle)
+        return await self._repeated(bundle) or Overloaded("this bundle's receipt is not readable now; try again", 0.5)
 
-    async def _repeated(self, bundle: Enqueue) -> Receipt | EnqueueError:
-        """There is a receipt: the same bundle was accepted before, or its id was given to something else."""
+    async def _repeated(self, bundle: Enqueue) -> Receipt | EnqueueError | None:
+        """If there is a receipt, the same bundle was accepted before, or its id was given to something else."""
         page = await self._ledger.read(self._keys.receipt(bundle.bundle))
         record = page.records[0] if page.records else None
         receipt = decode(ReceiptRecord, record.value) if record is not None else None
         if record is None or receipt is None:
-            return Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+            return None
         if receipt.digest != enqueue_digest(bundle.body).hex():
             return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
         return Receipt(bundle.bundle, record.create_revision, receipt.order)

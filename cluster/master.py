@@ -214,7 +214,7 @@ class Master:
             verdict = self._verdict(future)
             if verdict is not None:
                 aggregator.settle(
-                    item, seat, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
+                    item, seat, command.held, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
                     doubtful_at=verdict.revision if verdict.repeated else None, now=self._clock.monotonic(),
                     revision=self._instead(verdict, item.key),
                 )

@@ -104,7 +104,7 @@ class Node:
         self._hurry = asyncio.Event()
         self._left = False
         self.runners = runners(self)
-        self._volatile = Volatile(self.runners, seal, self._followers.publish)
+        self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile)
         self._followers.local = self._volatile.past
         self._followers.taken_at = self._cache.taken_at
         self.is_master = False
@@ -150,6 +150,7 @@ class Node:
 
     async def _bury(self) -> None:
         """Make sure that nothing of an ended identity is left: its runners first, then what else is on its lease."""
+        self._lose_volatile()
         await self.runners.kill_all()
         try:
             async with asyncio.timeout(2.0):
@@ -304,6 +305,13 @@ class Node:
 
     def _suspended(self) -> None:
         log.warning("the lease's deadline has passed: nothing is started until the store answers; runners are killed")
+        self._lose_volatile()
+
+    def _may_take_volatile(self) -> bool:
+        return not self._drain.is_set() and not self._membership.suspended
+
+    def _lose_volatile(self) -> None:
+        """The runners are killed, and with them what lies nowhere else."""
         if lost := self._volatile.lost():
             log.error("%d jobs without persistence are lost", lost)
 
@@ -315,6 +323,7 @@ class Node:
             self._group.create_task(self._start_over(life), name="start-over")
 
     async def _start_over(self, life: Life) -> None:
+        self._lose_volatile()
         await self.runners.kill_all()
         released = await life.executor.release_all()
         log.info("handed back %d bundles after the outage", released)
@@ -351,6 +360,7 @@ class Node:
                 await membership.leave()
         except (TimeoutError, LedgerError) as error:
             log.warning("could not take leave of the store, the lease will run out: %s", error or "no answer")
+        self._lose_volatile()
         self.runners.no_lease()
         raise _Drained
 
@@ -486,6 +496,11 @@ class Node:
 
     async def cancel(self, job_id: str) -> str:
         return await self._operations.cancel(job_id)
+
+    @property
+    def volatile_jobs(self) -> int:
+        """Jobs of level `none` that this node holds."""
+        return self._volatile.held
 
     def _counters(self) -> tuple[int, int]:
         life = self._life

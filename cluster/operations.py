@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from rota.client.codec import Seal, decode_header, encode_results
+from rota.client.codec import Seal, decode_header, encode_results, slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import parse_job_id
 from rota.client.model import ResultEntry, Results
@@ -119,7 +119,7 @@ class Operations:
             f"{bundle.partition('.')[0]}/{index}", token.task, token.queue, token.error or "skipped", token.attempt,
             "", self._clock.wall(), "skipped",
         )
-        failure = Failure(body, "", encode(token))
+        failure = Failure(slice_body(body, [index]), "", encode(token))     # of its siblings nothing is left to run
         return (
             Put(self._keys.failed_job(token.queue, bundle, index), encode(record)),
             Put(self._keys.failure(bundle, index), msgspec.msgpack.encode(failure)),

@@ -38,26 +38,40 @@ class _Bundle(msgspec.Struct, gc=False):
 
 
 class Volatile:
-    """One node's. `push(bundle, results)` reaches who waits for them."""
+    """One node's. `push(bundle, results)` reaches who waits for them; `may_take` says whether what is taken now could
+    run."""
 
-    def __init__(self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None], may_take: Callable[[], bool]
+    ) -> None:
         self._runners = runners
         self._seal = seal
         self._push = push
+        self._may_take = may_take
         self._bundles: dict[int, _Bundle] = {}
         self._next_key = FIRST_KEY
         self._jobs = 0
         self._results: OrderedDict[str, list[bytes]] = OrderedDict()
 
-    def take(self, bundle: Enqueue, body: VerifiedBody) -> Receipt | EnqueueError:
-        """Hand a bundle to the runners at once."""
+    @property
+    def held(self) -> int:
+        return self._jobs
+
+    def take(
+        self, bundle: Enqueue, body: VerifiedBody, refusal: EnqueueError | None = None
+    ) -> Receipt | EnqueueError:
+        """Hand a bundle to the runners at once, unless there is a reason not to. A repeat is told what was done."""
+        if bundle.bundle in self._results:
+            return Receipt(bundle.bundle, 0, 0, "none")
+        if refusal is not None:
+            return refusal
         if bundle.task not in self._runners.tasks or bundle.delay_s or bundle.function:
             return InvalidJob(
                 "a job without persistence runs at once on the node that takes it: that node must know its task, and "
                 "it cannot be delayed or shipped by value"
             )
-        if bundle.bundle in self._results:
-            return Receipt(bundle.bundle, 0, 0, "none")         # a repeat
+        if not self._may_take():
+            return Overloaded("this node is leaving, or cut off from the store; try another", 0.2)
         if self._jobs + bundle.count > JOBS_MAX:
             return Overloaded(
                 f"this node holds {self._jobs:,} jobs without persistence, and {JOBS_MAX:,} at the most: wait for some "

@@ -1,4 +1,4 @@
-"""The benchmarks run: a few hundred jobs of some cases, on a real etcd with a real node."""
+"""The benchmarks run: a few hundred jobs of some cases, on a real etcd with real nodes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,71 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from benchmarks.crowd import most_at_once
 from benchmarks.percentiles import percentile
+from benchmarks.scale import Ran, at_least, at_most, check_starts
+from benchmarks.stage import BenchmarkError
 from benchmarks.steps import TABLES, frames, step_of
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 100
 
 
-def test_quick_run(tmp_path: Path) -> None:
-    figures, picture = tmp_path / "figures.json", tmp_path / "picture.svg"
-    names = ("bulk", "idle")
-    chosen = [argument for name in names for argument in ("--only", name)]
+def quick(module: str, folder: Path, *arguments: str | Path) -> Any:
+    """The figures of a scaled-down run."""
+    figures = folder / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", *chosen, "--json", figures, "--picture", picture],
+        [sys.executable, "-m", module, "--quick", *arguments, "--json", figures],
         cwd=ROOT, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    cases = {case["name"]: case for case in json.loads(figures.read_text())["cases"]}
+    return json.loads(figures.read_text())
+
+
+def test_quick_run(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    names = ("bulk", "idle")
+    chosen = [argument for name in names for argument in ("--only", name)]
+    figures = quick("benchmarks", tmp_path, *chosen, "--picture", picture)
+    cases = {case["name"]: case for case in figures["cases"]}
     assert set(cases) == set(names)
     assert all(case["jobs"] and case["cpu_us"]["node"] >= 0 for case in cases.values())
     assert cases["bulk"]["jobs_per_bundle"] > 1
     assert cases["bulk"]["etcd"]["puts"] > 0
     assert cases["idle"]["p50_ms"] > 0
     assert picture.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(("name", "met"), [
+    ("crowd", {"jobs running at the same time", "from letting them go to the last start"}),
+    ("scheduled", {"members or masters that changed", "growth of the master's memory by them, peak"}),
+    ("backlog", {"growth of the master's memory, peak"}),
+])
+def test_quick_run_at_scale(name: str, met: set[str], tmp_path: Path) -> None:
+    """What does not depend on how busy this machine is must be met."""
+    said = quick(f"benchmarks.{name}", tmp_path)
+    targets = {target["what"]: target for target in said["targets"]}
+    assert all(target["measured"] > 0 or target["limit"] == 0 for target in targets.values())
+    assert met <= {what for what, target in targets.items() if target["met"]}
+    assert said["about"]["quick"] is True
+    assert said["figures"]
+
+
+def test_a_job_that_left_no_result_or_ran_twice_is_noticed() -> None:
+    once = [Ran(1, 1, 0.0, 1.0, 0.0), Ran(1, 2, 0.5, 1.5, 0.0), Ran(2, 1, 2.0, 3.0, 0.0)]
+    check_starts(once)
+    assert most_at_once(once) == 2
+    with pytest.raises(BenchmarkError, match="has begun 3 jobs, and 2"):
+        check_starts([*once[:1], Ran(1, 3, 0.5, 1.5, 0.0)])
+
+
+def test_a_target_says_whether_it_is_met() -> None:
+    assert at_most("x", 5.0, 5.0, "s").met and not at_most("x", 5.1, 5.0, "s").met
+    assert at_least("x", 5.0, 5.0, "s").met and not at_least("x", 4.9, 5.0, "s").met
 
 
 def test_the_innermost_known_frame_names_the_step() -> None:

@@ -26,6 +26,10 @@ from .sync_runner import EXIT_CHANNEL
 PAUSE_S = 0.001
 """Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead."""
 
+PATIENCE_S = 0.5
+"""An async runner that has begun no job for so long, though it has some to begin, is blocked by one that runs."""
+LOOK_S = 0.02
+
 
 class State(enum.Enum):
     STARTING = "starting"
@@ -60,6 +64,9 @@ class Seat:
         self._channel: LoopEnd[FromRunner] | None = None
         self._questions: LoopEnd[Question] | None = None
         self.permits = -1
+        self._sent_ever = 0                         # less what was taken back
+        self._begun = 0                             # of these, when it was last looked
+        self._looked_at = self._begun_at = born
 
     def connect(
         self, descriptors: Descriptors, *,
@@ -88,6 +95,9 @@ class Seat:
         for job in jobs:
             self.sent[slot_of(work.key, job[0])] = (work, job)
             self.bytes_ahead += len(job[1])
+        if self._sent_ever == self._begun:
+            self._begun_at = now
+        self._sent_ever += len(jobs)
         permits.grant(self.permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
         self._post(Run(_part(work, jobs), self._function(work)))
 
@@ -126,6 +136,7 @@ class Seat:
             return []
         if not count:
             return []
+        self._sent_ever -= count
         if self.state is State.READY:
             self.state = State.DROPPING
             self._post(Drop())
@@ -140,6 +151,15 @@ class Seat:
         if waiting is None or waiting > len(slots):
             return slots[:1] if self.kind == "sync" else slots
         return slots[: len(slots) - waiting]
+
+    def begins(self, now: float) -> bool:
+        """Whether it is beginning what it was sent: what is left then needs no other runner, only a moment."""
+        if now >= self._looked_at + LOOK_S and self.permits >= 0:
+            begun = self._sent_ever - (permits.left(self.permits) or 0)
+            if begun > self._begun:
+                self._begun_at = now
+            self._looked_at, self._begun = now, begun
+        return self._begun < self._sent_ever and now < self._begun_at + PATIENCE_S
 
     def cancel(self, key: int, index: int) -> None:
         """Ask a job that was sent to stop. A plain function has to look for it, on the channel that is not busy."""

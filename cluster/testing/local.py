@@ -61,6 +61,9 @@ class LocalRunners:
                 waiting.remove(job)
                 self._on_outcomes([(key, Outcome(index, "cancelled", error="cancelled"))])
 
+    def begins(self, mode: Mode) -> bool:
+        return False
+
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
         taken: dict[int, list[int]] = {}

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from rota.cluster.aggregator import Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+import msgspec
+
+from rota.cluster.aggregator import (
+    PAGE_NEXT,
+    WINDOW_MAX,
+    Aggregator,
+    Command,
+    GiveClaim,
+    LoadPage,
+    Quarantine,
+    Split,
+    TakeOver,
+)
 from rota.cluster.keys import Keys
 from rota.cluster.ledger.ledger import Event, Record
 from rota.cluster.records import Claim, Member, QueueRecord, TaskRecord, Token, claim_of, encode
@@ -223,7 +235,8 @@ def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> Non
 
 def refuse(table: Table, command: GiveClaim, *, token_stale: bool) -> None:
     table.aggregator.settle(
-        command.item, command.seat, applied=False, token_stale=token_stale, doubtful_at=None, now=table.now
+        command.item, command.seat, command.held, applied=False, token_stale=token_stale, doubtful_at=None,
+        now=table.now,
     )
 
 
@@ -248,12 +261,35 @@ def test_a_claim_of_unknown_fate_keeps_its_slot_until_the_watch_has_passed() -> 
     table.job("b2")
     (command,) = table.decide()
     assert isinstance(command, GiveClaim)
-    table.aggregator.settle(
-        command.item, command.seat, applied=False, token_stale=True, doubtful_at=table.revision + 1, now=table.now
-    )
+    doubt(table, command, until=table.revision + 1)
     assert table.decide() == []
     table.put(KEYS.task("m:x"), encode(TaskRecord("sync")))
     assert [bundle for bundle, _ in table.given()] == ["b2"]
+
+
+def doubt(table: Table, command: GiveClaim, *, until: int) -> None:
+    """The write was repeated, and then found its token gone: it may have been itself."""
+    table.aggregator.settle(
+        command.item, command.seat, command.held, applied=False, token_stale=True, doubtful_at=until, now=table.now
+    )
+
+
+def test_a_late_verdict_does_not_concern_the_next_reservation_of_the_same_bundle() -> None:
+    """Given out, handed back, and given to the same node again, before the first write's fate was known."""
+    table = Table()
+    table.put(KEYS.task("m:f"), encode(TaskRecord("sync", max_concurrency=1)))
+    table.member("n1", slots=2)
+    token = table.job("b1")
+    (first,) = table.decide()
+    assert isinstance(first, GiveClaim)
+    table.claimed("n1", "b1", token)
+    doubt(table, first, until=table.revision + 3)
+    table.delete(KEYS.claim("n1", "b1"))
+    table.put(KEYS.job("q", 0, token.order, "b1"), encode(token))
+    assert table.given() == [("b1", "n1")]
+    table.job("b2")
+    assert table.given() == []
+    assert table.aggregator.seats["n1"].outstanding["sync"] == 1
 
 
 def test_a_limit_holds_across_nodes_and_bundles() -> None:
@@ -372,3 +408,35 @@ def test_a_limit_per_key_counts_equal_keys_only() -> None:
     table.job("b2", key="anna")
     table.job("b3", key="bert")
     assert sorted(bundle for bundle, _ in table.given()) == ["b1", "b3"]
+
+
+def test_a_growing_backlog_is_not_kept_in_memory() -> None:
+    """What came in while nobody could run it is known up to a limit; the rest is read again when its turn comes."""
+    table = Table()
+    number = WINDOW_MAX + PAGE_NEXT
+    stored = {}
+    for job in range(number):
+        token = table.job(f"b{job:06d}")
+        stored[KEYS.job("q", 0, token.order, f"b{job:06d}")] = Record(b"", encode(token), 1, table.revision, 1)
+    window = table.aggregator.queues["q"].windows[0]
+    assert window.size <= WINDOW_MAX
+    table.member("n1", slots=number)
+    given: list[str] = []
+    while commands := table.decide():
+        given += [command.item.bundle for command in commands if isinstance(command, GiveClaim)]
+        for command in commands:
+            if isinstance(command, LoadPage):
+                page = sorted(key for key in stored if key > command.after)
+                records = [msgspec.structs.replace(stored[key], key=key) for key in page[: command.limit]]
+                table.aggregator.page("q", 0, records, more=len(page) > command.limit)
+    assert given == [f"b{job:06d}" for job in range(number)]
+
+
+def test_a_lane_that_is_empty_is_forgotten() -> None:
+    """Each key of a limit has a lane, and keys are as many as customers."""
+    table = Table()
+    table.member("n1", slots=10)
+    for customer in range(5):
+        table.job(f"b{customer}", key=str(customer))
+    assert len(table.given()) == 5
+    assert not table.aggregator.queues["q"].windows[0].lanes

@@ -6,6 +6,7 @@ import random
 
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
 from rota.client.model import Header
+from rota.client.views import FailedFilter
 from rota.cluster.buckets import Buckets
 from rota.cluster.clock import SystemClock
 from rota.cluster.directory import Directory
@@ -44,6 +45,13 @@ class SplitsMeanwhile(MemoryLedger):
 TOKEN = Token("m:f", "q", 0, 1, 2, "async", 0)
 
 
+def operations_on(ledger: MemoryLedger, commits: Commits) -> Operations:
+    return Operations(
+        ledger, commits, KEYS, CLOCK, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), created(b"member", 0),
+        Buckets(ledger, CLOCK, random.Random(1)), Seal(UNSIGNED, "t"), lambda: 1,
+    )
+
+
 async def test_cancelling_a_job_of_a_bundle_that_is_just_being_split_takes_no_other_along() -> None:
     """Found by the simulation, seed 12833: after the split the old name stood for the first piece alone, and that was
     deleted instead of the job asked for."""
@@ -51,16 +59,27 @@ async def test_cancelling_a_job_of_a_bundle_that_is_just_being_split_takes_no_ot
     header = Header(BUNDLE, "m:f", "q", "async", [17, 18], [1, 1], 0.0)
     body = encode_body(header, [b"x", b"y"])
     await ledger.commit(Txn((), (Put(PLACE, encode(TOKEN)), Put(KEYS.body(f"{BUNDLE}.17"), body))))
-    seal = Seal(UNSIGNED, "t")
     async with Commits(ledger) as commits:
-        operations = Operations(
-            ledger, commits, KEYS, CLOCK, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), created(b"member", 0),
-            Buckets(ledger, CLOCK, random.Random(1)), seal, lambda: 1,
-        )
+        operations = operations_on(ledger, commits)
         ledger.split_after_reads = 1
         assert await operations.cancel(f"{BUNDLE}/18") == "cancelled"
     bodies = (await ledger.read(KEYS.bodies, KEYS.bodies + b"\xff")).records
     assert [decode_header(record.value)[0].indexes for record in bodies] == [[17]]
     tokens = (await ledger.read(KEYS.jobs, KEYS.jobs + b"\xff")).records
     assert [record.key for record in tokens] == [PLACE]
+    await ledger.close()
+
+
+async def test_a_skipped_head_comes_back_without_the_job_that_was_cancelled_beside_it() -> None:
+    """Found by the simulation: the failed set kept the body of both."""
+    ledger = MemoryLedger(MemoryStore(CLOCK))
+    body = encode_body(Header(BUNDLE, "m:f", "q", "async", [0, 1], [1, 1], 0.0), [b"x", b"y"])
+    token = Token("m:f", "q", 0, 1, 2, "async", 0, attempt=2, done="2", blocked=True)
+    await ledger.commit(Txn((), (Put(KEYS.job("q", 0, 1, BUNDLE), encode(token)), Put(KEYS.body(BUNDLE), body))))
+    async with Commits(ledger) as commits:
+        operations = operations_on(ledger, commits)
+        assert await operations.head("q", "skip") == f"{BUNDLE}/0"
+        assert await operations.retry_failed(FailedFilter(all=True)) == 1
+    (back,) = (await ledger.read(KEYS.bodies, KEYS.bodies + b"\xff")).records
+    assert decode_header(back.value)[0].indexes == [0]
     await ledger.close()

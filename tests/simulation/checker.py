@@ -11,6 +11,9 @@
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
+A bundle of level `delayed` brings its own claim along (S5), and may start before that is stored: such a start counts
+for nothing unless the claim comes to be (S12). Bundles of level `none` do not appear at all (S2).
+
 Feed it the journal of a `MemoryStore` (`feed`, as often as you like), then `finish`.
 """
 
@@ -27,7 +30,7 @@ from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.records import Claim, Token
 from rota.cluster.takeover import LOSSES_MAX
 
-from .history import Actor, Job, Move, Place, Step, World, whereabouts
+from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 
 LEASED = ("nodes/", "master/", "unique/")
 KEYS_PER_LEASE_MAX = 2_000
@@ -47,7 +50,7 @@ class Run(Protocol):
 
     @property
     def what(self) -> str:
-        """"start" or "end"."""
+        """"start", "end" or "killed"."""
         ...
 
     @property
@@ -64,7 +67,12 @@ class Run(Protocol):
         ...
 
     @property
-    def fence(self) -> int: ...
+    def fence(self) -> int:
+        """0: it began before its claim was stored, or has none."""
+        ...
+
+    @property
+    def attempt(self) -> int: ...
 
 
 class _Held(msgspec.Struct):
@@ -95,6 +103,10 @@ class Checker:
         self.enqueued: dict[str, int] = {}      # bundle -> the revision that made it
         self.ended: dict[Job, str] = {}         # "ok", "failed", "cancelled", or "unknown" where no result is kept
         self.claims: dict[int, list[_Held]] = {}    # by create revision (one transaction makes many)
+        self.own: dict[tuple[str, str], _Held] = {}     # (bundle, node): claims that an enqueue brought along
+        self.again: dict[Job, list[float]] = {}     # when a person had it run again
+        self.orphaned: dict[Job, list[tuple[float, str]]] = {}  # when which node that held it was lost
+        self._left: dict[str, float] = {}           # node -> when its membership ended
         self._ended_ok: dict[Job, int] = {}         # the claim under which a job ended well
         self._open: dict[bytes, _Held] = {}
         self._fence = 0
@@ -118,11 +130,14 @@ class Checker:
         runs: Iterable[Run] = (),
         drained: bool = False,
         quiet: bool = False,
+        orders: Mapping[str, Order] | None = None,
     ) -> list[Violation]:
         """Judge what only shows at the end. `acked`: bundles whose enqueue was acknowledged, `acked_at`: at which
         revision; `invoked`: all bundles that clients tried; `drained`: everything must have ended; `quiet`: without
-        faults and retries, so every job ran exactly once."""
+        faults and retries, so every job ran exactly once; `orders`: what clients asked for, by bundle."""
+        self._orders = orders or {}
         self._check_clients(acked, acked_at or {}, invoked)
+        self._check_levels()
         starts = self._check_runs(runs)
         for job in sorted(self._jobs()):
             if drained and job not in self.ended:
@@ -148,6 +163,7 @@ class Checker:
         members, master = dict(self.world.members), self.world.master()
         actor = Actor(self.keys, entry.txn)
         step = self.world.apply(entry)
+        self._left.update((node, entry.at) for node in members if node not in self.world.members)
         self._check_fence(actor, master)
         for before, after in step.changed:
             self._check_token(before, after, step, actor, members, master)
@@ -195,9 +211,10 @@ class Checker:
     ) -> None:
         if after is not None and after.kind == "claims" and before is None:
             claim = after.token
-            if isinstance(claim, Claim) and claim.fence != master:
+            own = after.bundle in step.receipts and after.node in actor.members
+            if isinstance(claim, Claim) and claim.fence != (0 if own else master):
                 self._say("S5", f"{after} carries fence {claim.fence}, the elected master's is {master or 'none'}")
-            if not actor.fence:
+            if not actor.fence and not own:
                 self._say("S5", f"claim {after} was created without a fence")
             if after.node not in members or after.node not in self.world.members:
                 self._say("S7", f"claim {after} is for {after.node}, which is no member")
@@ -240,7 +257,7 @@ class Checker:
         elif move.before and not move.after:
             self._check_end(job, move.before[0], step, actor)
         elif len(move.before) == len(move.after) == 1:
-            self._check_way(name, move.before[0], move.after[0], step, actor)
+            self._check_way(job, name, move.before[0], move.after[0], step, actor)
 
     def _check_arrival(self, job: Job, place: Place, step: Step) -> None:
         """S2, S3 and S10: a job comes to be by its enqueue, once (or again by a person, from the failed set)."""
@@ -251,6 +268,7 @@ class Checker:
         elif job in self.ended:
             if job not in step.unfailed:
                 self._say("S10", f"job {name} had ended ({self.ended[job]}) and is back in {place}")
+            self.again.setdefault(job, []).append(step.entry.at)
             del self.ended[job]
             return
         elif made is None and bundle in step.receipts:
@@ -279,7 +297,7 @@ class Checker:
         if status == "ok":
             self._ended_ok[job] = place.create_revision
 
-    def _check_way(self, name: str, before: Place, after: Place, step: Step, actor: Actor) -> None:
+    def _check_way(self, job: Job, name: str, before: Place, after: Place, step: Step, actor: Actor) -> None:
         """S11: what a token says may only change as its way allows. S16: nothing is early."""
         old, new = before.token, after.token
         if old is None or new is None:
@@ -289,13 +307,21 @@ class Checker:
             way == "claims to claims" and before.node != after.node
         ):
             self._say("S1", f"job {name} went from {before} to {after}")
-        retried = way == "claims to scheduled" or (way == "claims to jobs" and isinstance(old, Claim) and old.serial)
+        taken = before.kind == "claims" and after.kind != "claims" and before.node not in actor.members
+        retried = not taken and (
+            way == "claims to scheduled" or (way == "claims to jobs" and isinstance(old, Claim) and old.serial)
+        )
         afresh = way == "jobs to jobs" and new.attempt == 1 and not actor.fence     # a person says so
         if not (new.attempt == old.attempt or (retried and new.attempt == old.attempt + 1) or afresh):
             self._say("S11", f"job {name}: attempt {old.attempt} became {new.attempt} from {way}")
         if self._attempts_max is not None and new.attempt > self._attempts_max(new.task):
             self._say("S11", f"job {name} is at attempt {new.attempt} of {self._attempts_max(new.task)}")
-        orphaned = way == "claims to jobs" and before.node not in actor.members
+        if afresh and (old.attempt, old.blocked, old.not_before) != (1, new.blocked, new.not_before):
+            self.again.setdefault(job, []).append(step.entry.at)
+        blocked = isinstance(old, Claim) and old.serial and new.blocked     # lost for good: it is not run again
+        orphaned = taken and not blocked
+        if taken:
+            self.orphaned.setdefault(job, []).append((self._left.get(before.node, step.entry.at), before.node))
         lost = old.lost + (orphaned and isinstance(old, Claim) and old.started)
         if (new.orphanings, new.lost) != (old.orphanings + orphaned, lost):
             self._say("S11", f"job {name}: {old.orphanings} orphanings and {old.lost} losses became "
@@ -346,6 +372,8 @@ class Checker:
             if after is not None and after.kind == "claims" and after.key not in self._open:
                 held = _Held(after, set(), step.entry.at)
                 self._open[after.key] = held
+                if after.bundle in step.receipts:
+                    self.own[after.bundle, after.node] = held
                 self.claims.setdefault(after.create_revision, []).append(held)
         for move in step.moves:
             for place in move.after:
@@ -364,30 +392,75 @@ class Checker:
             for bundle in sorted(set(self.enqueued) - set(invoked)):
                 self._say("S2", f"bundle {bundle} was enqueued by nobody")
 
+    def _check_levels(self) -> None:
+        """S2, S5 and S21: what is stored is what was asked to be, as it was asked, and what was refused is not."""
+        owned = {bundle for bundle, _ in self.own}
+        for bundle, order in self._orders.items():
+            made = self.enqueued.get(bundle, 0)
+            if made and order.level == "none":
+                self._say("S2", f"bundle {bundle} was to be kept in memory only, and was stored at {made}")
+            if made and (order.level == "delayed") is not (bundle in owned):
+                brought = "brought" if bundle in owned else "lacked"
+                self._say("S5", f"bundle {bundle}, of level {order.level}, {brought} its own claim")
+            if 0 < made <= order.refused_at:
+                self._say("S21", f"bundle {bundle} was refused, and had been stored at {made}")
+
     def _check_runs(self, runs: Iterable[Run]) -> dict[Job, int]:
-        """S12, S13 and S14; returns how often each job was started."""
+        """S11 to S14; returns how often each job was started."""
         starts: dict[Job, int] = {}
-        seen: set[tuple[str, int]] = set()
+        seen: dict[tuple[str, int, str], int] = {}
         finished: set[tuple[Job, int]] = set()
         for run in runs:
             bundle, _, index = run.job.partition("/")
             job = (bundle, int(index))
+            held = self._claim_of(job, run)
+            claim = held.place.create_revision if held is not None else run.fence
             if run.what == "end":
-                finished.add((job, run.fence))
-                continue
-            starts[job] = starts.get(job, 0) + 1
-            name = f"job {run.job} (claim {run.fence})"
-            held = next((held for held in self.claims.get(run.fence, ()) if job in held.jobs), None)
-            if held is None or held.since > run.at or (run.node and held.place.node != run.node):
-                self._say("S12", f"{name} was started at {run.at:.3f} s on {run.node or 'a node'} without its claim")
-            if (run.job, run.fence) in seen:
-                self._say("S13", f"{name} was started twice under one claim")
-            seen.add((run.job, run.fence))
+                finished.add((job, claim))
+            elif run.what == "killed":
+                if (bundle, run.node) in self.own:
+                    seen[run.job, claim, run.node] = 0      # what is stored after all begins again
+            else:
+                starts[job] = starts.get(job, 0) + 1
+                self._check_start(job, run, held)
+                times = seen[run.job, claim, run.node] = seen.get((run.job, claim, run.node), 0) + 1
+                if times > self._starts_max(bundle, run, held):
+                    self._say("S13", f"job {run.job} was started {times} times under one claim ({claim})")
         if starts:
             for job, fence in self._ended_ok.items():
                 if (job, fence) not in finished:
                     self._say("S14", f"job {_name(job)} ended well, but has not run to its end under claim {fence}")
         return starts
+
+    def _claim_of(self, job: Job, run: Run) -> _Held | None:
+        """The claim a run belongs to. One that began before its claim was stored belongs to it if it came to be."""
+        if not run.fence:
+            held = self.own.get((job[0], run.node))
+            return held if held is not None and job in held.jobs else None
+        return next((held for held in self.claims.get(run.fence, ()) if job in held.jobs), None)
+
+    def _check_start(self, job: Job, run: Run, held: _Held | None) -> None:
+        """S12: nothing runs without its claim; of level `delayed`, nothing runs but where its client asked for it. And
+        S11: a run is the attempt that its claim says."""
+        order = self._orders.get(job[0])
+        where = f"job {run.job} (claim {run.fence}) was started at {run.at:.3f} s on {run.node or 'a node'}"
+        if not run.fence and order is not None and order.level != "durable":
+            asked = order.asked.get(run.node.partition("-")[0])
+            if asked is None or run.at < asked or (held is not None and run.at > held.until):
+                self._say("S12", f"{where} without having been asked for there, or after its end")
+        elif held is None or held.since > run.at or (run.node and held.place.node != run.node):
+            self._say("S12", f"{where} without its claim")
+        if held is not None and held.place.token is not None and held.place.token.attempt != run.attempt:
+            self._say("S11", f"{where} as attempt {run.attempt}, and is at {held.place.token.attempt}")
+
+    def _starts_max(self, bundle: str, run: Run, held: _Held | None) -> int:
+        """Once under a claim. Where none came to be the node may be asked again if it said that it could not."""
+        order = self._orders.get(bundle)
+        if held is not None or order is None:
+            return 1
+        if order.level == "none":
+            return run.attempt
+        return 1 + order.overloads.get(run.node.partition("-")[0], 0)
 
 
 def _can_repeat(before: Place, after: Place, txn: Txn | None) -> bool:

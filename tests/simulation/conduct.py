@@ -23,7 +23,7 @@ from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.records import Claim, Member, Token, decode
 
 from .loop import EPOCH_S
-from .plans import CLUSTER, GOOD, LIMITS, SERIAL
+from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS
 from .world import History, Spell
 
 CLAIMS_MAX = 20
@@ -56,6 +56,7 @@ class Conduct:
         self._candidates: dict[bytes, tuple[int, str]] = {}
         self._paused: set[str] = set()
         self._claimed: dict[bytes, int] = {}
+        self._own: set[tuple[str, str]] = set()     # (bundle, node) of claims that an enqueue brought along
         self._revision = 0
 
     def judge(self) -> list[str]:
@@ -143,6 +144,10 @@ class Conduct:
             key = change.event.record.key
             if change.previous is None and key.startswith(self.keys.claims):
                 name = key.rpartition(b"/")[2]
+                receipt = self.keys.receipt(name.decode())
+                if any(other.event.record.key == receipt for other in entry.changes):
+                    node = key[len(self.keys.claims):].decode().partition("/")[0]
+                    self._own.add((name.decode(), node))
                 self._claimed[name] = self._claimed.get(name, 0) + 1
                 if self._claimed[name] == CLAIMS_MAX + 1:
                     self._say("L8", f"{name.decode()} was claimed over {CLAIMS_MAX} times")
@@ -191,18 +196,24 @@ class Conduct:
         return None
 
     def _check_limits(self) -> None:
-        """Q4, over the claims of members: what the dead held does not run any more."""
-        for task, limit in LIMITS.items():
-            jobs = sum(held.claim.pending for held in self._claims.values()
-                       if held.claim.task == task and held.node in self._members)
-            if jobs > limit:
-                self._say("Q4", f"{jobs} jobs of {task} are claimed, {limit} may be")
+        """Q4, over all claims: those of the dead count until they have been taken over."""
+        jobs: dict[tuple[str, ...], int] = {}
+        for held in self._claims.values():
+            claim = held.claim
+            for what in ((claim.task,), (claim.task, claim.key), ("queue", claim.queue)):
+                jobs[what] = jobs.get(what, 0) + claim.pending
+        for what, number in jobs.items():
+            limit = _limit_of(what)
+            if limit is not None and number > limit:
+                self._say("Q4", f"{number} jobs of {' '.join(what)} are claimed, {limit} may be")
 
     def _check_overlaps(self) -> None:
         """S15. (The clocks of the simulation are exact: nothing may overlap but what the store itself has broken.)"""
         starts: dict[tuple[str, int], tuple[float, str]] = {}
         stays: dict[str, list[tuple[float, float, str]]] = {}
         for run in self.history.runs:
+            if not run.fence and (run.job.partition("/")[0], run.node) not in self._own:
+                continue            # it counts for nothing: no claim came to be, or there is none
             if run.what == "start":
                 starts[run.job, run.fence] = (run.at, run.node)
             elif (run.job, run.fence) in starts:
@@ -229,8 +240,9 @@ class Conduct:
         if not idle:
             return None
         for key, token in self._waiting.items():
-            held_up = token.queue == SERIAL or token.queue in self._paused or token.task in LIMITS or token.lost
-            if not held_up:
+            limits = (_limit_of(what) for what in ((token.task,), (token.task, token.key), ("queue", token.queue)))
+            held_up = token.queue == SERIAL or token.queue in self._paused or token.lost
+            if not held_up and all(limit is None for limit in limits):
                 return f"{key.decode()} waits, and {idle[0]} is idle"
         return None
 
@@ -239,6 +251,19 @@ class Conduct:
             if held.node not in self._members:
                 return key.decode()
         return None
+
+
+def _limit_of(what: tuple[str, ...]) -> int | None:
+    """How many jobs of a task, of a task with a key, or of a queue may be claimed."""
+    match what:
+        case ("queue", name):
+            settings = QUEUE_RECORDS.get(name)
+            return settings.max_concurrency if settings is not None else None
+        case (task,):
+            return TASKS[task].max_concurrency
+        case (task, key):
+            return TASKS[task].max_per_key if key else None
+    raise AssertionError(what)
 
 
 class Clocks:

@@ -68,7 +68,8 @@ class Fate(Enum):
 
 
 class FaultyLedger:
-    """A `Ledger` that fails as a network does. `note` hears of each fault, for the trace."""
+    """A `Ledger` that fails as a network does. `note` hears of each fault, for the trace; `watched` of each commit
+    when it is sent and, if it succeeded, when it has just been applied."""
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class FaultyLedger:
         *,
         seed: int | random.Random = 0,
         note: Callable[[str], None] = lambda _: None,
+        watched: Callable[[Txn, bool], None] = lambda txn, applied: None,
     ) -> None:
         self.inner = inner
         self.faults = faults
@@ -85,6 +87,7 @@ class FaultyLedger:
         self.counts: dict[str, int] = {}
         self._chance = seed if isinstance(seed, random.Random) else random.Random(seed)
         self._note = note
+        self._watched = watched
         self._connected = asyncio.Event()
         self._connected.set()
         self._cuts = 0
@@ -125,6 +128,7 @@ class FaultyLedger:
         fate = self.next_fates.pop(0) if self.next_fates else self._draw_fate()
         if fate is not Fate.APPLIED:
             self._count(fate.value)
+        self._watched(txn, False)
         await self._send(txn)
         match fate:
             case Fate.REFUSED:
@@ -137,6 +141,8 @@ class FaultyLedger:
                 await self._pause(self.faults.slow_s)
                 raise WriteUnknown("simulated: deadline exceeded")
         result = await self.inner.commit(txn)
+        if result.succeeded:
+            self._watched(txn, True)
         try:
             await self._answer(self.faults.write_deadline_s)
         except LedgerUnavailable as error:
@@ -257,6 +263,11 @@ class FaultyLedger:
             self._after_read.append(txn)
         else:
             self._apply_later(txn)
+
+    def deliver_late(self, txn: Txn) -> None:
+        """What was under way when its sender died may still arrive."""
+        self._count("late from the dead")
+        self._apply_later(txn)
 
     def _apply_later(self, txn: Txn) -> None:
         delay_s = self._chance.uniform(*self.faults.late_s)

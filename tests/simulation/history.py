@@ -12,7 +12,7 @@ import msgspec
 
 from rota.client.codec import decode_header
 from rota.client.errors import RotaError
-from rota.client.model import Results
+from rota.client.model import Level, Results
 from rota.cluster.keys import Keys, whole
 from rota.cluster.ledger.keyspace import Change
 from rota.cluster.ledger.ledger import Guard, Record, Target, Txn
@@ -22,6 +22,20 @@ from rota.cluster.records import Claim, FailedRecord, Token, decode
 Name = TypeVar("Name", str, bytes)
 Job: TypeAlias = tuple[str, int]
 """The bundle as it was enqueued, and the index."""
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """What a client asked for, whom, and what it was told. Times on the store's clock; nodes by their processes."""
+
+    task: str
+    queue: str = "q"
+    level: Level = "durable"
+    delay_s: float = 0.0
+    count: int = 1
+    asked: dict[str, float] = {}        # process -> since when
+    overloads: dict[str, int] = {}      # process -> how often it said that it cannot now
+    taken: dict[str, float] = {}        # process -> when it said that it has it
+    refused_at: int = 0                 # the store's revision when it was asked that refused for good
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

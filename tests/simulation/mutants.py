@@ -13,7 +13,21 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
-from rota.cluster import directory, executor, intake, master, membership, node, operations, splitting, status, takeover
+from rota.cluster import (
+    directory,
+    executor,
+    intake,
+    master,
+    membership,
+    node,
+    operations,
+    outcomes,
+    scheduler,
+    splitting,
+    status,
+    takeover,
+    volatile,
+)
 from rota.cluster.aggregator import Aggregator
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
@@ -230,6 +244,39 @@ def limits_do_not_hold() -> None:
 
 
 @mutant
+def keys_do_not_count() -> None:
+    """A task's limit per key is not looked at."""
+    original = Aggregator._allowed
+    Aggregator._allowed = lambda self, queue, token: original(self, queue, msgspec.structs.replace(token, key=""))
+
+
+@mutant
+def keys_unknown_to_a_new_master() -> None:
+    """A new master counts the claims it finds, but not under which keys."""
+    original = Aggregator._count_jobs
+
+    def _count_jobs(self: Aggregator, held: Any, jobs: int) -> None:
+        if not self.is_open:
+            held.key = ""
+        original(self, held, jobs)
+
+    Aggregator._count_jobs = _count_jobs
+
+
+@mutant
+def queue_limits_unknown_to_a_new_master() -> None:
+    """A new master counts the claims it finds by their tasks, but not by their queues."""
+    original = Aggregator._count_jobs
+
+    def _count_jobs(self: Aggregator, held: Any, jobs: int) -> None:
+        original(self, held, jobs)
+        if not self.is_open:
+            self._queue(held.queue).running = 0
+
+    Aggregator._count_jobs = _count_jobs
+
+
+@mutant
 def pieces_sort_as_text() -> None:
     """The pieces of a bundle are named .1, .10, .2: a serial queue runs them in that order. (It was so.)"""
     def piece_name(bundle: str, indexes: list[int]) -> str:
@@ -378,6 +425,210 @@ def retried_over_its_siblings() -> None:
         return None if write is None else _without(write, self._keys.bodies)
 
     operations.Operations._retry_one = _retry_one
+
+
+# -- when and how often jobs run -------------------------------------------------------------------------------------
+
+
+@mutant
+def delays_are_forgotten() -> None:
+    """A job that is to run later lies in its queue at once."""
+    original = intake.Intake._write
+
+    async def _write(self: intake.Intake, bundle: Any, *rest: Any) -> Write:
+        return await original(self, msgspec.structs.replace(bundle, delay_s=0.0), *rest)
+
+    intake.Intake._write = _write
+
+
+@mutant
+def due_before_its_time() -> None:
+    """The master moves what is due within the next half second."""
+    original = scheduler.Scheduler.move_due
+
+    class Ahead:
+        def __init__(self, clock: Any) -> None:
+            self._clock = clock
+
+        def wall(self) -> float:
+            return float(self._clock.wall() + 0.5)
+
+    async def move_due(self: scheduler.Scheduler) -> None:
+        clock = self._clock
+        if not isinstance(clock, Ahead):
+            self._clock = Ahead(clock)
+        await original(self)
+
+    scheduler.Scheduler.move_due = move_due
+
+
+@mutant
+def retries_at_once() -> None:
+    """A job that is to be tried again later is tried again at once."""
+    original = outcomes._schedule
+
+    def _schedule(keys: Any, clock: Any, token: Token, name: str, group: list[Any]) -> Put:
+        return original(keys, clock, token, name, [msgspec.structs.replace(one, delay_s=0.0) for one in group])
+
+    outcomes._schedule = _schedule
+
+
+@mutant
+def serial_retries_at_once() -> None:
+    """In a serial queue the head is tried again without waiting."""
+    original = outcomes._in_place
+
+    def _in_place(*arguments: Any) -> Put:
+        put = original(*arguments)
+        token = takeover.decode(Token, put.value)
+        assert token is not None
+        return Put(put.key, takeover.encode(msgspec.structs.replace(token, not_before=0)))
+
+    outcomes._in_place = _in_place
+
+
+@mutant
+def a_lost_node_costs_an_attempt() -> None:
+    """Jobs that are taken over have one attempt less."""
+    def costly(claim: Claim) -> Token:
+        return msgspec.structs.replace(token_of(claim), attempt=claim.attempt + 1)
+
+    takeover.token_of = costly
+
+
+def _change_tasks_at_takeover(**changes: Any) -> None:
+    original = takeover._back
+
+    async def _back(
+        keys: Any, clock: Any, guards: Any, record: Any, tasks: dict[str, Any], orphans: Any
+    ) -> Write:
+        tasks = {name: msgspec.structs.replace(task, **changes) for name, task in tasks.items()}
+        return await original(keys, clock, guards, record, tasks, orphans)
+
+    takeover._back = _back
+
+
+@mutant
+def orphans_do_not_wait() -> None:
+    """A task's `requeue_delay` is not looked at."""
+    _change_tasks_at_takeover(requeue_delay_s=0.0)
+
+
+@mutant
+def orphans_run_again() -> None:
+    """A task's `on_orphan` is not looked at when its node is lost."""
+    _change_tasks_at_takeover(on_orphan="requeue")
+
+
+@mutant
+def starts_are_not_marked() -> None:
+    """What must not run twice is begun before the store says so."""
+    executor.Executor._must_not_repeat = lambda self, claim: False
+
+
+# -- persistence levels ----------------------------------------------------------------------------------------------
+
+
+@mutant
+def outcomes_before_the_claim() -> None:
+    """Level `delayed`: outcomes do not wait until the claim is stored."""
+    original = executor.Executor.begin
+
+    def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
+        original(self, bundle, *rest)
+        if (held := self._held.get(bundle)) is not None:
+            held.writing = False
+
+    executor.Executor.begin = begin
+
+
+@mutant
+def begun_again_by_a_repeat() -> None:
+    """Level `delayed`: a node that is asked again begins again. (It was so.)"""
+    original = executor.Executor.begin
+
+    def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
+        self._begun.pop(bundle, None)
+        self._held.pop(bundle, None)
+        original(self, bundle, *rest)
+
+    executor.Executor.begin = begin
+
+
+@mutant
+def unsure_is_not_stored() -> None:
+    """Level `delayed`: a claim whose write was repeated, and then found its receipt, is taken for not written. (It was
+    so.)"""
+    original = executor.Executor._look_for_own
+
+    async def _look_for_own(self: executor.Executor, held: executor.Held, verdict: Verdict | None) -> None:
+        await original(self, held, None)
+
+    executor.Executor._look_for_own = _look_for_own
+
+
+@mutant
+def delayed_begins_what_must_not_run_twice() -> None:
+    """Level `delayed`: jobs that must not run twice are begun before they are stored: a repeat at another node begins
+    them, too. (It was so.)"""
+    original = intake.Intake.__init__
+
+    class Lenient:
+        def __init__(self, known: directory.Directory) -> None:
+            self._known = known
+
+        @property
+        def tasks(self) -> dict[str, Any]:
+            return {
+                name: msgspec.structs.replace(task, on_orphan="requeue") for name, task in self._known.tasks.items()
+            }
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._known, name)
+
+    def __init__(self: intake.Intake, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self._directory = Lenient(self._directory)
+
+    intake.Intake.__init__ = __init__
+
+
+@mutant
+def memory_outlives_its_runners() -> None:
+    """Level `none`: what was in runners that were killed is waited for, for ever. (It was so.)"""
+    node.Node._lose_volatile = lambda self: None
+
+
+@mutant
+def memory_takes_a_bundle_twice() -> None:
+    """Level `none`: a repeat is taken for another bundle."""
+    original = volatile.Volatile.take
+
+    def take(self: volatile.Volatile, bundle: Any, *rest: Any) -> Any:
+        self._results.pop(bundle.bundle, None)
+        return original(self, bundle, *rest)
+
+    volatile.Volatile.take = take
+
+
+@mutant
+def memory_forgets_retries() -> None:
+    """Level `none`: a job that is to be tried again is not."""
+    volatile.Volatile._again = lambda self, held, index: None
+
+
+@mutant
+def memory_is_stored() -> None:
+    """Level `none` is taken for level `durable`."""
+    original = intake.Intake.enqueue
+
+    async def enqueue(self: intake.Intake, bundles: list[Any], seen: int) -> Any:
+        return await original(self, [
+            msgspec.structs.replace(bundle, level="durable") if bundle.level == "none" else bundle
+            for bundle in bundles
+        ], seen)
+
+    intake.Intake.enqueue = enqueue
 
 
 # -- leases and takeover ---------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rota.cluster.ledger.ledger import Txn
+
+from .ambush import MOMENTS, Scout
 from .process import Process
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ class Nemesis:
         self.world = world
         self.rng = world.rng
         self.counts: dict[str, int] = {}
+        self._scout = Scout(world.keys, world.orders)
+        self._waiting: list[tuple[str, bool, asyncio.Future[tuple[Process, Txn]]]] = []
+        self._end = 0.0
 
     async def run(self) -> None:
         """Do everything the plan says, in any order, at any time; return when all of it is over."""
@@ -26,12 +32,12 @@ class Nemesis:
         deeds: list[Callable[[], Coroutine[Any, Any, None]]] = (
             [self.crash] * plan.crashes + [self.lose_machine] * plan.lost_machines + [self.cut] * plan.cuts
             + [self.outage] * plan.outages + [self.lose_lease] * plan.lost_leases + [self.compact] * plan.compactions
-            + [self.drain] * plan.drains
+            + [self.drain] * plan.drains + [self.ambush] * plan.ambushes
         )
         times = sorted(self.rng.uniform(0.2, plan.trouble_s) for _ in deeds)
         self.rng.shuffle(deeds)
-        end = clock.monotonic() + plan.trouble_s
         start = clock.monotonic()
+        end = self._end = start + plan.trouble_s
         async with asyncio.TaskGroup() as group:
             for deed, at in zip(deeds, times, strict=True):
                 await asyncio.sleep(max(0.0, start + at - clock.monotonic()))
@@ -62,15 +68,20 @@ class Nemesis:
             await process.die(guard=True)
             await self._replace()
 
+    async def lose(self, process: Process) -> None:
+        """The machine is gone, guard and all: its lease runs out."""
+        if process.alive:
+            self._count("machine lost", process)
+            await process.die(guard=False)
+            await self._replace()
+
     async def crash(self) -> None:
         if (process := self._victim()) is not None:
             await self.kill(process)
 
     async def lose_machine(self) -> None:
         if (process := self._victim()) is not None:
-            self._count("machine lost", process)
-            await process.die(guard=False)
-            await self._replace()
+            await self.lose(process)
 
     async def drain(self) -> None:
         if (process := self._victim()) is not None:
@@ -82,13 +93,49 @@ class Nemesis:
         """As a partition: nothing gets through, until it does again."""
         process = self._victim()
         if process is not None and not process.cut:
-            seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)
             if self.rng.random() < 0.4:
                 await self._degrade(process)
+            await self.cut_off(process)
+
+    async def cut_off(self, process: Process) -> None:
+        seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)
+        if process.alive:
             self._count("cut off", process)
             process.disconnect()
             await asyncio.sleep(seconds)
             process.reconnect()
+
+    # -- lying in wait -----------------------------------------------------------------------------------------------
+
+    async def ambush(self) -> None:
+        """Wait for a commit on which a feature depends, and strike in that moment: the master, its sender, or both."""
+        moment, applied = self.rng.choice(MOMENTS), self.rng.random() < 0.5
+        future: asyncio.Future[tuple[Process, Txn]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((moment, applied, future))
+        try:
+            async with asyncio.timeout(max(0.0, self._end - self.world.clock.monotonic())):
+                sender, txn = await future
+        except TimeoutError:
+            self._waiting = [entry for entry in self._waiting if entry[2] is not future]
+            return
+        self._count(f"struck while {moment}{'' if applied else ' (not yet applied)'}")
+        masters = [process for process in self.world.processes if process.alive and process.node.is_master]
+        whom = self.rng.choice((masters or [sender], masters or [sender], [sender], [sender, *masters]))
+        deed = self.rng.choice((self.kill, self.lose, self.cut_off))
+        if not applied and sender in whom and deed != self.cut_off and self.rng.random() < 0.5:
+            sender.ledger.deliver_late(txn)
+        await asyncio.gather(*(deed(process) for process in dict.fromkeys(whom)))
+
+    def see(self, sender: Process, txn: Txn, applied: bool) -> None:
+        """A commit has been sent, or has just been applied."""
+        if self._waiting and sender.alive:
+            moments = self._scout.moments(txn)
+            for entry in [entry for entry in self._waiting if entry[0] in moments and entry[1] is applied]:
+                self._waiting.remove(entry)
+                if not entry[2].done():
+                    entry[2].set_result((sender, txn))
+
+    # -- slower deaths -----------------------------------------------------------------------------------------------
 
     async def _degrade(self, process: Process) -> None:
         """A line that is about to break is slow, in both directions: what is answered was true long ago."""

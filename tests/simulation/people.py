@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING
 from rota.client.codec import encode_body
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError
 from rota.client.ids import bundle_id, job_id, new_session
-from rota.client.model import Enqueue, Header, Receipt
+from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.client.views import FailedFilter
 from rota.cluster.node import Node
 
-from .plans import POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .history import Order
+from .plans import GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
 
 if TYPE_CHECKING:
+    from .process import Process
     from .world import World
+
+ANSWERS_LOST = 0.05
+"""Of those of nodes, where the network is bad."""
 
 COUNTS = (1, 1, 2, 7, 20)
 SERIAL_COUNTS = (1, 1, 2, 12)
+FEW_COUNTS = (1, 2, 5)
+
+KINDS = ("plain", "serial", "limited", "keyed", "narrow", "once", "patient", "delayed", "none")
+KIND_WEIGHTS = (26, 20, 12, 8, 6, 8, 6, 8, 6)
 
 
 class Client:
@@ -44,9 +53,22 @@ class Client:
         if self.poison:
             self.poison -= 1
             return self._bundle(bundle, POISON, "q1", 3)
-        if rng.random() < 0.25:
-            return self._bundle(bundle, rng.choice(("m:sync", "m:async")), SERIAL, rng.choice(SERIAL_COUNTS))
-        task = rng.choice(("m:sync", "m:sync", "m:async", "m:async", "m:limited"))
+        (kind,) = rng.choices(KINDS, KIND_WEIGHTS)
+        plain = rng.choice(("m:sync", "m:async"))
+        match kind:
+            case "serial":
+                task = rng.choice((plain, plain, plain, "m:once", "m:patient"))
+                return self._bundle(bundle, task, SERIAL, rng.choice(SERIAL_COUNTS))
+            case "keyed":
+                return self._bundle(bundle, "m:keyed", rng.choice(QUEUES), rng.choice(FEW_COUNTS), key=rng.choice(KEYS))
+            case "narrow":
+                return self._bundle(bundle, plain, NARROW, rng.choice(FEW_COUNTS))
+            case "delayed":
+                task = rng.choice((plain, plain, "m:once", "m:patient"))
+                return self._bundle(bundle, task, rng.choice(QUEUES), rng.choice(COUNTS), level="delayed")
+            case "none":
+                return self._bundle(bundle, plain, rng.choice(QUEUES), rng.choice(COUNTS), level="none")
+        task = plain if kind == "plain" else f"m:{kind}"
         return self._bundle(
             bundle, task, rng.choice(QUEUES), rng.choice(COUNTS), priority=rng.choice((0, 0, 5)),
             delay_s=rng.choice((0.0, 0.0, 0.0, 1.0)),
@@ -54,36 +76,57 @@ class Client:
 
     @staticmethod
     def _bundle(
-        bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0
+        bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0,
+        level: Level = "durable", key: str = "",
     ) -> Enqueue:
         header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
         return Enqueue(
             bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), priority=priority,
-            delay_s=delay_s,
+            delay_s=delay_s, level=level, key=key,
         )
 
     async def _enqueue(self, order: Enqueue) -> None:
         world, rng, bundle = self.world, self.rng, order.bundle
         world.invoked[bundle] = {job_id(bundle, index) for index in range(order.count)}
+        asked = world.orders[bundle] = Order(
+            task=order.task, queue=order.queue, level=order.level, delay_s=order.delay_s, count=order.count
+        )
         give_up = world.clock.monotonic() + RETRY_WINDOW_S
-        while world.clock.monotonic() < give_up:
-            node = world.any_node(rng)
-            try:
-                async with asyncio.timeout(rng.choice((0.2, 1.0, 5.0))):
-                    (answer,) = await node.enqueue([order], self.seen)
-            except (TimeoutError, RotaError):
-                await asyncio.sleep(rng.uniform(0.01, 0.3))
-                continue
+        while (now := world.clock.monotonic()) < give_up:
+            process, revision = world.any_process(rng), world.store.revision
+            asked.asked.setdefault(process.name, now)
+            answer = await self._ask(process, order)
             if isinstance(answer, Receipt):
-                world.acknowledged[bundle] = answer.revision
-                self.seen = max(self.seen, answer.revision)
+                asked.taken[process.name] = world.clock.monotonic()
+                if order.level != "none":
+                    world.acknowledged[bundle] = answer.revision
+                    self.seen = max(self.seen, answer.revision)
                 return
-            assert isinstance(answer, EnqueueError)
-            if not isinstance(answer, Overloaded):
-                world.refused.add(bundle)
+            if isinstance(answer, Overloaded):
+                asked.overloads[process.name] = asked.overloads.get(process.name, 0) + 1
+            elif isinstance(answer, EnqueueError):
+                asked.refused_at = revision
                 world.note(f"refused {bundle}: {answer}")
                 return
             await asyncio.sleep(rng.uniform(0.01, 0.3))
+
+    async def _ask(self, process: Process, order: Enqueue) -> Receipt | RotaError | None:
+        """One node, once. None: no answer in time; what was asked mostly goes on in the node."""
+        request = asyncio.ensure_future(process.node.enqueue([order], self.seen))
+        await asyncio.wait([request], timeout=self.rng.choice((0.2, 1.0, 5.0)))
+        if not request.done():
+            if self.rng.random() < 0.3:
+                request.cancel()
+            self.world.left_behind.append(request)
+            return None
+        error = request.exception()
+        if self.rng.random() < ANSWERS_LOST and self.world.faults is not GOOD:
+            return None         # on its way from the node
+        if error is None:
+            return request.result()[0]
+        if not isinstance(error, RotaError):
+            raise error
+        return error if isinstance(error, Overloaded) else None
 
 
 class Operator:

@@ -19,17 +19,27 @@ RETRY_WINDOW_S = 30.0
 
 QUEUES = ("q1", "q2")
 SERIAL = "s1"
-SERIAL_RECORD = QueueRecord(serial=True)
+NARROW = "narrow"
+QUEUE_RECORDS = {SERIAL: QueueRecord(serial=True), NARROW: QueueRecord(max_concurrency=2)}
 
 TASKS = {
     "m:sync": TaskInfo("m:sync", "sync", max_attempts=ATTEMPTS_MAX),
     "m:async": TaskInfo("m:async", "async", max_attempts=ATTEMPTS_MAX),
     "m:limited": TaskInfo("m:limited", "async", max_attempts=ATTEMPTS_MAX, max_concurrency=2),
+    "m:keyed": TaskInfo("m:keyed", "async", max_attempts=ATTEMPTS_MAX, max_per_key=2),
+    "m:once": TaskInfo("m:once", "sync", max_attempts=ATTEMPTS_MAX, on_orphan="fail"),
+    "m:patient": TaskInfo("m:patient", "sync", max_attempts=ATTEMPTS_MAX, requeue_delay_s=1.5),
     "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
 }
-LIMITS = {"m:limited": 2}
-TASK_RECORDS = {name: TaskRecord(TASKS[name].mode, max_concurrency=limit) for name, limit in LIMITS.items()}
-"""Written before the first node joins; nodes that register their tasks keep what they find."""
+TASK_RECORDS = {
+    name: TaskRecord(
+        info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
+    )
+    for name, info in TASKS.items()
+}
+"""Written before the first node joins, as the queues' are; nodes that register their tasks keep what they find."""
+
+KEYS = ("ann", "bob")
 
 POISON = "m:poison"
 """One of its jobs kills the node that runs it."""
@@ -56,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     lost_leases: int = 0            # that the store drops early
     compactions: int = 2
     drains: int = 1
+    ambushes: int = 1               # in wait for the moment at which a feature hangs in the balance
     poison: int = 0                 # bundles with a job that kills its node
     operator: bool = True           # a person retries, skips, cancels, pauses
     failures: bool = True           # jobs fail and retry
@@ -65,12 +76,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Nothing whatever goes wrong: each job runs exactly once."""
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
-            or self.poison or self.operator or self.failures or self.faults is not GOOD
+            or self.ambushes or self.poison or self.operator or self.failures or self.faults is not GOOD
         )
 
 
 QUIET = Plan(
-    faults=GOOD, crashes=0, lost_machines=0, cuts=0, compactions=0, drains=0, operator=False, failures=False
+    faults=GOOD, crashes=0, lost_machines=0, cuts=0, compactions=0, drains=0, ambushes=0, operator=False, failures=False
 )
 
 
@@ -92,4 +103,5 @@ def plan_of(seed: int) -> Plan:
         drains=rng.randrange(2),
         poison=int(rng.random() < 0.1),
         operator=rng.random() < 0.7,
+        ambushes=rng.choice((0, 1, 1, 2)),
     )

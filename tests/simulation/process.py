@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import job_id
+from rota.client.model import Outcome
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.node import Node, NodeSettings
 from rota.cluster.runners import Work
@@ -31,10 +32,11 @@ class Process:
         self.rng = random.Random(world.rng.getrandbits(64))
         self.ledger = FaultyLedger(
             MemoryLedger(world.store, self.name), GOOD, seed=self.rng.getrandbits(64),
-            note=lambda text: world.note(text),
+            note=lambda text: world.note(text), watched=lambda txn, applied: world.nemesis.see(self, txn, applied),
         )
         self.alive = True
         self.cut = False
+        self._began: dict[tuple[int, int], str] = {}    # (key of the work, index) -> under which identity
         settings = NodeSettings(
             name=self.name, python="3.11", version="0", lease_ttl_s=TTL_S, grace_s=GRACE_S, receipt_ttl_s=120.0
         )
@@ -52,15 +54,20 @@ class Process:
 
     def _make_runners(self, node: Node) -> ScriptedRunners:
         self.runners = ScriptedRunners(
-            dict(TASKS), dict(CAPACITY), self.world.play, node.on_outcomes, self.world.clock.monotonic, self._record
+            dict(TASKS), dict(CAPACITY), self.world.play, node.on_outcomes, self.world.clock.monotonic, self._record,
+            lambda: self.world.killings.append((self.world.clock.monotonic(), self.name)),
         )
         return self.runners
 
-    def _record(self, what: str, work: Work, index: int) -> None:
+    def _record(self, what: str, work: Work, index: int, outcome: Outcome | None) -> None:
         job = job_id(work.bundle, index)
-        self.world.runs.append(
-            Run(what, self.world.clock.monotonic(), job, self.node.node, work.fence, work.attempt)
-        )
+        if what == "start":
+            self._began[work.key, index] = self.node.node
+        node = self._began[work.key, index]     # when it is killed, that identity may have ended
+        self.world.runs.append(Run(
+            what, self.world.clock.monotonic(), job, node, work.fence, work.attempt,
+            outcome.status if outcome is not None else "", outcome.delay_s if outcome is not None else 0.0,
+        ))
         if what == "start" and work.task == POISON and self.world.is_poison(job) and self.alive:
             self.world.note(f"{job} kills {self.node.node}")
             self.world.group.create_task(self.world.nemesis.kill(self), name="poison")

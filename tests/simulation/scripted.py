@@ -18,8 +18,10 @@ class Run(NamedTuple):
     at: float
     job: str
     node: str
-    fence: int
+    fence: int          # 0 where it began before its claim was stored (level `delayed`), or has none (level `none`)
     attempt: int
+    outcome: str = ""   # of an end
+    delay_s: float = 0.0    # of an end that is a retry
 
 
 class ScriptedRunners:
@@ -34,7 +36,8 @@ class ScriptedRunners:
         play: Callable[[Work, int], tuple[float, Outcome]],
         on_outcomes: Callable[[Iterable[tuple[int, Outcome]]], None],
         clock: Callable[[], float],
-        record: Callable[[str, Work, int], None] = lambda what, work, index: None,
+        record: Callable[[str, Work, int, Outcome | None], None] = lambda what, work, index, outcome: None,
+        on_kill: Callable[[], None] = lambda: None,
     ) -> None:
         self.tasks = tasks
         self.queues: dict[str, QueueInfo] = {}
@@ -43,6 +46,7 @@ class ScriptedRunners:
         self._on_outcomes = on_outcomes
         self._clock = clock
         self._record = record
+        self._on_kill = on_kill
         self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
         self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
@@ -55,6 +59,8 @@ class ScriptedRunners:
         return
 
     def submit(self, work: Work) -> None:
+        if not self._heard:
+            return              # a timer of a process that is no more
         self._waiting[work.mode].extend((work, index) for index, _ in work.jobs)
         self._pump(work.mode)
 
@@ -64,7 +70,7 @@ class ScriptedRunners:
                 return
             work, index = self._waiting[mode].popleft()
             seconds, outcome = self._play(work, index)
-            self._record("start", work, index)
+            self._record("start", work, index, None)
             self._used[mode] += 1
             timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
             self._running[work.key, index] = (work, timer)
@@ -72,7 +78,7 @@ class ScriptedRunners:
     def _end(self, work: Work, index: int, outcome: Outcome) -> None:
         del self._running[work.key, index]
         self._used[work.mode] -= 1
-        self._record("end", work, index)
+        self._record("end", work, index, outcome)
         if self._heard:
             self._pump(work.mode)
             self._on_outcomes([(work.key, outcome)])
@@ -96,7 +102,10 @@ class ScriptedRunners:
 
     def _stopped(self, work: Work, index: int) -> None:
         self._used[work.mode] -= 1
-        self._record("killed", work, index)
+        self._record("killed", work, index, None)
+
+    def begins(self, mode: Mode) -> bool:
+        return False
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
@@ -128,6 +137,7 @@ class ScriptedRunners:
         self._kill()
 
     def _kill(self) -> None:
+        self._on_kill()
         for (_, index), (work, timer) in self._running.items():
             timer.cancel()
             self._stopped(work, index)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rota.client.codec import encode_body, encode_results
-from rota.client.model import Header, ResultEntry, Results
+from rota.client.model import Header, Level, ResultEntry, Results
 from rota.cluster.keys import Keys
 from rota.cluster.ledger.commits import created, unmodified
 from rota.cluster.ledger.ledger import Delete, Guard, Put, Record, Txn
@@ -17,6 +17,7 @@ from rota.cluster.ledger.memory_store import MemoryStore
 from rota.cluster.records import Claim, FailedRecord, Member, ReceiptRecord, Token, claim_of, encode, token_of
 
 from .checker import Checker
+from .history import Order
 
 CLUSTER = "c"
 BUNDLE = "k3f9q2m7xa5t-00000001"
@@ -30,6 +31,7 @@ class Ran(NamedTuple):
     job: str
     node: str
     fence: int
+    attempt: int = 1
 
 
 class ManualClock:
@@ -55,6 +57,7 @@ class Script:
         self.store.grant(3600, RECEIPTS)
         self.checker = Checker(CLUSTER, wall_of=lambda at: 1_000_000.0 + at, attempts_max=lambda task: 3)
         self.runs: list[Ran] = []
+        self.orders: dict[str, Order] = {}
 
     def commit(self, guards: tuple[Guard, ...], *ops: Put | Delete) -> int:
         result = self.store.commit(Txn(guards, ops))
@@ -89,6 +92,19 @@ class Script:
         self.commit((self.member(node),), *ops)
         return place
 
+    def begin(self, node: str = "n1", *, level: Level = "delayed") -> bytes:
+        """Enqueue a bundle of one with its own claim; its job has been started before."""
+        self.orders[BUNDLE] = Order(task="m:f", level=level, asked={node.partition("-")[0]: 0.0})
+        self.runs.append(Ran("start", self.clock.now_s, f"{BUNDLE}/0", node, 0))
+        self.clock.now_s += 1
+        key = KEYS.claim(node, BUNDLE)
+        token = Token("m:f", "q", 0, 7, 1, "sync", 0)
+        self.commit(
+            (self.member(node),), Put(key, encode(claim_of(token, 0))), Put(KEYS.body(BUNDLE), body(range(1))),
+            Put(KEYS.receipt(BUNDLE), encode(ReceiptRecord("d", 7)), RECEIPTS),
+        )
+        return key
+
     def claim(self, place: bytes, node: str = "n1", *, fence: Guard | None = None, **changes: object) -> bytes:
         record = self.get(place)
         fence = fence or self.fence()
@@ -114,7 +130,8 @@ class Script:
         fence = self.get(key).create_revision
         for index in indexes:
             for what in ("start", "end"):
-                self.runs.append(Ran(what, self.clock.now_s, f"{BUNDLE}/{index}", node, fence))
+                attempt = self.claimed(key)[1].attempt
+                self.runs.append(Ran(what, self.clock.now_s, f"{BUNDLE}/{index}", node, fence, attempt))
 
     def end(self, key: bytes, *ok: int, guards: tuple[Guard, ...] | None = None, more: tuple[Put, ...] = ()) -> None:
         self.commit(
@@ -132,11 +149,16 @@ class Script:
         gone = (self.fence(), created(KEYS.node(node), 0), unmodified(key, self.get(key).mod_revision))
         return self.back(key, gone, **changes)
 
-    def retry(self, key: bytes, attempt: int = 2) -> bytes:
-        token = msgspec.structs.replace(token_of(self.claimed(key)[1]), attempt=attempt)
+    def retry(self, key: bytes, attempt: int = 2, guards: tuple[Guard, ...] | None = None, **changes: object) -> bytes:
+        token = msgspec.structs.replace(token_of(self.claimed(key)[1]), attempt=attempt, **changes)
         place = KEYS.due(1_000_000_000, "q", BUNDLE)
-        self.commit(self.hold(key), Delete(key), Put(place, encode(token)))
+        self.commit(guards or self.hold(key), Delete(key), Put(place, encode(token)))
         return place
+
+    def put_off(self, key: bytes, **changes: object) -> bytes:
+        """By the master, once the node is gone: the orphan waits."""
+        gone = (self.fence(), created(KEYS.node("n1"), 0), unmodified(key, self.get(key).mod_revision))
+        return self.retry(key, guards=gone, **({"attempt": 1, "orphanings": 1} | changes))  # type: ignore[arg-type]
 
     def due(self, place: bytes) -> bytes:
         record = self.get(place)
@@ -148,7 +170,9 @@ class Script:
     def rules(self, *, drained: bool = False, quiet: bool = False) -> set[str]:
         assert self.store.journal is not None
         self.checker.feed(self.store.journal)
-        found = self.checker.finish(acked={BUNDLE}, invoked={BUNDLE}, runs=self.runs, drained=drained, quiet=quiet)
+        found = self.checker.finish(
+            acked={BUNDLE}, invoked={BUNDLE}, runs=self.runs, drained=drained, quiet=quiet, orders=self.orders
+        )
         return {violation.rule for violation in found}
 
 
@@ -196,6 +220,33 @@ def test_a_quiet_life(script: Script) -> None:
     script.run(key, 0, 1)
     script.end(key, 0, 1)
     assert script.rules(drained=True, quiet=True) == set(), script.checker.violations
+
+
+def test_a_life_that_began_before_it_was_stored(script: Script) -> None:
+    key = script.begin()
+    script.runs.append(Ran("end", 1.0, f"{BUNDLE}/0", "n1", 0))
+    script.end(key, 0)
+    assert script.rules(drained=True, quiet=True) == set(), script.checker.violations
+
+
+def test_a_start_that_was_never_stored_counts_for_nothing(script: Script) -> None:
+    """Begun at n2, which was asked again after n1 had it; and again there, after it had said that it could not."""
+    key = script.begin()
+    script.orders[BUNDLE].asked["n2"] = 0.0
+    script.orders[BUNDLE].overloads["n2"] = 1
+    script.runs += [Ran("start", 1.0, f"{BUNDLE}/0", "n2", 0)] * 2
+    script.runs.append(Ran("end", 1.0, f"{BUNDLE}/0", "n1", 0))
+    script.end(key, 0)
+    assert script.rules(drained=True) == set(), script.checker.violations
+
+
+def test_an_orphan_that_waits(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.store.end_lease(2)
+    key = script.claim(script.due(script.put_off(key)), "n2")
+    script.run(key, 0, 1, node="n2")
+    script.end(key, 0, 1, guards=script.hold(key, "n2"))
+    assert script.rules(drained=True) == set(), script.checker.violations
 
 
 Wrong = Callable[[Script], object]
@@ -355,6 +406,61 @@ def _repeatable(script: Script) -> None:
     script.update(key, (script.member("n1"), created(key, script.get(key).create_revision)), done="1")
 
 
+def _own_claim_of_another(script: Script) -> None:
+    script.begin(level="durable")
+
+
+def _stored_though_in_memory(script: Script) -> None:
+    script.enqueue()
+    script.orders[BUNDLE] = Order(task="m:f", level="none")
+
+
+def _began_unasked(script: Script) -> None:
+    script.begin()
+    script.runs.append(Ran("start", 1.0, f"{BUNDLE}/0", "n2", 0))
+
+
+def _durable_began_early(script: Script) -> None:
+    script.enqueue()
+    script.orders[BUNDLE] = Order(task="m:f", asked={"n1": 0.0})
+    script.runs.append(Ran("start", 1.0, f"{BUNDLE}/0", "n1", 0))
+
+
+def _began_twice(script: Script) -> None:
+    key = script.begin()
+    script.runs.append(Ran("start", 1.0, f"{BUNDLE}/0", "n1", script.get(key).create_revision))
+
+
+def _ended_by_another(script: Script) -> None:
+    """It ran to its end at a node whose claim never came to be."""
+    key = script.begin()
+    script.orders[BUNDLE].asked["n2"] = 0.0
+    script.runs += [Ran(what, 1.0, f"{BUNDLE}/0", "n2", 0) for what in ("start", "end")]
+    script.end(key, 0)
+
+
+def _refused_though_stored(script: Script) -> None:
+    script.begin()
+    script.orders[BUNDLE].refused_at = script.store.revision
+
+
+def _wrong_attempt(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.runs.append(Ran("start", 0.0, f"{BUNDLE}/0", "n1", script.get(key).create_revision, 2))
+
+
+def _orphan_pays(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.store.end_lease(2)
+    script.put_off(key, attempt=2)
+
+
+def _orphan_not_counted(script: Script) -> None:
+    key = script.claim(script.enqueue())
+    script.store.end_lease(2)
+    script.put_off(key, orphanings=0)
+
+
 def _lost_acknowledgement(script: Script) -> None:
     return
 
@@ -370,6 +476,9 @@ def _lost_acknowledgement(script: Script) -> None:
         ("S11", _too_many_attempts), ("S11", _loss_not_counted), ("S12", _ran_without_a_claim),
         ("S12", _ran_elsewhere), ("S13", _ran_twice), ("S14", _never_ran), ("S16", _early), ("S18", _leased),
         ("S18", _unleased), ("S19", _elsewhere), ("R2", _moved_unguarded), ("R7", _repeatable),
+        ("S2", _stored_though_in_memory), ("S5", _own_claim_of_another), ("S11", _wrong_attempt),
+        ("S11", _orphan_pays), ("S11", _orphan_not_counted), ("S12", _began_unasked), ("S12", _durable_began_early),
+        ("S13", _began_twice), ("S14", _ended_by_another), ("S21", _refused_though_stored),
     ],
 )
 def test_it_finds(script: Script, rule: str, wrong: Wrong) -> None:

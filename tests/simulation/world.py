@@ -9,6 +9,7 @@ import gc
 import hashlib
 import random
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -24,10 +25,23 @@ from rota.cluster.node import Node
 from rota.cluster.records import Token, decode, encode
 from rota.cluster.runners import Work
 
+from .history import Order
 from .loop import VirtualClock, run_virtual
 from .nemesis import Nemesis
 from .people import Client, Operator
-from .plans import ATTEMPTS_MAX, CLUSTER, GOOD, POISON, SERIAL, SERIAL_RECORD, TASK_RECORDS, TTL_S, Plan, plan_of
+from .plans import (
+    ATTEMPTS_MAX,
+    CLUSTER,
+    GOOD,
+    POISON,
+    QUEUE_RECORDS,
+    SERIAL,
+    TASK_RECORDS,
+    TASKS,
+    TTL_S,
+    Plan,
+    plan_of,
+)
 from .process import Process
 from .scripted import Run
 
@@ -62,7 +76,9 @@ class History(msgspec.Struct, kw_only=True):
     runs: list[Run]
     spells: list[Spell]
     invoked: dict[str, set[str]]        # bundle -> its jobs
-    acknowledged: dict[str, int]        # bundle -> at which revision
+    acknowledged: dict[str, int]        # bundle -> at which revision; of what is stored
+    orders: dict[str, Order]            # bundle -> what its client asked for
+    killings: list[tuple[float, str]]   # when the runners of which process were killed, all at once
     betrayed: set[str]                  # nodes whose lease the store dropped early
     notes: list[str]
     faults: dict[str, int]
@@ -107,7 +123,9 @@ class World:
         self.spells: list[Spell] = []
         self.invoked: dict[str, set[str]] = {}
         self.acknowledged: dict[str, int] = {}
-        self.refused: set[str] = set()
+        self.orders: dict[str, Order] = {}
+        self.killings: list[tuple[float, str]] = []
+        self.left_behind: list[asyncio.Future[Any]] = []     # requests whose clients have ceased to wait
         self.betrayed: set[str] = set()
         self.notes: list[str] = []
         self.broken: list[str] = []     # nodes that ended by themselves, and why
@@ -127,10 +145,13 @@ class World:
         self.processes.append(process)
         return process
 
-    def any_node(self, rng: random.Random) -> Node:
+    def any_process(self, rng: random.Random) -> Process:
         """The newest a little more often: it knows least."""
         living = [process for process in self.processes if process.alive] or self.processes
-        return (living[-1] if rng.random() < 0.2 else rng.choice(living)).node
+        return living[-1] if rng.random() < 0.2 else rng.choice(living)
+
+    def any_node(self, rng: random.Random) -> Node:
+        return self.any_process(rng).node
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -172,15 +193,16 @@ class World:
                 counts[what] = counts.get(what, 0) + count
         return History(
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
-            invoked=self.invoked, acknowledged=self.acknowledged, betrayed=self.betrayed, notes=self.notes,
-            faults=counts, deeds=self.nemesis.counts, quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
+            invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
+            betrayed=self.betrayed, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
+            quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
         )
 
     async def _play(self) -> tuple[float, float, float]:
-        self._prepare()
+        self.prepare()
         for _ in range(self.plan.nodes):
             self.add_process()
-        await self._until(lambda: all(process.node.ready() is None for process in self.processes), 30.0, "all join")
+        await self.until(lambda: all(process.node.ready() is None for process in self.processes), 30.0, "all join")
         self._set_faults(self.plan)
         poison = [self.plan.poison if number == 0 else 0 for number in range(self.plan.clients)]
         clients = [
@@ -191,22 +213,31 @@ class World:
         await self.nemesis.run()
         self._heal()
         await asyncio.gather(*clients)
+        await self._end_requests()
         self.operator.calm = True
         quiet_at, settle_s_max = self.clock.monotonic(), self._bound_s()
         self.note(f"all is quiet; the rest must be done within {settle_s_max:.1f} s")
-        await self._until(self._is_empty, settle_s_max + SETTLE_MORE_S, "every acknowledged job has ended")
+        await self.until(self.is_empty, settle_s_max + SETTLE_MORE_S, "every acknowledged job has ended")
         ended_at = self.clock.monotonic()
         last_s = self.healed_at + GOOD.late_s[1] + 0.1
         await asyncio.sleep(max(0.5, last_s - ended_at))        # late twins have their last chance
-        await self._until(self._is_empty, 4 * TTL_S + 10.0, "what came late has ended")
-        await self._until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
+        await self.until(self.is_empty, 4 * TTL_S + 10.0, "what came late has ended")
+        await self.until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
         operator.cancel()
         await asyncio.gather(*(process.leave() for process in self.processes if process.alive))
         return quiet_at, settle_s_max, ended_at
 
-    def _prepare(self) -> None:
+    async def _end_requests(self) -> None:
+        """What clients have left behind in nodes is over: afterwards nothing new comes."""
+        if self.left_behind:
+            await asyncio.wait(self.left_behind, timeout=5.0)
+            for request in self.left_behind:
+                request.cancel()
+            await asyncio.gather(*self.left_behind, return_exceptions=True)
+
+    def prepare(self) -> None:
         """What an operator set before the first node came."""
-        puts = [Put(self.keys.queue(SERIAL), encode(SERIAL_RECORD))]
+        puts = [Put(self.keys.queue(name), encode(settings)) for name, settings in QUEUE_RECORDS.items()]
         puts += [Put(self.keys.task(name), encode(record)) for name, record in TASK_RECORDS.items()]
         self.store.commit(Txn((), tuple(puts)), "setup")
 
@@ -224,7 +255,7 @@ class World:
         self.healed_at = self.clock.monotonic()
         self.note("the last fault is over")
 
-    async def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         limit = self.clock.monotonic() + timeout_s
         while not condition():
             if self.broken:
@@ -239,9 +270,12 @@ class World:
     def _records(self, prefix: bytes, limit: int = 0) -> tuple[Record, ...]:
         return self.store.read(prefix, prefix_end(prefix), limit, 0, False, 0).records
 
-    def _is_empty(self) -> bool:
+    def is_empty(self) -> bool:
         keys = self.keys
-        return not any(self._records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims))
+        volatile = any(process.node.volatile_jobs for process in self.processes if process.alive)
+        return not volatile and not any(
+            self._records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims)
+        )
 
     def _all_are_members(self) -> bool:
         members = {record.key for record in self._records(self.keys.nodes)}
@@ -258,7 +292,7 @@ class World:
 
     def _bound_s(self) -> float:
         """L1: the work that is left, done by one node alone, + 2 lease times + 5 s."""
-        keys, work_s, serial_s, retry_s = self.keys, 0.0, 0.0, 0.0
+        keys, work_s, serial_s, retry_s = self.keys, self._volatile_s(), 0.0, 0.0
         for prefix in (keys.jobs, keys.scheduled, keys.claims):
             for record in self._records(prefix):
                 token = decode(Token, record.value)
@@ -270,7 +304,8 @@ class World:
                     if token.done_bits >> index & 1:
                         continue
                     seconds, delay_s = self._rest_of(job_id(name, index), index, token.attempt)
-                    if token.queue == SERIAL:
+                    retry_s = max(retry_s, TASKS[token.task].requeue_delay_s)
+                    if token.queue == SERIAL or token.key:
                         serial_s += seconds + delay_s + 1.0
                     else:
                         work_s += seconds + 0.05 + 0.3 * token.suspect
@@ -278,6 +313,17 @@ class World:
                     if token.task == POISON:
                         retry_s = max(retry_s, 4.0 * TTL_S)
         return work_s / 2 + serial_s + retry_s + 2 * TTL_S + 5.0
+
+    def _volatile_s(self) -> float:
+        """The work of jobs without persistence, from wherever they are to their ends."""
+        return sum(
+            sum(self._rest_of(job, int(job.partition("/")[2]), 1))
+            for bundle, order in self.orders.items() if order.level == "none"
+            for job in self.invoked[bundle] if not self._has_ended(job)
+        )
+
+    def _has_ended(self, job: str) -> bool:
+        return any(run.job == job and run.outcome in ("ok", "failed") for run in self.runs)
 
     def _rest_of(self, job: str, index: int, attempt: int) -> tuple[float, float]:
         """Seconds of running and of waiting until a job ends, if nothing comes between."""

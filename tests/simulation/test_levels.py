@@ -1,0 +1,106 @@
+"""Persistence levels, one trouble at a time: each of these was found by a seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from rota.client.codec import encode_body
+from rota.client.ids import bundle_id, new_session
+from rota.client.model import Enqueue, Header, Level, Receipt
+
+from .faults import Fate
+from .loop import run_virtual
+from .plans import QUIET, TASKS
+from .process import Process
+from .world import World
+
+BUNDLE = bundle_id(new_session(lambda count: bytes(range(count))), 0)
+
+
+def order(level: Level, task: str = "m:async") -> Enqueue:
+    header = Header(BUNDLE, task, "q2", TASKS[task].mode, [0, 1], [1, 1], 0.0)
+    return Enqueue(BUNDLE, task, "q2", 2, header.mode, encode_body(header, [b"x"] * 2), level=level)
+
+
+def play(nodes: int, deed: Callable[..., Awaitable[None]]) -> list[str]:
+    """Do something to a cluster; returns which jobs were started, once everything has ended."""
+    async def main() -> list[str]:
+        world = World(1, QUIET)
+        async with asyncio.TaskGroup() as world.group:
+            world.prepare()
+            processes = [world.add_process() for _ in range(nodes)]
+            await world.until(lambda: all(process.node.ready() is None for process in processes), 10.0, "they join")
+            await deed(world, *processes)
+            await world.until(world.is_empty, 30.0, "all has ended")
+            assert not world.store.read(world.keys.failed, world.keys.failed[:-1] + b"0", 0, 0, True, 0).records
+            await asyncio.gather(*(process.leave() for process in processes))
+        return sorted(run.job for run in world.runs if run.what == "start")
+
+    return run_virtual(main())
+
+
+ONCE_EACH = [f"{BUNDLE}/0", f"{BUNDLE}/1"]
+
+
+def test_a_claim_whose_write_had_to_be_repeated_is_ours() -> None:
+    async def deed(world: World, process: Process) -> None:
+        process.ledger.next_fates.append(Fate.ANSWER_LOST)
+        (answer,) = await process.node.enqueue([order("delayed")], 0)
+        assert isinstance(answer, Receipt)
+
+    assert play(1, deed) == ONCE_EACH
+
+
+@pytest.mark.parametrize("level", ["delayed", "none"])
+def test_a_node_that_is_asked_again_begins_nothing(level: Level) -> None:
+    async def deed(world: World, process: Process) -> None:
+        first = asyncio.ensure_future(process.node.enqueue([order(level)], 0))
+        while not world.runs:       # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(0.0001)
+        first.cancel()
+        (answer,) = await process.node.enqueue([order(level)], 0)
+        assert isinstance(answer, Receipt)
+
+    assert play(1, deed) == ONCE_EACH
+
+
+def test_what_must_not_run_twice_begins_nowhere_but_where_it_is_stored() -> None:
+    async def deed(world: World, first: Process, second: Process) -> None:
+        await asyncio.gather(*[process.node.enqueue([order("delayed", "m:once")], 0) for process in (first, second)])
+
+    assert play(2, deed) == ONCE_EACH
+
+
+def test_a_repeat_is_not_refused_because_its_queue_was_paused_since() -> None:
+    async def deed(world: World, process: Process) -> None:
+        await process.node.enqueue([order("delayed")], 0)
+        await process.node.set_queue("q2", {"paused": True})
+        await asyncio.sleep(0.5)
+        (answer,) = await process.node.enqueue([order("delayed")], 0)
+        assert isinstance(answer, Receipt)
+
+    assert play(1, deed) == ONCE_EACH
+
+
+def test_a_node_that_leaves_hands_back_only_what_is_stored() -> None:
+    async def deed(world: World, first: Process, second: Process) -> None:
+        await first.node.enqueue([order("delayed")], 0)
+        life = second.node._life
+        assert life is not None
+        life.executor.draining = True
+        (answer,) = await second.node.enqueue([order("delayed")], 0)
+        assert isinstance(answer, Receipt)
+
+    assert play(2, deed) == ONCE_EACH
+
+
+def test_what_was_in_memory_is_lost_with_its_runners() -> None:
+    async def deed(world: World, process: Process) -> None:
+        await process.node.enqueue([order("none")], 0)
+        for lease in process.leases():
+            process.ledger.lose_lease(lease)
+
+    assert set(play(1, deed)) <= set(ONCE_EACH)

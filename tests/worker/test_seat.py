@@ -1,0 +1,60 @@
+"""The node's side of a runner, without one: this process plays the other end of the permits."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from rota.worker.frames import Work
+from rota.worker.guardlink import Descriptors
+from rota.worker.permits import new_permits, take
+from rota.worker.seat import LOOK_S, PATIENCE_S, Seat, State
+
+
+@contextmanager
+def seated() -> Iterator[Seat]:
+    ours, theirs = socket.socketpair()
+    asked, answered = socket.socketpair()
+    permits = new_permits()
+    seat = Seat(1, "async", 100, 0.0)
+    seat.connect(
+        Descriptors(ours, asked, os.dup(permits)), on_frames=lambda seat, frames: False,
+        on_questions=lambda seat, frames: False, on_lost=lambda seat: None,
+    )
+    seat.state = State.READY
+    with closing(theirs), closing(answered):
+        try:
+            yield seat
+        finally:
+            seat.autopsy()
+            os.close(permits)
+
+
+def send(seat: Seat, count: int, now: float) -> None:
+    jobs = [(index, b"") for index in range(count)]
+    seat.send(Work(1, "b", "m:f", "q", "async", 1, 1, 0.0, "pickle", jobs), jobs, now)
+
+
+async def test_a_runner_that_begins_jobs_needs_only_a_moment() -> None:
+    with seated() as seat:
+        assert not seat.begins(1.0)         # there is nothing to begin
+        send(seat, 3, 10.0)
+        assert seat.begins(10.0 + PATIENCE_S / 2)
+        take(seat.permits)
+        assert seat.begins(10.0 + PATIENCE_S / 2 + LOOK_S)      # one has begun: patience starts anew
+        assert seat.begins(10.0 + PATIENCE_S + LOOK_S)
+        take(seat.permits)
+        take(seat.permits)
+        assert not seat.begins(10.0 + PATIENCE_S + 2 * LOOK_S)  # all have begun
+
+
+async def test_a_runner_that_begins_nothing_is_blocked() -> None:
+    with seated() as seat:
+        send(seat, 3, 10.0)
+        take(seat.permits)
+        assert seat.begins(10.1)
+        assert not seat.begins(10.1 + PATIENCE_S)
+        assert [job for _, job in seat.take_back()] == [(1, b""), (2, b"")]
+        assert not seat.begins(10.2 + PATIENCE_S)               # nothing is left that could begin
