@@ -105,11 +105,7 @@ class Master:
             async for page in self._pages(prefix, revision):
                 revision = page.revision
                 self.aggregator.apply([Event(False, record) for record in page.records], revision, now)
-        lanes = [lane async for lane in self._lanes(revision)]
-        for queue, priority in lanes:
-            self.aggregator.expect_page(queue, priority)
-        for queue, priority in lanes:
-            await self._load(LoadPage(queue, priority, b"", PAGE_FIRST))
+        await self._first_pages(revision)
         self.aggregator.open()
         self._wake.set()
         return revision
@@ -123,20 +119,24 @@ class Master:
             if page.records:
                 key = page.records[-1].key + b"\0"
 
-    async def _lanes(self, revision: int) -> AsyncIterator[tuple[str, int]]:
-        """Every (queue, priority) that holds a job, without reading the jobs: skip from one to the next."""
-        key, end = self._keys.jobs, prefix_end(self._keys.jobs)
-        while True:
-            page = await self._ledger.read(key, end, limit=1, revision=revision, keys_only=True)
-            if not page.records:
-                return
-            found = page.records[0].key
-            parsed = self._keys.parse_job(found)
-            if parsed is None:
-                key = found + b"\0"
-                continue
-            yield parsed.queue, parsed.priority
-            key = prefix_end(self._keys.lane(parsed.queue, parsed.priority))
+    async def _first_pages(self, revision: int) -> None:
+        """The head of every (queue, priority) that holds a job. What one read shows is used for all of them that it
+        shows: etcd walks over everything behind it, however little is asked for."""
+        keys = self._keys
+        key, end, more = keys.jobs, prefix_end(keys.jobs), True
+        while more:
+            page = await self._ledger.read(key, end, limit=PAGE_FIRST, revision=revision)
+            lanes: dict[tuple[str, int], list[Record]] = {}
+            for record in page.records:
+                key, parsed = record.key + b"\0", keys.parse_job(record.key)
+                if parsed is not None:          # else it is not ours: left alone
+                    lanes.setdefault((parsed.queue, parsed.priority), []).append(record)
+                    key = prefix_end(keys.lane(parsed.queue, parsed.priority))
+            more = page.more
+            last = next(reversed(lanes), None)
+            for lane, records in lanes.items():
+                self.aggregator.expect_page(*lane)
+                self.aggregator.page(*lane, records, more=more and lane == last)
 
     async def _watch(self, revision: int) -> None:
         root = self._keys.root
