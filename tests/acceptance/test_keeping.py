@@ -17,10 +17,9 @@ from rota.cluster.keys import Keys
 from rota.cluster.ledger.ledger import Put, Txn
 
 from .apps import keeping as app
-from .rig import Rig, until
+from .rig import PATIENCE_S, Rig, until
 
 APP = "tests.acceptance.apps.keeping"
-PATIENCE_S = 20.0
 
 
 async def test_kept_and_stopped(etcd: Any, cluster_name: str, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ Standard library only, at the head of each file: they are imported where a runne
 
 from __future__ import annotations
 
-from . import calls, nodes, queues
+from . import calls, keeping, nodes, queues
 
-__all__ = ["WITHOUT", "calls", "nodes", "queues"]
+__all__ = ["WITHOUT", "calls", "keeping", "nodes", "queues"]
 
 WITHOUT = {
     "acceptance/test_demo.py: test_every_file_is_counted_once_although_the_master_is_killed":
