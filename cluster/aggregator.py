@@ -32,6 +32,10 @@ WINDOW_MAX = 2 * PAGE_NEXT
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""
 
+AWAY_S = 1.0
+"""A node that gave something back is passed over for so long, where another one has room, too: it may be busy with jobs
+that the master does not see (those of level `none`)."""
+
 SLOW_S = 10.0
 """How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before
 they are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
@@ -158,6 +162,7 @@ class Seat:
         self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
         self.alone = 0
         self._through = {"async": Throughput(), "sync": Throughput()}
+        self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
 
     def may_run(self, queue: str, lane: LaneId) -> bool:
         member = self.member
@@ -202,6 +207,11 @@ class Seat:
             if finished:
                 self._through[held.mode].add(held.pending, now)
         return held
+
+    def gave_back(self, mode: Mode, now: float) -> None:
+        """A bundle that was given ahead came back as it was: this node gets through nothing now."""
+        self._through[mode] = Throughput()
+        self.away_until[mode] = now + AWAY_S
 
 
 class GiveClaim(NamedTuple):
@@ -272,6 +282,8 @@ class Aggregator:
         self.is_open = False
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
+        self._ended: dict[str, tuple[Seat, Mode]] = {}  # bundle -> under whom its claim ended, at `_ended_at`
+        self._ended_at = 0
         self._doubtful: list[tuple[int, str, str, Held]] = []  # (revision, node, bundle): reservations of unknown fate
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
@@ -285,7 +297,7 @@ class Aggregator:
         for event in events:
             key = event.record.key
             if key.startswith(keys.jobs):
-                self._job(event)
+                self._job(event, now)
             elif key.startswith(keys.claims):
                 self._claim(event, now)
             elif key.startswith(keys.nodes):
@@ -331,6 +343,8 @@ class Aggregator:
         node, bundle = parsed
         seat = self._seat(node)
         if event.deleted:
+            if seat is not None and (ended := seat.held.get(bundle)) is not None:
+                self._note_end(event.record.mod_revision, bundle, seat, ended.mode)
             self._release(node, bundle, now, finished=True)
             return
         claim = decode(Claim, event.record.value)
@@ -351,6 +365,12 @@ class Aggregator:
                 if claim.back > held.back:
                     self._slow_until[held.task] = now + SLOW_S
                 seat.shrink(held, claim.pending, claim.back, now)
+
+    def _note_end(self, revision: int, bundle: str, seat: Seat, mode: Mode) -> None:
+        if revision != self._ended_at:
+            self._ended_at = revision
+            self._ended.clear()
+        self._ended[bundle] = (seat, mode)
 
     def _seat(self, node: str) -> Seat | None:
         """A member's, or that of a node whose claims have not been taken over yet."""
@@ -397,7 +417,7 @@ class Aggregator:
         record = None if event.deleted else decode(QueueRecord, event.record.value)
         self._queue(name).settings = record or QueueRecord()
 
-    def _job(self, event: Event) -> None:
+    def _job(self, event: Event, now: float) -> None:
         record = event.record
         parsed = self.keys.parse_job(record.key)
         if parsed is None:
@@ -409,6 +429,9 @@ class Aggregator:
             if window is not None:
                 window.remove(record.key, record.mod_revision)
             return
+        if record.mod_revision == self._ended_at and parsed.bundle in self._ended:
+            seat, mode = self._ended[parsed.bundle]     # one write took it from the node to its queue
+            seat.gave_back(mode, now)
         if window is None:
             window = queue.windows[parsed.priority] = Window()
         if window.known_to is not None and record.key > window.known_to and not window.loading:
@@ -588,6 +611,8 @@ class Aggregator:
                 rooms[seat] = room
         if not rooms:
             return None
+        if any(seat.away_until[token.mode] > now for seat in rooms):
+            rooms = {seat: room for seat, room in rooms.items() if seat.away_until[token.mode] <= now} or rooms
         best = max(rooms, key=rooms.__getitem__)
         if item.pending > 1 and (token.suspect or item.pending > min(rooms[best], allowed)):
             best = max(rooms, key=lambda seat: seat.idle(token.mode))   # the fastest may be busy all the time

@@ -107,6 +107,7 @@ class Executor:
         self.draining = False
         self._over = False
         self._ended: dict[tuple[str, int], None] = {}    # (bundle, create revision) of ended claims, newest last
+        self._gave_back: dict[str, int] = {}        # bundles, and how often they were; newest last
         self._begun: dict[str, None] = {}           # bundles that began before they were stored, newest last
         self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
         self.finished = 0
@@ -275,20 +276,28 @@ class Executor:
             self._runners.withdraw([held.key])
 
     def _review(self, held: Held) -> None:
-        """These jobs are slow: of those that have not begun, keep what this node gets through in a slice, and give the
-        others back, in pieces of that size."""
+        """These jobs are slow, or wait behind such: of those that have not begun, keep what this node gets through in a
+        slice, and give the others back, in pieces of that size. If it gets through nothing, give back all."""
         held.review = None
         if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
             return
-        if self._runners.begins(held.claim.mode):
+        mode, pending = held.claim.mode, self._pending(held)
+        through = self._through[mode].in_a_slice(self._clock.monotonic())
+        if self._runners.begins(mode) or pending <= KEEP_SLICES * through:      # soon begun, or soon done
             held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
             return
-        through = self._through[held.claim.mode].in_a_slice(self._clock.monotonic())
         size = max(1, through)
         withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
+        if len(withdrawn) == pending and through == 0 and self._is_stuck(held):
+            self._gave_back[held.bundle] = self._gave_back.pop(held.bundle, 0) + 1
+            if len(self._gave_back) > ENDED_MAX:
+                del self._gave_back[next(iter(self._gave_back))]
+            self._release([held])
+            return
         if len(withdrawn) <= KEEP_SLICES * through:     # soon done: not worth the pieces
             size = len(withdrawn)
-        back = [index for index in withdrawn[size:] if piece_name(held.bundle, [index]) != held.bundle]
+        keep_max = 0 if through == 0 and self._is_stuck(held) else size
+        back = [index for index in withdrawn[keep_max:] if piece_name(held.bundle, [index]) != held.bundle]
         keep = [index for index in withdrawn if index not in back]
         if keep:
             self._submit_rest(held, keep)
@@ -301,6 +310,10 @@ class Executor:
                 self._flush(held)
             else:
                 self._advance(held)
+
+    def _is_stuck(self, held: Held) -> bool:
+        """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
+        return not (held.writing or held.queue or held.claim.suspect) and self._runners.busy(held.claim.mode)
 
     def _forget(self, held: Held) -> None:
         if held.review is not None:
@@ -402,8 +415,8 @@ class Executor:
             asyncio.get_running_loop().call_soon(self.on_outcomes, unwanted)
         if jobs:
             self._hand_over(held, jobs)
-        if len(jobs) > 1:
-            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+            patience_s = SLICE_S * 2.0 ** min(self._gave_back.get(held.bundle, 0), 10)     # nobody else may have room
+            held.review = asyncio.get_running_loop().call_later(patience_s, self._review, held)
 
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:
         header = held.header
@@ -493,6 +506,11 @@ class Executor:
     def _is_complete(held: Held) -> bool:
         assert held.header is not None
         return held.done.bit_count() + len(held.outcomes) + len(held.retries) >= len(held.header.indexes)
+
+    @staticmethod
+    def _pending(held: Held) -> int:
+        """Jobs without an outcome."""
+        return held.claim.count - held.done.bit_count() - len(held.outcomes) - len(held.retries)
 
     def _flush_due(self) -> float | None:
         """Commit the outcomes of unfinished bundles that have waited long enough; say when to look again."""
@@ -661,8 +679,7 @@ class Executor:
             held = self._by_key.get(key)
             if held is None:
                 continue
-            pending = held.claim.count - held.done.bit_count() - len(held.outcomes) - len(held.retries)
-            if len(indexes) >= pending and not held.outcomes and not held.retries and not held.writing:
+            if len(indexes) >= self._pending(held) and not held.outcomes and not held.retries and not held.writing:
                 batch.append(held)
             else:
                 self._submit_rest(held, indexes)

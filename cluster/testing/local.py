@@ -64,6 +64,9 @@ class LocalRunners:
     def begins(self, mode: Mode) -> bool:
         return False
 
+    def busy(self, mode: Mode) -> bool:
+        return self._used[mode] >= self.capacity[mode]
+
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
         taken: dict[int, list[int]] = {}

@@ -23,7 +23,7 @@ import rota
 from rota.client import default
 from rota.client.api import AsyncClient
 from rota.cluster.ledger.ledger import prefix_end
-from rota.cluster.records import Token, decode
+from rota.cluster.records import Claim, Token, decode
 
 from .apps import promises as app
 from .rig import PATIENCE_S, Rig, read_journal, until
@@ -621,7 +621,6 @@ async def load_is_spread_over_the_nodes(rig: Rig, folder: Path) -> None:
 
 
 async def a_node_that_joins_is_given_work(rig: Rig, folder: Path) -> None:
-    await asyncio.sleep(1.1)        # what the nodes have got through is forgotten: they get what they have places for
     journal, flag = folder / "full", folder / "full-no-more"
     full = 2 * len(await rig.members())
     handles = [await rig.client.enqueue(app.wait_for, str(journal), str(flag)) for _ in range(full + 1)]
@@ -640,7 +639,6 @@ async def a_node_serves_only_its_queues(rig: Rig, folder: Path) -> None:
     (node,) = [node for node in await rig.members() if rig.name_of(node) == name]
     special = set(rig.runner_pids(node))
     for queue, places, has_it in (("default", 2 * others, False), ("special", 2 * others + 2, True)):
-        await asyncio.sleep(1.1)        # as above
         journal = folder / f"of-{queue}"
         handles = [
             await rig.client.enqueue(app.together.using(queue=queue), str(journal), places) for _ in range(places)
@@ -654,25 +652,54 @@ async def test_a_node_leaves(etcd: Any, cluster_name: str, tmp_path: Path) -> No
         await what_has_not_begun_moves_at_once(rig, tmp_path)
 
 
+async def test_a_node_is_stuck(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, app=APP, nodes=1, sync=1, capacity=0) as rig:
+        await what_waits_behind_long_jobs_moves(rig, tmp_path)
+
+
 async def what_has_not_begun_moves_at_once(rig: Rig, folder: Path) -> None:
     """When a node is told to leave, to another one; what it runs may go on."""
     journal, flag = folder / "held", folder / "held-no-more"
     quick = await rig.client.enqueue_many(app.echo, [()] * 60)      # so that it is given more than it has places for
     await asyncio.gather(*[handle.aresult(PATIENCE_S) for handle in quick])
     running = await rig.client.enqueue(app.hold, str(journal), str(flag))
-    behind = await rig.client.enqueue(app.echo)
+    behind = [await rig.client.enqueue(app.echo) for _ in range(3)]
     await until(lambda: lines(journal), "it runs")
-    await until(lambda: _claimed(behind), "the next one lies under the node, too")
-    await rig.joined([rig.start()])
-    await rig.client.aclose()
-    rig.client = AsyncClient(await rig.urls())
     rig.guards["node0"].terminate()
-    assert await rig.client.handle(behind.id).aresult(PATIENCE_S) == ((), {})
+    await until(lambda: _holds(rig, 1), "only what runs lies under it")
+    await rig.client.aclose()
+    await rig.joined([rig.start()])
+    rig.client = AsyncClient(await rig.urls())
+    assert [await rig.client.handle(job.id).aresult(PATIENCE_S) for job in behind] == [((), {})] * 3
     assert rig.guards["node0"].poll() is None
     flag.touch()
     await until(lambda: rig.guards["node0"].poll() is not None, "the node has left")
     assert rig.guards["node0"].returncode == 0 and lines(journal) == ["start", "end"]
     assert await rig.client.handle(running.id).aresult(PATIENCE_S) is None
+
+
+async def _holds(rig: Rig, jobs: int) -> bool:
+    """All nodes together, while they leave."""
+    if any(b'"active"' in record.value or b'"state"' not in record.value for record in await rig.read(rig.keys.nodes)):
+        return False
+    claims = [decode(Claim, record.value) for record in await rig.read(rig.keys.claims)]
+    return sum(claim.pending for claim in claims if claim is not None) == jobs
+
+
+async def what_waits_behind_long_jobs_moves(rig: Rig, folder: Path) -> None:
+    """What a node was given ahead, because it got through so much: alone, or in a bundle of which one has begun."""
+    journal, flag = folder / "long", folder / "long-no-more"
+    quick = await rig.client.enqueue_many(app.echo, [()] * 60)
+    await asyncio.gather(*[handle.aresult(PATIENCE_S) for handle in quick])
+    long = await rig.client.enqueue_many(app.hold, [(str(journal), str(flag))] * 2)
+    behind = await rig.client.enqueue(app.echo)
+    await until(lambda: lines(journal), "the first of two runs")
+    await rig.joined([rig.start(), rig.start()])
+    assert await behind.aresult(PATIENCE_S) == ((), {})
+    await until(lambda: len(lines(journal)) == 2, "the second one runs, too")
+    assert len({line.pid for line in read_journal(journal)}) == 2
+    flag.touch()
+    assert [await handle.aresult(PATIENCE_S) for handle in long] == [None, None]
 
 
 async def test_everything_stops(etcd: Any, cluster_name: str, tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ class Table:
     def ended(self, node: str, bundle: str) -> None:
         self.delete(KEYS.claim(node, bundle))
 
+    def handed_back(self, node: str, bundle: str, token: Token) -> None:
+        """The token goes back to its place, in one revision."""
+        self.revision += 1
+        gone = Record(KEYS.claim(node, bundle), b"", 0, self.revision, 0)
+        place = KEYS.job(token.queue, token.priority, token.order, bundle)
+        back = Record(place, encode(token), self.revision, self.revision, 1)
+        self.aggregator.apply([Event(True, gone), Event(False, back)], self.revision, self.now)
+
 
 def test_nothing_is_given_before_the_snapshot_is_complete() -> None:
     table = Table(is_open=False)
@@ -169,6 +177,26 @@ def test_a_fast_node_that_is_busy_does_not_hide_an_idle_one() -> None:
     table.member("idle", slots=2)
     table.job("b6", count=7)
     assert table.given() == [("b6", "idle")]
+
+
+def test_what_a_node_gives_back_whole_goes_elsewhere_and_is_no_throughput() -> None:
+    """It was given ahead and lay behind long jobs, perhaps such that the master does not see (level `none`)."""
+    table = Table()
+    table.member("busy", slots=1)
+    for number in range(20):
+        token = table.job(f"b{number:02d}")
+        assert table.given() == [(f"b{number:02d}", "busy")]
+        table.claimed("busy", f"b{number:02d}", token)
+        table.ended("busy", f"b{number:02d}")
+    token = table.job("ahead")
+    assert table.given() == [("ahead", "busy")]
+    table.claimed("busy", "ahead", token)
+    table.member("other", slots=1)
+    table.handed_back("busy", "ahead", token)
+    assert table.given() == [("ahead", "other")]
+    table.job("more")
+    table.job("and more")
+    assert table.given() == [("more", "busy")]          # its slot, and nothing ahead
 
 
 def test_what_a_node_gives_back_marks_its_task_as_slow() -> None:

@@ -107,6 +107,9 @@ class ScriptedRunners:
     def begins(self, mode: Mode) -> bool:
         return False
 
+    def busy(self, mode: Mode) -> bool:
+        return self._used[mode] >= self.capacity.get(mode, 0)
+
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)
         taken: dict[int, list[int]] = {}
