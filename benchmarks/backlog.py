@@ -35,7 +35,7 @@ from .takeover import succession
 
 JOBS, PROBE, NODES = 1_000_000, 20_000, 2
 QUICK_JOBS, QUICK_PROBE = 10_000, 300
-PARTS, TURNS = 10, 3
+PART, TURNS = 100_000, 3
 LEFT_MIN = 1_000
 KILL_AFTER_S, QUICK_KILL_AFTER_S = 3.0, 0.5
 RATIO, MEMORY_MB, CLAIM_S = 0.8, 300.0, 1.0
@@ -118,10 +118,10 @@ async def drain(stage: Stage, console: Console, timeout_s: float) -> float:
 
 async def fill(stage: Stage, console: Console, number: int) -> list[Done]:
     done, url = [], await master_url(stage)
-    for part in range(PARTS):
-        with step(console, f"{number * (part + 1) // PARTS:,} of {number:,} jobs wait"):
-            count = number * (part + 1) // PARTS - number * part // PARTS
-            done.append(await enqueued(stage, "lone", 0, count, url))
+    for start in range(0, number, PART):
+        end = min(start + PART, number)
+        with step(console, f"{end:,} of {number:,} jobs wait"):
+            done.append(await enqueued(stage, "lone", 0, end - start, url))
     return done
 
 
