@@ -26,10 +26,12 @@ _names = itertools.count(1)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
+    marker = pyfuncitem.get_closest_marker("timeout")
+    limit_s = marker.args[0] - LEFTOVER_GRACE_S if marker is not None else TEST_TIMEOUT_S
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
 
     async def limited() -> None:
-        async with asyncio.timeout(TEST_TIMEOUT_S):
+        async with asyncio.timeout(limit_s):
             await pyfuncitem.obj(**arguments)
         await no_leftovers()
 
