@@ -44,6 +44,8 @@ from .stage import BenchmarkError, Stage
 SPREAD = 1_000_000
 TTL_S = 10
 LEASE_LOOK_S = 0.2
+KEYS_A_SECOND = 100_000
+"""Keys that a look at what is left walks over in etcd, a second: with more jobs, fewer looks."""
 POLL_S = 0.1
 LIMIT_S = 1_200.0
 PAGE = 5_000
@@ -80,7 +82,7 @@ async def come_due(stage: Stage, wave: Wave, timeout_s: float) -> Came:
         raise BenchmarkError(f"{wave.name}: the first was due before the last was enqueued; this machine is slow")
     await asyncio.sleep(done.first_due - time.monotonic())
     due_ms = int((time.time() + wave.seconds) * 1000) + 1_000
-    drained = await stage.drained(timeout_s, due_ms=due_ms, poll_s=POLL_S)
+    drained = await stage.drained(timeout_s, due_ms=due_ms, poll_s=max(POLL_S, wave.count / KEYS_A_SECOND))
     return Came(await outcomes(stage, done), done.enqueued_s, drained - done.first_due)
 
 

@@ -1,0 +1,44 @@
+"""What a new master reads of the queues before it decides anything."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rota.client.codec import UNSIGNED, Seal
+from rota.cluster import master
+from rota.cluster.clock import SystemClock
+from rota.cluster.keys import Keys
+from rota.cluster.ledger.commits import created
+from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.ledger.memory import MemoryLedger
+from rota.cluster.records import Token, encode
+
+KEYS = Keys("t")
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master, "PAGE_FIRST", page)
+    ledger = MemoryLedger()
+    lanes = {("a", 0): 1, ("b", 5): 4, ("b", 0): 2, ("c", -3): 5}
+    for (queue, priority), number in lanes.items():
+        for order in range(1, number + 1):
+            token = Token("m:f", queue, priority, order, 1, "async", 0)
+            await ledger.commit(Txn((), (Put(KEYS.job(queue, priority, order, f"b{order}"), encode(token)),)))
+    await ledger.commit(Txn((), (Put(KEYS.jobs + b"b/rubbish", b"?"), Put(KEYS.jobs + b"z/rubbish", b"?"))))
+    revision = (await ledger.read(KEYS.jobs)).revision
+    term = master.Master(ledger, KEYS, SystemClock(), created(b"no fence", 1), Seal(UNSIGNED, "t"), random.Random(1))
+    await term._first_pages(revision)
+    aggregator = term.aggregator
+    found = {
+        (queue, priority): window for queue, entry in aggregator.queues.items()
+        for priority, window in entry.windows.items()
+    }
+    assert found.keys() == lanes.keys()
+    for lane, window in found.items():
+        head = KEYS.job(*lane, 1, "b1")
+        assert head in [key for part in window.lanes.values() for key in part.items]
+        assert window.known_to is not None or window.size == lanes[lane]    # the rest is read later, or there is none
+        assert not window.loading
