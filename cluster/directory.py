@@ -8,6 +8,7 @@ from typing import TypeVar
 from rota.client.errors import Compacted
 from rota.client.model import Mode
 
+from .cancellation import apart
 from .keys import Keys
 from .ledger.ledger import Event, Ledger, Page, Record, prefix_end
 from .ledger.patience import patiently
@@ -35,26 +36,30 @@ class Directory:
         return min(self.candidates.values())[1] if self.candidates else ""
 
     async def run(self) -> None:
-        prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks, self._keys.queues)
         while True:
             try:
-                revision = 0
-                found: list[Record] = []
-                for prefix in prefixes:
-                    page = await self._list(prefix, revision)
-                    revision = page.revision
-                    found += page.records
-                for table in (self.members, self.candidates, self.tasks, self.queues):
-                    table.clear()       # only now: who asks meanwhile gets what was known before
-                for record in found:
-                    self._apply(Event(False, record))
-                self.revision = max(self.revision, revision)
-                self.listed.set()
-                async with asyncio.TaskGroup() as group:
-                    for prefix in prefixes:
-                        group.create_task(self._watch(prefix, revision + 1), name="directory-watch")
+                await apart(self._follow(), "directory-follow")
             except* Compacted:
                 pass
+
+    async def _follow(self) -> None:
+        """List everything, then watch."""
+        prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks, self._keys.queues)
+        revision = 0
+        found: list[Record] = []
+        for prefix in prefixes:
+            page = await self._list(prefix, revision)
+            revision = page.revision
+            found += page.records
+        for table in (self.members, self.candidates, self.tasks, self.queues):
+            table.clear()       # only now: who asks meanwhile gets what was known before
+        for record in found:
+            self._apply(Event(False, record))
+        self.revision = max(self.revision, revision)
+        self.listed.set()
+        async with asyncio.TaskGroup() as group:
+            for prefix in prefixes:
+                group.create_task(self._watch(prefix, revision + 1), name="directory-watch")
 
     async def _list(self, prefix: bytes, revision: int) -> Page:
         return await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), revision=revision))

@@ -17,6 +17,7 @@ from rota.client.errors import LedgerError
 
 from .aggregator import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .buckets import Buckets
+from .cancellation import apart
 from .clock import Clock
 from .election import Deposed
 from .keys import Keys
@@ -65,7 +66,7 @@ class Master:
             try:
                 while True:
                     try:
-                        await self._serve()
+                        await apart(self._serve(), "master-serve")
                     except* (LedgerError, _OutOfStep) as group:
                         log.warning("the master starts again from a fresh snapshot: %s", group.exceptions[0])
                         await asyncio.sleep(TICK_S)

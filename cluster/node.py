@@ -19,6 +19,7 @@ from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskIn
 from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
 from .buckets import Bucket, Buckets
+from .cancellation import apart
 from .clock import Clock
 from .directory import Directory
 from .election import Deposed, Election
@@ -132,7 +133,7 @@ class Node:
     async def _identities(self) -> None:
         while not self._drain.is_set():
             try:
-                await self._live()
+                await apart(self._live(), "identity")
             except* _Drained:
                 pass
             except* IdentityLost as group:
@@ -308,7 +309,7 @@ class Node:
         self._lose_volatile()
 
     def _may_take_volatile(self) -> bool:
-        return not self._drain.is_set() and not self._membership.suspended
+        return self._life is not None and not self._drain.is_set() and not self._membership.suspended
 
     def _lose_volatile(self) -> None:
         """The runners are killed, and with them what lies nowhere else."""

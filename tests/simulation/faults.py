@@ -84,6 +84,8 @@ class FaultyLedger:
         self.faults = faults
         self.next_fates: list[Fate] = []
         """Fates of the next commits, before chance decides again: for tests that need one fault at one place."""
+        self.hold_answer_s = 0.0
+        """So long the answer to the commit that is being watched is under way."""
         self.counts: dict[str, int] = {}
         self._chance = seed if isinstance(seed, random.Random) else random.Random(seed)
         self._note = note
@@ -143,6 +145,9 @@ class FaultyLedger:
         result = await self.inner.commit(txn)
         if result.succeeded:
             self._watched(txn, True)
+        hold_s, self.hold_answer_s = self.hold_answer_s, 0.0
+        if hold_s:
+            await asyncio.sleep(hold_s)
         try:
             await self._answer(self.faults.write_deadline_s)
         except LedgerUnavailable as error:

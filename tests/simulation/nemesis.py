@@ -23,7 +23,7 @@ class Nemesis:
         self.rng = world.rng
         self.counts: dict[str, int] = {}
         self._scout = Scout(world.keys, world.orders)
-        self._waiting: list[tuple[str, bool, asyncio.Future[tuple[Process, Txn]]]] = []
+        self._waiting: list[tuple[set[str], bool, float, asyncio.Future[tuple[Process, Txn, str]]]] = []
         self._end = 0.0
 
     async def run(self) -> None:
@@ -105,35 +105,53 @@ class Nemesis:
             await asyncio.sleep(seconds)
             process.reconnect()
 
+    async def cut_off_from_history(self, process: Process) -> None:
+        """When it comes back its watches have been compacted away: it has to look afresh, with commits under way."""
+        seconds = self.rng.uniform(0.3, 1.2)
+        if process.alive:
+            self._count("cut off", process)
+            process.disconnect()
+            await asyncio.sleep(seconds)
+            await self.compact()
+            process.reconnect()
+
     # -- lying in wait -----------------------------------------------------------------------------------------------
 
     async def ambush(self) -> None:
-        """Wait for a commit on which a feature depends, and strike in that moment: the master, its sender, or both."""
-        moment, applied = self.rng.choice(MOMENTS), self.rng.random() < 0.5
-        future: asyncio.Future[tuple[Process, Txn]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((moment, applied, future))
+        """Wait for a commit on which a feature depends, and strike in that moment: the master, its sender, or both. Or
+        only hold the answer, so that the world has moved on when the sender hears of it."""
+        moments, applied = set(self.rng.sample(MOMENTS, 3)), self.rng.random() < 0.5
+        hold_s = self.rng.uniform(0.3, 3.0) if applied and self.rng.random() < 0.4 else 0.0
+        future: asyncio.Future[tuple[Process, Txn, str]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((moments, applied, hold_s, future))
         try:
             async with asyncio.timeout(max(0.0, self._end - self.world.clock.monotonic())):
-                sender, txn = await future
+                sender, txn, moment = await future
         except TimeoutError:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not future]
+            self._waiting = [entry for entry in self._waiting if entry[3] is not future]
+            return
+        if hold_s:
+            self._count(f"held the answer: {moment}", sender)
             return
         self._count(f"struck while {moment}{'' if applied else ' (not yet applied)'}")
         masters = [process for process in self.world.processes if process.alive and process.node.is_master]
         whom = self.rng.choice((masters or [sender], masters or [sender], [sender], [sender, *masters]))
-        deed = self.rng.choice((self.kill, self.lose, self.cut_off))
-        if not applied and sender in whom and deed != self.cut_off and self.rng.random() < 0.5:
+        deed = self.rng.choice((self.kill, self.lose, self.cut_off, self.cut_off_from_history))
+        if not applied and sender in whom and deed in (self.kill, self.lose) and self.rng.random() < 0.5:
             sender.ledger.deliver_late(txn)
         await asyncio.gather(*(deed(process) for process in dict.fromkeys(whom)))
 
     def see(self, sender: Process, txn: Txn, applied: bool) -> None:
         """A commit has been sent, or has just been applied."""
         if self._waiting and sender.alive:
-            moments = self._scout.moments(txn)
-            for entry in [entry for entry in self._waiting if entry[0] in moments and entry[1] is applied]:
-                self._waiting.remove(entry)
-                if not entry[2].done():
-                    entry[2].set_result((sender, txn))
+            seen = self._scout.moments(txn)
+            for entry in list(self._waiting):
+                moments, when, hold_s, future = entry
+                moment = next((moment for moment in seen if moment in moments), None)
+                if moment is not None and when is applied and not future.done():
+                    self._waiting.remove(entry)
+                    sender.ledger.hold_answer_s = hold_s
+                    future.set_result((sender, txn, moment))
 
     # -- slower deaths -----------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ SERIAL_COUNTS = (1, 1, 2, 12)
 FEW_COUNTS = (1, 2, 5)
 
 KINDS = ("plain", "serial", "limited", "keyed", "narrow", "once", "patient", "delayed", "none")
-KIND_WEIGHTS = (26, 20, 12, 8, 6, 8, 6, 8, 6)
+KIND_WEIGHTS = (26, 26, 12, 8, 6, 8, 6, 8, 6)
 
 
 class Client:

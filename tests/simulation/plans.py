@@ -56,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: int = 3
     clients: int = 2
-    bundles: int = 6                # of each client
+    bundles: int = 7                # of each client
     trouble_s: float = 8.0          # how long things go wrong
     faults: Faults = BAD
     crashes: int = 2
@@ -103,5 +103,5 @@ def plan_of(seed: int) -> Plan:
         drains=rng.randrange(2),
         poison=int(rng.random() < 0.1),
         operator=rng.random() < 0.7,
-        ambushes=rng.choice((0, 1, 1, 2)),
+        ambushes=rng.choice((1, 1, 2)),
     )
