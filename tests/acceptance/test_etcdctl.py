@@ -10,14 +10,14 @@ from typing import Any
 
 from .apps import work
 from .rig import Rig, until
-from .test_full_store import etcdctl
+from .test_full_store import etcdctl_binary
 
 CONTROL = {"ETCDCTL_API": "3", "PATH": os.environ["PATH"]}
 
 
 async def run(endpoint: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        etcdctl(), "--endpoints", endpoint, *arguments, stdout=asyncio.subprocess.PIPE, env=CONTROL
+        etcdctl_binary(), "--endpoints", endpoint, *arguments, stdout=asyncio.subprocess.PIPE, env=CONTROL
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -48,11 +48,11 @@ async def test_etcdctl_tells_who_is_master(etcd: Any, cluster_name: str, tmp_pat
     """`etcdctl elect --listen` follows the election, and a watch sees who leaves."""
     async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2) as rig:
         listen = await asyncio.create_subprocess_exec(
-            etcdctl(), "--endpoints", etcd.endpoint, "elect", "--listen", f"/rota/{cluster_name}/master",
+            etcdctl_binary(), "--endpoints", etcd.endpoint, "elect", "--listen", f"/rota/{cluster_name}/master",
             stdout=asyncio.subprocess.PIPE, env=CONTROL,
         )
         watch = await asyncio.create_subprocess_exec(
-            etcdctl(), "--endpoints", etcd.endpoint, "watch", "--prefix", f"/rota/{cluster_name}/nodes/",
+            etcdctl_binary(), "--endpoints", etcd.endpoint, "watch", "--prefix", f"/rota/{cluster_name}/nodes/",
             stdout=asyncio.subprocess.PIPE, env=CONTROL,
         )
         assert listen.stdout is not None

@@ -257,7 +257,7 @@ async def test_a_backlog_has_a_limit(
                 await asyncio.sleep(0.01)
             first = await anext(aiter(watch))
             assert len(first.events) > 20
-            rest = await collect(watch, 60 - len(first.events))
+            rest = await collect(watch, 60 - len(first.events)) if len(first.events) < 60 else []
     keys = [event.record.key for event in (*first.events, *rest)]
     assert keys == [root + b"%03d" % i for i in range(60)]
 
