@@ -132,6 +132,10 @@ class Nemesis:
             return
         if hold_s:
             self._count(f"held the answer: {moment}", sender)
+            sender.spell("held")        # whatever touches the same keys waits for that answer
+            await asyncio.sleep(hold_s)
+            if sender.alive and not sender.cut:
+                sender.spell("up")
             return
         self._count(f"struck while {moment}{'' if applied else ' (not yet applied)'}")
         masters = [process for process in self.world.processes if process.alive and process.node.is_master]
