@@ -305,7 +305,7 @@ class Clocks:
 
     def _well(self) -> bool:
         master = self._master.partition("-")[0]
-        return self._states.get(master) == "up" and not {"cut", "held"} & set(self._states.values())
+        return self._states.get(master) == "up" and "troubled" not in self._states.values()
 
     def _check(self, now: float) -> None:
         for rule, what in self._what.items():

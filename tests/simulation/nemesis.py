@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -101,19 +102,21 @@ class Nemesis:
         seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)
         if process.alive:
             self._count("cut off", process)
-            process.disconnect()
-            await asyncio.sleep(seconds)
-            process.reconnect()
+            with process.trouble():
+                process.disconnect()
+                await asyncio.sleep(seconds)
+                process.reconnect()
 
     async def cut_off_from_history(self, process: Process) -> None:
         """When it comes back its watches have been compacted away: it has to look afresh, with commits under way."""
         seconds = self.rng.uniform(0.3, 1.2)
         if process.alive:
             self._count("cut off", process)
-            process.disconnect()
-            await asyncio.sleep(seconds)
-            await self.compact()
-            process.reconnect()
+            with process.trouble():
+                process.disconnect()
+                await asyncio.sleep(seconds)
+                await self.compact()
+                process.reconnect()
 
     # -- lying in wait -----------------------------------------------------------------------------------------------
 
@@ -132,10 +135,8 @@ class Nemesis:
             return
         if hold_s:
             self._count(f"held the answer: {moment}", sender)
-            sender.spell("held")        # whatever touches the same keys waits for that answer
-            await asyncio.sleep(hold_s)
-            if sender.alive and not sender.cut:
-                sender.spell("up")
+            with sender.trouble():      # whatever touches the same keys waits for that answer
+                await asyncio.sleep(hold_s)
             return
         self._count(f"struck while {moment}{'' if applied else ' (not yet applied)'}")
         masters = [process for process in self.world.processes if process.alive and process.node.is_master]
@@ -163,10 +164,10 @@ class Nemesis:
         """A line that is about to break is slow, in both directions: what is answered was true long ago."""
         self._count("degraded", process)
         process.cut = True
-        process.spell("cut")
-        process.ledger.faults = msgspec.structs.replace(self.world.faults, slow=0.6, slow_s=(0.5, 1.5))
-        await asyncio.sleep(self.rng.uniform(1.0, 3.0))
-        process.ledger.faults = self.world.faults
+        with process.trouble():
+            process.ledger.faults = msgspec.structs.replace(self.world.faults, slow=0.6, slow_s=(0.5, 1.5))
+            await asyncio.sleep(self.rng.uniform(1.0, 3.0))
+            process.ledger.faults = self.world.faults
 
     async def outage(self) -> None:
         """The store has no leader for a while. Leases do not run out meanwhile, and start again after it."""
@@ -174,11 +175,13 @@ class Nemesis:
         self._count("store down")
         self.world.store.extend_leases(seconds + 1.0)
         silent = [process for process in self.world.processes if process.alive and not process.cut]
-        for process in silent:
-            process.disconnect()
-        await asyncio.sleep(seconds)
-        for process in silent:
-            process.reconnect()
+        with contextlib.ExitStack() as troubles:
+            for process in silent:
+                troubles.enter_context(process.trouble())
+                process.disconnect()
+            await asyncio.sleep(seconds)
+            for process in silent:
+                process.reconnect()
 
     async def lose_lease(self) -> None:
         """The store drops a lease early: it has broken its word, and executions may overlap until the node notices."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rota.client.codec import UNSIGNED, Seal
@@ -36,6 +38,7 @@ class Process:
         )
         self.alive = True
         self.cut = False
+        self._troubles = 0
         self._began: dict[tuple[int, int], str] = {}    # (key of the work, index) -> under which identity
         settings = NodeSettings(
             name=self.name, python="3.11", version="0", lease_ttl_s=TTL_S, grace_s=GRACE_S, receipt_ttl_s=120.0
@@ -117,18 +120,26 @@ class Process:
         self.node.drain()
         await asyncio.wait([self.task], timeout=30.0)
 
-    def spell(self, state: str) -> None:
-        self.world.spell(self.name, state)
+    @contextlib.contextmanager
+    def trouble(self) -> Iterator[None]:
+        """What it does meanwhile is not held against it. Troubles overlap: it is well again after the last of them."""
+        self._troubles += 1
+        if self.alive:
+            self.world.spell(self.name, "troubled")
+        try:
+            yield
+        finally:
+            self._troubles -= 1
+            if self.alive and not self._troubles:
+                self.world.spell(self.name, "up")
 
     # -- its connection ------------------------------------------------------------------------------------------------
 
     def disconnect(self) -> None:
         self.cut = True
-        self.spell("cut")
         self.ledger.disconnect()
 
     def reconnect(self) -> None:
         if self.alive:
             self.cut = False
-            self.spell("up")
             self.ledger.reconnect()

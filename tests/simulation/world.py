@@ -60,7 +60,7 @@ POISONINGS_MAX = 4
 
 
 class Spell(msgspec.Struct, frozen=True):
-    """From this moment on a process is "up", "cut", "held" (an answer to it is), "leaving" or "down"."""
+    """From this moment on a process is "up", "troubled" (its connection is), "leaving" or "down"."""
 
     at: float
     process: str
