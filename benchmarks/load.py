@@ -25,11 +25,16 @@ from rota.client.api import AsyncClient, Client
 
 from . import jobs
 
+IDLE_WARM_UP = 100
+"""Jobs before the clock runs: the bare puts beside them are made by a process that has made many."""
+
 
 class Done(msgspec.Struct):
-    """What a load did. `started` to `enqueued`: from the first call to the last acknowledgement."""
+    """What a load did. `started` to `enqueued`: from the first call to the last acknowledgement. `warm_up`: jobs before
+    that, which are not measured."""
 
     jobs: int = 0
+    warm_up: int = 1
     bundles: int = 0
     started: float = 0.0
     enqueued: float = 0.0
@@ -262,14 +267,15 @@ def _one_by_one(client: Client, seconds: float, count: int, done: Done) -> list[
     return handles
 
 
-def idle(seconds: float, count: int) -> None:
-    """From an enqueue to its result, with nothing else going on; a short pause between."""
+def idle(pause_s: float) -> Callable[[float, int], None]:
+    """From an enqueue to its result, with nothing else going on; a pause between, or none."""
 
-    async def run() -> None:
+    async def run(seconds: float, count: int) -> None:
         async with AsyncClient() as client:
-            await (await client.enqueue(jobs.noop, jobs.argument(0)))
+            for number in range(IDLE_WARM_UP):
+                await (await client.enqueue(jobs.noop, jobs.argument(number)))
             await asyncio.to_thread(ready)
-            done = Done()
+            done = Done(warm_up=IDLE_WARM_UP)
             handles: list[Any] = []
             with Watchful(done):
                 while len(handles) < count and (began := time.monotonic()) < done.started + seconds:
@@ -277,11 +283,12 @@ def idle(seconds: float, count: int) -> None:
                     await handle
                     done.latencies_ms.append(1000 * (time.monotonic() - began))
                     handles.append(handle)
-                    await asyncio.sleep(jobs.IDLE_PAUSE_S)
+                    if pause_s:
+                        await asyncio.sleep(pause_s)
             _count_singles(done, handles)
             report(done)
 
-    uvloop.run(run())
+    return lambda seconds, count: uvloop.run(run(seconds, count))
 
 
 # -- 64 processes ----------------------------------------------------------------------------------------------------
@@ -330,7 +337,8 @@ def _read_all(pipe: int) -> Done:
 
 def _together(parts: list[Done]) -> Done:
     return Done(
-        jobs=sum(part.jobs for part in parts), bundles=sum(part.bundles for part in parts),
+        jobs=sum(part.jobs for part in parts), warm_up=sum(part.warm_up for part in parts),
+        bundles=sum(part.bundles for part in parts),
         started=min(part.started for part in parts), enqueued=max(part.enqueued for part in parts),
         cpu_s=sum(part.cpu_s for part in parts), latencies_ms=[ms for part in parts for ms in part.latencies_ms],
         sessions=[session for part in parts for session in part.sessions],
@@ -350,7 +358,8 @@ LOADS: dict[str, Callable[[float, int], None]] = {
     "in-flight-results": in_flight(64, result=True),
     "processes": many_processes(64),
     "producer": producer,
-    "idle": idle,
+    "idle": idle(0.0),
+    "idle-paced": idle(jobs.IDLE_PAUSE_S),
 }
 
 
