@@ -261,12 +261,11 @@ class Executor:
     def _adopt(self, held: Held, revision: int) -> None:
         """Our own claim is in the store: from here on it is like any other."""
         if self._by_key.get(held.key) is not held:
-            return              # its runners were killed meanwhile: what the watch shows begins afresh
+            return              # given up meanwhile, by a node that leaves
         held.record = msgspec.structs.replace(held.record, create_revision=revision, mod_revision=revision)
         held.mod_revision, held.writing = revision, False
-        if held.submitted:
-            self._advance(held)
-        else:
+        self._advance(held)     # with what has ended meanwhile
+        if not held.submitted:
             self._submit(held)
 
     def _gone(self, key: bytes) -> None:
@@ -313,7 +312,7 @@ class Executor:
 
     def _is_stuck(self, held: Held) -> bool:
         """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
-        return not (held.writing or held.queue or held.claim.suspect) and self._runners.busy(held.claim.mode)
+        return self._can_be_released(held) and not held.claim.suspect and self._runners.busy(held.claim.mode)
 
     def _forget(self, held: Held) -> None:
         if held.review is not None:
@@ -335,7 +334,7 @@ class Executor:
 
     def _is_held(self, bundle: str, record: Record) -> bool:
         held = self._held.get(bundle)
-        return held is not None and held.record.create_revision == record.create_revision
+        return held is not None and held.record.create_revision in (0, record.create_revision)
 
     # -- bodies are fetched and verified -----------------------------------------------------------------------------
 
@@ -397,7 +396,7 @@ class Executor:
         if self._over or held.submitted or self._by_key.get(held.key) is not held:
             return
         if self.draining:
-            if not held.writing:        # our own claim must be stored before it can be handed back
+            if self._can_be_released(held):
                 self._release([held])
             return
         if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
@@ -408,7 +407,8 @@ class Executor:
             return
         held.submitted = True
         cancelled = self._cancels.get(whole(held.bundle), set())
-        jobs = [job for job in held.jobs if not held.done >> job[0] & 1]
+        ended = held.done | bits([outcome.index for outcome in (*held.outcomes, *held.retries)])
+        jobs = [job for job in held.jobs if not ended >> job[0] & 1]
         unwanted = [(held.key, Outcome(i, "cancelled", error="cancelled")) for i, _ in jobs if i in cancelled]
         if unwanted:
             jobs = [job for job in jobs if job[0] not in cancelled]
@@ -645,6 +645,11 @@ class Executor:
 
     # -- handing back ------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _can_be_released(held: Held) -> bool:
+        """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
+        return not (held.writing or held.queue or held.outcomes or held.retries)
+
     def _release(self, batch: Iterable[Held]) -> list[asyncio.Future[Verdict]]:
         """Hand bundles back to their queues, as if they had never been given. No attempt is used up."""
         futures = []
@@ -679,11 +684,11 @@ class Executor:
             held = self._by_key.get(key)
             if held is None:
                 continue
-            if len(indexes) >= self._pending(held) and not held.outcomes and not held.retries and not held.writing:
+            if len(indexes) >= self._pending(held) and self._can_be_released(held):
                 batch.append(held)
             else:
                 self._submit_rest(held, indexes)
-        batch.extend(held for held in self._held.values() if not held.submitted and not held.writing)
+        batch.extend(held for held in self._held.values() if not held.submitted and self._can_be_released(held))
         futures = self._release(batch)
         await asyncio.gather(*futures, return_exceptions=True)
         return len(batch)
@@ -697,7 +702,10 @@ class Executor:
         """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh. What
         has come since then, and been begun, stays."""
         for held in list(self._held.values()):
-            self._flush_before_release(held)
+            if held.record.create_revision or self.draining:
+                self._flush_before_release(held)
+            else:
+                self._begin_again_when_stored(held)
         prefix = self._keys.claims_of(self._node)
         released = 0
         while True:
@@ -728,6 +736,12 @@ class Executor:
             if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
                 return released
             released += sum(verdict.applied for verdict in verdicts)
+
+    def _begin_again_when_stored(self, held: Held) -> None:
+        """Level `delayed`: what has ended waits for the claim as before, but what has not was killed."""
+        if held.review is not None:
+            held.review.cancel()
+        held.submitted = False
 
     def _flush_before_release(self, held: Held) -> None:
         if held.header is not None and held.outcomes:

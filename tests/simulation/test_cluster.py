@@ -12,6 +12,7 @@ SEEDS = 500
 
 REGRESSIONS = {
     718: "the head of a serial queue is retried by a person while it is given out: the next was taken for the head",
+    42229: "level delayed: what had ended before its claim was stored ran again, if the runners were killed meanwhile",
 }
 """Seeds beyond the first 500 that found something. (A seed means what it meant only as long as the world draws the same
 numbers; what it found is kept as a mutant, too, where the bug can be planted again.)"""

@@ -97,6 +97,26 @@ def test_a_node_that_leaves_hands_back_only_what_is_stored() -> None:
     assert play(2, deed) == ONCE_EACH
 
 
+@pytest.mark.parametrize("ended", [0, 1, 2])
+def test_what_has_ended_waits_for_its_claim_through_an_outage(ended: int) -> None:
+    """The store is away past the lease's deadline, and the lease survives: only what was killed runs again."""
+    async def deed(world: World, process: Process) -> None:
+        for index, name in enumerate(ONCE_EACH):
+            world.script(name, 0.1 if index < ended else 10.0)
+        process.ledger.next_fates.extend([Fate.REQUEST_LOST] * 2)
+        enqueue = asyncio.ensure_future(process.node.enqueue([order("delayed")], 0))
+        while not world.runs:       # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(0.0001)
+        world.store.extend_leases(30.0)
+        process.disconnect()
+        await world.until(lambda: process.node._membership.suspended, 20.0, "the node notices")
+        process.reconnect()
+        (answer,) = await enqueue
+        assert isinstance(answer, Receipt)
+
+    assert play(1, deed) == sorted(ONCE_EACH + ONCE_EACH[ended:])
+
+
 def test_what_was_in_memory_is_lost_with_its_runners() -> None:
     async def deed(world: World, process: Process) -> None:
         await process.node.enqueue([order("none")], 0)
