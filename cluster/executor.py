@@ -1,76 +1,47 @@
 """From a claim to its outcome: what a node does with the bundles that were given to it.
 
-The watch over `claims/<node>/` is the subscription. For each claim the body is fetched and its signatures verified
-before a runner sees a byte; outcomes come back job by job and are committed together, guarded by the claim's create
-revision (the attempt's fencing token) and by the node's own member key.
+The watch over `claims/<node>/` is the subscription. What a claim needs is read and verified (`bodies`) before a runner
+sees a byte; what ends is committed (`reporter`); what cannot go on here goes back to its queue (`handback`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import Compacted, LeaseGone, LedgerError, NoSpace, RotaError, SignatureRefused
-from rota.client.model import Header, Outcome
+from rota.client.errors import Compacted
+from rota.client.model import Outcome
 
+from .bodies import Bodies
 from .buckets import Buckets
 from .clock import Clock
+from .handback import HandBack
+from .held import Held
 from .intake import BodyCache, VerifiedBody
 from .keys import Keys, whole
-from .ledger.commits import Commits, Verdict, Write, unmodified
-from .ledger.ledger import Delete, Get, Guard, Ledger, Put, Record, Txn, prefix_end
+from .ledger.commits import Commits, Verdict, Write
+from .ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from .ledger.patience import patiently
 from .orphans import Orphans
-from .outcomes import Settlement, give_back, settle
+from .outcomes import give_back
 from .quarantine import quarantine_token
 from .records import Claim, bits, decode, encode, hex_bits, token_of
+from .reporter import AGAIN_S, Reporter
 from .runners import Runners, Work
 from .splitting import piece_name
 from .throughput import SLICE_S, Throughput
 
 log = logging.getLogger(__name__)
 
-FETCH_MAX = 64
 KEEP_SLICES = 5
 """What a node gets through in as many slices it keeps, though others could begin it sooner."""
 
-AGAIN_S = 0.5
-"""After this a write that the store refused is tried again."""
-
 ENDED_MAX = 20_000
 """Ended claims that are remembered, because the watch may lag behind our own commits."""
-
-PARTIAL_S = 0.05
-"""Outcomes of a bundle that is not finished are committed at the latest after this."""
-
-
-class Held(msgspec.Struct, gc=False):
-    """A bundle that lies under this node."""
-
-    key: int
-    bundle: str
-    record: Record
-    claim: Claim
-    header: Header | None = None
-    mod_revision: int = 0       # of the claim, as we last wrote it
-    body: bytes = b""
-    jobs: list[tuple[int, bytes]] = []
-    done: int = 0               # jobs whose outcome is committed, or on its way
-    outcomes: list[Outcome] = []
-    retries: list[Outcome] = []
-    queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
-    writing: bool = False
-    flush_at: float = 0.0
-    released: bool = False
-    submitted: bool = False
-    back: int = 0               # jobs given back in pieces
-    review: asyncio.TimerHandle | None = None
-
 
 class Executor:
     """One identity's claims. `run()` watches and works; `release_all()` hands back."""
@@ -85,24 +56,29 @@ class Executor:
         self._keys = keys
         self._clock = clock
         self._runners = runners
-        self._seal = seal
         self._node = node
         self._member = member
-        self._buckets = buckets
-        self._orphans = Orphans(ledger, keys, clock, seal, buckets)
         self._cache = cache
         self._may_start = may_start
-        self._keep_result_s = keep_result_s
-        self._keep_finished_s = keep_finished_s
+        self._reporter = Reporter(
+            commits, keys, clock, runners, seal, buckets, node=node, member=member, keep_result_s=keep_result_s,
+            keep_finished_s=keep_finished_s, on_end=lambda held: self._forget(held),
+        )
+        self._bodies = Bodies(
+            ledger, keys, seal, on_ready=lambda held: self._start(held), on_function=lambda held: self._submit(held),
+            on_refused=self._quarantine,
+        )
+        self._handback = HandBack(
+            ledger, commits, keys, clock, Orphans(ledger, keys, clock, seal, buckets), node=node, member=member,
+            must_not_repeat=lambda claim: self._must_not_repeat(claim), on_write=self._note_ended,
+            is_kept=lambda bundle, record: not self.draining and self._is_held(bundle, record),
+        )
         self._held: dict[str, Held] = {}
         self._by_key: dict[int, Held] = {}
         self._next_key = 1
-        self._wanted: list[Held] = []
-        self._dirty: set[int] = set()
         self._alone: list[Held] = []
         self._wake = asyncio.Event()
         self._less = asyncio.Event()
-        self._functions: dict[str, bytes] = {}
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.draining = False
         self._over = False
@@ -110,8 +86,15 @@ class Executor:
         self._gave_back: dict[str, int] = {}        # bundles, and how often they were; newest last
         self._begun: dict[str, None] = {}           # bundles that began before they were stored, newest last
         self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
-        self.finished = 0
-        self.refused_outcomes = 0
+
+    @property
+    def running(self) -> int:
+        return len(self._runners.running())
+
+    @property
+    def finished(self) -> int:
+        """Jobs whose outcome is committed."""
+        return self._reporter.finished
 
     @property
     def held(self) -> int:
@@ -122,12 +105,12 @@ class Executor:
     async def run(self, from_revision: int) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._group = self._reporter.group = group
                 group.create_task(self._watch(from_revision), name="claims-watch")
                 group.create_task(self._watch_cancels(), name="cancels-watch")
                 group.create_task(self._work(), name="executor")
         finally:
-            self._over = True
+            self._over = self._reporter.over = True
 
     async def _watch(self, from_revision: int) -> None:
         prefix = self._keys.claims_of(self._node)
@@ -214,7 +197,7 @@ class Executor:
             held.body, held.header, held.jobs = taken
             self._start(held)
         else:
-            self._wanted.append(held)
+            self._bodies.want(held)
             self._wake.set()
 
     def begin(self, bundle: str, claim: Claim, body: VerifiedBody, stored: asyncio.Future[Verdict]) -> None:
@@ -260,11 +243,11 @@ class Executor:
 
     def _adopt(self, held: Held, revision: int) -> None:
         """Our own claim is in the store: from here on it is like any other."""
-        if self._by_key.get(held.key) is not held:
+        if held.over:
             return              # given up meanwhile, by a node that leaves
         held.record = msgspec.structs.replace(held.record, create_revision=revision, mod_revision=revision)
         held.mod_revision, held.writing = revision, False
-        self._advance(held)     # with what has ended meanwhile
+        self._reporter.advance(held)     # with what has ended meanwhile
         if not held.submitted:
             self._submit(held)
 
@@ -278,9 +261,9 @@ class Executor:
         """These jobs are slow, or wait behind such: of those that have not begun, keep what this node gets through in a
         slice, and give the others back, in pieces of that size. If it gets through nothing, give back all."""
         held.review = None
-        if self._over or self._by_key.get(held.key) is not held or self.draining or not self._may_start():
+        if self._over or held.over or self.draining or not self._may_start():
             return
-        mode, pending = held.claim.mode, self._pending(held)
+        mode, pending = held.claim.mode, held.pending
         through = self._through[mode].in_a_slice(self._clock.monotonic())
         if self._runners.begins(mode) or pending <= KEEP_SLICES * through:      # soon begun, or soon done
             held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
@@ -305,23 +288,21 @@ class Executor:
             held.done |= bits(back)
             held.back += len(back)
             held.queue.append(give_back(self._keys, held, back, size))
-            if self._is_complete(held):
-                self._flush(held)
+            if held.is_complete:
+                self._reporter.flush(held)
             else:
-                self._advance(held)
+                self._reporter.advance(held)
 
     def _is_stuck(self, held: Held) -> bool:
         """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
-        return self._can_be_released(held) and not held.claim.suspect and self._runners.busy(held.claim.mode)
+        return held.is_settled and not held.claim.suspect and self._runners.busy(held.claim.mode)
 
     def _forget(self, held: Held) -> None:
-        if held.review is not None:
-            held.review.cancel()
+        held.end()
         if self._held.get(held.bundle) is held:     # it may have come again, under another claim
             del self._held[held.bundle]
         self._note_ended(held.bundle, held.record.create_revision)
         self._by_key.pop(held.key, None)
-        self._dirty.discard(held.key)
         self._less.set()
         if held in self._alone:
             self._alone.remove(held)
@@ -336,49 +317,19 @@ class Executor:
         held = self._held.get(bundle)
         return held is not None and held.record.create_revision in (0, record.create_revision)
 
-    # -- bodies are fetched and verified -----------------------------------------------------------------------------
+    # -- jobs begin and end ------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         """Fetch what is wanted; commit what is due."""
         while True:
             self._wake.clear()
-            while self._wanted:
-                batch, self._wanted = self._wanted[:FETCH_MAX], self._wanted[FETCH_MAX:]
-                self._group.create_task(self._fetch(batch), name="fetch-bodies")
+            for batch in self._bodies.batches():
+                self._group.create_task(self._bodies.fetch(batch), name="fetch-bodies")
             try:
-                async with asyncio.timeout(self._flush_due()):
+                async with asyncio.timeout(self._reporter.flush_due()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-
-    async def _fetch(self, batch: list[Held]) -> None:
-        txn = Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch))
-        while True:
-            try:
-                result = await self._ledger.commit(txn)     # reads only: as harmless to repeat as a read
-                break
-            except LedgerError:
-                await asyncio.sleep(0.1)
-        for held, answer in zip(batch, result.answers, strict=True):
-            if self._by_key.get(held.key) is not held:
-                continue
-            if answer:
-                held.body = answer[0].value
-                self._prepare(held)
-            else:
-                self._quarantine(held, "body missing")
-
-    def _prepare(self, held: Held) -> None:
-        """Verify before anything is run; a claim that must not run goes to the failed set."""
-        try:
-            header, payloads = self._seal.keyring.verify(held.body, self._keys.cluster)
-        except RotaError as error:
-            log.warning("bundle %s is refused: %s", held.bundle, error)
-            self._quarantine(held, "bad signature" if isinstance(error, SignatureRefused) else "unreadable")
-            return
-        held.header = header
-        held.jobs = list(zip(header.indexes, payloads, strict=True))
-        self._start(held)
 
     def _start(self, held: Held) -> None:
         if held.claim.suspect or (self._must_not_repeat(held.claim) and not held.claim.started):
@@ -393,17 +344,17 @@ class Executor:
     def _submit(self, held: Held) -> None:
         header = held.header
         assert header is not None
-        if self._over or held.submitted or self._by_key.get(held.key) is not held:
+        if self._over or held.submitted or held.over:
             return
         if self.draining:
-            if self._can_be_released(held):
+            if held.is_settled:
                 self._release([held])
             return
         if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
             asyncio.get_running_loop().call_later(AGAIN_S, self._submit, held)
             return
-        if header.function and header.function not in self._functions:
-            self._group.create_task(self._fetch_function(held), name="fetch-function")
+        if header.function and header.function not in self._bodies.functions:
+            self._group.create_task(self._bodies.fetch_function(held), name="fetch-function")
             return
         held.submitted = True
         cancelled = self._cancels.get(whole(held.bundle), set())
@@ -424,25 +375,8 @@ class Executor:
         self._runners.submit(Work(
             held.key, header.bundle, header.task, header.queue, header.mode, held.claim.attempt,
             held.record.create_revision, header.enqueued_at, header.codec, jobs,
-            self._functions.get(header.function), header.options,
+            self._bodies.functions.get(header.function), header.options,
         ))
-
-    async def _fetch_function(self, held: Held) -> None:
-        header = held.header
-        assert header is not None
-        try:
-            page = await self._ledger.read(self._keys.function(header.function))
-            if not page.records:
-                raise LedgerError("the code of this function is gone from the store")
-            self._functions[header.function] = self._seal.keyring.open_function(
-                header.function, page.records[0].value, self._keys.cluster
-            ).code
-        except RotaError as error:
-            log.warning("the function of bundle %s is refused: %s", held.bundle, error)
-            self._quarantine(held, "bad signature")
-            return
-        if self._by_key.get(held.key) is held:
-            self._submit(held)
 
     # -- suspects: their node was lost once ---------------------------------------------------------------------------
 
@@ -460,27 +394,25 @@ class Executor:
             self._mark_started(self._alone[0])
 
     def _mark_started(self, held: Held) -> None:
-        if self._over or self._by_key.get(held.key) is not held:
+        if self._over or held.over:
             return
         claim = msgspec.structs.replace(held.claim, started=True)
         held.claim = claim
         future = self._commits.submit(Write(
-            self._guards(held), (Put(held.record.key, encode(claim)),)
+            self._reporter.guards(held), (Put(held.record.key, encode(claim)),)
         ))
 
         def marked(done: asyncio.Future[Verdict]) -> None:
-            if done.cancelled() or self._over or self._by_key.get(held.key) is not held:
+            if done.cancelled() or self._over or held.over:
                 return
             if done.exception() is not None:
                 asyncio.get_running_loop().call_later(AGAIN_S, self._mark_started, held)
-            elif self._took_place(held, done.result()):
+            elif self._reporter.took_place(held, done.result()):
                 self._submit(held)
             else:
-                self._refused(held, done.result())
+                self._reporter.void(held)
 
         future.add_done_callback(marked)
-
-    # -- outcomes go out ---------------------------------------------------------------------------------------------
 
     def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
         """Called by the runners."""
@@ -490,152 +422,8 @@ class Executor:
             if held is None:
                 continue            # handed back, taken over, or of an earlier identity
             self._through[held.claim.mode].add(1, now)
-            if outcome.status in ("retry", "snooze") or (outcome.status == "failed" and held.claim.serial):
-                held.retries.append(outcome)
-            else:
-                held.outcomes.append(outcome)
-            if key not in self._dirty:
-                self._dirty.add(key)
-                held.flush_at = now + PARTIAL_S
-            if self._is_complete(held):
-                self._flush(held)
-            elif not self._wake.is_set():
+            if self._reporter.take(held, outcome, now) and not self._wake.is_set():
                 self._wake.set()
-
-    @staticmethod
-    def _is_complete(held: Held) -> bool:
-        assert held.header is not None
-        return held.done.bit_count() + len(held.outcomes) + len(held.retries) >= len(held.header.indexes)
-
-    @staticmethod
-    def _pending(held: Held) -> int:
-        """Jobs without an outcome."""
-        return held.claim.count - held.done.bit_count() - len(held.outcomes) - len(held.retries)
-
-    def _flush_due(self) -> float | None:
-        """Commit the outcomes of unfinished bundles that have waited long enough; say when to look again."""
-        now, soonest = self._clock.monotonic(), None
-        for key in list(self._dirty):
-            held = self._by_key.get(key)
-            if held is None:
-                self._dirty.discard(key)
-            elif not held.outcomes:
-                continue            # only retries so far: they are moved with the rest of the bundle
-            elif held.flush_at <= now:
-                self._flush(held)
-            else:
-                soonest = held.flush_at if soonest is None else min(soonest, held.flush_at)
-        return None if soonest is None else max(soonest - now, 0.001)
-
-    def _flush(self, held: Held) -> None:
-        complete = self._is_complete(held)
-        self._dirty.discard(held.key)
-        outcomes, held.outcomes = held.outcomes, []
-        held.done |= bits([outcome.index for outcome in outcomes])
-        held.queue.extend(settle(
-            self._keys, self._clock, self._seal, self._buckets, held, outcomes, complete=complete, node=self._node,
-            keep_result_s=self._keep_result_of(held), keep_finished_s=self._keep_finished_of(held),
-        ))
-        self._advance(held)
-
-    def _keep_result_of(self, held: Held) -> float:
-        assert held.header is not None
-        asked = held.header.options.keep_result_s
-        if asked is not None:
-            return asked
-        info = self._runners.tasks.get(held.header.task)
-        return info.keep_result_s if info is not None else self._keep_result_s
-
-    def _keep_finished_of(self, held: Held) -> float:
-        assert held.header is not None
-        asked, info = held.header.options.keep_finished_s, self._runners.tasks.get(held.header.task)
-        if asked is None and info is not None:
-            asked = info.keep_finished_s
-        return self._keep_finished_s if asked is None else asked
-
-    def _guards(self, held: Held) -> tuple[Guard, ...]:
-        """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
-        an older bitmap back."""
-        return (self._member, unmodified(held.record.key, held.mod_revision))
-
-    @staticmethod
-    def _took_place(held: Held, verdict: Verdict) -> bool:
-        """Whether a write to a claim is in the store. One that was repeated and then found its guard broken had applied
-        before: nobody else writes to a claim while its node lives."""
-        if verdict.applied:
-            held.mod_revision = verdict.revision
-            return True
-        if not verdict.repeated or verdict.failed is None or verdict.failed.key != held.record.key:
-            return False
-        if verdict.found is not None and verdict.found.create_revision == held.record.create_revision:
-            held.mod_revision = verdict.found.mod_revision
-        return True
-
-    def _advance(self, held: Held) -> None:
-        """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
-        if held.writing or not held.queue or self._over:
-            return
-        held.writing = True
-        settlement = held.queue[0]
-        if not settlement.leased:
-            self._group.create_task(self._lease_first(held, settlement), name="result-lease")
-            return
-        future = self._commits.submit(Write(self._guards(held), settlement.ops))
-        future.add_done_callback(lambda done: self._settled(held, settlement, done))
-
-    async def _lease_first(self, held: Held, settlement: Settlement) -> None:
-        while True:
-            try:
-                settlement = settlement.with_leases([
-                    await kept.bucket.lease(len(kept.keys)) for kept in settlement.kept
-                ])
-                break
-            except NoSpace:
-                if settlement.without_puts is not None:
-                    settlement = settlement.delete_only()
-                    break
-                await asyncio.sleep(0.5)
-            except LedgerError:
-                await asyncio.sleep(0.2)
-        held.queue[0] = settlement
-        held.writing = False
-        self._advance(held)
-
-    def _settled(self, held: Held, settlement: Settlement, done: asyncio.Future[Verdict]) -> None:
-        held.writing = False
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            self._not_stored(held, settlement, error)
-            return
-        verdict = done.result()
-        if not self._took_place(held, verdict):
-            self._refused(held, verdict)
-            return
-        held.queue.popleft()
-        self.finished += settlement.jobs
-        if settlement.final:
-            self._forget(held)
-        else:
-            self._advance(held)
-
-    def _not_stored(self, held: Held, settlement: Settlement, error: BaseException) -> None:
-        if isinstance(error, NoSpace) and settlement.without_puts is not None:
-            held.queue[0] = settlement.delete_only()    # a full store takes deletes only: finished, no result
-            self._advance(held)
-        elif isinstance(error, LedgerError) and self._by_key.get(held.key) is held:
-            if isinstance(error, LeaseGone):
-                self._buckets.drop_all()
-            held.queue[0] = settlement.refreshed()
-            asyncio.get_running_loop().call_later(AGAIN_S, self._advance, held)
-
-    def _refused(self, held: Held, verdict: Verdict) -> None:
-        """The claim is not ours any more: whatever was run here has no outcome."""
-        self.refused_outcomes += 1
-        log.warning("an outcome of bundle %s is void: the claim has ended", held.bundle)
-        self._forget(held)
-        self._runners.withdraw([held.key])
 
     def _quarantine(self, held: Held, reason: str) -> None:
         record = msgspec.structs.replace(held.record, mod_revision=held.mod_revision)
@@ -644,11 +432,6 @@ class Executor:
         self._forget(held)
 
     # -- handing back ------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _can_be_released(held: Held) -> bool:
-        """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
-        return not (held.writing or held.queue or held.outcomes or held.retries)
 
     def _release(self, batch: Iterable[Held]) -> list[asyncio.Future[Verdict]]:
         """Hand bundles back to their queues, as if they had never been given. No attempt is used up."""
@@ -659,7 +442,7 @@ class Executor:
             held.released = True
             token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
             place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
-            write = Write(self._guards(held), (Delete(held.record.key), Put(place, encode(token))))
+            write = Write(self._reporter.guards(held), (Delete(held.record.key), Put(place, encode(token))))
             futures.append(self._insist(write))
             self._forget(held)
         return futures
@@ -684,11 +467,11 @@ class Executor:
             held = self._by_key.get(key)
             if held is None:
                 continue
-            if len(indexes) >= self._pending(held) and self._can_be_released(held):
+            if len(indexes) >= held.pending and held.is_settled:
                 batch.append(held)
             else:
                 self._submit_rest(held, indexes)
-        batch.extend(held for held in self._held.values() if not held.submitted and self._can_be_released(held))
+        batch.extend(held for held in self._held.values() if not held.submitted and held.is_settled)
         futures = self._release(batch)
         await asyncio.gather(*futures, return_exceptions=True)
         return len(batch)
@@ -706,36 +489,7 @@ class Executor:
                 self._flush_before_release(held)
             else:
                 self._begin_again_when_stored(held)
-        prefix = self._keys.claims_of(self._node)
-        released = 0
-        while True:
-            page = await self._ledger.read(prefix, prefix_end(prefix), limit=500)
-            writes = []
-            for record in page.records:
-                claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
-                if not self.draining and parsed is not None and self._is_held(parsed[1], record):
-                    continue
-                if claim is None or parsed is None:
-                    writes.append(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
-                    continue
-                self._note_ended(parsed[1], record.create_revision)     # the watch may yet show it
-                if claim.started and self._must_not_repeat(claim):
-                    writes.append(
-                        await self._orphans.fail((self._member,), record, claim, self._node, parsed[1])
-                    )
-                    continue
-                token = token_of(claim)
-                place = self._keys.job(token.queue, token.priority, token.order, parsed[1])
-                writes.append(Write(
-                    (self._member, unmodified(record.key, record.mod_revision)),
-                    (Delete(record.key), Put(place, encode(token))),
-                ))
-            if not writes:
-                return released
-            verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
-            if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
-                return released
-            released += sum(verdict.applied for verdict in verdicts)
+        return await self._handback.all()
 
     def _begin_again_when_stored(self, held: Held) -> None:
         """Level `delayed`: what has ended waits for the claim as before, but what has not was killed."""
@@ -745,12 +499,8 @@ class Executor:
 
     def _flush_before_release(self, held: Held) -> None:
         if held.header is not None and held.outcomes:
-            self._flush(held)
+            self._reporter.flush(held)
         self._forget(held)
-
-    @property
-    def running(self) -> int:
-        return len(self._runners.running())
 
     async def until_idle(self) -> None:
         """Everything that was begun has its outcome committed."""

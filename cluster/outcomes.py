@@ -6,8 +6,6 @@ traceback along, so many of them at once are written in several steps, each reco
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 from msgspec.structs import replace
 
@@ -16,13 +14,11 @@ from rota.client.model import Outcome, ResultEntry, Results
 
 from .buckets import Bucket, Buckets
 from .clock import Clock
+from .held import Held
 from .keys import Keys, whole
 from .ledger.ledger import Delete, Put
 from .records import Claim, FailedRecord, Failure, FinishedRecord, Token, bits, encode, hex_bits, token_of
 from .splitting import piece_name, shrunk
-
-if TYPE_CHECKING:
-    from .executor import Held
 
 FAILURES_PER_WRITE = 20
 ERROR_CHARS_MAX = 200

@@ -76,14 +76,14 @@ def test_a_target_says_whether_it_is_met() -> None:
 
 def test_the_innermost_known_frame_names_the_step() -> None:
     line = (
-        "<module> (/x/cluster/process.py:1);Executor._flush (/x/cluster/executor.py:9);"
+        "<module> (/x/cluster/process.py:1);Reporter.flush (/x/cluster/reporter.py:9);"
         "Keyring.sign_results (/x/client/codec.py:7);replace (/y/msgspec/structs.py:3) 12"
     )
     stack, seen = frames(line)
     assert seen == 12
     assert stack[-1] == ("replace", "/y/msgspec/structs.py")
     assert step_of(stack, TABLES["node"]) == "signatures: sign results"
-    assert step_of(stack[:2], TABLES["node"]) == "executor"
+    assert step_of(stack[:2], TABLES["node"]) == "outcomes to writes"
     assert step_of(stack[:1], TABLES["node"]) == "event loop and the rest"
 
 

@@ -22,6 +22,7 @@ from rota.cluster import (
     node,
     operations,
     outcomes,
+    reporter,
     scheduler,
     splitting,
     status,
@@ -29,6 +30,7 @@ from rota.cluster import (
     volatile,
 )
 from rota.cluster.aggregator import Aggregator
+from rota.cluster.held import Held
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
 from rota.cluster.records import Claim, Token, token_of
@@ -308,35 +310,37 @@ def two_commits_on_one_key() -> None:
         original(self, *arguments, **options)
         self._busy_keys = Never()
 
-    async def send(self: executor.Executor, held: executor.Held, settlement: Any) -> None:
-        while settlement.lease_wanted is not None:
+    async def send(self: reporter.Reporter, held: Held, settlement: outcomes.Settlement) -> None:
+        while not settlement.leased:
             try:
-                settlement = settlement.with_lease(await settlement.lease_wanted.lease())
+                settlement = settlement.with_leases([
+                    await kept.bucket.lease(len(kept.keys)) for kept in settlement.kept
+                ])
             except LedgerError:
                 await asyncio.sleep(0.2)
         guard = created(held.record.key, held.record.create_revision)
         await self._commits.submit(Write((self._member, guard), settlement.ops))
         if settlement.final:
-            self._forget(held)
+            self._on_end(held)
 
-    def _advance(self: executor.Executor, held: executor.Held) -> None:
-        while held.queue and not self._over:
-            self._group.create_task(send(self, held, held.queue.popleft()), name="mutant")
+    def advance(self: reporter.Reporter, held: Held) -> None:
+        while held.queue and not self.over:
+            self.group.create_task(send(self, held, held.queue.popleft()), name="mutant")
 
     Commits.__init__ = __init__
-    executor.Executor._advance = _advance
+    reporter.Reporter.advance = advance
 
 
 @mutant
 def outcome_guarded_by_presence() -> None:
     """An outcome asks whether there is a claim, not whether it is the one it was run under."""
-    executor.Executor._guards = lambda self, held: (self._member, Guard(held.record.key, Target.VERSION, ">", 0))
+    reporter.Reporter.guards = lambda self, held: (self._member, Guard(held.record.key, Target.VERSION, ">", 0))
 
 
 @mutant
 def bitmap_guarded_by_creation() -> None:
     """A late twin of a bitmap puts an older one back. (It was so.)"""
-    executor.Executor._guards = lambda self, held: (
+    reporter.Reporter.guards = lambda self, held: (
         self._member, created(held.record.key, held.record.create_revision)
     )
 
@@ -345,12 +349,12 @@ def bitmap_guarded_by_creation() -> None:
 def a_repeat_that_fails_has_failed() -> None:
     """A write that was repeated, and then found its guard broken, is taken for refused: it was the first try that
     broke it."""
-    def _took_place(held: executor.Held, verdict: Verdict) -> bool:
+    def took_place(held: Held, verdict: Verdict) -> bool:
         if verdict.applied:
             held.mod_revision = verdict.revision
         return verdict.applied
 
-    executor.Executor._took_place = staticmethod(_took_place)
+    reporter.Reporter.took_place = staticmethod(took_place)
 
 
 @mutant
@@ -364,7 +368,7 @@ def forgetting_by_name() -> None:
     """When a claim has ended, the bundle is forgotten, even if it has come again under another claim. (It was so.)"""
     original = executor.Executor._forget
 
-    def _forget(self: executor.Executor, held: executor.Held) -> None:
+    def _forget(self: executor.Executor, held: Held) -> None:
         original(self, held)
         self._held.pop(held.bundle, None)
 
@@ -382,7 +386,7 @@ def handed_back_in_a_storm() -> None:
     """A node that may not start a job hands it back, and gets it again at once, and hands it back. (It was so.)"""
     original = executor.Executor._submit
 
-    def _submit(self: executor.Executor, held: executor.Held) -> None:
+    def _submit(self: executor.Executor, held: Held) -> None:
         if self._may_start():
             original(self, held)
         else:
@@ -561,7 +565,7 @@ def unsure_is_not_stored() -> None:
     so.)"""
     original = executor.Executor._look_for_own
 
-    async def _look_for_own(self: executor.Executor, held: executor.Held, verdict: Verdict | None) -> None:
+    async def _look_for_own(self: executor.Executor, held: Held, verdict: Verdict | None) -> None:
         await original(self, held, None)
 
     executor.Executor._look_for_own = _look_for_own

@@ -71,11 +71,11 @@ def finished_jobs_are_deleted(outcomes: Any) -> None:
     change(outcomes, "_end_ops", keeping)
 
 
-@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.executor",
+@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.reporter",
         fails=r"== \(1, 0\) -> AssertionError")
-def keep_result(executor: Any) -> None:
+def keep_result(reporter: Any) -> None:
     """Every result is kept for an hour, whatever was asked for."""
-    executor.Executor._keep_result_of = lambda self, held: 3600.0
+    reporter.Reporter._keep_result_of = lambda self, held: 3600.0
 
 
 @switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.buckets",

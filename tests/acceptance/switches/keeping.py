@@ -9,11 +9,11 @@ from ..switching import NEVER_S, change, switch
 KEEPING = "acceptance/test_keeping.py"
 
 
-@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.executor",
+@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.reporter",
         fails=r"assert views\.keys\(\) == .* -> AssertionError")
-def keep_finished(executor: Any) -> None:
+def keep_finished(reporter: Any) -> None:
     """Nothing is kept of jobs that ended well."""
-    executor.Executor._keep_finished_of = lambda self, held: 0.0
+    reporter.Reporter._keep_finished_of = lambda self, held: 0.0
 
 
 @switch("B6", f"{KEEPING}: finished_jobs_are_kept_per_job_of_a_bundle", "rota.cluster.outcomes",
