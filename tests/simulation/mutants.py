@@ -25,7 +25,6 @@ from rota.cluster import (
     reporter,
     scheduler,
     splitting,
-    status,
     takeover,
     volatile,
 )
@@ -405,20 +404,6 @@ def nothing_is_handed_back() -> None:
 
 
 @mutant
-def cancelling_what_has_ended() -> None:
-    """Cancelling a job that has ended takes its bundle's last jobs along. (It was so.)"""
-    original = status.Status._view
-
-    async def _view(self: status.Status, id_: str, index: int, record: Any) -> Any:
-        view = await original(self, id_, index, record)
-        if view.place == "finished" and not record.key.startswith(self._keys.claims):
-            return msgspec.structs.replace(view, place="waiting")
-        return view
-
-    status.Status._view = _view
-
-
-@mutant
 def retried_over_its_siblings() -> None:
     """A failed job that is retried takes the name of the piece it came from, while its siblings still have it. (It was
     so.)"""
@@ -557,6 +542,12 @@ def begun_again_by_a_repeat() -> None:
         original(self, bundle, *rest)
 
     executor.Executor.begin = begin
+
+
+@mutant
+def a_kill_forgets_what_ended() -> None:
+    """Level `delayed`: what had ended before its claim was stored is forgotten with the runners. (It was so.)"""
+    executor.Executor._begin_again_when_stored = executor.Executor._flush_before_release
 
 
 @mutant

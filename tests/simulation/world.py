@@ -159,9 +159,11 @@ class World:
         """How long a job takes and how it ends: drawn once per job and attempt, whoever runs it."""
         return self._script(job_id(work.bundle, index), index, work.attempt)
 
-    def script(self, job: str, seconds: float) -> None:
-        """For tests that need a job to take its time: its first attempt ends well after so long."""
-        self._scripts[job, 1] = (seconds, Outcome(int(job.rpartition("/")[2]), "ok", b"r"))
+    def script(self, job: str, seconds: float, attempt: int = 1, *, retry_s: float | None = None) -> None:
+        """For tests that need a job to take its time: an attempt ends well after so long, or is to be retried."""
+        index = int(job.rpartition("/")[2])
+        outcome = Outcome(index, "ok", b"r") if retry_s is None else Outcome(index, "retry", delay_s=retry_s)
+        self._scripts[job, attempt] = (seconds, outcome)
 
     def _script(self, job: str, index: int, attempt: int) -> tuple[float, Outcome]:
         script = self._scripts.get((job, attempt))

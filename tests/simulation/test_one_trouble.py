@@ -1,4 +1,4 @@
-"""Persistence levels, one trouble at a time: each of these was found by a seed."""
+"""One trouble at a time: what seeds have found, played again by hand."""
 
 from __future__ import annotations
 
@@ -115,6 +115,20 @@ def test_what_has_ended_waits_for_its_claim_through_an_outage(ended: int) -> Non
         assert isinstance(answer, Receipt)
 
     assert play(1, deed) == sorted(ONCE_EACH + ONCE_EACH[ended:])
+
+
+def test_a_bundle_that_comes_again_before_its_end_is_known() -> None:
+    """The answer to the write that puts a retry off is late: the node has the bundle again, under another claim."""
+    async def deed(world: World, process: Process) -> None:
+        for name, seconds in zip(ONCE_EACH, (0.1, 4.0), strict=True):
+            world.script(name, 0.1, retry_s=0.01)
+            world.script(name, seconds, 2)
+        await process.node.enqueue([order("durable")], 0)
+        while sum(run.what == "end" for run in world.runs) < 2:     # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(0.0001)
+        process.ledger.hold_answer_s = 2.0
+
+    assert play(1, deed) == sorted(ONCE_EACH * 2)
 
 
 def test_what_was_in_memory_is_lost_with_its_runners() -> None:
