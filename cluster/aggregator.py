@@ -214,6 +214,11 @@ class Seat:
         self.away_until[mode] = now + AWAY_S
 
 
+def _emptiest(seats: Iterable[Seat], mode: Mode) -> Seat:
+    """One that has nothing to do, if there is one."""
+    return max(seats, key=lambda seat: (seat.outstanding[mode] == 0, seat.idle(mode)))
+
+
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
@@ -611,11 +616,14 @@ class Aggregator:
                 rooms[seat] = room
         if not rooms:
             return None
+        here = rooms
         if any(seat.away_until[token.mode] > now for seat in rooms):
-            rooms = {seat: room for seat, room in rooms.items() if seat.away_until[token.mode] <= now} or rooms
-        best = max(rooms, key=rooms.__getitem__)
-        if item.pending > 1 and (token.suspect or item.pending > min(rooms[best], allowed)):
-            best = max(rooms, key=lambda seat: seat.idle(token.mode))   # the fastest may be busy all the time
+            here = {seat: room for seat, room in rooms.items() if seat.away_until[token.mode] <= now} or rooms
+        best = max(here, key=here.__getitem__)
+        if item.pending > 1 and (token.suspect or item.pending > min(here[best], allowed)):
+            best = _emptiest(here, token.mode)      # the fastest may be busy all the time
+            if best.outstanding[token.mode] > 0:
+                best = _emptiest(rooms, token.mode)
             slow = self._slow_until.get(token.task, 0.0) > now
             if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)

@@ -199,6 +199,21 @@ def test_what_a_node_gives_back_whole_goes_elsewhere_and_is_no_throughput() -> N
     assert table.given() == [("more", "busy")]          # its slot, and nothing ahead
 
 
+def test_a_large_bundle_does_not_wait_for_a_busy_node_because_the_idle_one_gave_something_back() -> None:
+    """Found by the simulation, seed 47478: after an outage all that a node had went back, and so it was passed over."""
+    table = Table()
+    table.member("back", slots=2)
+    token = table.job("b1")
+    assert table.given() == [("b1", "back")]
+    table.claimed("back", "b1", token)
+    table.member("busy", slots=3)
+    table.handed_back("back", "b1", token)
+    assert table.given() == [("b1", "busy")]
+    table.claimed("busy", "b1", token)
+    table.job("b2", count=20)
+    assert table.given() == [("b2", "back")]
+
+
 def test_what_a_node_gives_back_marks_its_task_as_slow() -> None:
     table = Table()
     table.member("n1", slots=2)

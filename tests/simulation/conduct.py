@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from heapq import merge
 from itertools import pairwise
 
 import msgspec
@@ -24,6 +25,7 @@ from rota.cluster.records import Claim, Member, Token, decode
 
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS
+from .scripted import Run
 from .world import History, Spell
 
 CLAIMS_MAX = 20
@@ -56,6 +58,7 @@ class Conduct:
         self._candidates: dict[bytes, tuple[int, str]] = {}
         self._paused: set[str] = set()
         self._claimed: dict[bytes, int] = {}
+        self._unclaimed: dict[str, int] = {}    # node -> how many jobs it runs that no claim shows
         self._own: set[tuple[str, str]] = set()     # (bundle, node) of claims that an enqueue brought along
         self._revision = 0
 
@@ -235,7 +238,7 @@ class Conduct:
 
     def idle(self) -> str | None:
         """A job that waits although a node has nothing at all to do, or None. Left out: what waits for a reason."""
-        busy = {held.node for held in self._claims.values()}
+        busy = {held.node for held in self._claims.values()} | {node for node, runs in self._unclaimed.items() if runs}
         idle = [name for name, member in self._members.items() if member.state == "active" and name not in busy]
         if not idle:
             return None
@@ -245,6 +248,10 @@ class Conduct:
             if not held_up and all(limit is None for limit in limits):
                 return f"{key.decode()} waits, and {idle[0]} is idle"
         return None
+
+    def take_unclaimed(self, run: Run) -> None:
+        """Of level `none`, or `delayed` and not stored yet: it keeps its node busy."""
+        self._unclaimed[run.node] = self._unclaimed.get(run.node, 0) + (1 if run.what == "start" else -1)
 
     def orphan(self) -> str | None:
         for key, held in self._claims.items():
@@ -272,8 +279,9 @@ class Clocks:
 
     def __init__(self, conduct: Conduct) -> None:
         self._conduct = conduct
-        self._spells: Iterator[Spell] = iter(conduct.history.spells)
-        self._next = next(self._spells, None)
+        unclaimed = [run for run in conduct.history.runs if not run.fence]
+        self._happenings: Iterator[Spell | Run] = merge(conduct.history.spells, unclaimed, key=lambda what: what.at)
+        self._next = next(self._happenings, None)
         self._states: dict[str, str] = {}
         self._master = ""
         self._since = {"L2": 0.0, "L4": 0.0}
@@ -281,23 +289,31 @@ class Clocks:
         self._said: set[str] = set()
 
     def until(self, now: float) -> None:
-        """Nothing was written until now: what held then has held all the time."""
+        """Nothing was written until now: what held then has held all the time, unless something else has happened."""
         while self._next is not None and self._next.at <= now:
             self._check(self._next.at)
-            self._states[self._next.process] = self._next.state
-            self._restart(self._next.at, self._what)
-            self._next = next(self._spells, None)
+            if isinstance(self._next, Run):
+                self._conduct.take_unclaimed(self._next)
+                self._look(self._next.at)
+            else:
+                self._states[self._next.process] = self._next.state
+                self._restart(self._next.at, self._what)
+            self._next = next(self._happenings, None)
         self._check(now)
 
     def see(self, entry: Entry) -> None:
-        conduct = self._conduct
-        what = {"L2": conduct.orphan(), "L4": conduct.idle()}
-        if conduct.master != self._master:
-            self._master = conduct.master
-            self._restart(entry.at, what)
-        for rule, now in what.items():
+        if self._conduct.master != self._master:
+            self._master = self._conduct.master
+            self._restart(entry.at, self._now())
+        self._look(entry.at)
+
+    def _now(self) -> dict[str, str | None]:
+        return {"L2": self._conduct.orphan(), "L4": self._conduct.idle()}
+
+    def _look(self, at: float) -> None:
+        for rule, now in self._now().items():
             if now is None or self._what[rule] is None:
-                self._restart(entry.at, {rule: now})
+                self._restart(at, {rule: now})
 
     def _restart(self, at: float, what: dict[str, str | None]) -> None:
         for rule, now in what.items():
