@@ -43,6 +43,7 @@ KEEP_SLICES = 5
 ENDED_MAX = 20_000
 """Ended claims that are remembered, because the watch may lag behind our own commits."""
 
+
 class Executor:
     """One identity's claims. `run()` watches and works; `release_all()` hands back."""
 

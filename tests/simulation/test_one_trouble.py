@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from rota.client.codec import encode_body
@@ -15,14 +16,15 @@ from .faults import Fate
 from .loop import run_virtual
 from .plans import QUIET, TASKS
 from .process import Process
+from .scripted import Run
 from .world import World
 
 BUNDLE = bundle_id(new_session(lambda count: bytes(range(count))), 0)
 
 
-def order(level: Level, task: str = "m:async") -> Enqueue:
-    header = Header(BUNDLE, task, "q2", TASKS[task].mode, [0, 1], [1, 1], 0.0)
-    return Enqueue(BUNDLE, task, "q2", 2, header.mode, encode_body(header, [b"x"] * 2), level=level)
+def order(level: Level, task: str = "m:async", *, bundle: str = BUNDLE, count: int = 2) -> Enqueue:
+    header = Header(bundle, task, "q2", TASKS[task].mode, list(range(count)), [1] * count, 0.0)
+    return Enqueue(bundle, task, "q2", count, header.mode, encode_body(header, [b"x"] * count), level=level)
 
 
 def play(nodes: int, deed: Callable[..., Awaitable[None]]) -> list[str]:
@@ -42,6 +44,7 @@ def play(nodes: int, deed: Callable[..., Awaitable[None]]) -> list[str]:
     return run_virtual(main())
 
 
+LIMIT = TASKS["m:limited"].max_concurrency or 0
 ONCE_EACH = [f"{BUNDLE}/0", f"{BUNDLE}/1"]
 
 
@@ -129,6 +132,37 @@ def test_a_bundle_that_comes_again_before_its_end_is_known() -> None:
         process.ledger.hold_answer_s = 2.0
 
     assert play(1, deed) == sorted(ONCE_EACH * 2)
+
+
+def test_claims_under_way_count_for_a_master_that_has_to_look_afresh() -> None:
+    """Its claims are sent again and again, and meanwhile its watch is overtaken by a compaction."""
+    names = [bundle_id(BUNDLE.partition("-")[0], number) for number in range(3)]
+    runs: list[Run] = []
+
+    async def deed(world: World, *processes: Process) -> None:
+        world.runs = runs
+        await world.until(lambda: any(process.node.is_master for process in processes), 10.0, "there is a master")
+        other, master = sorted(processes, key=lambda process: process.node.is_master)
+        for name in names:
+            world.script(f"{name}/0", 3.0)
+        orders = [order("durable", "m:limited", bundle=name, count=1) for name in names]
+        await other.node.enqueue(orders, 0)
+        master.ledger.next_fates.extend([Fate.REQUEST_LOST] * 2)
+        master.ledger.faults = msgspec.structs.replace(master.ledger.faults, watch_latency_s=(0.5, 0.5))
+        await world.until(lambda: len(master.ledger.next_fates) < 2, 5.0, "the first claims are sent")
+        master.disconnect()
+        for number in (3, 4):
+            await other.node.enqueue([order("durable", bundle=bundle_id(BUNDLE.partition("-")[0], number))], 0)
+        await world.nemesis.compact()
+        master.reconnect()
+
+    play(2, deed)
+    begun = ended = 0
+    for run in runs:
+        if run.job.partition("/")[0] in names:
+            begun, ended = begun + (run.what == "start"), ended + (run.what == "end")
+            assert begun - ended <= LIMIT
+    assert begun == ended == len(names)
 
 
 def test_what_was_in_memory_is_lost_with_its_runners() -> None:
