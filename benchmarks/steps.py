@@ -43,6 +43,8 @@ NODE: tuple[Row, ...] = (
     Row("WebSocket and frames", "cluster/http.py"),
     Row("push results", "cluster/followers.py"),
     Row("master: decide", "cluster/aggregator.py"),
+    Row("master: decide", "cluster/windows.py"),
+    Row("master: decide", "cluster/seats.py"),
     Row("master: decide", "cluster/throughput.py", r".*in_a_slice"),
     Row("master: carry out", "cluster/master.py"),
     Row("master: scheduler", "cluster/scheduler.py"),

@@ -4,24 +4,21 @@ Events of the one watch over the cluster go in (`apply`), pages of queues (`page
 gives out commands. No I/O, no clock of its own, no randomness: the shell in `master.py` carries the commands out, every
 one of them guarded, so that a decision taken on stale facts is refused by the store and simply taken again.
 
-Memory is a window per queue and priority, not the backlog: `Lane`s hold the tokens of the pages read so far, and tokens
-behind the last page are ignored until their page is read. A window that grows by what comes in is cut back.
+What it knows of the queues is in `windows`, of the nodes in `seats`.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
-
-import msgspec
 
 from rota.client.model import JOBS_PER_BUNDLE_MAX, Mode
 
 from .keys import Keys
 from .ledger.ledger import Event, Record
 from .records import Claim, Member, QueueRecord, TaskRecord, Token, decode
-from .throughput import Throughput
+from .seats import NOBODY, Assignment, Seat, emptiest
+from .windows import Item, LaneId, Queue, Window
 
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
@@ -29,200 +26,15 @@ REFILL_BELOW = 2_000
 WINDOW_MAX = 2 * PAGE_NEXT
 """Tokens of one window; what comes in beyond is left to the next pages."""
 
-STRIDES = 3
-"""A busy node is given more when at least this part of its slice is free."""
-
-AWAY_S = 1.0
-"""A node that gave something back is passed over for so long, where another one has room, too: it may be busy with jobs
-that the master does not see (those of level `none`)."""
-
 SLOW_S = 10.0
 """How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before
 they are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
 
 
-class Item(msgspec.Struct, gc=False):
-    """A token that lies in jobs/, as the master knows it."""
-
-    key: bytes
-    token: Token
-    bundle: str
-    mod_revision: int
-    pending: int
-
-
-class LaneId(NamedTuple):
-    """Tokens that can go to the same nodes."""
-
-    task: str
-    mode: Mode
-    python: str
-    function: bool
-    alone: bool                 # lost once while it ran: others must not wait behind it
-    key: str                    # what a limit per key is counted by
-
-
-NOBODY = Member("", [], {}, {}, "", "", 0.0, state="gone")
-
-
-class Lane:
-    """The known tokens of one lane, in key order (a heap with lazy deletion)."""
-
-    __slots__ = ("heap", "items")
-
-    def __init__(self) -> None:
-        self.heap: list[bytes] = []
-        self.items: dict[bytes, Item] = {}
-
-    def add(self, item: Item) -> None:
-        if item.key not in self.items:
-            heapq.heappush(self.heap, item.key)
-        self.items[item.key] = item
-
-    def head(self) -> Item | None:
-        while self.heap:
-            item = self.items.get(self.heap[0])
-            if item is not None:
-                return item
-            heapq.heappop(self.heap)
-        return None
-
-    def forget_beyond(self, key: bytes) -> None:
-        self.items = {other: item for other, item in self.items.items() if other <= key}
-        self.heap = sorted(self.items)
-
-
-class Window:
-    """What is known of one queue at one priority. `known_to`: every key up to here is known (None: all of them)."""
-
-    def __init__(self) -> None:
-        self.lanes: dict[LaneId, Lane] = {}
-        self.known_to: bytes | None = None
-        self.loading = False
-        self.size = 0
-
-    def add(self, item: Item) -> None:
-        token = item.token
-        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function), token.lost > 0, token.key)
-        lane = self.lanes.get(lane_id)
-        if lane is None:
-            lane = self.lanes[lane_id] = Lane()
-        known = lane.items.get(item.key)
-        if known is not None and known.mod_revision >= item.mod_revision:
-            return
-        self.size += known is None
-        lane.add(item)
-
-    def remove(self, key: bytes, before_revision: int | None = None) -> Item | None:
-        for lane_id, lane in self.lanes.items():
-            item = lane.items.get(key)
-            if item is not None and (before_revision is None or item.mod_revision < before_revision):
-                del lane.items[key]
-                self.size -= 1
-                if not lane.items:
-                    del self.lanes[lane_id]     # one per key of a limit: there may be any number
-                return item
-        return None
-
-    def forget_beyond(self, key: bytes) -> None:
-        for lane_id, lane in list(self.lanes.items()):
-            lane.forget_beyond(key)
-            if not lane.items:
-                del self.lanes[lane_id]
-        self.size = sum(len(lane.items) for lane in self.lanes.values())
-
-    def cut(self, keep: int) -> None:
-        """Know only the first `keep` tokens: the rest is left to the next page."""
-        self.known_to = sorted(key for lane in self.lanes.values() for key in lane.items)[keep - 1]
-        self.forget_beyond(self.known_to)
-
-
-class Held(msgspec.Struct, gc=False):
-    """A claim under a node. `confirmed`: the watch has shown it; until then it is a reservation of ours."""
-
-    task: str
-    queue: str
-    mode: Mode
-    pending: int
-    alone: bool
-    confirmed: bool
-    key: str = ""
-    back: int = 0
-
-
-class Seat:
-    """A member as the master sees it: what it may run, what it holds, what it gets through."""
-
-    def __init__(self, node: str, member: Member, create_revision: int, mod_revision: int) -> None:
-        self.node = node
-        self.member = member
-        self.create_revision = create_revision
-        self.mod_revision = mod_revision
-        self.held: dict[str, Held] = {}
-        self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
-        self.alone = 0
-        self._through = {"async": Throughput(), "sync": Throughput()}
-        self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
-
-    def may_run(self, queue: str, lane: LaneId) -> bool:
-        member = self.member
-        if member.state != "active" or ("*" not in member.queues and queue not in member.queues):
-            return False
-        if lane.function:
-            return member.functions and member.python == lane.python
-        return member.tasks.get(lane.task) == lane.mode and lane.python in ("", member.python)
-
-    def idle(self, mode: Mode) -> int:
-        """Slots that have nothing to do."""
-        return self.member.capacity.get(mode, 0) - self.outstanding[mode]
-
-    def in_a_slice(self, mode: Mode, now: float) -> int:
-        """Jobs it gets through in about 100 ms."""
-        return self._through[mode].in_a_slice(now)
-
-    def room(self, mode: Mode, now: float) -> int:
-        """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
-        if not self.member.capacity.get(mode):
-            return 0
-        idle, ahead = self.idle(mode), self.in_a_slice(mode, now)
-        # refilled in strides, not job by job: each stride is a transaction
-        return idle + ahead if idle > 0 or (idle + ahead) * STRIDES >= ahead else 0
-
-    def hold(self, bundle: str, held: Held) -> None:
-        self.held[bundle] = held
-        self.outstanding[held.mode] += held.pending
-        self.alone += held.alone
-
-    def shrink(self, held: Held, pending: int, back: int, now: float) -> None:
-        """Some jobs of a claim are done (its bitmap has grown), or were given back."""
-        self._through[held.mode].add(held.pending - pending - (back - held.back), now)
-        self.outstanding[held.mode] -= held.pending - pending
-        held.pending, held.back = pending, back
-
-    def release(self, bundle: str, now: float, *, finished: bool) -> Held | None:
-        held = self.held.pop(bundle, None)
-        if held is not None:
-            self.outstanding[held.mode] -= held.pending
-            self.alone -= held.alone
-            if finished:
-                self._through[held.mode].add(held.pending, now)
-        return held
-
-    def gave_back(self, mode: Mode, now: float) -> None:
-        """A bundle that was given ahead came back as it was: this node gets through nothing now."""
-        self._through[mode] = Throughput()
-        self.away_until[mode] = now + AWAY_S
-
-
-def _emptiest(seats: Iterable[Seat], mode: Mode) -> Seat:
-    """One that has nothing to do, if there is one."""
-    return max(seats, key=lambda seat: (seat.outstanding[mode] == 0, seat.idle(mode)))
-
-
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
-    held: Held          # the reservation
+    held: Assignment          # the reservation
 
 
 class Split(NamedTuple):
@@ -252,24 +64,6 @@ class Quarantine(NamedTuple):
 Command: TypeAlias = GiveClaim | Split | LoadPage | TakeOver | Quarantine
 
 
-class Queue:
-    """A queue's windows by priority, its settings, and how many of its jobs are claimed."""
-
-    def __init__(self) -> None:
-        self.windows: dict[int, Window] = {}
-        self.settings = QueueRecord()
-        self.running = 0
-        self.splitting = 0          # splits without a verdict
-        self.blind_to = 0           # something appears at this revision: until then the head is not known
-
-    def by_priority(self) -> list[tuple[int, Window]]:
-        return sorted(self.windows.items(), reverse=True) if len(self.windows) > 1 else list(self.windows.items())
-
-    @property
-    def size(self) -> int:
-        return sum(window.size for window in self.windows.values())
-
-
 class Aggregator:
     """One term of a master. Feed it the snapshot, then `open()`; before that it decides nothing."""
 
@@ -289,7 +83,7 @@ class Aggregator:
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
         self._ended: dict[str, tuple[Seat, Mode]] = {}  # bundle -> under whom its claim ended, at `_ended_at`
         self._ended_at = 0
-        self._doubtful: list[tuple[int, str, str, Held]] = []  # (revision, node, bundle): reservations of unknown fate
+        self._doubtful: list[tuple[int, str, str, Assignment]] = []  # (revision, node, bundle, reservation): unsure
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
         self.unparsable = 0
@@ -360,7 +154,7 @@ class Aggregator:
             seat = self._gone[node] = Seat(node, NOBODY, 0, 0)
         held = seat.held.get(bundle)
         if held is None:
-            held = Held(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
+            held = Assignment(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
             seat.hold(bundle, held)
             self._count(held, 1)
         else:
@@ -389,10 +183,10 @@ class Aggregator:
         if not seat.held:
             self._gone.pop(node, None)
 
-    def _count(self, held: Held, sign: int) -> None:
+    def _count(self, held: Assignment, sign: int) -> None:
         self._count_jobs(held, sign * held.pending)
 
-    def _count_jobs(self, held: Held, jobs: int) -> None:
+    def _count_jobs(self, held: Assignment, jobs: int) -> None:
         self.running_of_task[held.task] = self.running_of_task.get(held.task, 0) + jobs
         if held.key:
             running = self.running_of_key.get((held.task, held.key), 0) + jobs
@@ -478,7 +272,7 @@ class Aggregator:
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
-    def settle(self, item: Item, seat: Seat | None, held: Held | None = None, *, applied: bool, token_stale: bool,
+    def settle(self, item: Item, seat: Seat | None, held: Assignment | None = None, *, applied: bool, token_stale: bool,
                doubtful_at: int | None, now: float, revision: int = 0) -> None:
         """What became of a claim, by its reservation (or, without a seat, of a split). Meanwhile the bundle may have
         come back, and have been given to the same node once more: that is another reservation. `revision`: where the
@@ -504,7 +298,7 @@ class Aggregator:
                 if window.known_to is None or item.key <= window.known_to:
                     window.add(item)
 
-    def _unreserve(self, node: str, bundle: str, held: Held, now: float) -> None:
+    def _unreserve(self, node: str, bundle: str, held: Assignment, now: float) -> None:
         seat = self._seat(node)
         if seat is not None and seat.held.get(bundle) is held and not held.confirmed:
             self._release(node, bundle, now, finished=False)
@@ -621,9 +415,9 @@ class Aggregator:
             here = {seat: room for seat, room in rooms.items() if seat.away_until[token.mode] <= now} or rooms
         best = max(here, key=here.__getitem__)
         if item.pending > 1 and (token.suspect or item.pending > min(here[best], allowed)):
-            best = _emptiest(here, token.mode)      # the fastest may be busy all the time
+            best = emptiest(here, token.mode)      # the fastest may be busy all the time
             if best.outstanding[token.mode] > 0:
-                best = _emptiest(rooms, token.mode)
+                best = emptiest(rooms, token.mode)
             slow = self._slow_until.get(token.task, 0.0) > now
             if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
                 self._give_out(window, item)
@@ -632,7 +426,7 @@ class Aggregator:
             if best.outstanding[token.mode] > 0:
                 return None
         self._give_out(window, item)
-        held = Held(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
+        held = Assignment(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
         best.hold(item.bundle, held)
         self._count(held, 1)
         return GiveClaim(item, best, held)
