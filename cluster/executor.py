@@ -165,8 +165,8 @@ class Executor:
         page = await self._ledger.read(prefix, prefix_end(prefix))
         present = {record.key for record in page.records}
         for held in list(self._held.values()):
-            if held.record.key not in present:
-                self._gone(held.record.key)
+            if held.record.key not in present and held.record.create_revision <= page.revision:
+                self._gone(held.record.key)     # (our own claim, of level `delayed`, may be newer than what we read)
         for record in page.records:
             self._seen(record)
         return page.revision

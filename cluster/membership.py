@@ -103,6 +103,11 @@ class Membership:
             raise LedgerUnavailable("the name is taken")      # one chance in 10**9: draw another
         return result.revision
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the lease runs for certain. Past its deadline the runners are dead, noticed or not."""
+        return self.identity is not None and not self.suspended and self._clock.monotonic() < self.deadline
+
     def may_start(self) -> bool:
         """Whether a job may be started now: not in the last third of a lease that has not been renewed."""
         if self.identity is None or self.suspended:

@@ -309,7 +309,7 @@ class Node:
         self._lose_volatile()
 
     def _may_take_volatile(self) -> bool:
-        return self._life is not None and not self._drain.is_set() and not self._membership.suspended
+        return self._life is not None and not self._drain.is_set() and self._membership.is_sure
 
     def _lose_volatile(self) -> None:
         """The runners are killed, and with them what lies nowhere else."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from rota.client.codec import encode_body
+from rota.client.errors import Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
+
+from rota.cluster.ledger.ledger import Page
 
 from .faults import Fate
 from .loop import run_virtual
@@ -163,6 +167,48 @@ def test_claims_under_way_count_for_a_master_that_has_to_look_afresh() -> None:
             begun, ended = begun + (run.what == "start"), ended + (run.what == "end")
             assert begun - ended <= LIMIT
     assert begun == ended == len(names)
+
+
+def test_an_own_claim_is_newer_than_a_look_that_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction has overtaken the watch over claims; while the answer to the look comes, a claim is stored."""
+    async def deed(world: World, process: Process, other: Process) -> None:
+        looked, enqueued = asyncio.Event(), asyncio.Event()
+        claims, read = world.keys.claims_of(process.node.node), process.ledger.inner.read
+
+        async def slow_read(key: bytes, *bounds: bytes, **options: Any) -> Page:
+            page = await read(key, *bounds, **options)
+            if key == claims:
+                looked.set()
+                await enqueued.wait()
+            return page
+
+        for name in ONCE_EACH:
+            world.script(name, 1.0)
+        monkeypatch.setattr(process.ledger.inner, "read", slow_read)
+        process.disconnect()
+        for number in (3, 4):
+            await other.node.enqueue([order("durable", bundle=bundle_id(BUNDLE.partition("-")[0], number))], 0)
+        await world.nemesis.compact()
+        process.reconnect()
+        await looked.wait()
+        await process.node.enqueue([order("delayed")], 0)
+        enqueued.set()
+
+    assert [job for job in play(2, deed) if job in ONCE_EACH] == ONCE_EACH
+
+
+def test_a_node_past_its_deadline_takes_nothing_into_memory() -> None:
+    """While it waits for the answer to its keep-alive, the guard has killed its runners."""
+    async def deed(world: World, process: Process) -> None:
+        world.store.extend_leases(30.0)
+        process.disconnect()
+        await world.until(lambda: world.clock.monotonic() > process.node._membership.deadline, 20.0, "the deadline")
+        (answer,) = await process.node.enqueue([order("none")], 0)
+        assert isinstance(answer, Overloaded)
+        process.reconnect()
+        await world.until(lambda: process.node._membership.is_sure, 20.0, "the lease is renewed")
+
+    assert not play(1, deed)
 
 
 def test_what_was_in_memory_is_lost_with_its_runners() -> None:
