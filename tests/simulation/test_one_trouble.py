@@ -13,7 +13,6 @@ from rota.client.codec import encode_body
 from rota.client.errors import Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
-
 from rota.cluster.ledger.ledger import Page
 
 from .faults import Fate
