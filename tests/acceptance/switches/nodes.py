@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..switching import NEVER_S, PROMISES, TAKEOVER, change, switch
 
 # -- nodes come and go -------------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ def requeue_delay(module: Any) -> None:
     """An orphan is queued again at once."""
     def at_once(back: Any) -> Any:
         async def _back(keys: Any, clock: Any, guards: Any, record: Any, tasks: Any, orphans: Any) -> Any:
-            replace = module.msgspec.structs.replace
+            replace = msgspec.structs.replace
             tasks = {name: replace(task, requeue_delay_s=0.0) for name, task in tasks.items()}
             return await back(keys, clock, guards, record, tasks, orphans)
 
@@ -110,8 +112,9 @@ def requeue_delay(module: Any) -> None:
 @switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.aggregator",
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def load_is_spread(aggregator: Any) -> None:
-    """The master does not keep account of what a node has."""
+    """The master does not keep account of what a node has, nor of what came back."""
     aggregator.Seat.idle = lambda self, mode: self.member.capacity.get(mode, 0)
+    aggregator.Seat.gave_back = lambda self, mode, now: None
 
 
 @switch("X4", "cluster/test_aggregator.py: test_work_spreads_to_the_node_with_most_room", "rota.cluster.aggregator",
@@ -141,7 +144,7 @@ def joining(aggregator: Any) -> None:
 def queues_of_a_node(node: Any) -> None:
     """`--queues` is not heard."""
     def all_of_them(member: Any) -> Any:
-        return lambda self: node.msgspec.structs.replace(member(self), queues=["*"])
+        return lambda self: msgspec.structs.replace(member(self), queues=["*"])
 
     change(node.Node, "_member", all_of_them)
 
@@ -152,7 +155,7 @@ def nodes_that_leave(aggregator: Any) -> None:
     """A node that is leaving is still given work."""
     def staying(may_run: Any) -> Any:
         def _may_run(self: Any, queue: str, lane: Any) -> bool:
-            self.member = aggregator.msgspec.structs.replace(self.member, state="active")
+            self.member = msgspec.structs.replace(self.member, state="active")
             return bool(may_run(self, queue, lane))
 
         return _may_run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..switching import NEVER_S, PROMISES, change, switch
 
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
@@ -35,7 +37,7 @@ def max_concurrency_of_a_queue(aggregator: Any) -> None:
         def _queue_settings(self: Any, event: Any) -> None:
             settings(self, event)
             for queue in self.queues.values():
-                queue.settings = aggregator.msgspec.structs.replace(queue.settings, max_concurrency=None)
+                queue.settings = msgspec.structs.replace(queue.settings, max_concurrency=None)
 
         return _queue_settings
 
@@ -89,7 +91,7 @@ def _sync_runners(runners: Any, count: Any) -> None:
     def counted(init: Any) -> Any:
         def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
             wanted = count(config.sync_runners)
-            init(self, runners.msgspec.structs.replace(config, sync_runners=wanted), *args, **kwargs)
+            init(self, msgspec.structs.replace(config, sync_runners=wanted), *args, **kwargs)
 
         return __init__
 
@@ -112,7 +114,7 @@ def where_a_job_is(status: Any) -> None:
     """A job is waiting, wherever it is."""
     def waiting(look: Any) -> Any:
         async def _view(self: Any, *arguments: Any) -> Any:
-            return status.msgspec.structs.replace(await look(self, *arguments), place="waiting")
+            return msgspec.structs.replace(await look(self, *arguments), place="waiting")
 
         return _view
 
@@ -320,7 +322,7 @@ def level_delayed(intake: Any) -> None:
 def _all_durable(intake: Any, level: str) -> None:
     def storing(enqueue: Any) -> Any:
         async def _enqueue(self: Any, bundles: list[Any], seen: int) -> Any:
-            replace = intake.msgspec.structs.replace
+            replace = msgspec.structs.replace
             bundles = [replace(bundle, level="durable") if bundle.level == level else bundle for bundle in bundles]
             return await enqueue(self, bundles, seen)
 
