@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ..switching import NEVER_S, PROMISES, TAKEOVER, change, switch
 
 # -- nodes come and go -------------------------------------------------------------------------------------------------
@@ -100,7 +98,7 @@ def requeue_delay(module: Any) -> None:
     """An orphan is queued again at once."""
     def at_once(back: Any) -> Any:
         async def _back(keys: Any, clock: Any, guards: Any, record: Any, tasks: Any, orphans: Any) -> Any:
-            replace = msgspec.structs.replace
+            replace = module.msgspec.structs.replace
             tasks = {name: replace(task, requeue_delay_s=0.0) for name, task in tasks.items()}
             return await back(keys, clock, guards, record, tasks, orphans)
 
@@ -144,7 +142,7 @@ def joining(aggregator: Any) -> None:
 def queues_of_a_node(node: Any) -> None:
     """`--queues` is not heard."""
     def all_of_them(member: Any) -> Any:
-        return lambda self: msgspec.structs.replace(member(self), queues=["*"])
+        return lambda self: node.msgspec.structs.replace(member(self), queues=["*"])
 
     change(node.Node, "_member", all_of_them)
 
@@ -153,9 +151,11 @@ def queues_of_a_node(node: Any) -> None:
         "rota.cluster.aggregator", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def nodes_that_leave(aggregator: Any) -> None:
     """A node that is leaving is still given work."""
+    from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
+
     def staying(may_run: Any) -> Any:
         def _may_run(self: Any, queue: str, lane: Any) -> bool:
-            self.member = msgspec.structs.replace(self.member, state="active")
+            self.member = replace(self.member, state="active")
             return bool(may_run(self, queue, lane))
 
         return _may_run

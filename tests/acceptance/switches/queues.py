@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ..switching import NEVER_S, PROMISES, change, switch
 
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
@@ -33,11 +31,13 @@ def max_concurrency(aggregator: Any) -> None:
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency_of_a_queue(aggregator: Any) -> None:
     """The limit of a queue is not looked at."""
+    from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
+
     def without(settings: Any) -> Any:
         def _queue_settings(self: Any, event: Any) -> None:
             settings(self, event)
             for queue in self.queues.values():
-                queue.settings = msgspec.structs.replace(queue.settings, max_concurrency=None)
+                queue.settings = replace(queue.settings, max_concurrency=None)
 
         return _queue_settings
 
@@ -91,7 +91,7 @@ def _sync_runners(runners: Any, count: Any) -> None:
     def counted(init: Any) -> Any:
         def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
             wanted = count(config.sync_runners)
-            init(self, msgspec.structs.replace(config, sync_runners=wanted), *args, **kwargs)
+            init(self, runners.msgspec.structs.replace(config, sync_runners=wanted), *args, **kwargs)
 
         return __init__
 
@@ -114,7 +114,7 @@ def where_a_job_is(status: Any) -> None:
     """A job is waiting, wherever it is."""
     def waiting(look: Any) -> Any:
         async def _view(self: Any, *arguments: Any) -> Any:
-            return msgspec.structs.replace(await look(self, *arguments), place="waiting")
+            return status.msgspec.structs.replace(await look(self, *arguments), place="waiting")
 
         return _view
 
@@ -322,7 +322,7 @@ def level_delayed(intake: Any) -> None:
 def _all_durable(intake: Any, level: str) -> None:
     def storing(enqueue: Any) -> Any:
         async def _enqueue(self: Any, bundles: list[Any], seen: int) -> Any:
-            replace = msgspec.structs.replace
+            replace = intake.msgspec.structs.replace
             bundles = [replace(bundle, level="durable") if bundle.level == level else bundle for bundle in bundles]
             return await enqueue(self, bundles, seen)
 
