@@ -438,9 +438,8 @@ class Executor:
         """Hand bundles back to their queues, as if they had never been given. No attempt is used up."""
         futures = []
         for held in batch:
-            if held.released:
+            if held.over:
                 continue
-            held.released = True
             token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
             place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
             write = Write(self._reporter.guards(held), (Delete(held.record.key), Put(place, encode(token))))

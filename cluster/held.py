@@ -32,7 +32,6 @@ class Held(msgspec.Struct, gc=False):
     queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
     writing: bool = False
     flush_at: float = 0.0
-    released: bool = False
     submitted: bool = False
     over: bool = False          # it does not lie under us any more
     back: int = 0               # jobs given back in pieces

@@ -34,8 +34,8 @@ PARTIAL_S = 0.05
 
 
 class Reporter:
-    """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. Counts jobs whose outcome is
-    committed (`finished`) and writes that found their claim gone (`refused`)."""
+    """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs with an outcome
+    that is committed."""
 
     group: asyncio.TaskGroup
 
@@ -57,7 +57,6 @@ class Reporter:
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
         self.over = False
         self.finished = 0
-        self.refused = 0
 
     def take(self, held: Held, outcome: Outcome, now: float) -> bool:
         """Returns whether `flush_due` has to look at the clock for this bundle."""
@@ -192,7 +191,6 @@ class Reporter:
 
     def void(self, held: Held) -> None:
         """The claim is not ours any more: whatever was run here has no outcome."""
-        self.refused += 1
         log.warning("an outcome of bundle %s is void: the claim has ended", held.bundle)
         self._on_end(held)
         self._runners.withdraw([held.key])
