@@ -34,8 +34,8 @@ PARTIAL_S = 0.05
 
 
 class Reporter:
-    """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs with an outcome
-    that is committed."""
+    """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs: those whose
+    outcome is committed."""
 
     group: asyncio.TaskGroup
 
