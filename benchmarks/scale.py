@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 
 from rota.client.codec import load_value
-from rota.cluster.records import Member
+from rota.cluster.state.records import Member
 
 from .load import Done
 from .measure import carry_out, load_process, results_of

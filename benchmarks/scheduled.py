@@ -21,7 +21,7 @@ import msgspec
 from rich.console import Console
 
 from rota.cluster.ledger.ledger import prefix_end
-from rota.cluster.records import Token
+from rota.cluster.state.records import Token
 
 from .meters import lease_left_s, rss_mb
 from .percentiles import percentile

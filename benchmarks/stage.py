@@ -17,15 +17,15 @@ from typing import Self, TypeVar
 import msgspec
 
 from rota.client.api import AsyncClient
-from rota.cluster.child import tied
-from rota.cluster.config import EtcdConfig, NodeConfig
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
-from rota.cluster.keys import Keys
-from rota.cluster.launch import guard_command, guard_environment
+from rota.cluster.boot.child import tied
+from rota.cluster.boot.config import EtcdConfig, NodeConfig
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
+from rota.cluster.boot.launch import guard_command, guard_environment
 from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
 from rota.cluster.ledger.etcd import EtcdLedger
 from rota.cluster.ledger.ledger import Get, Put, Record, Txn, prefix_end
-from rota.cluster.records import Member, QueueRecord, encode
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Member, QueueRecord, encode
 
 T = TypeVar("T")
 
@@ -184,10 +184,10 @@ class Stage:
         return self._guards[identity.rpartition("-")[0]].pid
 
     def node_pid(self, identity: str) -> int:
-        return self._children(identity, b"rota.cluster.process")[0]
+        return self._children(identity, b"rota.cluster.boot.process")[0]
 
     def runner_pids(self, identity: str) -> list[int]:
-        return self._children(identity, b"rota.worker.runner")
+        return self._children(identity, b"rota.worker.runner.process")
 
     def _children(self, identity: str, command: bytes) -> list[int]:
         return [pid for pid, line in children(self.guard_pid(identity)) if command in line]

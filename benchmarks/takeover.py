@@ -23,8 +23,8 @@ from rich.console import Console
 
 from rota.client.api import AsyncClient
 from rota.client.handle import JobHandle
-from rota.cluster.keys import whole
 from rota.cluster.ledger.ledger import prefix_end
+from rota.cluster.state.keys import whole
 
 from . import jobs
 from .meters import machine

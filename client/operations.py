@@ -1,6 +1,6 @@
 """What people do to a running cluster, as methods of the clients: settings of queues, the failed set, cancelling.
 
-Each is one POST to a node's HTTP port (`rota.cluster.verbs`).
+Each is one POST to a node's HTTP port (`rota.cluster.port.verbs`).
 """
 
 from __future__ import annotations

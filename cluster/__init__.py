@@ -1,6 +1,13 @@
-"""A node: the ledger, membership, election, the master's aggregator, execution, the HTTP port and the command line.
+"""A node of the cluster, by its rooms. Each imports only from rooms below it (`make check` knows):
 
-May import `rota.worker` and `rota.client`. Start reading at `node.py`; `docs/internals.md` prints the main path.
+    cli, demo, testing   what people start
+    boot                 settings, and the process that puts a node together
+    node                 one node's life: what it takes in, runs and reports
+    port, admin, master  the HTTP port; where is a job and why; what only the master does
+    state                what lies in the store, and the writes that change it
+    ledger               the seam to the store
+
+May import `rota.worker` and `rota.client`. `docs/internals.md` goes along the main path.
 """
 
 assert __name__ == "rota.cluster", "run rota as an installed package: pip install -e ."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
 
 TEST_TIMEOUT_S = 60.0
 LEFTOVER_GRACE_S = 1.0

@@ -26,10 +26,10 @@ UNPICKLERS = {
 ENVIRONMENT = {
     "client/config.py",             # ROTA_URL, when a client is made without an address
     "cluster/cli",                  # hands the environment to the loader of settings
-    "cluster/launch.py",            # a child inherits it
-    "cluster/process.py",           # its settings come in one variable
-    "worker/guard.py",
-    "worker/runner.py",
+    "cluster/boot/launch.py",            # a child inherits it
+    "cluster/boot/process.py",           # its settings come in one variable
+    "worker/guard/guard.py",
+    "worker/runner/process.py",
 }
 LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(work|root)/|(?<![\w.])/home/\w|pypi\.org|pythonhosted|index-url|--trusted-host")

@@ -1,7 +1,11 @@
-"""Where user code runs: the guard, the runners it forks, and the channel between a runner and its node.
+"""Where user code runs, by the processes that take part.
 
-May import `rota.client`, never `rota.cluster`. `guard.py` imports the standard library only, so that it can fork.
-Start reading at `guard.py`, then `runner.py`.
+    guard    the parent of a node and of its runners (one file, standard library only, so that it can fork)
+    pool     the runners as their node sees them
+    runner   the process in which user code runs
+    channel  what node and runner share
+
+May import `rota.client`, never `rota.cluster`.
 """
 
 assert __name__ == "rota.worker", "run rota as an installed package: pip install -e ."

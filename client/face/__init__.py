@@ -47,8 +47,8 @@ from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect
-    from rota.worker.context import Cancelled, check_cancelled, current_job, touch
-    from rota.worker.hooks import on_error, on_runner_start, on_runner_stop
+    from rota.worker.runner.context import Cancelled, check_cancelled, current_job, touch
+    from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
 
 __all__ = [
     "AsyncClient",
@@ -99,15 +99,15 @@ __all__ = [
 
 _LATE = {
     "AsyncClient": "rota.client.api",
-    "Cancelled": "rota.worker.context",
+    "Cancelled": "rota.worker.runner.context",
     "Client": "rota.client.api",
-    "check_cancelled": "rota.worker.context",
+    "check_cancelled": "rota.worker.runner.context",
     "connect": "rota.client.api",
-    "current_job": "rota.worker.context",
-    "on_error": "rota.worker.hooks",
-    "on_runner_start": "rota.worker.hooks",
-    "on_runner_stop": "rota.worker.hooks",
-    "touch": "rota.worker.context",
+    "current_job": "rota.worker.runner.context",
+    "on_error": "rota.worker.runner.hooks",
+    "on_runner_start": "rota.worker.runner.hooks",
+    "on_runner_stop": "rota.worker.runner.hooks",
+    "touch": "rota.worker.runner.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""
 

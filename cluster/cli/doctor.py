@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .. import settings
+from ..boot import settings
 from . import options, show
 from .ask import Json, Url
 

@@ -13,11 +13,11 @@ import msgspec
 
 from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
 
+from ..boot.config import NodeConfig, check_files
+from ..boot.process import ledger_settings
 from ..clock import SystemClock
-from ..config import NodeConfig, check_files
 from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
-from ..process import ledger_settings
 
 HISTORY_MAX = 200_000
 """Revisions that etcd may remember before we say that nobody compacts them: some minutes of a busy queue."""

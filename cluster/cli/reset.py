@@ -10,9 +10,9 @@ import typer
 
 from rota.client.errors import ConfigError
 
-from .. import settings
-from ..keys import Keys
+from ..boot import settings
 from ..ledger.ledger import Delete, Guard, Ledger, Target, Txn, prefix_end
+from ..state.keys import Keys
 from . import options
 
 PAGE = 10_000
@@ -38,8 +38,8 @@ def reset(
 
       rota reset --etcd 127.0.0.1:2379 --cluster staging --yes staging
     """
+    from ..boot.process import ledger_settings
     from ..ledger.etcd import EtcdLedger  # late: other commands need no gRPC
-    from ..process import ledger_settings
 
     flags = {
         "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,

@@ -1,7 +1,7 @@
 """`rota node` and `rota dev`: starting nodes.
 
-Both start the guard (`worker/guard.py`), which starts the node's process and its runners. `rota node` becomes the guard
-(exec), so that it is the process that a service manager or a container sees.
+Both start the guard (`worker/guard/guard.py`), which starts the node's process and its runners. `rota node` becomes the
+guard (exec), so that it is the process that a service manager or a container sees.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import settings
-from ..child import tied
-from ..config import NodeConfig, check_files
-from ..embedded import EmbeddedConfig, EmbeddedEtcd
-from ..launch import guard_command, guard_environment
+from ..boot import settings
+from ..boot.child import tied
+from ..boot.config import NodeConfig, check_files
+from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
+from ..boot.launch import guard_command, guard_environment
 from . import options
 
 

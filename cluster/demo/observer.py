@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ..keys import Keys, whole
 from ..ledger.ledger import Changes, Event
-from ..records import Claim, Member, Token, decode
+from ..state.keys import Keys, whole
+from ..state.records import Claim, Member, Token, decode
 
 
 @dataclass(slots=True)

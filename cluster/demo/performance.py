@@ -20,11 +20,11 @@ from rota.client.codec import UNSIGNED
 from rota.client.errors import ConfigError, JobFailed, RotaError
 from rota.client.handle import JobHandle
 
-from ..embedded import EmbeddedConfig, EmbeddedEtcd
-from ..keys import Keys
+from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from ..ledger.channels import EtcdConfig
 from ..ledger.etcd import EtcdLedger
 from ..ledger.ledger import prefix_end
+from ..state.keys import Keys
 from . import tasks
 from .observer import Loss, Observer
 from .screen import Picture, Screen

@@ -12,9 +12,9 @@ from typing import Self
 
 from rota.client.errors import RotaError
 
-from ..child import tied
-from ..config import EtcdConfig, NodeConfig
-from ..launch import guard_command, guard_environment
+from ..boot.child import tied
+from ..boot.config import EtcdConfig, NodeConfig
+from ..boot.launch import guard_command, guard_environment
 
 STOP_TIMEOUT_S = 10.0
 NAMES = "abcdefghijklmnopqrstuvwxyz"
@@ -76,7 +76,7 @@ def _node_of(guard: int) -> int:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            if parent == guard and b"rota.cluster.process" in (process / "cmdline").read_bytes():
+            if parent == guard and b"rota.cluster.boot.process" in (process / "cmdline").read_bytes():
                 return int(process.name)
     raise RotaError("the process that was to be killed is gone already")
 

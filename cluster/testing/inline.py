@@ -21,9 +21,9 @@ from rota.client.ids import Names
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
 from rota.client.views import JobView
+from rota.worker.pool.runners import Work
 
 from ..clock import SystemClock
-from ..runners import Work
 from .local import call_of, run_async, run_sync
 
 RUNS_MAX = 1_000

@@ -12,10 +12,9 @@ from typing import cast
 from rota.client import queues, tasks
 from rota.client.codec import load_function
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
-from rota.worker.context import Runner, running
-from rota.worker.execution import Call, Runnable
-
-from ..runners import CANCEL_GRACE_S, Work
+from rota.worker.pool.runners import CANCEL_GRACE_S, Work
+from rota.worker.runner.context import Runner, running
+from rota.worker.runner.execution import Call, Runnable
 
 OnOutcomes = Callable[[list[tuple[int, Outcome]]], None]
 Slot = tuple[int, int]

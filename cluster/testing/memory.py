@@ -25,13 +25,13 @@ from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob
 
 from ..clock import SystemClock
-from ..http import HttpPort
-from ..keys import Keys
 from ..ledger.commits import Commits, created
 from ..ledger.ledger import prefix_end
 from ..ledger.memory import MemoryLedger
-from ..node import Node, NodeSettings
-from ..scheduler import Scheduler
+from ..master.scheduler import Scheduler
+from ..node.node import Node, NodeSettings
+from ..port.http import HttpPort
+from ..state.keys import Keys
 from .local import LocalRunners
 
 T = TypeVar("T")

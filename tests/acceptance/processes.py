@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rota.cluster.embedded import free_port
+from rota.cluster.boot.embedded import free_port
 
 ROTA = Path(sys.executable).parent / "rota"
 START_TIMEOUT_S = 60.0

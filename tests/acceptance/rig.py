@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from rota.client.api import AsyncClient
-from rota.cluster.child import tied
-from rota.cluster.config import EtcdConfig, NodeConfig
-from rota.cluster.embedded import free_port
-from rota.cluster.keys import Keys
-from rota.cluster.launch import guard_command, guard_environment
+from rota.cluster.boot.child import tied
+from rota.cluster.boot.config import EtcdConfig, NodeConfig
+from rota.cluster.boot.embedded import free_port
+from rota.cluster.boot.launch import guard_command, guard_environment
 from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
 from rota.cluster.ledger.etcd import EtcdLedger
 from rota.cluster.ledger.ledger import Record, prefix_end
+from rota.cluster.state.keys import Keys
 
 APP = "tests.acceptance.apps.work"
 ROOT = Path(__file__).parents[2]
@@ -169,11 +169,11 @@ class Rig:
     def node_pid(self, identity: str) -> int:
         """The pid of a node's process: the guard's child that is no runner."""
         guard = self.guards[self.name_of(identity)].pid
-        return next(pid for pid, command in children(guard) if b"rota.cluster.process" in command)
+        return next(pid for pid, command in children(guard) if b"rota.cluster.boot.process" in command)
 
     def runner_pids(self, identity: str) -> list[int]:
         guard = self.guards[self.name_of(identity)].pid
-        return [pid for pid, command in children(guard) if b"rota.worker.runner" in command]
+        return [pid for pid, command in children(guard) if b"rota.worker.runner.process" in command]
 
     def kill_node(self, identity: str) -> None:
         os.kill(self.node_pid(identity), signal.SIGKILL)

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 OFF = Path(__file__).with_name("off")
-GUARD, GUARD_LINK = "rota.worker.guard", "rota.worker.guardlink"
+GUARD, GUARD_LINK = "rota.worker.guard.guard", "rota.worker.guard.guardlink"
 
 NEVER_S = 4.0
 """The patience for what will never come: more than it takes when the feature is on, on a busy machine."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.cluster.embedded import EmbeddedEtcd, free_port
+from rota.cluster.boot.embedded import EmbeddedEtcd, free_port
 
 from .processes import Running, dev, environment
 from .rig import Rig, until

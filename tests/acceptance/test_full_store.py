@@ -12,7 +12,7 @@ import pytest
 
 import rota
 from rota.client.errors import NoSpace
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, etcd_version, find_etcd
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, etcd_version, find_etcd
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.releases import release
 

@@ -13,8 +13,8 @@ import pytest
 import rota
 from rota.client.errors import ConfigError, JobUnknown
 from rota.cluster.cli.reset import delete_all
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.state.keys import Keys
 
 from .apps import keeping as app
 from .rig import PATIENCE_S, Rig, until

@@ -13,9 +13,9 @@ import pytest
 import rota
 from rota.client.codec import UNSIGNED, Keyring, encode_body
 from rota.client.model import Header
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from rota.cluster.ledger.ledger import Put, Txn
-from rota.cluster.records import FailedRecord, Token, decode, encode
+from rota.cluster.state.records import FailedRecord, Token, decode, encode
 
 from .apps import work
 from .rig import Rig, read_journal, until

@@ -23,7 +23,7 @@ import rota
 from rota.client import default
 from rota.client.api import AsyncClient
 from rota.cluster.ledger.ledger import prefix_end
-from rota.cluster.records import Claim, Token, decode
+from rota.cluster.state.records import Claim, Token, decode
 
 from .apps import promises as app
 from .rig import PATIENCE_S, Rig, read_journal, until

@@ -17,7 +17,7 @@ from rota.client.ids import parse_job_id
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
 from rota.client.tasks import registry
 from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
-from rota.cluster.http import HttpPort
+from rota.cluster.port.http import HttpPort
 
 Push = Callable[[str, bytes], None]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.cluster.aggregator import (
+from rota.cluster.ledger.ledger import Event, Record
+from rota.cluster.master.dispatch import (
     PAGE_NEXT,
     WINDOW_MAX,
     Aggregator,
@@ -15,9 +16,8 @@ from rota.cluster.aggregator import (
     Split,
     TakeOver,
 )
-from rota.cluster.keys import Keys
-from rota.cluster.ledger.ledger import Event, Record
-from rota.cluster.records import Claim, Member, QueueRecord, TaskRecord, Token, claim_of, encode
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Claim, Member, QueueRecord, TaskRecord, Token, claim_of, encode
 
 KEYS = Keys("t")
 

@@ -10,8 +10,8 @@ from rota.client import bulk
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import Names
 from rota.client.tasks import make_task
-from rota.cluster import intake
-from rota.cluster.intake import BodyCache, VerifiedBody
+from rota.cluster.node import intake
+from rota.cluster.node.intake import BodyCache, VerifiedBody
 
 BYTES_MAX = 2 * 1024 * 1024
 

@@ -9,9 +9,9 @@ import pytest
 from rota.cluster.demo.observer import Observer
 from rota.cluster.demo.tasks import Tally, look_into
 from rota.cluster.demo.verdict import Answer, compare, count_directly
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.ledger import Changes, Event, Record
-from rota.cluster.records import Claim, Member, Token, encode
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Claim, Member, Token, encode
 
 KEYS = Keys("demo")
 BUNDLE = "k3f9q2m7xa5t-00000001"

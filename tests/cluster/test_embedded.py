@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rota.client.errors import ConfigError
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
 
 
 def test_it_runs(etcd: EmbeddedEtcd) -> None:
@@ -32,7 +32,7 @@ def test_it_dies_with_its_parent(tmp_path: Path, etcd_binary: Path | None) -> No
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd\n"
+        "from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd\n"
         "binary = Path(sys.argv[2]) if len(sys.argv) > 2 else None\n"
         "with EmbeddedEtcd(EmbeddedConfig(Path(sys.argv[1]), binary=binary)) as server:\n"
         "    print(server.pid, flush=True)\n"

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rota.client import errors
-from rota.cluster.embedded import EmbeddedEtcd
+from rota.cluster.boot.embedded import EmbeddedEtcd
 from rota.cluster.ledger import watching
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Event, Guard, Put, Target, Txn, Watch, prefix_end

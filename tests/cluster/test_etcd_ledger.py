@@ -8,7 +8,7 @@ import random
 import pytest
 
 from rota.client import errors
-from rota.cluster.embedded import EmbeddedEtcd
+from rota.cluster.boot.embedded import EmbeddedEtcd
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Changes, Delete, Get, Guard, Put, Target, Txn, prefix_end
 

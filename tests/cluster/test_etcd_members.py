@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rota.client import errors
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Guard, Put, Target, Txn, prefix_end
 

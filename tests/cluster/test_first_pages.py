@@ -7,13 +7,13 @@ import random
 import pytest
 
 from rota.client.codec import UNSIGNED, Seal
-from rota.cluster import master
 from rota.cluster.clock import SystemClock
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.commits import created
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.records import Token, encode
+from rota.cluster.master import term as master
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Token, encode
 
 KEYS = Keys("t")
 

@@ -27,8 +27,8 @@ from rota.client.errors import (
 )
 from rota.client.model import Enqueue, Header
 from rota.client.order import NamedTask
-from rota.cluster import http, pages, websocket
-from rota.cluster.http import HttpPort
+from rota.cluster.port import http, pages, websocket
+from rota.cluster.port.http import HttpPort
 
 from ..client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
 from ..client.tasks import add, echo, fail, shout

@@ -7,17 +7,17 @@ import random
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
 from rota.client.model import Header
 from rota.client.views import FailedFilter
-from rota.cluster.buckets import Buckets
+from rota.cluster.admin.operations import Operations
+from rota.cluster.admin.status import Status
 from rota.cluster.clock import SystemClock
-from rota.cluster.directory import Directory
-from rota.cluster.keys import Keys
+from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
-from rota.cluster.operations import Operations
-from rota.cluster.records import Token, encode
-from rota.cluster.splitting import split_write
-from rota.cluster.status import Status
+from rota.cluster.state.directory import Directory
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Token, encode
+from rota.cluster.state.splitting import split_write
 
 KEYS, CLOCK = Keys("t"), SystemClock()
 BUNDLE = "0s8sf4s75de1-00000004"

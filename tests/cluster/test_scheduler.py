@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from rota.cluster.clock import SystemClock
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.commits import Commits, created
 from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.records import Token, encode
-from rota.cluster.scheduler import LOOK_S_MAX, Scheduler
+from rota.cluster.master.scheduler import LOOK_S_MAX, Scheduler
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Token, encode
 
 KEYS = Keys("t")
 HOUR_MS = 3_600_000

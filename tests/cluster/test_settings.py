@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rota.client.errors import ConfigError
-from rota.cluster.config import EtcdConfig, NodeConfig, check_files, is_loopback
-from rota.cluster.settings import SETTINGS, load, variable
+from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files, is_loopback
+from rota.cluster.boot.settings import SETTINGS, load, variable
 
 ROOT = Path(__file__).parent.parent.parent
 GIVEN = {"etcd": "127.0.0.1:2379"}

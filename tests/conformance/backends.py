@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.cluster.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
+from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
 from rota.cluster.ledger.ledger import Ledger
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
 

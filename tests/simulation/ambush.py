@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from rota.cluster.keys import Keys, whole
 from rota.cluster.ledger.ledger import Delete, Put, Txn
+from rota.cluster.state.keys import Keys, whole
 
 from .history import Order
 from .plans import NARROW, SERIAL, TASKS

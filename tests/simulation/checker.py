@@ -24,11 +24,11 @@ from typing import Protocol
 
 import msgspec
 
-from rota.cluster.keys import Keys, whole
 from rota.cluster.ledger.ledger import Guard, Put, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
-from rota.cluster.records import Claim, Token
-from rota.cluster.takeover import LOSSES_MAX
+from rota.cluster.master.takeover import LOSSES_MAX
+from rota.cluster.state.keys import Keys, whole
+from rota.cluster.state.records import Claim, Token
 
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 

@@ -18,10 +18,10 @@ from itertools import pairwise
 
 import msgspec
 
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
-from rota.cluster.records import Claim, Member, Token, decode
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Claim, Member, Token, decode
 
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS

@@ -13,11 +13,11 @@ import msgspec
 from rota.client.codec import decode_header
 from rota.client.errors import RotaError
 from rota.client.model import Level, Results
-from rota.cluster.keys import Keys, whole
 from rota.cluster.ledger.keyspace import Change
 from rota.cluster.ledger.ledger import Guard, Record, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
-from rota.cluster.records import Claim, FailedRecord, Token, decode
+from rota.cluster.state.keys import Keys, whole
+from rota.cluster.state.records import Claim, FailedRecord, Token, decode
 
 Name = TypeVar("Name", str, bytes)
 Job: TypeAlias = tuple[str, int]

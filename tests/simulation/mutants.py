@@ -13,26 +13,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
-from rota.cluster import (
-    directory,
-    executor,
-    intake,
-    master,
-    membership,
-    node,
-    operations,
-    outcomes,
-    reporter,
-    scheduler,
-    splitting,
-    takeover,
-    volatile,
-)
-from rota.cluster.aggregator import Aggregator
-from rota.cluster.held import Held
+from rota.cluster.admin import operations
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
-from rota.cluster.records import Claim, Token, token_of
+from rota.cluster.master import scheduler, takeover
+from rota.cluster.master import term as master
+from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.node import executor, intake, membership, node, outcomes, reporter, volatile
+from rota.cluster.node.held import Held
+from rota.cluster.state import directory, splitting
+from rota.cluster.state.records import Claim, Token, token_of
 
 from . import process
 

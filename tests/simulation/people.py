@@ -12,7 +12,7 @@ from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError
 from rota.client.ids import bundle_id, job_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.client.views import FailedFilter
-from rota.cluster.node import Node
+from rota.cluster.node.node import Node
 
 from .history import Order
 from .plans import GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS

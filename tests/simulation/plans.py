@@ -7,7 +7,7 @@ import random
 import msgspec
 
 from rota.client.model import Mode, TaskInfo
-from rota.cluster.records import QueueRecord, TaskRecord
+from rota.cluster.state.records import QueueRecord, TaskRecord
 
 from .faults import CALM, ROUGH, Faults
 

@@ -12,8 +12,8 @@ from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import job_id
 from rota.client.model import Outcome
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.node import Node, NodeSettings
-from rota.cluster.runners import Work
+from rota.cluster.node.node import Node, NodeSettings
+from rota.worker.pool.runners import Work
 
 from .faults import FaultyLedger
 from .plans import CAPACITY, CLUSTER, GOOD, POISON, TASKS, TTL_S

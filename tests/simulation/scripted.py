@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
-from rota.cluster.runners import Work
+from rota.worker.pool.runners import Work
 
 
 class Run(NamedTuple):

@@ -10,11 +10,11 @@ import pytest
 
 from rota.client.codec import encode_body, encode_results
 from rota.client.model import Header, Level, ResultEntry, Results
-from rota.cluster.keys import Keys
 from rota.cluster.ledger.commits import created, unmodified
 from rota.cluster.ledger.ledger import Delete, Guard, Put, Record, Txn
 from rota.cluster.ledger.memory_store import MemoryStore
-from rota.cluster.records import Claim, FailedRecord, Member, ReceiptRecord, Token, claim_of, encode, token_of
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Claim, FailedRecord, Member, ReceiptRecord, Token, claim_of, encode, token_of
 
 from .checker import Checker
 from .history import Order

@@ -17,13 +17,13 @@ import msgspec
 from rota.client.codec import decode_header
 from rota.client.ids import job_id
 from rota.client.model import Outcome
-from rota.cluster.keys import Keys
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
-from rota.cluster.node import Node
-from rota.cluster.records import Token, decode, encode
-from rota.cluster.runners import Work
+from rota.cluster.node.node import Node
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import Token, decode, encode
+from rota.worker.pool.runners import Work
 
 from .history import Order
 from .loop import VirtualClock, run_virtual

@@ -14,8 +14,8 @@ from typing import Any, Self
 from rota.client import codec
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
-from rota.cluster.runners import GuardLink, PoolConfig, RunnerPool, Work
-from rota.worker.seat import State
+from rota.worker.pool.runners import GuardLink, PoolConfig, RunnerPool, Work
+from rota.worker.pool.seat import State
 
 APPS = Path(__file__).parent / "apps"
 BUNDLE = "k3f9q2m7xa5t-0000001f"

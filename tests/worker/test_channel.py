@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 
 from rota.client.errors import ConfigError
 from rota.client.model import Outcome
-from rota.worker import permits
-from rota.worker.channel import FRAME_BYTES_MAX, HEADER, BadFrame, BlockingEnd, ChannelClosed, LoopEnd, Parser, pack
-from rota.worker.frames import Done, Dropped, FromRunner, Starved
-from rota.worker.guardlink import GuardLink
+from rota.worker.channel import permits
+from rota.worker.channel.channel import (
+    FRAME_BYTES_MAX,
+    HEADER,
+    BadFrame,
+    BlockingEnd,
+    ChannelClosed,
+    LoopEnd,
+    Parser,
+    pack,
+)
+from rota.worker.channel.frames import Done, Dropped, FromRunner, Starved
+from rota.worker.guard.guardlink import GuardLink
 
 FRAMES = [Done([(7, Outcome(3, "ok", b"value"))]), Dropped(), Starved(), Done([(8, Outcome(0, "failed", error="no"))])]
 STREAM = b"".join(map(pack, FRAMES))

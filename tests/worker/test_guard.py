@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from rota.worker.guardlink import GUARD, guard_command
+from rota.worker.guard.guardlink import GUARD, guard_command
 
 from .rig import APPS, alive, boottime
 

@@ -7,10 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from rota.worker.frames import Work
-from rota.worker.guardlink import Descriptors
-from rota.worker.permits import new_permits, take
-from rota.worker.seat import LOOK_S, PATIENCE_S, Seat, State
+from rota.worker.channel.frames import Work
+from rota.worker.channel.permits import new_permits, take
+from rota.worker.guard.guardlink import Descriptors
+from rota.worker.pool.seat import LOOK_S, PATIENCE_S, Seat, State
 
 
 @contextmanager

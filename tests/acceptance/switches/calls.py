@@ -58,7 +58,7 @@ def json_large_numbers(codec: Any) -> None:
     change(codec, "load_arguments", as_floats)
 
 
-@switch("B6", f"{CLUSTER}: the_store_is_left_clean", "rota.cluster.outcomes",
+@switch("B6", f"{CLUSTER}: the_store_is_left_clean", "rota.cluster.node.outcomes",
         fails=r"assert not \[record\.key .* -> AssertionError")
 def finished_jobs_are_deleted(outcomes: Any) -> None:
     """The arguments of a job that has ended stay in the store."""
@@ -71,14 +71,14 @@ def finished_jobs_are_deleted(outcomes: Any) -> None:
     change(outcomes, "_end_ops", keeping)
 
 
-@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.reporter",
+@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.node.reporter",
         fails=r"== \(1, 0\) -> AssertionError")
 def keep_result(reporter: Any) -> None:
     """Every result is kept for an hour, whatever was asked for."""
     reporter.Reporter._keep_result_of = lambda self, held: 3600.0
 
 
-@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.buckets",
+@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.ledger.buckets",
         fails=r"lifetime_s.* -> AssertionError")
 def results_last(buckets: Any) -> None:
     """Results are gone after a minute."""
@@ -101,7 +101,7 @@ def what_pickle_refuses(codec: Any) -> None:
 # -- retries, errors ---------------------------------------------------------------------------------------------------
 
 
-@switch("E8 T28", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.worker.execution",
+@switch("E8 T28", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.worker.runner.execution",
         fails=r"== 3 -> AssertionError")
 def done_only_on_success(execution: Any) -> None:
     """A job that raised counts as done."""
@@ -115,7 +115,7 @@ def retries(module: Any) -> None:
     module.Retries.decide = lambda self, info, error, attempt, said=None: module.Decision(None)
 
 
-@switch("E9", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.worker.execution",
+@switch("E9", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.worker.runner.execution",
         fails=r"second - first >= 0\.05 .* -> AssertionError")
 def delay_between_attempts(execution: Any) -> None:
     """Jobs are tried again at once."""
@@ -136,7 +136,7 @@ def retries_by_default(backoff: Any) -> None:
     backoff.MAX_ATTEMPTS = 1
 
 
-@switch("Q1 X7 X13", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.outcomes",
+@switch("Q1 X7 X13", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes",
         fails=r"view\.attempt, view\.why\) == .* -> AssertionError")
 def attempts_are_counted(outcomes: Any) -> None:
     """The number of the attempt is not kept with the job."""
@@ -149,14 +149,15 @@ def attempts_are_counted(outcomes: Any) -> None:
     change(outcomes, "_again", uncounted)
 
 
-@switch("Q1", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.outcomes",
+@switch("Q1", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes",
         fails=r"token\.error\) == .* -> AssertionError")
 def errors_are_recorded(outcomes: Any) -> None:
     """The last error is not kept with the job."""
     change(outcomes, "_again", lambda again: lambda claim, outcome: outcomes.replace(again(claim, outcome), error=""))
 
 
-@switch("E11 T30 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up", "rota.worker.execution",
+@switch("E11 T30 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up",
+        "rota.worker.runner.execution",
         fails=r"\(folder / .reports.\).* -> AssertionError")
 def no_report_before_the_end(execution: Any) -> None:
     """The hooks are called at every failure."""
@@ -172,14 +173,16 @@ def no_report_before_the_end(execution: Any) -> None:
     change(execution.Call, "_decide", reporting)
 
 
-@switch("E11 T11 T30 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up", "rota.worker.hooks",
+@switch("E11 T11 T30 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up",
+        "rota.worker.runner.hooks",
         fails=r"\(folder / .reports.\).* -> FileNotFoundError")
 def error_hooks(hooks: Any) -> None:
     """No hook is called."""
     hooks.report = lambda error: None
 
 
-@switch("E11 T11 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up", "rota.worker.execution",
+@switch("E11 T11 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up",
+        "rota.worker.runner.execution",
         fails=r"assert levels == .* -> AssertionError")
 def errors_in_the_log(execution: Any) -> None:
     """The last failure is logged as the others are."""
@@ -261,28 +264,28 @@ def a_broken_retry_delay_is_told(module: Any) -> None:
     change(module.Retries, "_delay", forgiving)
 
 
-@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.operations",
+@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.admin.operations",
         fails=r"retry_failed\(error=.OSError.\) == 1 -> AssertionError")
 def failed_jobs_can_be_retried(operations: Any) -> None:
     """`retry_failed` finds its jobs, and leaves them where they are."""
     operations.Operations._retry_one = lambda self, record, failed, failure: None
 
 
-@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.operations",
+@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.admin.operations",
         fails=r"delete_failed\(\[second\.id\]\) == 1 -> AssertionError")
 def failed_jobs_can_be_deleted(operations: Any) -> None:
     """`delete_failed` finds its jobs, and leaves them where they are."""
     operations.Operations._delete_one = lambda self, record, failed, failure: None
 
 
-@switch("T29 T13", f"{CLUSTER}: failures_carry_their_traceback", "rota.cluster.outcomes",
+@switch("T29 T13", f"{CLUSTER}: failures_carry_their_traceback", "rota.cluster.node.outcomes",
         fails=r"\(failed,\) = .* -> ValueError: not enough values")
 def failed_jobs_are_recorded(outcomes: Any) -> None:
     """There is no failed set."""
     outcomes._failed_ops = lambda *arguments: []
 
 
-@switch("T29", f"{CLUSTER}: failures_carry_their_traceback", "rota.worker.execution",
+@switch("T29", f"{CLUSTER}: failures_carry_their_traceback", "rota.worker.runner.execution",
         fails=r"in caught\.value\.traceback -> AssertionError")
 def tracebacks(execution: Any) -> None:
     """A failure has no traceback."""
@@ -300,14 +303,14 @@ def the_shell(shell: Any) -> None:
 # -- timeouts, the context, classes ------------------------------------------------------------------------------------
 
 
-@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.cluster.runners",
+@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.pool.runners",
         fails=r"enqueue\(task, 60\)\)\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def timeouts_of_plain_functions(runners: Any) -> None:
     """The node does not look at how long a plain function runs."""
     runners.RunnerPool._check_head = lambda self, seat, now: None
 
 
-@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.execution",
+@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.runner.execution",
         fails=r"TimeoutError: timed out after 0\\.5 s.* -> AssertionError: Regex pattern did not match")
 def timeouts_of_coroutines(execution: Any) -> None:
     """An `async def` job is not cancelled at its timeout. (So its runner is killed, two seconds later.)"""
@@ -339,27 +342,28 @@ def _by_default(tasks: Any, **options: Any) -> None:
     change(tasks.Task, "__init__", lambda init: lambda self, function, **said: init(self, function, **(options | said)))
 
 
-@switch("B9", "worker/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it", "rota.cluster.runners",
+@switch("B9", "worker/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it", "rota.worker.pool.runners",
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
 def the_kill_at_the_timeout(runners: Any) -> None:
     """A plain function that is over its time is left alone."""
     runners.RunnerPool._check_head = lambda self, seat, now: None
 
 
-@switch("B12", f"{PROMISES}: touch_restarts_the_clock", "rota.worker.context",
+@switch("B12", f"{PROMISES}: touch_restarts_the_clock", "rota.worker.runner.context",
         fails=r"touches=20.* -> .*JobFailed.* timed out")
 def touch(context: Any) -> None:
     """`rota.touch()` does nothing."""
     context.touch = lambda: None
 
 
-@switch("B13", f"{PROMISES}: a_job_knows_itself", "rota.worker.context", fails=r"known = await .* -> .*JobFailed")
+@switch("B13", f"{PROMISES}: a_job_knows_itself", "rota.worker.runner.context",
+        fails=r"known = await .* -> .*JobFailed")
 def current_job(context: Any) -> None:
     """A job does not know itself."""
     context.current_job = lambda: None
 
 
-@switch("T22", f"{PROMISES}: a_job_knows_itself", "rota.worker.context",
+@switch("T22", f"{PROMISES}: a_job_knows_itself", "rota.worker.runner.context",
         fails=r"later\[.fencing_token.\] > .* -> AssertionError")
 def fencing_tokens(context: Any) -> None:
     """The fencing token is always the same."""
@@ -371,7 +375,7 @@ def fencing_tokens(context: Any) -> None:
     change(context, "current_job", fixed)
 
 
-@switch("Q3", f"{PROMISES}: a_job_knows_itself", "rota.cluster.aggregator",
+@switch("Q3", f"{PROMISES}: a_job_knows_itself", "rota.cluster.master.dispatch",
         fails=r"known = await .* -> .*ResultTimeout", patience_s=NEVER_S)
 def dynamic_queues(aggregator: Any) -> None:
     """A queue that nobody has declared is not served."""
@@ -453,7 +457,7 @@ def a_handle_is_returned(api: Any) -> None:
     change(api.AsyncClient, "enqueue", silent)
 
 
-@switch("Q9", f"{PROMISES}: a_task_by_its_name", "rota.cluster.directory", fails=r"named.* -> .*UnknownTask")
+@switch("Q9", f"{PROMISES}: a_task_by_its_name", "rota.cluster.state.directory", fails=r"named.* -> .*UnknownTask")
 def tasks_by_name(directory: Any) -> None:
     """Nodes do not know how a task runs that they are asked for by name."""
     async def task_mode(self: Any, task: str) -> None:

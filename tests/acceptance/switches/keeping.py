@@ -9,14 +9,14 @@ from ..switching import NEVER_S, change, switch
 KEEPING = "acceptance/test_keeping.py"
 
 
-@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.reporter",
+@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.node.reporter",
         fails=r"assert views\.keys\(\) == .* -> AssertionError")
 def keep_finished(reporter: Any) -> None:
     """Nothing is kept of jobs that ended well."""
     reporter.Reporter._keep_finished_of = lambda self, held: 0.0
 
 
-@switch("B6", f"{KEEPING}: finished_jobs_are_kept_per_job_of_a_bundle", "rota.cluster.outcomes",
+@switch("B6", f"{KEEPING}: finished_jobs_are_kept_per_job_of_a_bundle", "rota.cluster.node.outcomes",
         fails=r"== good -> AssertionError")
 def only_good_jobs_are_kept(outcomes: Any) -> None:
     """A bundle is kept as a whole, whatever became of its jobs."""
@@ -36,7 +36,7 @@ def retry_options_of_an_enqueue(backoff: Any) -> None:
     change(backoff, "delay_s", lambda delay: lambda info, said, attempt: delay(info, backoff.Options(), attempt))
 
 
-@switch("E10 T13", f"{KEEPING}: test_old_failed_jobs_are_dropped_where_asked", "rota.cluster.retention",
+@switch("E10 T13", f"{KEEPING}: test_old_failed_jobs_are_dropped_where_asked", "rota.cluster.master.retention",
         fails=r"they are dropped.* -> AssertionError", patience_s=NEVER_S)
 def keep_failed(retention: Any) -> None:
     """The failed set keeps everything, whatever was asked for."""

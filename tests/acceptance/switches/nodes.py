@@ -9,7 +9,7 @@ from ..switching import NEVER_S, PROMISES, TAKEOVER, change, switch
 # -- nodes come and go -------------------------------------------------------------------------------------------------
 
 
-@switch("E5 T37", f"{PROMISES}: jobs_outlive_all_nodes", "rota.cluster.takeover",
+@switch("E5 T37", f"{PROMISES}: jobs_outlive_all_nodes", "rota.cluster.master.takeover",
         fails=r"results = .* -> .*ResultTimeout", patience_s=NEVER_S)
 def what_was_left_is_run_again(takeover: Any) -> None:
     """What lies under a node that is gone stays there."""
@@ -23,35 +23,35 @@ def _no_takeover(takeover: Any) -> None:
     takeover.take_over = take_over
 
 
-@switch("E16 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.cluster.takeover",
+@switch("E16 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.cluster.master.takeover",
         fails=r"moved_s\(rig, victim\) < 3\.0 -> AssertionError: not within", patience_s=NEVER_S)
 def takeover(module: Any) -> None:
     """The jobs of a node that was killed stay where they are."""
     _no_takeover(module)
 
 
-@switch("T19 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.worker.guard",
+@switch("T19 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.worker.guard.guard",
         fails=r"moved_s\(rig, victim\) < 3\.0 -> AssertionError")
 def the_lease_of_the_dead_is_revoked(guard: Any) -> None:
     """The guard leaves the lease of its dead node to run out."""
     guard.Etcd.revoke = lambda self, lease: "not revoked"
 
 
-@switch("T19", f"{TAKEOVER}: test_a_lost_machine", "rota.cluster.takeover",
+@switch("T19", f"{TAKEOVER}: test_a_lost_machine", "rota.cluster.master.takeover",
         fails=r"moved_s\(rig, victim\) < .* -> AssertionError: not within", patience_s=NEVER_S)
 def takeover_of_a_lost_machine(module: Any) -> None:
     """The jobs of a machine that is gone stay where they are."""
     _no_takeover(module)
 
 
-@switch("Q6", f"{TAKEOVER}: test_a_frozen_node_does_no_harm", "rota.worker.guard",
+@switch("Q6", f"{TAKEOVER}: test_a_frozen_node_does_no_harm", "rota.worker.guard.guard",
         fails=r"runners are dead.* -> AssertionError: not within")
 def the_deadline_of_the_runners(guard: Any) -> None:
     """The guard does not look at the lease's deadline."""
     guard.Guard._check_deadline = lambda self: None
 
 
-@switch("E17", f"{TAKEOVER}: test_sigterm_hands_over_and_uses_up_no_attempt", "rota.cluster.node",
+@switch("E17", f"{TAKEOVER}: test_sigterm_hands_over_and_uses_up_no_attempt", "rota.cluster.node.node",
         fails=r"len\(starts\) == len\(set\(starts\)\) == 100 -> AssertionError")
 def grace(node: Any) -> None:
     """A node that is told to leave kills what it runs."""
@@ -69,7 +69,7 @@ def grace(node: Any) -> None:
     change(node.Node, "_leave_when_asked", hasty)
 
 
-@switch("E17", f"{PROMISES}: what_has_not_begun_moves_at_once", "rota.cluster.executor",
+@switch("E17", f"{PROMISES}: what_has_not_begun_moves_at_once", "rota.cluster.node.executor",
         fails=r"only what runs lies under it.* -> AssertionError: not within", patience_s=NEVER_S)
 def handing_back(executor: Any) -> None:
     """A node that leaves keeps what it has not begun."""
@@ -79,21 +79,22 @@ def handing_back(executor: Any) -> None:
     executor.Executor.release_unstarted = release_unstarted
 
 
-@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.executor",
+@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.node.executor",
         fails=r"behind\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def nothing_is_stuck(executor: Any) -> None:
     """What was given ahead to a node stays there, however long it waits."""
     executor.Executor._is_stuck = lambda self, held: False
 
 
-@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.executor",
+@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.executor",
         fails=r"may not run twice has failed.* -> AssertionError: not within", patience_s=NEVER_S)
 def on_orphan_fail(executor: Any) -> None:
     """What must not run twice is not marked when it begins."""
     executor.Executor._must_not_repeat = lambda self, claim: False
 
 
-@switch("B11", f"{PROMISES}: test_orphans", "rota.cluster.takeover", fails=r"\.at - killed >= 2\.0.* -> AssertionError")
+@switch("B11", f"{PROMISES}: test_orphans", "rota.cluster.master.takeover",
+        fails=r"\.at - killed >= 2\.0.* -> AssertionError")
 def requeue_delay(module: Any) -> None:
     """An orphan is queued again at once."""
     def at_once(back: Any) -> Any:
@@ -107,7 +108,7 @@ def requeue_delay(module: Any) -> None:
     change(module, "_back", at_once)
 
 
-@switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.aggregator",
+@switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.master.dispatch",
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def load_is_spread(aggregator: Any) -> None:
     """The master does not keep account of what a node has, nor of what came back."""
@@ -115,7 +116,8 @@ def load_is_spread(aggregator: Any) -> None:
     aggregator.Seat.gave_back = lambda self, mode, now: None
 
 
-@switch("X4", "cluster/test_aggregator.py: test_work_spreads_to_the_node_with_most_room", "rota.cluster.aggregator",
+@switch("X4", "cluster/test_aggregator.py: test_work_spreads_to_the_node_with_most_room",
+        "rota.cluster.master.dispatch",
         fails=r"sorted\(nodes\) == .* -> AssertionError")
 def the_node_with_most_room(aggregator: Any) -> None:
     """Work goes to any node that has room."""
@@ -123,7 +125,7 @@ def the_node_with_most_room(aggregator: Any) -> None:
     aggregator.Seat.idle = lambda self, mode: 1
 
 
-@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.aggregator",
+@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.dispatch",
         fails=r"the last one runs, too.* -> AssertionError: not within", patience_s=NEVER_S)
 def joining(aggregator: Any) -> None:
     """A master knows the nodes that were there when it became master."""
@@ -138,7 +140,8 @@ def joining(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_node", closed)
 
 
-@switch("X8", f"{PROMISES}: a_node_serves_only_its_queues", "rota.cluster.node", fails=r"is has_it -> AssertionError")
+@switch("X8", f"{PROMISES}: a_node_serves_only_its_queues",
+        "rota.cluster.node.node", fails=r"is has_it -> AssertionError")
 def queues_of_a_node(node: Any) -> None:
     """`--queues` is not heard."""
     def all_of_them(member: Any) -> Any:
@@ -148,7 +151,7 @@ def queues_of_a_node(node: Any) -> None:
 
 
 @switch("X8", "cluster/test_aggregator.py: test_a_node_gets_only_its_queues_and_only_while_active",
-        "rota.cluster.aggregator", fails=r"table\.given\(\) == \[\] -> AssertionError")
+        "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def nodes_that_leave(aggregator: Any) -> None:
     """A node that is leaving is still given work."""
     from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
@@ -163,14 +166,14 @@ def nodes_that_leave(aggregator: Any) -> None:
     change(aggregator.Seat, "may_run", staying)
 
 
-@switch("T4", "worker/test_runners.py: test_async_capacity_is_kept", "rota.cluster.runners",
+@switch("T4", "worker/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.runners",
         fails=r"== 3\) -> TimeoutError", patience_s=NEVER_S)
 def async_capacity(runners: Any) -> None:
     """An async runner is given whatever there is."""
     change(runners.RunnerPool, "_room", lambda room: lambda self, seat, task: 1_000)
 
 
-@switch("T3", "worker/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.seat",
+@switch("T3", "worker/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.pool.seat",
         fails=r"status == .ok. .* -> AssertionError")
 def isolation(seat: Any) -> None:
     """All that was sent to a runner shares its fate."""
@@ -185,7 +188,7 @@ def isolation(seat: Any) -> None:
 
 
 @switch("T25", "worker/test_harm.py: test_a_runner_killed_mid_job_is_replaced_and_the_job_retried",
-        "rota.cluster.runners", fails=r"rig\.outcome\(waiting\).* -> TimeoutError", patience_s=NEVER_S)
+        "rota.worker.pool.runners", fails=r"rig\.outcome\(waiting\).* -> TimeoutError", patience_s=NEVER_S)
 def runners_are_replaced(runners: Any) -> None:
     """A runner that has died is not replaced."""
     def once(maintain: Any) -> Any:
@@ -200,7 +203,7 @@ def runners_are_replaced(runners: Any) -> None:
 
 @switch("T26 T25",
         "worker/test_guard.py: test_the_node_is_restarted_after_its_runners_are_reaped_and_the_lease_revoked",
-        "rota.worker.guard", fails=r"gateway\.requests == .* -> AssertionError")
+        "rota.worker.guard.guard", fails=r"gateway\.requests == .* -> AssertionError")
 def the_monitor(guard: Any) -> None:
     """The guard starts its node again, and tells the store nothing."""
     guard.Etcd.revoke = lambda self, lease: "not revoked"
@@ -209,7 +212,7 @@ def the_monitor(guard: Any) -> None:
 # -- clusters, settings, etcd ------------------------------------------------------------------------------------------
 
 
-@switch("T42 Q13 B2", f"{PROMISES}: clusters_on_one_etcd_never_meet", "rota.cluster.keys",
+@switch("T42 Q13 B2", f"{PROMISES}: clusters_on_one_etcd_never_meet", "rota.cluster.state.keys",
         fails=r"rig\.members\(\)\) == 3 .* -> AssertionError")
 def namespaces(keys: Any) -> None:
     """All clusters on one etcd share their keys."""
@@ -237,7 +240,7 @@ def schema_versions(codec: Any) -> None:
 
 
 @switch("Q8", "cluster/test_settings.py: test_flags_win_over_the_environment_and_that_over_the_file",
-        "rota.cluster.settings", fails=r"-> AssertionError")
+        "rota.cluster.boot.settings", fails=r"-> AssertionError")
 def flags(settings: Any) -> None:
     """Flags are not heard."""
     change(settings, "load", lambda load: lambda said, environ, file=None: load({}, environ, file))
@@ -250,7 +253,7 @@ def errors_say_why(errors: Any) -> None:
     errors.RotaError.__str__ = lambda self: "an error occurred"
 
 
-@switch("T17", "cluster/test_settings.py: test_a_wrong_setting_is_named_with_what_to_do", "rota.cluster.settings",
+@switch("T17", "cluster/test_settings.py: test_a_wrong_setting_is_named_with_what_to_do", "rota.cluster.boot.settings",
         fails=r"assert said in str\(raised\.value\) -> AssertionError")
 def wrong_settings_are_named(settings: Any) -> None:
     """A wrong setting is called by the name that the code has for it."""

@@ -9,7 +9,7 @@ from ..switching import NEVER_S, PROMISES, change, switch
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
 
 
-@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.aggregator",
+@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency(aggregator: Any) -> None:
     """The limit of a task is not looked at."""
@@ -27,7 +27,7 @@ def max_concurrency(aggregator: Any) -> None:
 
 
 
-@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.aggregator",
+@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency_of_a_queue(aggregator: Any) -> None:
     """The limit of a queue is not looked at."""
@@ -44,7 +44,7 @@ def max_concurrency_of_a_queue(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_queue_settings", without)
 
 
-@switch("T6", "cluster/test_aggregator.py: test_a_limit_holds_across_nodes_and_bundles", "rota.cluster.aggregator",
+@switch("T6", "cluster/test_aggregator.py: test_a_limit_holds_across_nodes_and_bundles", "rota.cluster.master.dispatch",
         fails=r"len\(table\.given\(\)\) == 3 -> AssertionError")
 def limits_count_what_runs(aggregator: Any) -> None:
     """A limit looks at the one bundle only, not at what runs already."""
@@ -66,21 +66,21 @@ def no_limit_by_default(tasks: Any) -> None:
     change(tasks.Task, "__init__", limited)
 
 
-@switch("E12", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.cluster.runners",
+@switch("E12", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.worker.pool.runners",
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def several_runners(runners: Any) -> None:
     """A node has one runner of plain functions, whatever `--sync` says."""
     _sync_runners(runners, lambda wanted: 1)
 
 
-@switch("E12", "worker/test_runners.py: test_sync_jobs_share_the_runners", "rota.cluster.runners",
+@switch("E12", "worker/test_runners.py: test_sync_jobs_share_the_runners", "rota.worker.pool.runners",
         fails=r"len\(rig\.outcomes\) == 10\) -> TimeoutError", patience_s=NEVER_S)
 def runners_help_each_other(runners: Any) -> None:
     """What waits behind a job that takes long waits for it."""
     runners.RunnerPool._steal = lambda self, now: None
 
 
-@switch("E13", f"{PROMISES}: a_runner_runs_one_plain_job_at_a_time", "rota.cluster.runners",
+@switch("E13", f"{PROMISES}: a_runner_runs_one_plain_job_at_a_time", "rota.worker.pool.runners",
         fails=r"most_at_once\(journal\) <= 6 .* -> AssertionError")
 def as_many_runners_as_asked(runners: Any) -> None:
     """A node has three times as many runners of plain functions as `--sync` says."""
@@ -98,7 +98,7 @@ def _sync_runners(runners: Any, count: Any) -> None:
     change(runners.RunnerPool, "__init__", counted)
 
 
-@switch("T14", f"{PROMISES}: a_limit_is_named", "rota.cluster.status",
+@switch("T14", f"{PROMISES}: a_limit_is_named", "rota.cluster.admin.status",
         fails=r"await until\(.* -> AssertionError: not within .* it says so", patience_s=NEVER_S)
 def why_a_job_waits(status: Any) -> None:
     """The status of a job does not name the limit that holds it back."""
@@ -108,7 +108,7 @@ def why_a_job_waits(status: Any) -> None:
     status.Status._limit_reached = _limit_reached
 
 
-@switch("T14", "acceptance/test_cli.py: test_where_a_job_is_and_why", "rota.cluster.status",
+@switch("T14", "acceptance/test_cli.py: test_where_a_job_is_and_why", "rota.cluster.admin.status",
         fails=r"== .scheduled. -> AssertionError")
 def where_a_job_is(status: Any) -> None:
     """A job is waiting, wherever it is."""
@@ -121,7 +121,7 @@ def where_a_job_is(status: Any) -> None:
     change(status.Status, "_view", waiting)
 
 
-@switch("E14 Q2", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master",
+@switch("E14 Q2", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master.term",
         fails=r"the second job blocks. -> |the second job blocks.\) -> AssertionError: not within", patience_s=NEVER_S)
 def a_failure_blocks(master: Any) -> None:
     """A job that has failed for good leaves its serial queue, as it leaves any other."""
@@ -129,20 +129,20 @@ def a_failure_blocks(master: Any) -> None:
 
 
 @switch("E14 Q2", "cluster/test_aggregator.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
-        "rota.cluster.aggregator", fails=r"table\.given\(\) == \[\] -> AssertionError")
+        "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def serial_queues(aggregator: Any) -> None:
     """A serial queue is as any other."""
     aggregator.Aggregator._queue_settings = lambda self, event: None
 
 
-@switch("E14", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.operations",
+@switch("E14", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.admin.operations",
         fails=r"handle in handles\] == \[1, 2, 3\] -> .*ResultTimeout", patience_s=NEVER_S)
 def retry_head(operations: Any) -> None:
     """The head of a serial queue is found, and not retried."""
     _head_untouched(operations)
 
 
-@switch("Q2", f"{PROMISES}: a_head_can_be_skipped", "rota.cluster.operations",
+@switch("Q2", f"{PROMISES}: a_head_can_be_skipped", "rota.cluster.admin.operations",
         fails=r"after\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def skip_head(operations: Any) -> None:
     """The head of a serial queue is found, and not skipped."""
@@ -167,7 +167,7 @@ def _head_untouched(operations: Any) -> None:
     change(operations.Operations, "head", looking)
 
 
-@switch("Q5", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.aggregator",
+@switch("Q5", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master.dispatch",
         fails=r"other\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def queues_are_isolated(aggregator: Any) -> None:
     """A queue that is blocked holds up all others."""
@@ -185,7 +185,7 @@ def queues_are_isolated(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", together)
 
 
-@switch("Q5", "cluster/test_aggregator.py: test_queues_take_turns", "rota.cluster.aggregator",
+@switch("Q5", "cluster/test_aggregator.py: test_queues_take_turns", "rota.cluster.master.dispatch",
         fails=r"assert .small. in .* -> AssertionError")
 def queues_take_turns(aggregator: Any) -> None:
     """The first queue gives out all it has before another has its turn."""
@@ -199,14 +199,14 @@ def queues_take_turns(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", greedy)
 
 
-@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.aggregator",
+@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.master.dispatch",
         fails=r"assert started == .* -> AssertionError")
 def priorities(aggregator: Any) -> None:
     """The lowest priority goes first."""
     aggregator.Queue.by_priority = lambda self: sorted(self.windows.items())
 
 
-@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.keys",
+@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.state.keys",
         fails=r"assert started == .* -> AssertionError")
 def order_of_enqueue(keys: Any) -> None:
     """The last one enqueued goes first."""
@@ -216,7 +216,8 @@ def order_of_enqueue(keys: Any) -> None:
     change(keys.Keys, "job", backwards)
 
 
-@switch("T18", "cluster/test_aggregator.py: test_jobs_go_out_in_key_order_up_to_the_slots", "rota.cluster.aggregator",
+@switch("T18", "cluster/test_aggregator.py: test_jobs_go_out_in_key_order_up_to_the_slots",
+        "rota.cluster.master.dispatch",
         fails=r"assert table\.given\(\) == .* -> AssertionError")
 def slots_are_counted(aggregator: Any) -> None:
     """A node is given whatever there is."""
@@ -224,7 +225,7 @@ def slots_are_counted(aggregator: Any) -> None:
     aggregator.Seat.idle = lambda self, mode: 1_000
 
 
-@switch("Q11 B5", f"{PROMISES}: a_lone_job_starts_at_once", "rota.cluster.master",
+@switch("Q11 B5", f"{PROMISES}: a_lone_job_starts_at_once", "rota.cluster.master.term",
         fails=r"sorted\(waits\)\[3\] < 0\.5.* -> AssertionError")
 def watches_not_polling(master: Any) -> None:
     """The master looks for work once a second."""
@@ -243,7 +244,7 @@ def watches_not_polling(master: Any) -> None:
     change(master.Master, "_see", sleepy)
 
 
-@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.cluster.scheduler",
+@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.cluster.master.scheduler",
         fails=r"handle\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def due_jobs_are_moved(scheduler: Any) -> None:
     """What is due stays scheduled."""
@@ -263,7 +264,7 @@ def delays(order: Any) -> None:
 # -- persistence -------------------------------------------------------------------------------------------------------
 
 
-@switch("E2 T23 T36", f"{PROMISES}: an_enqueue_returns_when_the_job_is_stored", "rota.cluster.intake",
+@switch("E2 T23 T36", f"{PROMISES}: an_enqueue_returns_when_the_job_is_stored", "rota.cluster.node.intake",
         fails=r"bundle_of\(handle\)\.encode\(\) in .* -> AssertionError")
 def stored_before_the_answer(intake: Any) -> None:
     """An enqueue is acknowledged a second before it is stored."""
@@ -305,14 +306,14 @@ def level_per_enqueue(order: Any) -> None:
     change(order.Routed, "using", lambda using: lambda self, level=None, **said: using(self, **said))
 
 
-@switch("T9 T10 T45 T47", f"{PROMISES}: what_each_level_stores", "rota.cluster.intake",
+@switch("T9 T10 T45 T47", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake",
         fails=r"stored\(.none.\) == \(0, 0\) -> AssertionError")
 def level_none(intake: Any) -> None:
     """Jobs of level none are stored as any other."""
     _all_durable(intake, "none")
 
 
-@switch("T45 T46", f"{PROMISES}: what_each_level_stores", "rota.cluster.intake",
+@switch("T45 T46", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake",
         fails=r"assert 0 < body == claim -> AssertionError")
 def level_delayed(intake: Any) -> None:
     """Jobs of level delayed are stored first, and wait for the master."""

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import rota
-from rota.worker.hooks import on_runner_start, on_runner_stop
+from rota.worker.runner.hooks import on_runner_start, on_runner_stop
 
 
 def note(word):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import rota
-from rota.worker.context import current_job
+from rota.worker.runner.context import current_job
 
 
 @rota.task(max_attempts=1)

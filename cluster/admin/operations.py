@@ -1,0 +1,277 @@
+"""What people do to a running cluster: settings of queues, the failed set, cancelling. Any node does it, guarded by
+what it saw, so that two people at once do not undo each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from rota.client.codec import Seal, decode_header, encode_results, slice_body
+from rota.client.errors import InvalidJob, LedgerUnavailable
+from rota.client.ids import parse_job_id
+from rota.client.model import ResultEntry, Results
+from rota.client.views import FailedFilter
+
+from ..clock import Clock
+from ..ledger.buckets import Buckets
+from ..ledger.commits import Commits, Verdict, Write, created, unmodified
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..state.keys import Keys, is_name
+from ..state.quarantine import ADVICE
+from ..state.records import FailedRecord, Failure, QueueRecord, Token, bits, decode, encode, hex_bits
+from ..state.splitting import piece_name
+from .status import Status
+
+PAGE = 500
+TRIES_MAX = 50
+CANCEL_S = 3600.0
+"""How long a request to cancel stays in the store; the node that holds the job acts on it within milliseconds."""
+
+
+class Operations:
+    """One identity's. Raises `InvalidJob` for what makes no sense, `LedgerError` where the store does not take it."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, status: Status, member: Guard,
+        buckets: Buckets, seal: Seal, newest: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._status = status
+        self._member = member
+        self._buckets = buckets
+        self._seal = seal
+        self._newest = newest
+
+    # -- queues ------------------------------------------------------------------------------------------------------
+
+    async def set_queue(self, queue: str, changes: dict[str, object]) -> QueueRecord:
+        """Change settings of a queue (`paused`, `serial`, `max_concurrency`); returns them all."""
+        if not is_name(queue):
+            raise InvalidJob(f"{queue[:200]!r} is no queue name: letters, digits and _ . : @ - (at most 128)")
+        unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency"})
+        if unknown:
+            raise InvalidJob(f"a queue has no setting {', '.join(unknown)}; it has paused, serial and max_concurrency")
+        key = self._keys.queue(queue)
+        for _ in range(TRIES_MAX):
+            page = await self._ledger.read(key)
+            old = page.records[0] if page.records else None
+            record = (decode(QueueRecord, old.value) if old is not None else None) or QueueRecord()
+            try:
+                new = msgspec.convert(msgspec.to_builtins(record) | changes, QueueRecord)
+            except msgspec.ValidationError as error:
+                raise InvalidJob(f"queue {queue}: {error}") from None
+            if new.max_concurrency is not None and new.max_concurrency < 1:
+                raise InvalidJob(f"queue {queue}: max_concurrency is at least 1; to stop a queue, pause it")
+            guard = unmodified(key, old.mod_revision if old is not None else 0)
+            op: Put | Delete = Put(key, encode(new)) if new != QueueRecord() else Delete(key)
+            if old is None and isinstance(op, Delete):
+                return new
+            if (await self._commits.write((self._member, guard), (op,))).applied:
+                return new
+        raise LedgerUnavailable(f"the settings of queue {queue} are being changed by others all the time")
+
+    async def empty(self, queue: str, expected: int | None) -> int:
+        """Delete every waiting job of a queue; who waits for one is told that it was cancelled. `expected`: the number
+        of jobs its owner believes there are; unless it is right, nothing is deleted."""
+        waiting = [record async for record in self._scan(self._keys.queue_jobs(queue))]
+        tokens = [(record, token) for record in waiting if (token := decode(Token, record.value)) is not None]
+        jobs = sum(token.pending for _, token in tokens)
+        if expected is not None and jobs != expected:
+            raise InvalidJob(f"queue {queue} has {jobs} waiting jobs, not {expected}: look again before it is emptied")
+        emptied = 0
+        for start in range(0, len(tokens), PAGE):
+            part = tokens[start : start + PAGE]
+            verdicts = await asyncio.gather(*[self._discard(record, token) for record, token in part])
+            emptied += sum(
+                token.pending for (_, token), verdict in zip(part, verdicts, strict=True)
+                if verdict is not None and verdict.applied
+            )
+        return emptied
+
+    async def head(self, queue: str, verb: str) -> str:
+        """Of a serial queue's head: `retry` it now, or `skip` it (to the failed set). Returns its id."""
+        async for record in self._scan(self._keys.queue_jobs(queue), limit=1):
+            token = decode(Token, record.value)
+            bundle = record.key.rpartition(b"/")[2].decode()
+            if token is None or not (token.blocked or token.not_before or token.attempt > 1):
+                break
+            body = await self._body(bundle)
+            index = next(index for index in decode_header(body)[0].indexes if not token.done_bits >> index & 1)
+            if verb == "retry":
+                fresh = msgspec.structs.replace(token, blocked=False, not_before=0, attempt=1)
+                ops: tuple[Put | Delete, ...] = (Put(record.key, encode(fresh)),)
+            else:
+                failed = self._failed_ops(token, bundle, index, body)
+                ops = (Delete(record.key), Delete(self._keys.body(bundle)), *failed)
+            verdict = await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
+            if verdict.applied:
+                return f"{bundle.partition('.')[0]}/{index}"
+        raise InvalidJob(f"the head of queue {queue} has not failed: there is nothing to {verb}")
+
+    def _failed_ops(self, token: Token, bundle: str, index: int, body: bytes) -> tuple[Put, ...]:
+        record = FailedRecord(
+            f"{bundle.partition('.')[0]}/{index}", token.task, token.queue, token.error or "skipped", token.attempt,
+            "", self._clock.wall(), "skipped",
+        )
+        failure = Failure(slice_body(body, [index]), "", encode(token))     # of its siblings nothing is left to run
+        return (
+            Put(self._keys.failed_job(token.queue, bundle, index), encode(record)),
+            Put(self._keys.failure(bundle, index), msgspec.msgpack.encode(failure)),
+        )
+
+    async def _body(self, bundle: str) -> bytes:
+        page = await self._ledger.read(self._keys.body(bundle))
+        if not page.records:
+            raise InvalidJob(ADVICE["body missing"])
+        return page.records[0].value
+
+    # -- the failed set ----------------------------------------------------------------------------------------------
+
+    async def retry_failed(self, which: FailedFilter) -> int:
+        """Run failed jobs again, as new attempts from the first; returns how many were put back."""
+        return await self._each_failed(which, self._retry_one)
+
+    async def delete_failed(self, which: FailedFilter) -> int:
+        return await self._each_failed(which, self._delete_one)
+
+    async def _each_failed(
+        self, which: FailedFilter, make: Callable[[Record, FailedRecord, Record | None], Write | None]
+    ) -> int:
+        done = found = 0
+        async for batch in self._failed_batches(which):
+            found += len(batch)
+            failures = await asyncio.gather(*[self._failure_of(failed) for _, failed in batch])
+            writes = [
+                make(record, failed, failure)
+                for (record, failed), failure in zip(batch, failures, strict=True)
+            ]
+            verdicts = await asyncio.gather(*[self._commits.submit(write) for write in writes if write is not None])
+            done += sum(verdict.applied for verdict in verdicts)
+        if not found and which.ids:
+            raise InvalidJob(f"not in the failed set: {', '.join(which.ids[:5])}")
+        if not found and not which.all:
+            said = {"queue": which.queue, "task": which.task, "error": which.error}
+            words = ", ".join(f"{name} {value!r}" for name, value in said.items() if value)
+            raise InvalidJob(f"no failed job fits {words}: nothing was done")
+        return done
+
+    async def _failed_batches(self, which: FailedFilter) -> AsyncIterator[list[tuple[Record, FailedRecord]]]:
+        prefix = self._keys.failed + (f"{which.queue}/".encode() if which.queue else b"")
+        wanted = set(which.ids)
+        batch: list[tuple[Record, FailedRecord]] = []
+        async for record in self._scan(prefix):
+            failed = decode(FailedRecord, record.value)
+            if failed is None or (wanted and failed.id not in wanted) or (which.task and failed.task != which.task):
+                continue
+            if which.error and which.error not in failed.error:
+                continue
+            batch.append((record, failed))
+            if len(batch) == 40:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _failure_of(self, failed: FailedRecord) -> Record | None:
+        bundle, _, index = failed.id.rpartition("/")
+        page = await self._ledger.read(self._keys.failure(bundle, int(index)))
+        return page.records[0] if page.records else None
+
+    def _retry_one(self, record: Record, failed: FailedRecord, failure: Record | None) -> Write | None:
+        if failure is None:
+            return None
+        kept = msgspec.msgpack.decode(failure.value, type=Failure)
+        token = decode(Token, kept.token)
+        if token is None or not kept.body:
+            return None         # quarantined: there is nothing that could be run
+        bundle, _, index = failed.id.rpartition("/")
+        name = piece_name(bundle, [int(index)])
+        order = self._newest()
+        token = Token(
+            token.task, token.queue, token.priority, order, 1, token.mode, int(self._clock.wall() * 1000),
+            python=token.python, function=token.function, key=token.key,
+        )
+        return Write(       # not while jobs that were in a piece with it still lie under that name
+            (self._member, unmodified(record.key, record.mod_revision), created(self._keys.body(name), 0)),
+            (
+                Delete(record.key), Delete(failure.key), Put(self._keys.body(name), kept.body),
+                Put(self._keys.job(token.queue, token.priority, order, name), encode(token)),
+            ),
+        )
+
+    def _delete_one(self, record: Record, failed: FailedRecord, failure: Record | None) -> Write:
+        bundle, _, index = failed.id.rpartition("/")
+        return Write(
+            (self._member, unmodified(record.key, record.mod_revision)),
+            (Delete(record.key), Delete(self._keys.failure(bundle, int(index)))),
+        )
+
+    # -- cancelling --------------------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str) -> str:
+        """Cancel a job wherever it is: `cancelled` (it had not begun), `requested` (a node holds it: it stops it, or
+        has ended it), or `ended`."""
+        try:
+            bundle, index = parse_job_id(job_id)
+        except ValueError as error:
+            raise InvalidJob(str(error)) from None
+        for _ in range(TRIES_MAX):
+            view, record = await self._status.find(bundle, index)
+            if record is None:
+                if view.place in ("finished", "failed"):
+                    return "ended"
+                raise InvalidJob(f"job {job_id} is unknown: it was never enqueued here, or it has ended")
+            if record.key.startswith(self._keys.claims):
+                await self._request(bundle, index)
+                return "requested"
+            token = decode(Token, record.value)
+            if token is None:
+                raise InvalidJob(f"the token of job {job_id} cannot be read")
+            verdict = await self._discard(record, token, index)
+            if verdict is not None and verdict.applied:
+                return "cancelled"
+        raise LedgerUnavailable(f"job {job_id} moves from place to place: try again")
+
+    async def _request(self, bundle: str, index: int) -> None:
+        key = self._keys.cancel(bundle, index)
+        lease = await self._buckets.of(CANCEL_S).lease()
+        await self._commits.write((self._member,), (Put(key, b"{}", lease),))
+
+    async def _discard(self, record: Record, token: Token, index: int | None = None) -> Verdict | None:
+        """Take one job (or all) out of a waiting token, and tell who waits for it. None: the job is not in there. Body
+        and token are read one after the other, and a split meanwhile leaves other jobs under the same name."""
+        bundle = record.key.rpartition(b"/")[2].decode()
+        body = await self._body(bundle)
+        pending = [i for i in decode_header(body)[0].indexes if not token.done_bits >> i & 1]
+        if index is not None and index not in pending:
+            return None
+        gone = pending if index is None else [index]
+        ops: list[Put | Delete]
+        if len(gone) == len(pending):
+            ops = [Delete(record.key), Delete(self._keys.body(bundle))]
+        else:
+            left = msgspec.structs.replace(token, done=hex_bits(token.done_bits | bits(gone)))
+            ops = [Put(record.key, encode(left))]
+        entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
+        results = self._seal.keyring.sign_results(Results(bundle.partition(".")[0], entries), self._seal.cluster)
+        lease = await self._buckets.of(CANCEL_S).lease()
+        ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
+        return await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
+
+    async def _scan(self, prefix: bytes, *, limit: int = 0) -> AsyncIterator[Record]:
+        key, end, more, left = prefix, prefix_end(prefix), True, limit
+        while more:
+            page = await self._ledger.read(key, end, limit=min(PAGE, left) if limit else PAGE)
+            for record in page.records:
+                yield record
+            left -= len(page.records)
+            more = page.more and not (limit and left <= 0)
+            if page.records:
+                key = page.records[-1].key + b"\0"
+

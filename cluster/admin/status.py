@@ -1,0 +1,351 @@
+"""Where things are, and why they wait there: read from the store when somebody asks. Nothing is kept for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from rota.client.codec import decode_header, slice_body
+from rota.client.errors import InvalidJob, JobUnknown
+from rota.client.ids import parse_job_id
+from rota.client.model import Results
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+
+from ..clock import Clock
+from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
+from ..state.directory import Directory
+from ..state.keys import Keys
+from ..state.records import (
+    Claim,
+    FailedRecord,
+    Failure,
+    FinishedRecord,
+    QueueRecord,
+    ReceiptRecord,
+    TaskRecord,
+    Token,
+    decode,
+)
+
+COUNT_MAX = 20_000
+"""Counting stops here: exact figures of a backlog of millions are not worth reading it."""
+
+PAGE = 5_000
+RATE_S = 10
+
+
+class Status:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
+
+    async def run(self, counters: Callable[[], tuple[int, int]]) -> None:
+        """Sample this node's counters (enqueued, finished) once a second, for rates."""
+        while True:
+            self._samples.append((self._clock.monotonic(), *counters()))
+            await asyncio.sleep(1.0)
+
+    # -- one job -----------------------------------------------------------------------------------------------------
+
+    async def job(self, job_id: str) -> JobView:
+        """Raises `InvalidJob` for what is no job id."""
+        return (await self.find(*_parse(job_id)))[0]
+
+    async def body(self, job_id: str) -> bytes:
+        """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for
+        what is no job id, `JobUnknown` where no arguments are kept."""
+        bundle, index = _parse(job_id)
+        keys, body, finished = self._keys, self._keys.body(bundle), self._keys.finished_of(bundle)
+        waiting, failure, ended = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/"), Get(keys.failure(bundle, index)), Get(finished, prefix_end(finished)),
+        )))).answers
+        kept = [record.value for record in (*waiting, *ended)]
+        kept += [msgspec.msgpack.decode(record.value, type=Failure).body for record in failure]
+        for value in kept:
+            if value and index in decode_header(value)[0].indexes:
+                return slice_body(value, [index])
+        raise JobUnknown(
+            f"no arguments of job {job_id} are stored: it was never enqueued here, or it has ended (see keep_finished)",
+            job_id,
+        )
+
+    async def find(self, bundle: str, index: int) -> tuple[JobView, Record | None]:
+        """Where a job is, and the token it lies in (None if it has ended, or is unknown)."""
+        keys, body, results = self._keys, self._keys.body(bundle), self._keys.bundle_results(bundle)
+        answers = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/"), Get(results, prefix_end(results)), Get(keys.failure(bundle, index)),
+            Get(keys.receipt(bundle)), Get(keys.finished_of(bundle), prefix_end(keys.finished_of(bundle))),
+        )))).answers
+        id_ = f"{bundle}/{index}"
+        if answers[2]:
+            return await self._failed_job(id_, bundle, index, answers[2][0]), None
+        for record in answers[0]:
+            header, _ = decode_header(record.value)
+            if index in header.indexes:
+                receipt = decode(ReceiptRecord, answers[3][0].value) if answers[3] else None
+                name = record.key[len(keys.bodies):].decode()
+                token = await self._token(name, header.queue, receipt)
+                if token is not None:
+                    view = await self._view(id_, index, token)
+                    if view.place != "finished":
+                        return msgspec.structs.replace(view, enqueued_at=header.enqueued_at), token
+        for record in reversed(answers[4]):
+            if (kept := await self._kept(id_, index, record)) is not None:
+                return kept, None
+        ended = self._ended(id_, index, answers[1])
+        if ended is not None:
+            return ended, None
+        if answers[3] or answers[1]:
+            return JobView(id_, "finished", why="it has ended, and left no result"), None
+        if answers[0]:
+            return JobView(id_, "unknown", why="it is moving from one place to another: ask again"), None
+        return JobView(
+            id_, "unknown", why="it was never enqueued here, or it ended and its result has expired"
+        ), None
+
+    def _ended(self, id_: str, index: int, records: tuple[Record, ...]) -> JobView | None:
+        for record in reversed(records):
+            for entry in msgspec.msgpack.decode(record.value, type=Results).entries:
+                if entry.index == index:
+                    place = "failed" if entry.status == "failed" else "finished"
+                    why = {"ok": "it ended well", "failed": "it failed", "cancelled": "it was cancelled"}[entry.status]
+                    return JobView(
+                        id_, place, attempt=entry.attempts, why=why, error=entry.error, traceback=entry.traceback  # type: ignore[arg-type]
+                    )
+        return None
+
+    async def _kept(self, id_: str, index: int, body: Record) -> JobView | None:
+        """What is known of a job whose `keep_finished` is not over."""
+        header, _ = decode_header(body.value)
+        if index not in header.indexes:
+            return None
+        name = body.key[len(self._keys.finished_bodies):]
+        page = await self._ledger.read(self._keys.finished + f"{header.queue}/".encode() + name)
+        kept = decode(FinishedRecord, page.records[0].value) if page.records else None
+        if kept is None:
+            return None
+        return JobView(
+            id_, "finished", kept.task, kept.queue, kept.attempts, kept.node, "it ended well",
+            enqueued_at=header.enqueued_at, finished_at=kept.at,
+        )
+
+    async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
+        failure = msgspec.msgpack.decode(record.value, type=Failure)
+        token = decode(Token, failure.token)
+        queue = token.queue if token is not None else "unknown"
+        page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
+        failed = decode(FailedRecord, page.records[0].value) if page.records else None
+        if failed is None:
+            return JobView(id_, "failed", queue=queue, traceback=failure.traceback)
+        return JobView(
+            id_, "failed", failed.task, queue, failed.attempts, failed.node, "it failed: it waits for a person",
+            error=failed.error, traceback=failure.traceback,
+        )
+
+    async def _token(self, name: str, queue: str, receipt: ReceiptRecord | None) -> Record | None:
+        """Find a token: under a node, in its queue, or among the scheduled."""
+        keys = self._keys
+        gets = [Get(keys.claim(node, name)) for node in list(self._directory.members)[:100]]
+        if receipt is not None:
+            gets.append(Get(keys.job(queue, receipt.priority, receipt.order, name)))
+        for answer in (await self._ledger.commit(Txn((), tuple(gets)))).answers if gets else ():
+            if answer:
+                return answer[0]
+        for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
+            async for record in self._scan(prefix, keys_only=True, limit=20 * COUNT_MAX):
+                if record.key.endswith(b"/" + name.encode()):
+                    page = await self._ledger.read(record.key)
+                    if page.records:
+                        return page.records[0]
+        return None
+
+    async def _view(self, id_: str, index: int, record: Record) -> JobView:
+        keys = self._keys
+        if record.key.startswith(keys.claims):
+            claim, parsed = decode(Claim, record.value), keys.parse_claim(record.key)
+            if claim is None or parsed is None:
+                return JobView(id_, "unknown", why="its claim cannot be read")
+            if claim.done_bits >> index & 1:
+                return JobView(id_, "finished", claim.task, claim.queue, claim.attempt, parsed[0], "it ended well")
+            return JobView(
+                id_, "claimed", claim.task, claim.queue, claim.attempt, parsed[0], "a node runs it, or is about to"
+            )
+        token = decode(Token, record.value)
+        if token is None:
+            return JobView(id_, "unknown", why="its token cannot be read")
+        if token.done_bits >> index & 1:
+            return JobView(id_, "finished", token.task, token.queue, token.attempt, why="it has ended")
+        if record.key.startswith(keys.scheduled):
+            due = (keys.parse_due(record.key) or (0, "", ""))[0] / 1000
+            why = "it is due later" if token.attempt == 1 else f"attempt {token.attempt - 1} failed; it is tried again"
+            return JobView(id_, "scheduled", token.task, token.queue, token.attempt, why=why, due=due)
+        return JobView(id_, "waiting", token.task, token.queue, token.attempt, why=await self._why(record.key, token))
+
+    async def _why(self, key: bytes, token: Token) -> str:
+        """Why a token lies in its queue."""
+        keys, members = self._keys, self._directory.members.values()
+        settings, task = (await self._ledger.commit(Txn((), (
+            Get(keys.queue(token.queue)), Get(keys.task(token.task)),
+        )))).answers
+        queue = decode(QueueRecord, settings[0].value) if settings else None
+        if queue is not None and queue.paused:
+            return f"queue {token.queue} is paused"
+        serving = [member for member in members if "*" in member.queues or token.queue in member.queues]
+        if not serving:
+            return f"no node serves queue {token.queue}"
+        if token.function and not any(member.functions and member.python == token.python for member in serving):
+            return f"no node that serves its queue runs shipped code of Python {token.python}"
+        if not token.function and not any(token.task in member.tasks for member in serving):
+            return f"no node that serves its queue knows task {token.task}"
+        if not self._directory.master:
+            return "there is no master at the moment"
+        if queue is not None and queue.serial:
+            return await self._why_serial(key, token.queue)
+        record = decode(TaskRecord, task[0].value) if task else None
+        limit = await self._limit_reached(token, record or TaskRecord(token.mode), queue or QueueRecord())
+        return limit or "others come before it"
+
+    async def _why_serial(self, key: bytes, queue: str) -> str:
+        """Everything waits for the head."""
+        async for record in self._scan(self._keys.queue_jobs(queue), limit=1):
+            head = decode(Token, record.value)
+            if head is None:
+                break
+            name = f"bundle {record.key.rpartition(b'/')[2].decode(errors='replace')}"
+            if head.blocked and record.key == key:
+                return f"it failed for good and blocks its serial queue: `rota queue retry-head {queue}`, or skip-head"
+            if head.blocked:
+                return f"it stands behind {name}, which failed for good and blocks its serial queue"
+            if head.not_before > self._clock.wall() * 1000:
+                wait_s = head.not_before / 1000 - self._clock.wall()
+                who = "it" if record.key == key else f"{name}, the head of its serial queue,"
+                return f"{who} failed, and is tried again in {wait_s:.0f} s"
+            if record.key != key:
+                return "others come before it in its serial queue"
+        return "the one before it in its serial queue runs"
+
+    async def _limit_reached(self, token: Token, task: TaskRecord, queue: QueueRecord) -> str:
+        """The limit that holds a token back, or ""."""
+        per_key = task.max_per_key is not None and token.key != ""
+        if task.max_concurrency is None and queue.max_concurrency is None and not per_key:
+            return ""
+        of_task = of_key = of_queue = 0
+        async for record in self._scan(self._keys.claims, limit=COUNT_MAX):
+            claim = decode(Claim, record.value)
+            if claim is not None:
+                of_queue += claim.pending if claim.queue == token.queue else 0
+                of_task += claim.pending if claim.task == token.task else 0
+                of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
+        if task.max_concurrency is not None and of_task >= task.max_concurrency:
+            return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
+        if task.max_per_key is not None and per_key and of_key >= task.max_per_key:
+            return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
+        if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
+            return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
+        return ""
+
+    # -- all of them -------------------------------------------------------------------------------------------------
+
+    async def nodes(self) -> list[NodeView]:
+        views = []
+        for node, member in sorted(self._directory.members.items()):
+            claims = 0
+            async for record in self._scan(self._keys.claims_of(node)):
+                claim = decode(Claim, record.value)
+                claims += claim.pending if claim is not None else 0
+            views.append(NodeView(
+                node, member.address, member.state, node == self._directory.master, member.queues,
+                sorted(member.tasks), member.capacity, claims, member.python, member.version, member.since,
+            ))
+        return views
+
+    async def queues(self) -> list[QueueView]:
+        rows: dict[str, QueueView] = {}
+        now = self._clock.wall()
+        for prefix, field in (
+            (self._keys.jobs, "waiting"), (self._keys.scheduled, "scheduled"), (self._keys.claims, "claimed"),
+        ):
+            counted = 0
+            async for record in self._scan(prefix, limit=COUNT_MAX):
+                token = decode(Token, record.value)
+                counted += 1
+                if token is None:
+                    continue
+                row = rows.get(token.queue) or QueueView(token.queue)
+                changes: dict[str, object] = {field: getattr(row, field) + token.pending}
+                if field == "waiting":
+                    changes["oldest_s"] = max(row.oldest_s or 0.0, now - token.at / 1000)
+                rows[token.queue] = msgspec.structs.replace(row, **changes)
+            if counted >= COUNT_MAX:
+                rows = {name: msgspec.structs.replace(row, exact=False) for name, row in rows.items()}
+        async for record in self._scan(self._keys.failed, keys_only=True, limit=COUNT_MAX):
+            queue = record.key[len(self._keys.failed):].decode(errors="replace").partition("/")[0]
+            row = rows.get(queue) or QueueView(queue)
+            rows[queue] = msgspec.structs.replace(row, failed=row.failed + 1)
+        return sorted(rows.values(), key=lambda row: row.queue)
+
+    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
+        prefix = self._keys.failed if queue is None else self._keys.failed + f"{queue}/".encode()
+        views = []
+        async for record in self._scan(prefix, limit=limit):
+            failed = decode(FailedRecord, record.value)
+            if failed is not None:
+                views.append(FailedView(
+                    failed.id, failed.task, failed.queue, failed.error, failed.attempts, failed.node, failed.at,
+                    failed.reason,
+                ))
+        return views
+
+    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
+        """Jobs that ended well and are kept, by queue and bundle."""
+        prefix = self._keys.finished if queue is None else self._keys.finished + f"{queue}/".encode()
+        views: list[FinishedView] = []
+        async for record in self._scan(prefix, limit=limit):
+            kept = decode(FinishedRecord, record.value)
+            if kept is not None:
+                views += [
+                    FinishedView(f"{kept.bundle}/{index}", kept.task, kept.queue, kept.attempts, kept.node, kept.at)
+                    for index in kept.indexes
+                ]
+        return views[:limit]
+
+    async def stats(self) -> StatsView:
+        rows = await self.queues()
+        ages = [row.oldest_s for row in rows if row.oldest_s is not None]
+        enqueued_per_s, finished_per_s = self._rates()
+        return StatsView(
+            self._directory.revision, self._directory.master, len(self._directory.members),
+            sum(row.waiting for row in rows), sum(row.claimed for row in rows), sum(row.scheduled for row in rows),
+            sum(row.failed for row in rows), max(ages, default=None), enqueued_per_s, finished_per_s,
+        )
+
+    def _rates(self) -> tuple[float, float]:
+        if len(self._samples) < 2:
+            return 0.0, 0.0
+        (t0, enqueued0, finished0), (t1, enqueued1, finished1) = self._samples[0], self._samples[-1]
+        span = max(t1 - t0, 1e-9)
+        return round(max(enqueued1 - enqueued0, 0) / span, 1), round(max(finished1 - finished0, 0) / span, 1)
+
+    async def _scan(self, prefix: bytes, *, keys_only: bool = False, limit: int = 1_000_000) -> AsyncIterator[Record]:
+        key, end, left, more = prefix, prefix_end(prefix), limit, True
+        while more and left > 0:
+            page = await self._ledger.read(key, end, limit=min(PAGE, left), keys_only=keys_only)
+            for record in page.records:
+                yield record
+            left -= len(page.records)
+            more = page.more
+            if page.records:
+                key = page.records[-1].key + b"\0"
+
+
+def _parse(job_id: str) -> tuple[str, int]:
+    try:
+        return parse_job_id(job_id)
+    except ValueError as error:
+        raise InvalidJob(str(error)) from None

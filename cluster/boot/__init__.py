@@ -1,0 +1,1 @@
+"""Starting a node: its settings, its process, an etcd of its own."""

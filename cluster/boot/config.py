@@ -1,0 +1,192 @@
+"""The settings of a node: every one of them, checked once, handed down frozen.
+
+`settings.py` makes one from flags, environment and file. The guard and the node's process get it as JSON in one
+environment variable (`VARIABLE`): it holds the names of files with secrets, never a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import msgspec
+
+from rota.client.errors import ConfigError
+
+from ..state.keys import is_name
+
+VARIABLE = "ROTA_NODE_CONFIG"
+"""The environment variable in which the guard and the node's process find their settings."""
+
+LEASE_TTL_S_MIN = 2
+"""etcd grants no less with its default timing (1.5 election timeouts, rounded up)."""
+
+RETRY_WINDOW_S = 30
+"""How long a client repeats an enqueue that got no definite answer; receipts must outlive it by far."""
+
+YEARS_S = 100 * 365 * 86_400
+
+Log = Literal["debug", "info", "warning", "error"]
+
+
+class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where etcd is, and how to prove who we are. `endpoints` are `host:port`."""
+
+    endpoints: tuple[str, ...]
+    tls: bool = False
+    ca_file: str = ""                   # "" with `tls`: the system's authorities
+    cert_file: str = ""
+    key_file: str = ""
+    user: str = ""
+    password_file: str = ""
+    allow_broken: bool = False          # accept 3.5.0-3.5.2, which can lose an acknowledged write: for trying out only
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            raise ConfigError("no etcd endpoint is given: say --etcd host:port[,host:port…], or try `rota dev`")
+        for endpoint in self.endpoints:
+            split_address(endpoint, "etcd endpoint")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ConfigError("a client certificate for etcd needs both --etcd-cert and --etcd-key")
+        if (self.ca_file or self.cert_file) and not self.tls:
+            raise ConfigError("certificates are given but TLS is off: write the endpoints as https://host:port")
+        if bool(self.user) != bool(self.password_file):
+            raise ConfigError("etcd's user and password go together: --etcd-user and --etcd-password-file")
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a node is told. Times are in seconds."""
+
+    etcd: EtcdConfig
+    cluster: str = "default"
+    name: str = ""                      # how its identities' names begin; "": the machine's name
+    apps: tuple[str, ...] = ()          # modules to import; they declare the tasks
+    queues: tuple[str, ...] = ("*",)    # "*": every queue
+    host: str = "127.0.0.1"             # where the HTTP port listens
+    port: int = 4100                    # 0: the system picks one
+    http_cert_file: str = ""            # serve the port over TLS; "": plain HTTP
+    http_key_file: str = ""
+    advertise: str = ""                 # the URL under which others reach the node; "": from host and port
+    sync_runners: int = 1               # processes that run plain functions, one job at a time each
+    async_capacity: int = 100           # `async def` jobs at a time, on one runner's event loop
+    lease_ttl_s: int = 10               # a lost machine is noticed after this
+    grace_s: float = 30.0               # how long running jobs may go on after SIGTERM
+    keep_result_s: float = 3600.0       # for tasks that do not say
+    keep_finished_s: float = 0.0        # likewise: how long jobs that ended well are kept, arguments included
+    keep_failed_s: float = 0.0          # the master drops older jobs from the failed set; 0: nobody does
+    receipt_ttl_s: float = 120.0        # how long a repeated enqueue is recognised
+    key_file: str = ""                  # signing keys (`rota init` makes one)
+    token_file: str = ""                # bearer token of the HTTP port
+    functions: bool = True              # run functions that were shipped by value (lambdas, closures)
+    compact: bool = False               # the master compacts etcd's history; only where etcd is not shared
+    restart: bool = True                # the guard starts the node's process again after a crash
+    dev: bool = False                   # on an embedded etcd, for trying out
+    log: Log = "info"
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_numbers()
+        if bool(self.key_file) != bool(self.token_file):
+            raise ConfigError("signing key and bearer token go together: `rota init` makes both files")
+        if bool(self.http_cert_file) != bool(self.http_key_file):
+            raise ConfigError("serving TLS needs both --http-cert and --http-key")
+        if not is_loopback(self.host) and not self.key_file:
+            raise ConfigError(
+                f"the HTTP port would listen on {self.host}, beyond this machine, and whoever reaches it could run "
+                "code: it needs --key-file and --token-file (`rota init` makes both), or listen on 127.0.0.1"
+            )
+
+    def _check_names(self) -> None:
+        if not is_name(self.cluster):
+            raise ConfigError(f"{self.cluster!r} is no cluster name: letters, digits and _ . : @ - (at most 128)")
+        if self.name and not is_name(self.name):
+            raise ConfigError(f"{self.name!r} is no name for a node: letters, digits and _ . : @ - (at most 128)")
+        for queue in self.queues:
+            if queue != "*" and not is_name(queue):
+                raise ConfigError(f"{queue!r} is no queue name: letters, digits and _ . : @ - (at most 128), or *")
+        if not self.queues:
+            raise ConfigError("no queue is given: leave --queues away to serve every queue")
+        for app in self.apps:
+            if not all(part.isidentifier() for part in app.split(".")):
+                raise ConfigError(f"--app wants the dotted name of a module, as in `import {app}`; {app!r} is none")
+
+    def _check_numbers(self) -> None:
+        _within("--http port", self.port, 0, 65535)
+        _within("--sync", self.sync_runners, 0, 1024)
+        _within("--async", self.async_capacity, 0, 100_000)
+        _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
+        _within("--grace", self.grace_s, 0, 86_400)
+        _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)
+        _within("--keep-finished", self.keep_finished_s, 0, YEARS_S)
+        _within("--keep-failed", self.keep_failed_s, 0, YEARS_S)
+        _within("receipt_ttl", self.receipt_ttl_s, 4 * RETRY_WINDOW_S, 86_400)
+        if self.sync_runners + self.async_capacity == 0:
+            raise ConfigError("--sync 0 and --async 0: such a node could run nothing")
+
+    @property
+    def signed(self) -> bool:
+        """Whether jobs must carry a signature, and requests a token."""
+        return bool(self.key_file)
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"${VARIABLE} cannot be read: {error}") from error
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """What the node's process calls. Raises `ConfigError` if it was not started by a guard."""
+        text = environ.get(VARIABLE)
+        if text is None:
+            raise ConfigError(f"${VARIABLE} is not set: this process is started by `rota node`, not by hand")
+        return cls.from_json(text)
+
+
+def check_files(config: NodeConfig) -> None:
+    """Raise `ConfigError` for a named file that is missing or cannot be read."""
+    named = {
+        "--key-file": config.key_file,
+        "--token-file": config.token_file,
+        "--http-cert": config.http_cert_file,
+        "--http-key": config.http_key_file,
+        "--etcd-ca": config.etcd.ca_file,
+        "--etcd-cert": config.etcd.cert_file,
+        "--etcd-key": config.etcd.key_file,
+        "--etcd-password-file": config.etcd.password_file,
+    }
+    for flag, name in named.items():
+        if name and not os.access(name, os.R_OK):
+            reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
+            advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
+            raise ConfigError(f"{flag}: {name} {reason}{advice}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a port that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def split_address(text: str, what: str = "address") -> tuple[str, int]:
+    """`host:port` or `[v6]:port` -> (host, port). Raises `ConfigError`."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) <= 65535) or "/" in host:
+        raise ConfigError(f"{text!r} is no {what}: it is written host:port, as in 127.0.0.1:2379")
+    return host.strip("[]"), int(port)
+
+
+def _within(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{what} is {value:g}; it must lie between {low:g} and {high:g}")

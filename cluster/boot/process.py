@@ -1,0 +1,175 @@
+"""A node's process: `python -m rota.cluster.boot.process`, started by the guard. Puts the parts together and runs them.
+
+Exit statuses: 0 after a drain, 2 for a wrong setting (the guard does not start it again), anything else for a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import ssl
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from rota.client.codec import UNSIGNED, Keyring, Seal
+from rota.client.config import load_token
+from rota.client.errors import ConfigError, LedgerUnavailable, StoreTooOld, WriteUnknown
+from rota.worker.guard.guardlink import GuardLink
+from rota.worker.pool.runners import PoolConfig, RunnerPool
+
+from ..clock import SystemClock
+from ..ledger.channels import EtcdConfig as LedgerConfig
+from ..ledger.etcd import EtcdLedger
+from ..ledger.releases import check_version
+from ..node.node import Node, NodeSettings
+from ..port.http import HttpPort
+from ..state.keys import Keys
+from .config import EtcdConfig, NodeConfig
+
+log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+
+
+async def serve(config: NodeConfig, guard: GuardLink) -> None:
+    """Run one node until it is drained. Raises `ConfigError` for what only its owner can mend."""
+    ledger_config = ledger_settings(config.etcd)
+    ledger = EtcdLedger(ledger_config)
+    guard.etcd(
+        [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
+        password=ledger_config.password, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
+        key=config.etcd.key_file,
+    )
+    try:
+        if not await _unless_stopped(guard, _check_store(ledger, config)):
+            return
+        keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
+        token = load_token(config.token_file) if config.token_file else None
+        pool = PoolConfig(
+            apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity
+        )
+
+        def runners(node: Node) -> RunnerPool:
+            return RunnerPool(
+                pool, guard, on_outcomes=node.on_outcomes, on_expired=node.on_expired, on_enqueue=node.on_enqueue,
+                on_function=node.on_function, on_task_mode=node.task_mode,
+            )
+
+        node = Node(
+            node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(),
+            Seal(keyring, config.cluster), runners,
+        )
+        guard.on_signal(lambda name, count: node.drain())
+        async with HttpPort(node, config.host, config.port, token, keyring, tls=serving_tls(config)) as port:
+            node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
+            await node.run()
+    finally:
+        await ledger.close()
+
+
+async def _unless_stopped(guard: GuardLink, step: Coroutine[Any, Any, None]) -> bool:
+    """Carry out what comes before there is a node to drain. False if a signal ended it."""
+    task = asyncio.create_task(step, name="start")
+    guard.listen()
+    guard.on_signal(lambda name, count: task.cancel())
+    try:
+        await task
+    except asyncio.CancelledError:
+        return False
+    return True
+
+
+async def _check_store(ledger: EtcdLedger, config: NodeConfig) -> None:
+    """Wait for etcd, saying so; refuse releases that lose writes."""
+    said = False
+    while True:
+        try:
+            status = await ledger.status()
+            break
+        except (LedgerUnavailable, WriteUnknown) as error:
+            if not said:
+                log.error(
+                    "no etcd answers at %s (%s). Is it running, and is the address right? Trying on.",
+                    ", ".join(config.etcd.endpoints), error,
+                )
+                said = True
+            await asyncio.sleep(1.0)
+    warning = check_version(status.version, embedded=config.etcd.allow_broken or config.dev)
+    if warning:
+        log.warning("%s", warning)
+
+
+def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
+    def path(name: str) -> Path | None:
+        return Path(name) if name else None
+
+    return LedgerConfig(
+        endpoints=tuple(url(endpoint, etcd.tls) for endpoint in etcd.endpoints), user=etcd.user,
+        password=Path(etcd.password_file).read_text().strip() if etcd.password_file else "",
+        ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
+    )
+
+
+def serving_tls(config: NodeConfig) -> ssl.SSLContext | None:
+    if not config.http_cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.http_cert_file, config.http_key_file)
+    except OSError as error:
+        raise ConfigError(f"--http-cert {config.http_cert_file}: {error}") from None
+    return context
+
+
+def url(endpoint: str, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://{endpoint}"
+
+
+def reachable(address: str) -> str:
+    """An address that others can use: a node that listens everywhere is reached under its host name."""
+    for everywhere in ("//0.0.0.0:", "//[::]:"):
+        address = address.replace(everywhere, f"//{socket.gethostname()}:")
+    return address
+
+
+def node_settings(config: NodeConfig) -> NodeSettings:
+    name = config.name or "".join(char for char in socket.gethostname()[:40] if char.isalnum() or char in "-_")
+    return NodeSettings(
+        name=name or "node", queues=config.queues, functions=config.functions,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
+        lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s, keep_result_s=config.keep_result_s,
+        keep_finished_s=config.keep_finished_s, keep_failed_s=config.keep_failed_s,
+        receipt_ttl_s=config.receipt_ttl_s, compact=config.compact,
+    )
+
+
+def main() -> int:
+    logging.basicConfig(
+        level="INFO", format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    status = 0
+    try:
+        config = NodeConfig.from_environment(os.environ)
+        logging.getLogger().setLevel(config.log.upper())
+        guard = GuardLink.from_environment(os.environ)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(serve(config, guard))
+    except* (ConfigError, StoreTooOld) as group:
+        for error in group.exceptions:
+            print(f"rota: {error}", file=sys.stderr)  # noqa: T201
+        status = EXIT_CONFIG
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

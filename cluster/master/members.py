@@ -1,0 +1,104 @@
+"""What the master knows of the nodes: what each may run, what it holds, what it gets through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from rota.client.model import Mode
+
+from ..state.records import Member
+from ..state.throughput import Throughput
+from .queues import LaneId
+
+STRIDES = 3
+"""A busy node is given more when at least this part of its slice is free."""
+
+AWAY_S = 1.0
+"""A node that gave something back is passed over for so long, where another one has room, too: it may be busy with jobs
+that the master does not see (those of level `none`)."""
+
+NOBODY = Member("", [], {}, {}, "", "", 0.0, state="gone")
+
+
+class Assignment(msgspec.Struct, gc=False):
+    """A claim under a node. `confirmed`: the watch has shown it; until then it is a reservation of ours."""
+
+    task: str
+    queue: str
+    mode: Mode
+    pending: int
+    alone: bool
+    confirmed: bool
+    key: str = ""
+    back: int = 0
+
+
+class Seat:
+    """A member as the master sees it: what it may run, what it holds, what it gets through."""
+
+    def __init__(self, node: str, member: Member, create_revision: int, mod_revision: int) -> None:
+        self.node = node
+        self.member = member
+        self.create_revision = create_revision
+        self.mod_revision = mod_revision
+        self.held: dict[str, Assignment] = {}
+        self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
+        self.alone = 0
+        self._through = {"async": Throughput(), "sync": Throughput()}
+        self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
+
+    def may_run(self, queue: str, lane: LaneId) -> bool:
+        member = self.member
+        if member.state != "active" or ("*" not in member.queues and queue not in member.queues):
+            return False
+        if lane.function:
+            return member.functions and member.python == lane.python
+        return member.tasks.get(lane.task) == lane.mode and lane.python in ("", member.python)
+
+    def idle(self, mode: Mode) -> int:
+        """Slots that have nothing to do."""
+        return self.member.capacity.get(mode, 0) - self.outstanding[mode]
+
+    def in_a_slice(self, mode: Mode, now: float) -> int:
+        """Jobs it gets through in about 100 ms."""
+        return self._through[mode].in_a_slice(now)
+
+    def room(self, mode: Mode, now: float) -> int:
+        """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
+        if not self.member.capacity.get(mode):
+            return 0
+        idle, ahead = self.idle(mode), self.in_a_slice(mode, now)
+        # refilled in strides, not job by job: each stride is a transaction
+        return idle + ahead if idle > 0 or (idle + ahead) * STRIDES >= ahead else 0
+
+    def hold(self, bundle: str, held: Assignment) -> None:
+        self.held[bundle] = held
+        self.outstanding[held.mode] += held.pending
+        self.alone += held.alone
+
+    def shrink(self, held: Assignment, pending: int, back: int, now: float) -> None:
+        """Some jobs of a claim are done (its bitmap has grown), or were given back."""
+        self._through[held.mode].add(held.pending - pending - (back - held.back), now)
+        self.outstanding[held.mode] -= held.pending - pending
+        held.pending, held.back = pending, back
+
+    def release(self, bundle: str, now: float, *, finished: bool) -> Assignment | None:
+        held = self.held.pop(bundle, None)
+        if held is not None:
+            self.outstanding[held.mode] -= held.pending
+            self.alone -= held.alone
+            if finished:
+                self._through[held.mode].add(held.pending, now)
+        return held
+
+    def gave_back(self, mode: Mode, now: float) -> None:
+        """A bundle that was given ahead came back as it was: this node gets through nothing now."""
+        self._through[mode] = Throughput()
+        self.away_until[mode] = now + AWAY_S
+
+
+def emptiest(seats: Iterable[Seat], mode: Mode) -> Seat:
+    """One that has nothing to do, if there is one."""
+    return max(seats, key=lambda seat: (seat.outstanding[mode] == 0, seat.idle(mode)))

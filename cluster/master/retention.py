@@ -1,0 +1,67 @@
+"""Emptying the failed set of what is older than an operator wants kept. Off unless a node is told `--keep-failed`.
+
+The master does it, guarded by its fence, and says in the log how many jobs it dropped: nothing goes in silence, as it
+would if the records hung on leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ..clock import Clock
+from ..ledger.commits import Commits, Write, unmodified
+from ..ledger.ledger import Delete, Guard, Ledger, Record, prefix_end
+from ..state.keys import Keys
+from ..state.records import FailedRecord, decode
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+LOOKS = 20
+"""The failed set is read through so often within the time that its jobs are kept, within these bounds:"""
+LOOK_S_MIN, LOOK_S_MAX = 0.5, 600.0
+
+
+class Retention:
+    """One term's. `keep_s` 0: for ever."""
+
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, keep_s: float
+    ) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._commits = commits
+        self._fence = fence
+        self._keep_s = keep_s
+
+    async def run(self) -> None:
+        while self._keep_s:
+            dropped = await self.sweep()
+            if dropped:
+                log.warning("dropped %d failed jobs that were kept for %g s (--keep-failed)", dropped, self._keep_s)
+            await asyncio.sleep(min(max(self._keep_s / LOOKS, LOOK_S_MIN), LOOK_S_MAX))
+
+    async def sweep(self) -> int:
+        """Read the failed set once; returns how many jobs were dropped."""
+        key, end, more, dropped = self._keys.failed, prefix_end(self._keys.failed), True, 0
+        while more:
+            page = await self._ledger.read(key, end, limit=PAGE)
+            writes = [write for record in page.records if (write := self._drop(record)) is not None]
+            verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
+            dropped += sum(verdict.applied for verdict in verdicts)
+            more = page.more
+            if page.records:
+                key = page.records[-1].key + b"\0"
+        return dropped
+
+    def _drop(self, record: Record) -> Write | None:
+        failed = decode(FailedRecord, record.value)
+        if failed is None or failed.at + self._keep_s > self._clock.wall():
+            return None
+        bundle, _, index = failed.id.rpartition("/")
+        return Write(
+            (self._fence, unmodified(record.key, record.mod_revision)),
+            (Delete(record.key), Delete(self._keys.failure(bundle, int(index)))),
+        )

@@ -1,0 +1,94 @@
+"""Moving scheduled jobs to their queues when they are due. The master runs it; its wall clock decides.
+
+It keeps no list: it reads what is due, moves it, and looks up when the next is. A million scheduled jobs cost it no
+memory; nor etcd any work, which walks over all keys of a range that is read, whatever the limit: no read goes further
+ahead than the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from ..clock import Clock
+from ..ledger.commits import Commits, Write, unmodified
+from ..ledger.ledger import Changes, Delete, Guard, Ledger, Put, Record
+from ..state.keys import Keys
+from ..state.quarantine import quarantine_token
+from ..state.records import Token, decode, encode
+
+PAGE = 1_000
+LOOK_S_MAX = 5.0
+"""Looked at least this often, whatever the watch says (and so the wall clock may be set back or forth)."""
+
+
+class Scheduler:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._commits = commits
+        self._fence = fence
+        self._next_ms = 0
+        self._earlier = asyncio.Event()
+        self._seen = 0
+
+    def see(self, changes: Changes) -> None:
+        """A job was scheduled before we would look again: wake up."""
+        self._seen = changes.revision
+        for event in changes.events:
+            if not event.deleted and event.record.key.startswith(self._keys.scheduled):
+                parsed = self._keys.parse_due(event.record.key)
+                if parsed is not None and parsed[0] < self._next_ms:
+                    self._next_ms = parsed[0]
+                    self._earlier.set()
+
+    async def run(self) -> None:
+        while True:
+            self._earlier.clear()
+            await self.move_due()
+            wait = min(self._next_ms / 1000 - self._clock.wall(), LOOK_S_MAX)
+            if wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._earlier.wait()
+                except TimeoutError:
+                    pass
+
+    async def move_due(self) -> None:
+        """Put what is due into its queue."""
+        keys = self._keys
+        start = keys.scheduled
+        while True:
+            now_ms = int(self._clock.wall() * 1000)
+            self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in this page, wakes us
+            page = await self._ledger.read(start, keys.due_before(now_ms), limit=PAGE)
+            writes = [write for record in page.records if (write := self._move(record)) is not None]
+            await asyncio.gather(*(self._commits.submit(write) for write in writes))
+            if not page.more:
+                break
+            start = page.records[-1].key + b"\0"
+        self._next_ms = horizon_ms = now_ms + int(LOOK_S_MAX * 1000)    # from here on, what is seen brings it forward
+        after = await self._ledger.read(
+            keys.due_before(now_ms), keys.due_before(horizon_ms), limit=1, keys_only=True
+        )
+        parsed = keys.parse_due(after.records[0].key) if after.records else None
+        if parsed is not None:
+            self._next_ms = min(self._next_ms, parsed[0])
+
+    def _move(self, record: Record) -> Write | None:
+        """A job that is due gets a fresh order: it stands in line behind those that came before it was due."""
+        parsed = self._keys.parse_due(record.key)
+        if parsed is None:
+            return None         # not ours: left alone
+        token = decode(Token, record.value)
+        if token is None:
+            return quarantine_token(self._keys, self._clock, record, (self._fence,), "unreadable")
+        order = max(self._seen, self._commits.revision, token.order)
+        token = msgspec.structs.replace(token, order=order)
+        place = self._keys.job(token.queue, token.priority, order, parsed[2])
+        return Write(
+            (self._fence, unmodified(record.key, record.mod_revision)), (Delete(record.key), Put(place, encode(token)))
+        )
+

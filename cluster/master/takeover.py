@@ -1,0 +1,80 @@
+"""Taking over the claims of a dead node: each token goes back to its place, less what its bitmap shows finished.
+
+Guarded by the master's fence, by the absence of the member key (a node's name is never used again) and by the claim
+itself. The first orphaning makes a bundle suspect; only a suspect that had been started counts as lost, and the third
+loss ends in the failed set: it may be what kills its nodes. A task may want its orphans to wait (`requeue_delay`), or
+to fail if they may have begun (`on_orphan="fail"`: their nodes record the start before it happens).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+import msgspec
+
+from ..clock import Clock
+from ..ledger.commits import Commits, Write, created, unmodified
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..state.keys import Keys
+from ..state.orphans import Orphans
+from ..state.quarantine import quarantine_token
+from ..state.records import Claim, TaskRecord, decode, encode, token_of
+
+log = logging.getLogger(__name__)
+
+LOSSES_MAX = 3
+PAGE = 500
+
+
+async def take_over(
+    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str, *,
+    tasks: Mapping[str, TaskRecord], orphans: Orphans,
+) -> int | None:
+    """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
+    absent = created(keys.node(node), 0)
+    prefix = keys.claims_of(node)
+    moved = 0
+    while True:
+        page = await ledger.read(prefix, prefix_end(prefix), limit=PAGE)
+        if not page.records:
+            return moved
+        writes = [await _back(keys, clock, (fence, absent), record, tasks, orphans) for record in page.records]
+        verdicts = await asyncio.gather(*(commits.submit(write) for write in writes))
+        for verdict in verdicts:
+            moved += verdict.applied
+            if verdict.failed is not None and verdict.failed.key == fence.key:
+                return None
+            if verdict.failed is not None and verdict.failed.key == absent.key:
+                log.error("node %s is a member again: its claims stay where they are", node)
+                return moved
+
+
+async def _back(
+    keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord],
+    orphans: Orphans,
+) -> Write:
+    claim = decode(Claim, record.value)
+    parsed = keys.parse_claim(record.key)
+    if claim is None or parsed is None:
+        return quarantine_token(keys, clock, record, guards, "unreadable")
+    node, bundle = parsed
+    if claim.pending <= 0:
+        guards = (*guards, unmodified(record.key, record.mod_revision))
+        return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
+    task = tasks.get(claim.task)
+    if claim.started and task is not None and task.on_orphan == "fail":
+        return await orphans.fail(guards, record, claim, node, bundle)
+    lost = claim.lost + claim.started
+    if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
+        return await orphans.fail(guards, record, claim, node, bundle, "orphaned")
+    token = msgspec.structs.replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
+    due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
+    place = keys.job(token.queue, token.priority, token.order, bundle)
+    if due_ms and claim.serial:
+        token = msgspec.structs.replace(token, not_before=due_ms)       # it keeps its place
+    elif due_ms:
+        place = keys.due(due_ms, token.queue, bundle)
+    guards = (*guards, unmodified(record.key, record.mod_revision))
+    return Write(guards, (Delete(record.key), Put(place, encode(token))))

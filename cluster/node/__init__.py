@@ -1,0 +1,1 @@
+"""One node: its life, what it takes in, what it runs, what it reports."""

@@ -1,0 +1,509 @@
+"""From a claim to its outcome: what a node does with the bundles that were given to it.
+
+The watch over `claims/<node>/` is the subscription. What a claim needs is read and verified (`bodies`) before a runner
+sees a byte; what ends is committed (`reporter`); what cannot go on here goes back to its queue (`handback`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from rota.client.codec import Seal
+from rota.client.errors import Compacted
+from rota.client.model import Outcome
+from rota.worker.pool.runners import Runners, Work
+
+from ..clock import Clock
+from ..ledger.buckets import Buckets
+from ..ledger.commits import Commits, Verdict, Write
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.patience import patiently
+from ..state.keys import Keys, whole
+from ..state.orphans import Orphans
+from ..state.quarantine import quarantine_token
+from ..state.records import Claim, bits, decode, encode, hex_bits, token_of
+from ..state.splitting import piece_name
+from ..state.throughput import SLICE_S, Throughput
+from .bodies import Bodies
+from .handback import HandBack
+from .held import Held
+from .intake import BodyCache, VerifiedBody
+from .outcomes import give_back
+from .reporter import AGAIN_S, Reporter
+
+log = logging.getLogger(__name__)
+
+KEEP_SLICES = 5
+"""What a node gets through in as many slices it keeps, though others could begin it sooner."""
+
+ENDED_MAX = 20_000
+"""Ended claims that are remembered, because the watch may lag behind our own commits."""
+
+
+class Executor:
+    """One identity's claims. `run()` watches and works; `release_all()` hands back."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal,
+        *, node: str, member: Guard, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
+        keep_result_s: float, keep_finished_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._runners = runners
+        self._node = node
+        self._member = member
+        self._cache = cache
+        self._may_start = may_start
+        self._reporter = Reporter(
+            commits, keys, clock, runners, seal, buckets, node=node, member=member, keep_result_s=keep_result_s,
+            keep_finished_s=keep_finished_s, on_end=lambda held: self._forget(held),
+        )
+        self._bodies = Bodies(
+            ledger, keys, seal, on_ready=lambda held: self._start(held), on_function=lambda held: self._submit(held),
+            on_refused=self._quarantine,
+        )
+        self._handback = HandBack(
+            ledger, commits, keys, clock, Orphans(ledger, keys, clock, seal, buckets), node=node, member=member,
+            must_not_repeat=lambda claim: self._must_not_repeat(claim), on_write=self._note_ended,
+            is_kept=lambda bundle, record: not self.draining and self._is_held(bundle, record),
+        )
+        self._held: dict[str, Held] = {}
+        self._by_key: dict[int, Held] = {}
+        self._next_key = 1
+        self._alone: list[Held] = []
+        self._wake = asyncio.Event()
+        self._less = asyncio.Event()
+        self._through = {"async": Throughput(), "sync": Throughput()}
+        self.draining = False
+        self._over = False
+        self._ended: dict[tuple[str, int], None] = {}    # (bundle, create revision) of ended claims, newest last
+        self._gave_back: dict[str, int] = {}        # bundles, and how often they were; newest last
+        self._begun: dict[str, None] = {}           # bundles that began before they were stored, newest last
+        self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
+
+    @property
+    def running(self) -> int:
+        return len(self._runners.running())
+
+    @property
+    def finished(self) -> int:
+        """Jobs whose outcome is committed."""
+        return self._reporter.finished
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    # -- claims come in ----------------------------------------------------------------------------------------------
+
+    async def run(self, from_revision: int) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = self._reporter.group = group
+                group.create_task(self._watch(from_revision), name="claims-watch")
+                group.create_task(self._watch_cancels(), name="cancels-watch")
+                group.create_task(self._work(), name="executor")
+        finally:
+            self._over = self._reporter.over = True
+
+    async def _watch(self, from_revision: int) -> None:
+        prefix = self._keys.claims_of(self._node)
+        while True:
+            try:
+                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=from_revision) as watch:
+                    async for changes in watch:
+                        for event in changes.events:
+                            if event.deleted:
+                                self._gone(event.record.key)
+                            else:
+                                self._seen(event.record)
+                        from_revision = changes.revision + 1
+            except Compacted:
+                from_revision = await self._list() + 1
+
+    async def _watch_cancels(self) -> None:
+        """Requests to cancel: rare, so every node sees all of them."""
+        prefix = self._keys.cancels
+        while True:
+            try:
+                page = await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), keys_only=True))
+                self._cancels = {}
+                for record in page.records:
+                    self._cancel(record.key, ended=False)
+                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=page.revision + 1) as watch:
+                    async for changes in watch:
+                        for event in changes.events:
+                            self._cancel(event.record.key, ended=event.deleted)
+            except Compacted:
+                continue
+
+    def _cancel(self, key: bytes, *, ended: bool) -> None:
+        bundle, _, index = key[len(self._keys.cancels):].decode(errors="replace").rpartition("-")
+        if not index.isdigit():
+            return
+        requests = self._cancels.setdefault(bundle, set())
+        if ended:
+            requests.discard(int(index))
+            if not requests:
+                del self._cancels[bundle]
+            return
+        requests.add(int(index))
+        for held in self._held.values():
+            if held.submitted and whole(held.bundle) == bundle and int(index) in (i for i, _ in held.jobs):
+                self._runners.cancel(held.key, int(index))
+
+    async def _list(self) -> int:
+        """After a compaction overtook the watch: compare with what lies under us."""
+        prefix = self._keys.claims_of(self._node)
+        page = await self._ledger.read(prefix, prefix_end(prefix))
+        present = {record.key for record in page.records}
+        for held in list(self._held.values()):
+            if held.record.key not in present and held.record.create_revision <= page.revision:
+                self._gone(held.record.key)     # (our own claim, of level `delayed`, may be newer than what we read)
+        for record in page.records:
+            self._seen(record)
+        return page.revision
+
+    def _seen(self, record: Record) -> None:
+        parsed = self._keys.parse_claim(record.key)
+        if parsed is None:
+            return
+        bundle = parsed[1]
+        held = self._held.get(bundle)
+        if held is not None:
+            if held.record.create_revision in (0, record.create_revision):
+                return              # our own update of its bitmap, or our own claim (level `delayed`)
+            self._forget(held)      # it left and came again while we did not look
+        elif (bundle, record.create_revision) in self._ended:
+            return                  # an update of ours that the watch shows after its end was committed
+        claim = decode(Claim, record.value)
+        if claim is None:
+            self._insist(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
+            return
+        held = Held(
+            self._next_key, bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits
+        )
+        self._next_key += 1
+        self._held[bundle] = held
+        self._by_key[held.key] = held
+        taken = self._cache.take(bundle)
+        if taken is not None:
+            held.body, held.header, held.jobs = taken
+            self._start(held)
+        else:
+            self._bodies.want(held)
+            self._wake.set()
+
+    def begin(self, bundle: str, claim: Claim, body: VerifiedBody, stored: asyncio.Future[Verdict]) -> None:
+        """Level `delayed`: start a bundle whose claim is still being written. Its outcomes wait for that. A repeat,
+        which will find the receipt, starts nothing."""
+        if bundle in self._begun or bundle in self._held:
+            return
+        self._begun[bundle] = None
+        if len(self._begun) > ENDED_MAX:
+            del self._begun[next(iter(self._begun))]
+        record = Record(self._keys.claim(self._node, bundle), b"", 0, 0, 1)
+        held = Held(self._next_key, bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True)
+        self._next_key += 1
+        self._held[bundle] = held
+        self._by_key[held.key] = held
+        stored.add_done_callback(lambda done: self._stored(held, done))
+        self._submit(held)
+
+    def _stored(self, held: Held, done: asyncio.Future[Verdict]) -> None:
+        if self._over or done.cancelled():
+            return
+        if done.exception() is None and done.result().applied:
+            self._adopt(held, done.result().revision)
+        else:
+            verdict = done.result() if done.exception() is None else None
+            self._group.create_task(self._look_for_own(held, verdict), name="own-claim")
+
+    async def _look_for_own(self, held: Held, verdict: Verdict | None) -> None:
+        """Our own claim was not written, or not that we know: in an earlier try it may have been, beside the receipt
+        that is there now. What lies there otherwise came from the master, and the watch was taken for our own."""
+        page = await patiently(lambda: self._ledger.read(held.record.key))
+        found, receipt = page.records[0] if page.records else None, verdict.found if verdict is not None else None
+        if found is not None and receipt is not None and found.create_revision == receipt.create_revision:
+            self._adopt(held, found.create_revision)
+            return
+        log.warning("bundle %s was started, but could not be stored: its outcome is not kept", held.bundle)
+        if verdict is None:
+            self._begun.pop(held.bundle, None)      # it may be asked for again
+        self._forget(held)
+        self._runners.withdraw([held.key])
+        if found is not None:
+            self._seen(found)
+
+    def _adopt(self, held: Held, revision: int) -> None:
+        """Our own claim is in the store: from here on it is like any other."""
+        if held.over:
+            return              # given up meanwhile, by a node that leaves
+        held.record = msgspec.structs.replace(held.record, create_revision=revision, mod_revision=revision)
+        held.mod_revision, held.writing = revision, False
+        self._reporter.advance(held)     # with what has ended meanwhile
+        if not held.submitted:
+            self._submit(held)
+
+    def _gone(self, key: bytes) -> None:
+        held = self._held.get(key.rpartition(b"/")[2].decode(errors="replace"))
+        if held is not None and held.record.key == key and not held.writing:
+            self._forget(held)
+            self._runners.withdraw([held.key])
+
+    def _review(self, held: Held) -> None:
+        """These jobs are slow, or wait behind such: of those that have not begun, keep what this node gets through in a
+        slice, and give the others back, in pieces of that size. If it gets through nothing, give back all."""
+        held.review = None
+        if self._over or held.over or self.draining or not self._may_start():
+            return
+        mode, pending = held.claim.mode, held.pending
+        through = self._through[mode].in_a_slice(self._clock.monotonic())
+        if self._runners.begins(mode) or pending <= KEEP_SLICES * through:      # soon begun, or soon done
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+            return
+        size = max(1, through)
+        withdrawn = dict(self._runners.withdraw([held.key])).get(held.key, [])
+        if len(withdrawn) == pending and through == 0 and self._is_stuck(held):
+            self._gave_back[held.bundle] = self._gave_back.pop(held.bundle, 0) + 1
+            if len(self._gave_back) > ENDED_MAX:
+                del self._gave_back[next(iter(self._gave_back))]
+            self._release([held])
+            return
+        if len(withdrawn) <= KEEP_SLICES * through:     # soon done: not worth the pieces
+            size = len(withdrawn)
+        keep_max = 0 if through == 0 and self._is_stuck(held) else size
+        back = [index for index in withdrawn[keep_max:] if piece_name(held.bundle, [index]) != held.bundle]
+        keep = [index for index in withdrawn if index not in back]
+        if keep:
+            self._submit_rest(held, keep)
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+        if back:
+            held.done |= bits(back)
+            held.back += len(back)
+            held.queue.append(give_back(self._keys, held, back, size))
+            if held.is_complete:
+                self._reporter.flush(held)
+            else:
+                self._reporter.advance(held)
+
+    def _is_stuck(self, held: Held) -> bool:
+        """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
+        return held.is_settled and not held.claim.suspect and self._runners.busy(held.claim.mode)
+
+    def _forget(self, held: Held) -> None:
+        held.end()
+        if self._held.get(held.bundle) is held:     # it may have come again, under another claim
+            del self._held[held.bundle]
+        self._note_ended(held.bundle, held.record.create_revision)
+        self._by_key.pop(held.key, None)
+        self._less.set()
+        if held in self._alone:
+            self._alone.remove(held)
+            self._next_alone()
+
+    def _note_ended(self, bundle: str, create_revision: int) -> None:
+        self._ended[bundle, create_revision] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+
+    def _is_held(self, bundle: str, record: Record) -> bool:
+        held = self._held.get(bundle)
+        return held is not None and held.record.create_revision in (0, record.create_revision)
+
+    # -- jobs begin and end ------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Fetch what is wanted; commit what is due."""
+        while True:
+            self._wake.clear()
+            for batch in self._bodies.batches():
+                self._group.create_task(self._bodies.fetch(batch), name="fetch-bodies")
+            try:
+                async with asyncio.timeout(self._reporter.flush_due()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _start(self, held: Held) -> None:
+        if held.claim.suspect or (self._must_not_repeat(held.claim) and not held.claim.started):
+            self._start_suspect(held)
+        else:
+            self._submit(held)
+
+    def _must_not_repeat(self, claim: Claim) -> bool:
+        info = self._runners.tasks.get(claim.task)
+        return info is not None and info.on_orphan == "fail"
+
+    def _submit(self, held: Held) -> None:
+        header = held.header
+        assert header is not None
+        if self._over or held.submitted or held.over:
+            return
+        if self.draining:
+            if held.is_settled:
+                self._release([held])
+            return
+        if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
+            asyncio.get_running_loop().call_later(AGAIN_S, self._submit, held)
+            return
+        if header.function and header.function not in self._bodies.functions:
+            self._group.create_task(self._bodies.fetch_function(held), name="fetch-function")
+            return
+        held.submitted = True
+        cancelled = self._cancels.get(whole(held.bundle), set())
+        ended = held.done | bits([outcome.index for outcome in (*held.outcomes, *held.retries)])
+        jobs = [job for job in held.jobs if not ended >> job[0] & 1]
+        unwanted = [(held.key, Outcome(i, "cancelled", error="cancelled")) for i, _ in jobs if i in cancelled]
+        if unwanted:
+            jobs = [job for job in jobs if job[0] not in cancelled]
+            asyncio.get_running_loop().call_soon(self.on_outcomes, unwanted)
+        if jobs:
+            self._hand_over(held, jobs)
+            patience_s = SLICE_S * 2.0 ** min(self._gave_back.get(held.bundle, 0), 10)     # nobody else may have room
+            held.review = asyncio.get_running_loop().call_later(patience_s, self._review, held)
+
+    def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:
+        header = held.header
+        assert header is not None
+        self._runners.submit(Work(
+            held.key, header.bundle, header.task, header.queue, header.mode, held.claim.attempt,
+            held.record.create_revision, header.enqueued_at, header.codec, jobs,
+            self._bodies.functions.get(header.function), header.options,
+        ))
+
+    # -- suspects: their node was lost once ---------------------------------------------------------------------------
+
+    def _start_suspect(self, held: Held) -> None:
+        """Its start is committed before it happens, so that its loss can be told from bad company. One that was lost
+        before runs when no other such suspect does."""
+        if held.claim.lost > 0:
+            self._alone.append(held)
+            self._next_alone()
+        else:
+            self._mark_started(held)
+
+    def _next_alone(self) -> None:
+        if self._alone and not self._alone[0].claim.started:
+            self._mark_started(self._alone[0])
+
+    def _mark_started(self, held: Held) -> None:
+        if self._over or held.over:
+            return
+        claim = msgspec.structs.replace(held.claim, started=True)
+        held.claim = claim
+        future = self._commits.submit(Write(
+            self._reporter.guards(held), (Put(held.record.key, encode(claim)),)
+        ))
+
+        def marked(done: asyncio.Future[Verdict]) -> None:
+            if done.cancelled() or self._over or held.over:
+                return
+            if done.exception() is not None:
+                asyncio.get_running_loop().call_later(AGAIN_S, self._mark_started, held)
+            elif self._reporter.took_place(held, done.result()):
+                self._submit(held)
+            else:
+                self._reporter.void(held)
+
+        future.add_done_callback(marked)
+
+    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Called by the runners."""
+        now = self._clock.monotonic()
+        for key, outcome in outcomes:
+            held = self._by_key.get(key)
+            if held is None:
+                continue            # handed back, taken over, or of an earlier identity
+            self._through[held.claim.mode].add(1, now)
+            if self._reporter.take(held, outcome, now) and not self._wake.is_set():
+                self._wake.set()
+
+    def _quarantine(self, held: Held, reason: str) -> None:
+        record = msgspec.structs.replace(held.record, mod_revision=held.mod_revision)
+        write = quarantine_token(self._keys, self._clock, record, (self._member,), reason)
+        self._insist(write)
+        self._forget(held)
+
+    # -- handing back ------------------------------------------------------------------------------------------------
+
+    def _release(self, batch: Iterable[Held]) -> list[asyncio.Future[Verdict]]:
+        """Hand bundles back to their queues, as if they had never been given. No attempt is used up."""
+        futures = []
+        for held in batch:
+            if held.over:
+                continue
+            token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
+            place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
+            write = Write(self._reporter.guards(held), (Delete(held.record.key), Put(place, encode(token))))
+            futures.append(self._insist(write))
+            self._forget(held)
+        return futures
+
+    def _insist(self, write: Write) -> asyncio.Future[Verdict]:
+        """Commit a write that nobody else will repeat. While the store refuses it (it may be full), try again."""
+        future = self._commits.submit(write)
+
+        def settled(done: asyncio.Future[Verdict]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None and not self._over:
+                log.warning("not stored, to be tried again: %s", error)
+                asyncio.get_running_loop().call_later(AGAIN_S, self._insist, write)
+
+        future.add_done_callback(settled)
+        return future
+
+    async def release_unstarted(self) -> int:
+        """Hand back what no runner has begun. Part of a begun bundle stays: its bundle ends here."""
+        withdrawn = dict(self._runners.withdraw(None))
+        batch = []
+        for key, indexes in withdrawn.items():
+            held = self._by_key.get(key)
+            if held is None:
+                continue
+            if len(indexes) >= held.pending and held.is_settled:
+                batch.append(held)
+            else:
+                self._submit_rest(held, indexes)
+        batch.extend(held for held in self._held.values() if not held.submitted and held.is_settled)
+        futures = self._release(batch)
+        await asyncio.gather(*futures, return_exceptions=True)
+        return len(batch)
+
+    def _submit_rest(self, held: Held, indexes: list[int]) -> None:
+        """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest."""
+        wanted = set(indexes)
+        self._hand_over(held, [job for job in held.jobs if job[0] in wanted])
+
+    async def release_all(self) -> int:
+        """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh. What
+        has come since then, and been begun, stays."""
+        for held in list(self._held.values()):
+            if held.record.create_revision or self.draining:
+                self._flush_before_release(held)
+            else:
+                self._begin_again_when_stored(held)
+        return await self._handback.all()
+
+    def _begin_again_when_stored(self, held: Held) -> None:
+        """Level `delayed`: what has ended waits for the claim as before, but what has not was killed."""
+        if held.review is not None:
+            held.review.cancel()
+        held.submitted = False
+
+    def _flush_before_release(self, held: Held) -> None:
+        if held.header is not None and held.outcomes:
+            self._reporter.flush(held)
+        self._forget(held)
+
+    async def until_idle(self) -> None:
+        """Everything that was begun has its outcome committed."""
+        while self._held:
+            self._less.clear()
+            await self._less.wait()

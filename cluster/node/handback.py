@@ -1,0 +1,66 @@
+"""Everything that lies under a node goes back to its queues, as if it had never been given: its runners are dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..clock import Clock
+from ..ledger.commits import Commits, Write, unmodified
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..state.keys import Keys
+from ..state.orphans import Orphans
+from ..state.quarantine import quarantine_token
+from ..state.records import Claim, decode, encode, token_of
+
+PAGE = 500
+
+
+class HandBack:
+    """`is_kept` says which claims stay. `on_write` hears of the others: the watch may yet show them."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, orphans: Orphans, *, node: str,
+        member: Guard, must_not_repeat: Callable[[Claim], bool], is_kept: Callable[[str, Record], bool],
+        on_write: Callable[[str, int], None],
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._orphans = orphans
+        self._node = node
+        self._member = member
+        self._must_not_repeat = must_not_repeat
+        self._is_kept = is_kept
+        self._on_write = on_write
+
+    async def all(self) -> int:
+        """Lists afresh until nothing is left to hand back, or the membership has ended; returns how many bundles."""
+        prefix = self._keys.claims_of(self._node)
+        moved = 0
+        while True:
+            page = await self._ledger.read(prefix, prefix_end(prefix), limit=PAGE)
+            writes = [write for record in page.records if (write := await self._write(record)) is not None]
+            if not writes:
+                return moved
+            verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
+            if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
+                return moved
+            moved += sum(verdict.applied for verdict in verdicts)
+
+    async def _write(self, record: Record) -> Write | None:
+        claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
+        if parsed is not None and self._is_kept(parsed[1], record):
+            return None
+        if claim is None or parsed is None:
+            return quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable")
+        bundle = parsed[1]
+        self._on_write(bundle, record.create_revision)
+        if claim.started and self._must_not_repeat(claim):
+            return await self._orphans.fail((self._member,), record, claim, self._node, bundle)
+        token = token_of(claim)
+        place = self._keys.job(token.queue, token.priority, token.order, bundle)
+        return Write(
+            (self._member, unmodified(record.key, record.mod_revision)), (Delete(record.key), Put(place, encode(token)))
+        )

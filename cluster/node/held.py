@@ -1,0 +1,59 @@
+"""A bundle that lies under this node: what is known of it between its claim and its last outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rota.client.model import Header, Outcome
+
+from ..ledger.ledger import Record
+from ..state.records import Claim
+
+if TYPE_CHECKING:
+    from .outcomes import Settlement
+
+
+class Held(msgspec.Struct, gc=False):
+    key: int                    # names it to the runners
+    bundle: str
+    record: Record              # its claim, as it was when it came
+    claim: Claim
+    header: Header | None = None
+    mod_revision: int = 0       # of the claim, as we last wrote it
+    body: bytes = b""
+    jobs: list[tuple[int, bytes]] = []
+    done: int = 0               # jobs whose outcome is committed, or on its way
+    outcomes: list[Outcome] = []
+    retries: list[Outcome] = []
+    queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
+    writing: bool = False
+    flush_at: float = 0.0
+    submitted: bool = False
+    over: bool = False          # it does not lie under us any more
+    back: int = 0               # jobs given back in pieces
+    review: asyncio.TimerHandle | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many of its jobs have no outcome."""
+        return self.claim.count - self.done.bit_count() - len(self.outcomes) - len(self.retries)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every job has an outcome."""
+        assert self.header is not None
+        return self.done.bit_count() + len(self.outcomes) + len(self.retries) >= len(self.header.indexes)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
+        return not (self.writing or self.queue or self.outcomes or self.retries)
+
+    def end(self) -> None:
+        self.over = True
+        if self.review is not None:
+            self.review.cancel()

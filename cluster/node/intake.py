@@ -1,0 +1,325 @@
+"""Taking jobs in: an enqueue is acknowledged when body, token and receipt are committed, in one transaction.
+
+Any node does this, without a master. The receipt answers a repeat of the same bundle after it was finished, split or
+moved; the order is the newest store revision that this node or the client has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from rota.client.codec import Seal, enqueue_digest
+from rota.client.errors import (
+    EnqueueError,
+    InvalidJob,
+    LeaseGone,
+    LedgerDenied,
+    LedgerError,
+    NoSpace,
+    Overloaded,
+    TransactionInvalid,
+    UnknownTask,
+)
+from rota.client.ids import BUNDLE
+from rota.client.model import (
+    BUNDLE_BYTES_MAX,
+    JOBS_PER_BUNDLE_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    Enqueue,
+    Header,
+    Receipt,
+)
+from rota.client.options import KEY_CHARS_MAX
+
+from ..clock import Clock
+from ..ledger.buckets import Bucket
+from ..ledger.commits import Commits, Verdict, Write, created, unmodified
+from ..ledger.ledger import Guard, Ledger, Put
+from ..state.directory import Directory
+from ..state.keys import Keys, is_name
+from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode
+
+BODY_BYTES_MAX = BUNDLE_BYTES_MAX + 64 * 1024
+"""A body: the payloads, and a header with room for names, sizes and signatures."""
+
+DELAY_S_MAX = 10 * 365 * 86_400
+BACKLOG_MAX = 20_000
+"""Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
+
+CACHE_BYTES_MAX = 32 * 1024 * 1024
+CACHED_OVERHEAD_BYTES = 1_200
+"""What a body of one small job takes beside its bytes: header, names, lists."""
+TAKEN_MAX = 20_000
+
+
+VerifiedBody: TypeAlias = tuple[bytes, Header, list[tuple[int, bytes]]]
+"""A body, its header, and its jobs as (index, payload)."""
+
+
+class BodyCache:
+    """The bodies this node took in last: if it also runs them, it need not read them back."""
+
+    def __init__(self) -> None:
+        self._bodies: OrderedDict[str, VerifiedBody] = OrderedDict()
+        self._taken: OrderedDict[str, int] = OrderedDict()
+        self._bytes = 0
+
+    def note(self, bundle: str, revision: int) -> None:
+        self._taken[bundle] = revision
+        if len(self._taken) > TAKEN_MAX:
+            self._taken.popitem(last=False)
+
+    def taken_at(self, bundle: str) -> int | None:
+        """The revision at which a bundle was taken in here, if that was lately."""
+        return self._taken.get(bundle)
+
+    def put(self, bundle: str, body: VerifiedBody) -> None:
+        self.take(bundle)           # of a repeat
+        self._bodies[bundle] = body
+        self._bytes += _size(body)
+        while self._bytes > CACHE_BYTES_MAX:
+            self._bytes -= _size(self._bodies.popitem(last=False)[1])
+
+    def take(self, bundle: str) -> VerifiedBody | None:
+        body = self._bodies.pop(bundle, None)
+        if body is not None:
+            self._bytes -= _size(body)
+        return body
+
+
+def _size(body: VerifiedBody) -> int:
+    return len(body[0]) + CACHED_OVERHEAD_BYTES
+
+
+class Intake:
+    """One identity's enqueues."""
+
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Guard,
+        receipts: Bucket, cache: BodyCache, seal: Seal, *,
+        volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
+        begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
+        claim_key: Callable[[str], bytes],
+    ) -> None:
+        self._ledger = ledger
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+        self._member = member
+        self._receipts = receipts
+        self._cache = cache
+        self._seal = seal
+        self._volatile = volatile
+        self._begin = begin
+        self._claim_key = claim_key
+        self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
+        self._tail_locks: dict[str, asyncio.Lock] = {}
+        self.shedding: str | None = None
+        """Why enqueues are refused for now (the store is nearly full), or None."""
+        self.taken = 0
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        if self.shedding is not None:
+            return [Overloaded(self.shedding, 5.0) for _ in bundles]
+        if self._commits.backlog > BACKLOG_MAX:
+            return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
+        order = max(seen_revision, self._commits.revision, self._directory.revision)
+        waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
+        for bundle in bundles:
+            try:
+                body = await self._check(bundle)
+                settings = self._directory.queues.get(bundle.queue)
+                refusal = self._level_refusal(bundle, settings)
+                if bundle.level == "none":
+                    waiting.append(self._volatile(bundle, body, refusal))
+                elif refusal is not None:
+                    waiting.append(await self._repeated(bundle) or refusal)
+                elif bundle.level == "delayed":
+                    waiting.append((await self._start_now(bundle, body, order), order))
+                elif settings is not None and settings.serial:
+                    waiting.append(await self._append(bundle, body, order))
+                else:
+                    waiting.append((self._commits.submit(await self._write(bundle, body, order)), order))
+            except EnqueueError as error:
+                waiting.append(error)
+            except LedgerError as error:
+                waiting.append(_refused(error))
+        return [
+            entry if isinstance(entry, EnqueueError | Receipt) else await self._answer(bundle, entry[1], entry[0])
+            for bundle, entry in zip(bundles, waiting, strict=True)
+        ]
+
+    def _level_refusal(self, bundle: Enqueue, settings: QueueRecord | None) -> InvalidJob | None:
+        """What starts at once cannot wait for a limit, for its turn or for a time. (A repeat may find other settings
+        than the first try, which was stored: it is not refused.)"""
+        if bundle.level == "durable":
+            return None
+        task = self._directory.tasks.get(bundle.task)
+        limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
+        if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
+            return InvalidJob(
+                f"persistence level {bundle.level!r} starts a job at once: it cannot be combined with a delay, a "
+                f"limit, or a queue that is serial, paused or limited (task {bundle.task}, queue {bundle.queue})"
+            )
+        return None
+
+    async def _start_now(self, bundle: Enqueue, body: VerifiedBody, order: int) -> asyncio.Future[Verdict]:
+        """Level `delayed`: the jobs start while body and this node's own claim are being written. Jobs that must not
+        run twice wait for that: a repeat at another node would start them too."""
+        keys = self._keys
+        now_ms = int(self._clock.wall() * 1000)
+        token = Token(
+            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
+            python=bundle.python, function=bundle.function, key=bundle.key,
+        )
+        receipt = keys.receipt(bundle.bundle)
+        lease = self._receipts.take() or await self._receipts.lease()
+        claim = claim_of(token, 0)
+        task = self._directory.tasks.get(bundle.task)
+        once = task is not None and task.on_orphan == "fail"
+        if once:
+            claim = msgspec.structs.replace(claim, started=True)
+            self._cache.put(bundle.bundle, body)
+        future = self._commits.submit(Write(
+            (self._member, created(receipt, 0)),
+            (
+                Put(self._claim_key(bundle.bundle), encode(claim)),
+                Put(keys.body(bundle.bundle), bundle.body),
+                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
+            ),
+        ))
+        if not once:
+            self._begin(bundle.bundle, claim, body, future)
+        return future
+
+    async def _append(
+        self, bundle: Enqueue, body: VerifiedBody, order: int
+    ) -> tuple[asyncio.Future[Verdict], int]:
+        """Enqueue at the very end of a serial queue: behind whatever any client was told to be enqueued. The queue's
+        tail holds the order of its last job, and guards the next."""
+        tail = self._keys.tail(bundle.queue)
+        async with self._tail_locks.setdefault(bundle.queue, asyncio.Lock()):
+            while True:
+                known = self._tails.pop(bundle.queue, None)
+                if known is None:
+                    page = await self._ledger.read(tail)
+                    known = (page.records[0].mod_revision, int(page.records[0].value)) if page.records else (0, 0)
+                order = max(order, known[1] + 1)
+                write = await self._write(bundle, body, order)
+                future = self._commits.submit(Write(
+                    (*write.guards, unmodified(tail, known[0])), (*write.ops, Put(tail, b"%d" % order))
+                ))
+                verdict = await future
+                if verdict.applied:
+                    self._tails[bundle.queue] = (verdict.revision, order)
+                if verdict.applied or verdict.failed is None or verdict.failed.key != tail:
+                    return future, order
+
+    async def _check(self, bundle: Enqueue) -> VerifiedBody:
+        """Refuse what could never run, with its reason, before anything is stored."""
+        self._check_route(bundle)
+        if len(bundle.body) > BODY_BYTES_MAX:
+            raise InvalidJob(f"a bundle holds 1 to {JOBS_PER_BUNDLE_MAX} jobs and {BUNDLE_BYTES_MAX:,} bytes")
+        header, payloads = self._seal.keyring.verify(bundle.body, self._keys.cluster)
+        said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
+        if said != (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function) or (
+            len(header.indexes) != bundle.count
+        ):
+            raise InvalidJob(f"bundle {bundle.bundle} says one thing in its frame and another in its body")
+        if not bundle.function:
+            await self._check_task(bundle)
+        return bundle.body, header, list(zip(header.indexes, payloads, strict=True))
+
+    @staticmethod
+    def _check_route(bundle: Enqueue) -> None:
+        if not BUNDLE.match(bundle.bundle):
+            raise InvalidJob(f"{bundle.bundle[:80]!r} is no bundle id")
+        if not is_name(bundle.queue):
+            raise InvalidJob(
+                f"{bundle.queue[:200]!r} is no queue name: letters, digits and _ . : @ - (at most 128 characters)"
+            )
+        if not PRIORITY_MIN <= bundle.priority <= PRIORITY_MAX:
+            raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
+        if not 0 <= bundle.delay_s <= DELAY_S_MAX:
+            raise InvalidJob(f"a delay of {bundle.delay_s} s is not between 0 and ten years")
+        if len(bundle.key) > KEY_CHARS_MAX:
+            raise InvalidJob(f"the key {bundle.key[:80]!r} has more than {KEY_CHARS_MAX} characters")
+
+    async def _check_task(self, bundle: Enqueue) -> None:
+        mode = await self._directory.task_mode(bundle.task)
+        if mode is None:
+            raise UnknownTask(
+                f"no node of cluster {self._keys.cluster!r} has ever registered the task {bundle.task[:200]!r}; "
+                f"start one with `rota node --app {bundle.task.partition(':')[0][:100]}`"
+            )
+        if mode != bundle.mode:
+            raise InvalidJob(f"task {bundle.task!r} is {mode} on the nodes, but was enqueued as {bundle.mode}")
+
+    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Write:
+        keys = self._keys
+        now_ms = int(self._clock.wall() * 1000)
+        token = Token(
+            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
+            python=bundle.python, function=bundle.function, key=bundle.key,
+        )
+        if bundle.delay_s > 0:
+            place = keys.due(now_ms + int(bundle.delay_s * 1000), bundle.queue, bundle.bundle)
+        else:
+            place = keys.job(bundle.queue, bundle.priority, order, bundle.bundle)
+            self._cache.put(bundle.bundle, body)
+        receipt = keys.receipt(bundle.bundle)
+        lease = self._receipts.take() or await self._receipts.lease()
+        return Write(
+            (self._member, created(receipt, 0)),
+            (
+                Put(place, encode(token)),
+                Put(keys.body(bundle.bundle), bundle.body),
+                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
+            ),
+        )
+
+    async def _answer(
+        self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict]
+    ) -> Receipt | EnqueueError:
+        try:
+            verdict = await asyncio.shield(future)      # who asked may cease to wait: what it began goes on
+        except LeaseGone:
+            self._receipts.drop()
+            return Overloaded("the store has just lost a lease; try again", 0.1)
+        except LedgerError as error:
+            return _refused(error)
+        if verdict.applied:
+            self.taken += bundle.count
+            self._cache.note(bundle.bundle, verdict.revision)
+            return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
+        if verdict.failed is not None and verdict.failed.key == self._member.key:
+            return Overloaded("this node has just lost its membership; try another", 0.1)
+        return await self._repeated(bundle) or Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+
+    async def _repeated(self, bundle: Enqueue) -> Receipt | EnqueueError | None:
+        """If there is a receipt, the same bundle was accepted before, or its id was given to something else."""
+        page = await self._ledger.read(self._keys.receipt(bundle.bundle))
+        record = page.records[0] if page.records else None
+        receipt = decode(ReceiptRecord, record.value) if record is not None else None
+        if record is None or receipt is None:
+            return None
+        if receipt.digest != enqueue_digest(bundle.body).hex():
+            return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
+        return Receipt(bundle.bundle, record.create_revision, receipt.order)
+
+
+def _refused(error: LedgerError) -> EnqueueError:
+    if isinstance(error, NoSpace):
+        return Overloaded(
+            "the store is full (etcd's NOSPACE alarm): free space or raise its quota; see docs/operations.md", 10.0
+        )
+    if isinstance(error, LedgerDenied | TransactionInvalid):
+        return InvalidJob(f"the store refused the write: {error}")
+    return Overloaded(f"the store does not answer: {error}", 0.5)

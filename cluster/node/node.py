@@ -1,0 +1,509 @@
+"""A node: one member process. It joins, takes jobs in, runs what it is given, stands for election, and leaves.
+
+`Node` outlives its identities: when a lease is lost, everything that belonged to that identity ends, its runners are
+dead by then, and a new identity joins. `Node` implements what the HTTP port asks (`service.NodeService`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from rota.client.codec import Seal
+from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
+from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+from rota.worker.pool.runners import Runners
+
+from ..admin.operations import Operations
+from ..admin.status import Status
+from ..cancellation import apart
+from ..clock import Clock
+from ..ledger.buckets import Bucket, Buckets
+from ..ledger.commits import Commits, unmodified
+from ..ledger.ledger import Ledger, Put
+from ..ledger.patience import patiently
+from ..master.election import Deposed, Election
+from ..master.term import Master
+from ..state.directory import Directory
+from ..state.keys import Keys
+from ..state.records import Member, TaskRecord, decode, encode
+from .executor import Executor
+from .followers import Followers
+from .intake import BodyCache, Intake
+from .membership import Identity, IdentityLost, Membership
+from .volatile import FIRST_KEY, Volatile
+
+log = logging.getLogger(__name__)
+
+STORE_LOOK_S = 2.0
+FUNCTION_S = 30 * 86_400.0
+"""Code shipped by value is kept this long after it was last shipped."""
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is told about itself. Times in seconds."""
+
+    name: str                           # how its identities' names begin
+    address: str = ""
+    queues: tuple[str, ...] = ("*",)
+    functions: bool = True
+    python: str
+    version: str
+    lease_ttl_s: int = 10
+    grace_s: float = 30.0
+    keep_result_s: float = 3600.0
+    keep_finished_s: float = 0.0
+    keep_failed_s: float = 0.0          # 0: until a person decides
+    receipt_ttl_s: float = 120.0
+    compact: bool = False
+
+
+class _Drained(Exception):
+    """The node has left the cluster in good order."""
+
+
+class Life:
+    """Everything that belongs to one identity."""
+
+    def __init__(self, identity: Identity, commits: Commits, intake: Intake, executor: Executor, election: Election,
+                 member: Member, functions: Bucket, operations: Operations) -> None:
+        self.identity = identity
+        self.commits = commits
+        self.intake = intake
+        self.executor = executor
+        self.election = election
+        self.member = member
+        self.functions = functions
+        self.operations = operations
+        self.leading: asyncio.Task[None] | None = None
+        self.registered = asyncio.Event()
+        """The tasks of this node are known to the cluster: before that it would refuse its own as unknown."""
+
+
+class Node:
+    def __init__(
+        self, settings: NodeSettings, ledger: Ledger, keys: Keys, clock: Clock, rng: random.Random, seal: Seal,
+        runners: Callable[[Node], Runners],
+    ) -> None:
+        self.settings = settings
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._rng = rng
+        self._seal = seal
+        self.directory = Directory(ledger, keys)
+        self._followers = Followers(ledger, keys)
+        self._status = Status(ledger, keys, clock, self.directory)
+        self._cache = BodyCache()
+        self._life: Life | None = None
+        self._drain = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._left = False
+        self.runners = runners(self)
+        self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile)
+        self._followers.local = self._volatile.past
+        self._followers.taken_at = self._cache.taken_at
+        self.is_master = False
+        self.identities = 0
+
+    # -- living ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be a member until drained. Raises what made it impossible (a `ConfigError`, mostly)."""
+        await self.runners.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self.directory.run(), name="directory"),
+                    group.create_task(self._followers.run(), name="followers"),
+                    group.create_task(self._status.run(self._counters), name="status"),
+                ]
+                await self._identities()
+                for task in background:
+                    task.cancel()
+        finally:
+            self._life = None
+            await self.runners.stop(0.0)
+
+    async def _identities(self) -> None:
+        while not self._drain.is_set():
+            try:
+                await apart(self._live(), "identity")
+            except* _Drained:
+                pass
+            except* IdentityLost as group:
+                log.warning("%s; what ran here is dead, and a new identity joins", group.exceptions[0])
+            except* StoreRewound:
+                raise               # whatever this process knows is void: it starts over
+            except* LedgerError as group:
+                log.warning("the store refused this identity: %s; a new one joins", group.exceptions[0])
+                await asyncio.sleep(0.5)
+            finally:
+                self._life = None
+                self.is_master = False
+            if not self._drain.is_set():
+                await self._bury()
+
+    async def _bury(self) -> None:
+        """Make sure that nothing of an ended identity is left: its runners first, then what else is on its lease."""
+        self._lose_volatile()
+        await self.runners.kill_all()
+        try:
+            async with asyncio.timeout(2.0):
+                await self._membership.leave()
+        except (TimeoutError, LedgerError):
+            log.warning("the old lease could not be revoked: it will run out")
+
+    async def _live(self) -> None:
+        """One identity, from joining to its end."""
+        member = self._member()
+        membership = self._membership = Membership(
+            self._ledger, self._keys, self._clock, self._rng, name=self.settings.name,
+            ttl_s=self.settings.lease_ttl_s, on_renewed=self.runners.lease, on_suspended=self._suspended,
+            on_resumed=self._resumed,
+        )
+        joining = asyncio.ensure_future(membership.join(member))
+        draining = asyncio.ensure_future(self._drain.wait())
+        await asyncio.wait([joining, draining], return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not joining.done():
+            joining.cancel()
+            return
+        identity = joining.result()
+        self.identities += 1
+        log.info("joined cluster %s as %s", self._keys.cluster, identity.node)
+        async with Commits(self._ledger) as commits:
+            life = self._life = self._make(identity, membership, commits, member)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(membership.keep(), name="keepalive")
+                group.create_task(self._watch_self(identity), name="member-watch")
+                group.create_task(life.executor.run(identity.create_revision + 1), name="executor")
+                group.create_task(self._register_tasks(life), name="register-tasks")
+                life.leading = group.create_task(self._lead(life), name="lead")
+                group.create_task(self._watch_store(life), name="store")
+                group.create_task(self._leave_when_asked(life, membership), name="leave")
+
+    def _member(self) -> Member:
+        settings = self.settings
+        tasks = {name: info.mode for name, info in sorted(self.runners.tasks.items())}
+        return Member(
+            settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
+            settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
+        )
+
+    def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:
+        settings = self.settings
+        buckets = Buckets(self._ledger, self._clock, self._rng)
+        intake = Intake(
+            self._ledger, commits, self._keys, self._clock, self.directory, identity.guard,
+            buckets.of(settings.receipt_ttl_s), self._cache, self._seal, volatile=self._volatile.take,
+            begin=lambda *order: executor.begin(*order),
+            claim_key=lambda bundle: self._keys.claim(identity.node, bundle),
+        )
+        executor = Executor(
+            self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
+            member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
+            keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s,
+        )
+        election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
+        operations = Operations(
+            self._ledger, commits, self._keys, self._clock, self._status, identity.guard, buckets, self._seal,
+            lambda: max(commits.revision, self.directory.revision),
+        )
+        return Life(
+            identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations
+        )
+
+    async def _register_tasks(self, life: Life) -> None:
+        """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them. What
+        the code says of tasks and queues counts; where nodes have different code, what the last one to start says."""
+        await asyncio.gather(*[self._register(life, info) for info in self.runners.tasks.values()])
+        for declared in self.runners.queues.values():
+            await self._register_queue(life, declared)
+        life.registered.set()
+
+    async def _register(self, life: Life, info: TaskInfo) -> None:
+        key = self._keys.task(info.name)
+        page = await patiently(lambda: self._ledger.read(key))
+        old = page.records[0] if page.records else None
+        record = TaskRecord(
+            info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
+        )
+        if old is None or record != decode(TaskRecord, old.value):
+            guard = unmodified(key, old.mod_revision if old is not None else 0)
+            await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+
+    async def _register_queue(self, life: Life, declared: QueueInfo) -> None:
+        said = {"serial": declared.serial, "max_concurrency": declared.max_concurrency}
+        changes: dict[str, object] = {name: value for name, value in said.items() if value is not None}
+        if changes:
+            await patiently(lambda: life.operations.set_queue(declared.name, changes))
+
+    async def _watch_self(self, identity: Identity) -> None:
+        """The member key says whether we live; keepalives can be answered after the lease was revoked."""
+        start = identity.create_revision + 1
+        while True:
+            try:
+                async with self._ledger.watch(identity.key, from_revision=start) as watch:
+                    async for changes in watch:
+                        if any(event.deleted for event in changes.events):
+                            if self._left:
+                                return
+                            raise IdentityLost(f"the member key of {identity.node} is gone")
+                        start = changes.revision + 1
+            except Compacted:
+                page = await patiently(lambda: self._ledger.read(identity.key))
+                if not page.records or page.records[0].create_revision != identity.create_revision:
+                    raise IdentityLost(f"the member key of {identity.node} is gone") from None
+                start = page.revision + 1
+
+    async def _lead(self, life: Life) -> None:
+        """Stand for election, serve the term, and stand again."""
+        while True:
+            try:
+                fence = await life.election.campaign()
+                self.is_master = True
+                log.info("%s is master, fence %s", life.identity.node, fence.operand)
+                await Master(
+                    self._ledger, self._keys, self._clock, fence, self._seal, self._rng,
+                    keep_failed_s=self.settings.keep_failed_s,
+                ).run()
+            except* Deposed as group:
+                log.warning("mastership has ended: %s", group.exceptions[0])
+                await asyncio.sleep(0.1 + self._rng.random() * 0.1)
+            finally:
+                self.is_master = False
+
+    async def _watch_store(self, life: Life) -> None:
+        """Shed enqueues while the store is full, or nearly; let the master compact where it was told to."""
+        history: list[int] = []
+        while True:
+            try:
+                status = await self._ledger.status()
+            except LedgerError:
+                await asyncio.sleep(STORE_LOOK_S)
+                continue
+            full = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
+            life.intake.shedding = (
+                "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
+                if status.no_space else
+                "the store is four fifths full: raise its quota or let jobs finish" if full else None
+            )
+            history.append(status.revision)
+            if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
+                await self._ledger.compact(history[0])
+                history.clear()
+            del history[:-int(60 / STORE_LOOK_S) - 1]
+            await asyncio.sleep(STORE_LOOK_S)
+
+    # -- the lease's ups and downs -----------------------------------------------------------------------------------
+
+    def _suspended(self) -> None:
+        log.warning("the lease's deadline has passed: nothing is started until the store answers; runners are killed")
+        self._lose_volatile()
+
+    def _may_take_volatile(self) -> bool:
+        return self._life is not None and not self._drain.is_set() and self._membership.is_sure
+
+    def _lose_volatile(self) -> None:
+        """The runners are killed, and with them what lies nowhere else."""
+        if lost := self._volatile.lost():
+            log.error("%d jobs without persistence are lost", lost)
+
+    def _resumed(self) -> None:
+        """The lease has survived, the runners have not: hand back what lies under us, and go on."""
+        log.info("the lease has survived")
+        life = self._life
+        if life is not None:
+            self._group.create_task(self._start_over(life), name="start-over")
+
+    async def _start_over(self, life: Life) -> None:
+        self._lose_volatile()
+        await self.runners.kill_all()
+        released = await life.executor.release_all()
+        log.info("handed back %d bundles after the outage", released)
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Leave in good order; a second call hurries: running jobs are killed and handed back at once."""
+        if self._drain.is_set():
+            self._hurry.set()
+        self._drain.set()
+
+    async def _leave_when_asked(self, life: Life, membership: Membership) -> None:
+        await self._drain.wait()
+        log.info("%s is leaving: running jobs have %.0f s", life.identity.node, self.settings.grace_s)
+        life.executor.draining = True
+        try:
+            async with asyncio.timeout(self.settings.grace_s):
+                await self._hand_over(life)
+                hurry = asyncio.ensure_future(self._hurry.wait())
+                idle = asyncio.ensure_future(life.executor.until_idle())
+                await asyncio.wait([hurry, idle], return_when=asyncio.FIRST_COMPLETED)
+                hurry.cancel()
+                idle.cancel()
+        except TimeoutError:
+            pass
+        try:
+            async with asyncio.timeout(4.0):
+                if life.executor.held:
+                    await self.runners.kill_all()
+                    released = await life.executor.release_all()
+                    log.info("handed back %d bundles whose jobs were still running", released)
+                self._left = True
+                await membership.leave()
+        except (TimeoutError, LedgerError) as error:
+            log.warning("could not take leave of the store, the lease will run out: %s", error or "no answer")
+        self._lose_volatile()
+        self.runners.no_lease()
+        raise _Drained
+
+    async def _hand_over(self, life: Life) -> None:
+        """Mastership and what has not been started go to others at once."""
+        draining = msgspec.structs.replace(life.member, state="draining")
+        announce = life.commits.write(
+            (life.identity.guard,), (Put(life.identity.key, encode(draining), life.identity.lease),)
+        )
+        if life.leading is not None:
+            life.leading.cancel()
+        await announce
+        await life.election.resign(None)
+        await life.executor.release_unstarted()
+
+    # -- what runners call -------------------------------------------------------------------------------------------
+
+    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        claimed = []
+        for key, outcome in outcomes:
+            if key >= FIRST_KEY:
+                self._volatile.on_outcome(key, outcome)
+            else:
+                claimed.append((key, outcome))
+        if self._life is not None and claimed:
+            self._life.executor.on_outcomes(claimed)
+
+    def on_expired(self) -> None:
+        """The guard has killed the runners at the lease's deadline."""
+
+    async def on_enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
+        """A job enqueues jobs. The runner holds no key: the node signs for it."""
+        signed = [
+            msgspec.structs.replace(bundle, body=self._seal.keyring.sign_body(bundle.body, self._seal.cluster))
+            for bundle in bundles
+        ]
+        return await self.enqueue(signed, 0)
+
+    async def on_function(self, digest: str, code: bytes) -> None:
+        """A job enqueues a function by value."""
+        await self.put_function(digest, self._seal.function(code))
+
+    # -- NodeService -------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> str:
+        return self._keys.cluster
+
+    @property
+    def node(self) -> str:
+        return self._life.identity.node if self._life is not None else ""
+
+    def ready(self) -> str | None:
+        if self._life is None:
+            return "not a member of the cluster now"
+        if self._drain.is_set():
+            return "leaving"
+        if self.runners.trouble is not None:
+            return self.runners.trouble
+        if not self._life.registered.is_set():
+            return "still registering its tasks"
+        return None if self.directory.listed.is_set() else "still listing the cluster"
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        life = self._life
+        if life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        await life.registered.wait()
+        await self.directory.listed.wait()      # what it does not know, it would take a serial queue for any other
+        return await life.intake.enqueue(bundles, seen_revision)
+
+    async def put_function(self, digest: str, blob: bytes) -> None:
+        life = self._life
+        if life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        if not self.settings.functions:
+            raise NotSerializable("this node takes no functions shipped by value (it was started with --no-functions)")
+        self._seal.keyring.open_function(digest, blob, self._keys.cluster)
+        key = self._keys.function(digest)
+        lease = await life.functions.lease()
+        await life.commits.write((life.identity.guard,), (Put(key, blob, lease),))
+
+    async def follow(
+        self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
+    ) -> Callable[[], None]:
+        return await self._followers.follow(session, bundles, push)
+
+    async def task_mode(self, task: str) -> Mode | None:
+        return await self.directory.task_mode(task)
+
+    async def job(self, job_id: str) -> JobView:
+        return await self._status.job(job_id)
+
+    async def nodes(self) -> list[NodeView]:
+        return await self._status.nodes()
+
+    async def queues(self) -> list[QueueView]:
+        return await self._status.queues()
+
+    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
+        return await self._status.failed(queue, limit)
+
+    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
+        return await self._status.finished(queue, limit)
+
+    async def body(self, job_id: str) -> bytes:
+        return await self._status.body(job_id)
+
+    async def stats(self) -> StatsView:
+        return await self._status.stats()
+
+    @property
+    def _operations(self) -> Operations:
+        if self._life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        return self._life.operations
+
+    async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
+        record = await self._operations.set_queue(queue, changes)
+        return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
+
+    async def empty_queue(self, queue: str, expected: int | None) -> int:
+        return await self._operations.empty(queue, expected)
+
+    async def queue_head(self, queue: str, verb: str) -> str:
+        return await self._operations.head(queue, verb)
+
+    async def retry_failed(self, which: FailedFilter) -> int:
+        return await self._operations.retry_failed(which)
+
+    async def delete_failed(self, which: FailedFilter) -> int:
+        return await self._operations.delete_failed(which)
+
+    async def cancel(self, job_id: str) -> str:
+        return await self._operations.cancel(job_id)
+
+    @property
+    def volatile_jobs(self) -> int:
+        """Jobs of level `none` that this node holds."""
+        return self._volatile.held
+
+    def _counters(self) -> tuple[int, int]:
+        life = self._life
+        return (life.intake.taken, life.executor.finished) if life is not None else (0, 0)
+

@@ -1,0 +1,196 @@
+"""From an outcome to the store: what the runners report is gathered bundle by bundle, and committed in order.
+
+A bundle whose jobs have all ended is committed at once, part of one after a moment. Every write is guarded by the
+node's member key and by the claim as this node last wrote it; of one claim only one write is under way at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from rota.client.codec import Seal
+from rota.client.errors import LeaseGone, LedgerError, NoSpace
+from rota.client.model import Outcome
+from rota.worker.pool.runners import Runners
+
+from ..clock import Clock
+from ..ledger.buckets import Buckets
+from ..ledger.commits import Commits, Verdict, Write, unmodified
+from ..ledger.ledger import Guard
+from ..state.keys import Keys
+from ..state.records import bits
+from .held import Held
+from .outcomes import Settlement, settle
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.5
+"""After this a write that the store refused is tried again."""
+
+PARTIAL_S = 0.05
+"""Outcomes of a bundle that is not finished are committed at the latest after this."""
+
+
+class Reporter:
+    """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs: those whose
+    outcome is committed."""
+
+    group: asyncio.TaskGroup
+
+    def __init__(
+        self, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal, buckets: Buckets, *,
+        node: str, member: Guard, keep_result_s: float, keep_finished_s: float, on_end: Callable[[Held], None],
+    ) -> None:
+        self._commits = commits
+        self._keys = keys
+        self._clock = clock
+        self._runners = runners
+        self._seal = seal
+        self._buckets = buckets
+        self._node = node
+        self._member = member
+        self._keep_result_s = keep_result_s
+        self._keep_finished_s = keep_finished_s
+        self._on_end = on_end
+        self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
+        self.over = False
+        self.finished = 0
+
+    def take(self, held: Held, outcome: Outcome, now: float) -> bool:
+        """Returns whether `flush_due` has to look at the clock for this bundle."""
+        if outcome.status in ("retry", "snooze") or (outcome.status == "failed" and held.claim.serial):
+            held.retries.append(outcome)
+        else:
+            held.outcomes.append(outcome)
+        if held.key not in self._partial:
+            self._partial[held.key] = held
+            held.flush_at = now + PARTIAL_S
+        if held.is_complete:
+            self.flush(held)
+            return False
+        return True
+
+    def flush_due(self) -> float | None:
+        """Commit the outcomes of unfinished bundles that have waited long enough; say when to look again."""
+        now, soonest = self._clock.monotonic(), None
+        for held in list(self._partial.values()):
+            if held.over:
+                del self._partial[held.key]
+            elif not held.outcomes:
+                continue            # only retries so far: they are moved with the rest of the bundle
+            elif held.flush_at <= now:
+                self.flush(held)
+            else:
+                soonest = held.flush_at if soonest is None else min(soonest, held.flush_at)
+        return None if soonest is None else max(soonest - now, 0.001)
+
+    def flush(self, held: Held) -> None:
+        complete = held.is_complete
+        self._partial.pop(held.key, None)
+        outcomes, held.outcomes = held.outcomes, []
+        held.done |= bits([outcome.index for outcome in outcomes])
+        held.queue.extend(settle(
+            self._keys, self._clock, self._seal, self._buckets, held, outcomes, complete=complete, node=self._node,
+            keep_result_s=self._keep_result_of(held), keep_finished_s=self._keep_finished_of(held),
+        ))
+        self.advance(held)
+
+    def _keep_result_of(self, held: Held) -> float:
+        assert held.header is not None
+        asked = held.header.options.keep_result_s
+        if asked is not None:
+            return asked
+        info = self._runners.tasks.get(held.header.task)
+        return info.keep_result_s if info is not None else self._keep_result_s
+
+    def _keep_finished_of(self, held: Held) -> float:
+        assert held.header is not None
+        asked, info = held.header.options.keep_finished_s, self._runners.tasks.get(held.header.task)
+        if asked is None and info is not None:
+            asked = info.keep_finished_s
+        return self._keep_finished_s if asked is None else asked
+
+    def guards(self, held: Held) -> tuple[Guard, ...]:
+        """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
+        an older bitmap back."""
+        return (self._member, unmodified(held.record.key, held.mod_revision))
+
+    @staticmethod
+    def took_place(held: Held, verdict: Verdict) -> bool:
+        """Whether a write to a claim is in the store. One that was repeated and then found its guard broken had applied
+        before: nobody else writes to a claim while its node lives."""
+        if verdict.applied:
+            held.mod_revision = verdict.revision
+            return True
+        if not verdict.repeated or verdict.failed is None or verdict.failed.key != held.record.key:
+            return False
+        if verdict.found is not None and verdict.found.create_revision == held.record.create_revision:
+            held.mod_revision = verdict.found.mod_revision
+        return True
+
+    def advance(self, held: Held) -> None:
+        """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
+        if held.writing or not held.queue or self.over:
+            return
+        held.writing = True
+        settlement = held.queue[0]
+        if not settlement.leased:
+            self.group.create_task(self._lease_first(held, settlement), name="result-lease")
+            return
+        future = self._commits.submit(Write(self.guards(held), settlement.ops))
+        future.add_done_callback(lambda done: self._settled(held, settlement, done))
+
+    async def _lease_first(self, held: Held, settlement: Settlement) -> None:
+        while True:
+            try:
+                settlement = settlement.with_leases([
+                    await kept.bucket.lease(len(kept.keys)) for kept in settlement.kept
+                ])
+                break
+            except NoSpace:
+                if settlement.without_puts is not None:
+                    settlement = settlement.delete_only()
+                    break
+                await asyncio.sleep(0.5)
+            except LedgerError:
+                await asyncio.sleep(0.2)
+        held.queue[0] = settlement
+        held.writing = False
+        self.advance(held)
+
+    def _settled(self, held: Held, settlement: Settlement, done: asyncio.Future[Verdict]) -> None:
+        held.writing = False
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._not_stored(held, settlement, error)
+            return
+        verdict = done.result()
+        if not self.took_place(held, verdict):
+            self.void(held)
+            return
+        held.queue.popleft()
+        self.finished += settlement.jobs
+        if settlement.final:
+            self._on_end(held)
+        else:
+            self.advance(held)
+
+    def _not_stored(self, held: Held, settlement: Settlement, error: BaseException) -> None:
+        if isinstance(error, NoSpace) and settlement.without_puts is not None:
+            held.queue[0] = settlement.delete_only()    # a full store takes deletes only: finished, no result
+            self.advance(held)
+        elif isinstance(error, LedgerError) and not held.over:
+            if isinstance(error, LeaseGone):
+                self._buckets.drop_all()
+            held.queue[0] = settlement.refreshed()
+            asyncio.get_running_loop().call_later(AGAIN_S, self.advance, held)
+
+    def void(self, held: Held) -> None:
+        """The claim is not ours any more: whatever was run here has no outcome."""
+        log.warning("an outcome of bundle %s is void: the claim has ended", held.bundle)
+        self._on_end(held)
+        self._runners.withdraw([held.key])

@@ -1,0 +1,1 @@
+"""What node and runner share: frames over a socket pair, permits, slots."""

@@ -1,0 +1,77 @@
+"""The node's answers to what jobs ask for: enqueue, take in code, say how a task runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from rota.client import wire
+from rota.client.errors import EnqueueError, RotaError, Unreachable
+from rota.client.model import Enqueue, Mode, Receipt
+
+from ..channel.frames import Answer, Ask, AskFunction, Question, Reply, Stored, Told
+
+log = logging.getLogger(__name__)
+
+
+class Asker(Protocol):
+    number: int
+
+    def answer(self, reply: Reply) -> None: ...
+
+
+class Desk:
+    """Each question is a task of its own; whatever goes wrong is told to the job that asked."""
+
+    def __init__(
+        self,
+        on_enqueue: Callable[[list[Enqueue]], Awaitable[list[Receipt | EnqueueError]]],
+        on_function: Callable[[str, bytes], Awaitable[None]] | None,
+        on_task_mode: Callable[[str], Awaitable[Mode | None]] | None,
+    ) -> None:
+        self._on_enqueue = on_enqueue
+        self._on_function = on_function
+        self._on_task_mode = on_task_mode
+        self._answers: set[asyncio.Task[None]] = set()
+
+    def asked(self, asker: Asker, questions: list[Question]) -> bool:
+        for question in questions:
+            answer = asyncio.get_running_loop().create_task(
+                self._answer(asker, question), name=f"runner-{asker.number}-asks"
+            )
+            self._answers.add(answer)
+            answer.add_done_callback(self._answers.discard)
+        return False
+
+    def close(self) -> None:
+        for answer in self._answers:
+            answer.cancel()
+
+    async def _answer(self, asker: Asker, question: Question) -> None:
+        try:
+            asker.answer(await self._reply(question))
+        except Exception as error:
+            if not isinstance(error, RotaError):
+                log.exception("what a job asked for failed")
+            refusal = wire.refusal(error)
+            if isinstance(question, Ask):
+                asker.answer(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
+            else:
+                asker.answer(Told(question.call, refusal=refusal))
+
+    async def _reply(self, question: Question) -> Reply:
+        if isinstance(question, Ask):
+            stored = await self._on_enqueue(question.bundles)
+            return Stored(question.call, [_answer_of(entry) for entry in stored])
+        if isinstance(question, AskFunction):
+            if self._on_function is None:
+                raise Unreachable("this node does not take code shipped by value from its jobs")
+            await self._on_function(question.digest, question.code)
+            return Told(question.call)
+        return Told(question.call, None if self._on_task_mode is None else await self._on_task_mode(question.task))
+
+
+def _answer_of(entry: Receipt | EnqueueError) -> Answer:
+    return Answer(receipt=entry) if isinstance(entry, Receipt) else Answer(refusal=wire.refusal(entry))

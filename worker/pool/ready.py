@@ -1,0 +1,103 @@
+"""Work that waits for a runner, in order, and how much of it a runner is given ahead. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from ..channel.frames import Work
+
+Job = tuple[int, bytes]
+
+AHEAD_S = 0.02
+"""Work that a sync runner is sent ahead, by what jobs of the task took lately."""
+AHEAD_JOBS_MIN, AHEAD_JOBS_MAX = 2, 512         # at least one to run, and one so that it need not wait for the node
+AHEAD_BYTES_MAX = 1024 * 1024
+TASKS_MAX = 10_000
+
+
+class Piece(msgspec.Struct, gc=False):
+    """Jobs of one work."""
+
+    work: Work
+    jobs: list[Job]
+
+
+class ReadyQueue:
+    """First come, first served; what comes back from a runner goes to the head, where it came from."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[Piece] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, work: Work) -> None:
+        self._pieces.append(Piece(work, work.jobs))
+
+    def put_back(self, taken: Iterable[tuple[Work, Job]]) -> None:
+        pieces: list[Piece] = []
+        for work, job in taken:
+            if not pieces or pieces[-1].work is not work:
+                pieces.append(Piece(work, []))
+            pieces[-1].jobs.append(job)
+        self._pieces.extendleft(reversed(pieces))
+
+    def first(self) -> Work:
+        return self._pieces[0].work
+
+    def take(self, count: int) -> list[Job]:
+        """At most so many jobs of the first work."""
+        piece = self._pieces[0]
+        if count >= len(piece.jobs):
+            self._pieces.popleft()
+            return piece.jobs
+        jobs, piece.jobs = piece.jobs[:count], piece.jobs[count:]
+        return jobs
+
+    def withdraw(self, keys: set[int] | None) -> dict[int, list[int]]:
+        """Take out these works, or all: key to indexes."""
+        given: dict[int, list[int]] = {}
+        kept: deque[Piece] = deque()
+        for piece in self._pieces:
+            if keys is None or piece.work.key in keys:
+                given.setdefault(piece.work.key, []).extend(index for index, _ in piece.jobs)
+            else:
+                kept.append(piece)
+        self._pieces = kept
+        return given
+
+    def remove(self, key: int, index: int) -> bool:
+        """Take out one job; False if it is not here."""
+        for piece in self._pieces:
+            if piece.work.key == key and any(job[0] == index for job in piece.jobs):
+                piece.jobs = [job for job in piece.jobs if job[0] != index]
+                if not piece.jobs:
+                    self._pieces.remove(piece)
+                return True
+        return False
+
+    def clear(self) -> None:
+        self._pieces.clear()
+
+
+class Pace:
+    """How long jobs of each task take, and so how many of them to send ahead."""
+
+    def __init__(self) -> None:
+        self._durations: dict[str, float] = {}
+
+    def learn(self, task: str, took_s: float) -> None:
+        """Half of the estimate is what was seen last."""
+        if len(self._durations) >= TASKS_MAX:
+            self._durations.clear()
+        self._durations[task] = (self._durations.get(task, took_s) + took_s) / 2
+
+    def ahead(self, task: str) -> int:
+        """How many jobs of a task a runner may have, the one that runs included."""
+        duration_s = self._durations.get(task)
+        if duration_s is None:
+            return AHEAD_JOBS_MIN
+        return max(AHEAD_JOBS_MIN, min(AHEAD_JOBS_MAX, int(AHEAD_S / max(duration_s, 1e-6))))

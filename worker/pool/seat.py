@@ -1,0 +1,245 @@
+"""The node's side of one runner process: what was sent to it, what of that it has started, how it ended.
+
+A seat decides nothing; `rota.worker.pool.runners` does.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import os
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from rota.client.model import Mode, Outcome
+
+from ..channel import permits
+from ..channel.channel import BadFrame, LoopEnd
+from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, StopAsked, Work
+from ..channel.slots import SLOT_BITS, slot_of
+from ..guard.guardlink import Descriptors
+from ..runner.execution import FUNCTIONS_MAX
+from ..runner.sync_runner import EXIT_CHANNEL
+from .ready import Job
+
+PAUSE_S = 0.001
+"""Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead."""
+
+PATIENCE_S = 0.5
+"""An async runner that has begun no job for so long, though it has some to begin, is blocked by one that runs."""
+LOOK_S = 0.02
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    READY = "ready"
+    DROPPING = "dropping"       # jobs were taken back; nothing is sent until it says that it has forgotten them
+    STOPPING = "stopping"       # asked to run its stop hooks and go
+    DYING = "dying"             # killed, or its channel is lost; the guard will say when it is reaped
+
+
+class Seat:
+    """`capacity` bounds the jobs of an async runner."""
+
+    def __init__(self, number: int, kind: Mode, capacity: int, born: float) -> None:
+        self.number = number
+        self.pid = 0
+        self.kind: Mode = kind
+        self.capacity = capacity
+        self.born = born
+        self.state = State.STARTING
+        self.was_ready = False
+        self.broken = ""                            # why it could not start
+        self.fault = ""                             # what was wrong with its channel
+        self.doomed: dict[int, Outcome] = {}        # what becomes of jobs if it is killed for them
+        self.killed_for_job = False
+        self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
+        self.bytes_ahead = 0
+        self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
+        self.touched: dict[int, float] = {}         # slot -> when its job restarted its clock
+        self._deadlines: list[tuple[float, int]] = []
+        self._functions: dict[bytes, int] = {}
+        self._function_number = 0
+        self._channel: LoopEnd[FromRunner] | None = None
+        self._questions: LoopEnd[Question] | None = None
+        self.permits = -1
+        self._sent_ever = 0                         # less what was taken back
+        self._begun = 0                             # of these, when it was last looked
+        self._looked_at = self._begun_at = born
+
+    def connect(
+        self, descriptors: Descriptors, *,
+        on_frames: Callable[[Seat, list[FromRunner]], bool],
+        on_questions: Callable[[Seat, list[Question]], bool],
+        on_lost: Callable[[Seat], None],
+    ) -> None:
+        def lost(bad: BadFrame | None) -> None:
+            self.fault = self.fault or ("" if bad is None else f"it garbled its channel: {bad}")
+            on_lost(self)
+
+        self.permits = descriptors.permits
+        self._channel = LoopEnd(
+            descriptors.channel, FromRunner, pause_s=PAUSE_S, on_lost=lost,
+            on_frames=lambda frames: on_frames(self, frames),
+        )
+        self._questions = LoopEnd(
+            descriptors.questions, Question, on_lost=lost, on_frames=lambda frames: on_questions(self, frames)
+        )
+
+    def send(self, work: Work, jobs: list[Job], now: float) -> None:
+        """Jobs of one work, after what was sent before."""
+        assert self._channel is not None
+        if not self.sent:
+            self.head_since = now
+        for job in jobs:
+            self.sent[slot_of(work.key, job[0])] = (work, job)
+            self.bytes_ahead += len(job[1])
+        if self._sent_ever == self._begun:
+            self._begun_at = now
+        self._sent_ever += len(jobs)
+        permits.grant(self.permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
+        self._post(Run(_part(work, jobs), self._function(work)))
+
+    def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
+        """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile."""
+        pop, touched, known = self.sent.pop, self.touched, []
+        for item in outcomes:
+            slot = item[0] << SLOT_BITS | item[1].index
+            sent = pop(slot, None)
+            if touched:
+                touched.pop(slot, None)
+            if sent is not None:
+                self.bytes_ahead -= len(sent[1][1])
+                known.append(item)
+        return known
+
+    def head(self) -> tuple[int, Work] | None:
+        """The first job whose outcome is not here: in a sync runner, the one that runs."""
+        for slot, (work, _) in self.sent.items():
+            return slot, work
+        return None
+
+    def has_any(self, keys: set[int]) -> bool:
+        """Whether jobs of one of these works were sent and have no outcome yet."""
+        if len(keys) << SLOT_BITS > len(self.sent):
+            return any(work.key in keys for work, _ in self.sent.values())
+        return any(slot_of(key, index) in self.sent for key in keys for index in range(1 << SLOT_BITS))
+
+    def take_back(self) -> list[tuple[Work, Job]]:
+        """Take back what has not been started, in order. Nothing can be sent until the runner has forgotten it."""
+        if not self.sent or self.permits < 0:
+            return []
+        count = permits.take_back(self.permits, len(self.sent))
+        if count > len(self.sent):
+            self.fault = "a job wrote to files of its runner"
+            return []
+        if not count:
+            return []
+        self._sent_ever -= count
+        if self.state is State.READY:
+            self.state = State.DROPPING
+            self._post(Drop())
+        taken = [self.sent.pop(slot) for slot in list(self.sent)[-count:]]
+        self.bytes_ahead -= sum(len(job[1]) for _, job in taken)
+        return taken
+
+    def started(self) -> list[int]:
+        """The slots that have been started and have no outcome yet."""
+        slots = list(self.sent)
+        waiting = permits.left(self.permits) if slots and self.permits >= 0 else 0
+        if waiting is None or waiting > len(slots):
+            return slots[:1] if self.kind == "sync" else slots
+        return slots[: len(slots) - waiting]
+
+    def begins(self, now: float) -> bool:
+        """Whether it is beginning what it was sent: what is left then needs no other runner, only a moment."""
+        if now >= self._looked_at + LOOK_S and self.permits >= 0:
+            begun = self._sent_ever - (permits.left(self.permits) or 0)
+            if begun > self._begun:
+                self._begun_at = now
+            self._looked_at, self._begun = now, begun
+        return self._begun < self._sent_ever and now < self._begun_at + PATIENCE_S
+
+    def cancel(self, key: int, index: int) -> None:
+        """Ask a job that was sent to stop. A plain function has to look for it, on the channel that is not busy."""
+        if self.kind == "async":
+            self._post(Cancel(key, index))
+        elif self._questions is not None:
+            self._questions.send(StopAsked(key, index))
+
+    def read_now(self) -> None:
+        """What it has sent may wait in the socket, if it was this process that was stopped for a while."""
+        if self._channel is not None:
+            self._channel.drain()
+
+    def answer(self, reply: Reply) -> None:
+        """To what one of its jobs asked."""
+        if self._questions is not None:
+            self._questions.send(reply)
+
+    def stop(self) -> None:
+        self.state = State.STOPPING
+        self._post(Stop())
+
+    def expect(self, slot: int, deadline: float) -> None:
+        """This job must be over by then."""
+        heapq.heappush(self._deadlines, (deadline, slot))
+        if len(self._deadlines) > 2 * len(self.sent) + 1_000:       # most of them are over
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.sent]
+            heapq.heapify(self._deadlines)
+
+    def overdue(self, now: float) -> Iterator[int]:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            slot = heapq.heappop(self._deadlines)[1]
+            if slot in self.sent:
+                yield slot
+
+    def autopsy(self) -> tuple[list[tuple[Work, Job]], list[tuple[Work, Job]]]:
+        """The process is reaped. Read what it left behind and close; (started without an outcome, never started)."""
+        if self._channel is not None:
+            self._channel.drain()
+            self._channel.close()
+        if self._questions is not None:
+            self._questions.close()
+        waiting = self.take_back()
+        if self.fault and self.kind == "sync" and not waiting:      # nobody knows; it did one thing after another
+            waiting = [self.sent.pop(slot) for slot in list(self.sent)[1:]]
+        if self.permits >= 0:
+            os.close(self.permits)
+            self.permits = -1
+        return list(self.sent.values()), waiting
+
+    def epitaph(self, status: int) -> str:
+        """Why a job that ran in it has no outcome of its own."""
+        if self.fault:
+            return f"runner died: {self.fault}"
+        if status < 0:
+            return f"runner died (signal {-status})"
+        if status == EXIT_CHANNEL:
+            return "runner died: its channel to the node was closed or garbled"
+        return f"runner died (exit status {status})"
+
+    def _function(self, work: Work) -> int:
+        """The number under which this runner knows the work's code; sent once."""
+        if work.function is None:
+            return 0
+        number = self._functions.get(work.function, 0)
+        if not number:
+            if len(self._functions) >= FUNCTIONS_MAX:
+                self._functions.clear()
+            self._function_number += 1
+            number = self._functions[work.function] = self._function_number
+            self._post(Function(number, work.function))
+        return number
+
+    def _post(self, frame: msgspec.Struct) -> None:
+        if self._channel is not None:
+            self._channel.send(frame)
+
+
+def _part(work: Work, jobs: list[Job]) -> Work:
+    return Work(
+        work.key, work.bundle, work.task, work.queue, work.mode, work.attempt, work.fence, work.enqueued_at,
+        work.codec, jobs, None, work.options, work.report_start,
+    )  # fmt: skip

@@ -1,0 +1,200 @@
+"""The runner of `async def` jobs: all of them at once, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from rota.client.model import Outcome
+
+from ..channel.channel import BadFrame, LoopEnd
+from ..channel.frames import (
+    Cancel,
+    Done,
+    Drop,
+    Dropped,
+    Function,
+    Ready,
+    Run,
+    Started,
+    Starved,
+    Stop,
+    ToRunner,
+    Touched,
+    Work,
+)
+from ..channel.permits import take
+from ..channel.slots import slot_of
+from . import forks, hooks
+from .context import Runner, running
+from .execution import Call, Functions
+from .sync_runner import EXIT_CHANNEL
+
+OUTCOMES_PER_FRAME = 500
+FRAME_VALUE_BYTES = 4 * 1024 * 1024
+CANCEL_AGAIN_S = 0.5
+"""A job that swallows its cancellation is cancelled again after this, until the node loses patience with the runner."""
+
+
+class AsyncRunner:
+    """Outcomes are sent once per turn of the loop."""
+
+    def __init__(self, sock: socket.socket, permits: int) -> None:
+        self._sock = sock
+        self._permits = permits
+        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
+        self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
+        self._outbox: list[tuple[int, Outcome]] = []
+
+    async def serve(self, functions: Functions, ready: Ready) -> None:
+        """Until the node says stop. Does not return if the channel is lost."""
+        self._functions = functions
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
+        await hooks.run(hooks.start_hooks())
+        self._channel: LoopEnd[ToRunner] = LoopEnd(
+            self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
+        )
+        self._channel.send(ready)
+        await self._stop.wait()
+        for job in list(self._jobs.values()):
+            job.cancel()
+        await hooks.run(hooks.stop_hooks())
+
+    def _receive(self, frames: list[ToRunner]) -> bool:
+        for frame in frames:
+            self._take(frame)
+        return False
+
+    def _take(self, frame: ToRunner) -> None:
+        match frame:
+            case Run(work, number):
+                self._start(self._functions.call(work, number))
+            case Function(number, blob):
+                self._functions.learn(number, blob)
+            case Cancel(key, index):
+                self._cancel(slot_of(key, index), "")
+            case Drop():
+                # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
+                self._loop.call_soon(self._channel.send, Dropped())
+            case Stop():
+                self._stop.set()
+
+    def _start(self, call: Call) -> None:
+        work, create_task = call.work, self._loop.create_task
+        jobs, work.jobs = work.jobs, []
+        for index, payload in jobs:
+            slot = slot_of(work.key, index)
+            self._jobs[slot] = create_task(self._run(call, index, payload, slot), name=work.task)
+
+    async def _run(self, call: Call, index: int, payload: bytes, slot: int) -> None:
+        try:
+            permitted = take(self._permits)
+        except OSError:                     # a job has closed what is not its own
+            os._exit(EXIT_CHANNEL)
+        if not permitted:
+            del self._jobs[slot]
+            self._channel.send(Starved())
+            return
+        work = call.work
+        if work.report_start:
+            self._channel.send(Started(work.key, index))
+        timeout_s = call.timeout_s
+        if timeout_s is not None:
+            self._start_clock(slot, timeout_s)
+        running.set((work, index))
+        if slot in self._cancelled:
+            outcome = Outcome(index, "cancelled")
+        else:
+            outcome = await self._outcome(call, index, payload, slot)
+        if timeout_s is not None:
+            self._clocks.pop(slot)[0].cancel()
+        if self._cancelled:
+            self._cancelled.pop(slot, None)
+        del self._jobs[slot]
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append((work.key, outcome))
+
+    async def _outcome(self, call: Call, index: int, payload: bytes, slot: int) -> Outcome:
+        function = call.function
+        if function is None:
+            return call.not_run(index)
+        try:
+            args, kwargs = call.arguments(payload)
+            result = function(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:      # also SystemExit: a job may not end its runner
+            if forks.forked:
+                os._exit(0)
+            words = self._cancelled.get(slot)
+            if words is None or not isinstance(error, asyncio.CancelledError):
+                return call.failed(index, error)
+            return call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled")
+        if forks.forked:
+            os._exit(0)                     # a job has forked and let the child return: it is not a second runner
+        return call.succeeded(index, result)
+
+    def _start_clock(self, slot: int, timeout_s: float) -> None:
+        timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
+        self._clocks[slot] = (timer, timeout_s)
+
+    def _touched(self, work: Work, index: int) -> None:
+        """From the job, or from a thread that it has started."""
+        if not forks.forked:
+            self._loop.call_soon_threadsafe(self._restart_clock, work.key, index)
+
+    def _restart_clock(self, key: int, index: int) -> None:
+        slot = slot_of(key, index)
+        clock = self._clocks.get(slot)
+        if clock is not None and slot not in self._cancelled:
+            clock[0].cancel()
+            self._start_clock(slot, clock[1])
+            self._channel.send(Touched(key, index))
+
+    def _wanted_gone(self, work: Work, index: int) -> bool:
+        return self._cancelled.get(slot_of(work.key, index)) == ""
+
+    def _cancel(self, slot: int, words: str) -> None:
+        job = self._jobs.get(slot)
+        if job is None or self._stop.is_set():
+            return
+        self._cancelled.setdefault(slot, words)
+        coroutine = job.get_coro()
+        if isinstance(coroutine, Coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            return                          # its first step will see it; a task cancelled before that never steps
+        job.cancel()
+        self._loop.call_later(CANCEL_AGAIN_S, self._cancel, slot, words)
+
+    def _flush(self) -> None:
+        outcomes, self._outbox = self._outbox, []
+        at = 0
+        while at < len(outcomes):
+            end, size = at, 0
+            while end < len(outcomes) and end - at < OUTCOMES_PER_FRAME and size < FRAME_VALUE_BYTES:
+                size += len(outcomes[end][1].value)
+                end += 1
+            self._channel.send(Done(outcomes[at:end]))
+            at = end
+
+    def _lost(self, bad: BadFrame | None) -> None:
+        os._exit(EXIT_CHANNEL)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where it is installed."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

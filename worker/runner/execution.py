@@ -1,0 +1,194 @@
+"""From bytes to a call, from a call to an outcome. The only place where arguments are unpickled: the node has checked
+their signatures, and this is a process in which user code runs anyway."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from rota.client.codec import dump_value, load_arguments, load_function
+from rota.client.errors import JobTooLarge
+from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
+from rota.client.retries import Decision, Retries, Snooze
+
+from ..channel.frames import Work
+from . import hooks
+from .context import Cancelled
+
+log = logging.getLogger("rota.job")
+
+ERROR_CHARS_MAX = 1_000
+TRACEBACK_CHARS_MAX = 16_000
+FUNCTIONS_MAX = 200
+"""Functions shipped by value that a runner keeps. Its node sends one again when it has sent so many others."""
+
+NONE_PICKLED = pickle.dumps(None, 5)
+
+
+class Runnable(Protocol):
+    """What a runner needs of a `rota.client.tasks.Task`."""
+
+    name: str
+    function: Callable[..., Any]
+    info: TaskInfo
+
+    def retry_decision(self, error: BaseException, attempt: int, options: Options = ...) -> Decision: ...
+
+
+class Call:
+    """What the jobs of one piece of a bundle share. Without a `function` nothing can be called: `problem` says why."""
+
+    __slots__ = ("codec", "function", "problem", "task", "work")
+
+    def __init__(self, work: Work, function: Callable[..., Any] | None, task: Runnable | None, problem: str) -> None:
+        self.work = work
+        self.function = function
+        self.task = task
+        self.problem = problem
+        self.codec: Codec = work.codec
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long one attempt may take."""
+        if self.work.options.timeout_s is None and self.task is not None:
+            return self.task.info.timeout_s
+        return self.work.options.timeout_s
+
+    def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return load_arguments(self.codec, payload)
+
+    def succeeded(self, index: int, result: Any) -> Outcome:
+        """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
+        if result is None and self.codec != "json":
+            return Outcome(index, "ok", NONE_PICKLED)
+        try:
+            value, codec = dump_value(result, self.codec)
+        except BaseException as error:
+            return self._useless(index, one_line(f"the job ran, but {describe(error)}"), error)
+        if len(value) > BUNDLE_BYTES_MAX:
+            too_large = JobTooLarge(len(value), BUNDLE_BYTES_MAX, "its result")
+            return self._useless(index, (
+                f"the job ran, but its result takes {len(value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}. "
+                "Put large data into a file, an object store or a database, and return its address."
+            ), too_large)
+        return Outcome(index, "ok", value, "", "", 0.0, codec)     # in order: names would cost
+
+    def _useless(self, index: int, text: str, error: BaseException) -> Outcome:
+        """It ran, and its result cannot be kept: a second run would not help."""
+        log.error("%s failed for good: %s", self.work.task, text)
+        hooks.report(error)
+        return Outcome(index, "failed", error=text)
+
+    def failed(self, index: int, error: BaseException) -> Outcome:
+        """The outcome of a job that raised: the task decides whether it is tried again. It is reported (an error in
+        the log, the hooks) when it is not; earlier failures are warnings."""
+        work, text = self.work, describe(error)
+        if isinstance(error, Cancelled):
+            return Outcome(index, "cancelled", error="cancelled")
+        if isinstance(error, Snooze):
+            log.info("%s %s", work.task, error)
+            return Outcome(index, "snooze", error=text, delay_s=error.after_s)
+        trace = trace_of(error)
+        decision = self._decide(error)
+        if decision.delay_s is not None:
+            log.warning(
+                "%s failed at attempt %d, and is tried again in %.3g s: %s",
+                work.task, work.attempt, decision.delay_s, text,
+            )
+            return Outcome(index, "retry", error=text, traceback=trace, delay_s=decision.delay_s)
+        if decision.problem:
+            text = one_line(f"{text}; {decision.problem}")
+        log.error("%s failed for good, at attempt %d: %s\n%s", work.task, work.attempt, text, trace.rstrip())
+        hooks.report(error)
+        return Outcome(index, "failed", error=text, traceback=trace)
+
+    def not_run(self, index: int) -> Outcome:
+        log.error("%s cannot be run: %s", self.work.task, self.problem)
+        return Outcome(index, "failed", error=self.problem)
+
+    def _decide(self, error: BaseException) -> Decision:
+        work = self.work
+        if self.task is not None:
+            return self.task.retry_decision(error, work.attempt, work.options)
+        return Retries().decide(TaskInfo(work.task, work.mode), error, work.attempt, work.options)   # shipped by value
+
+
+class Functions:
+    """Tasks by name, and code shipped by value by its number."""
+
+    def __init__(self, tasks: dict[str, Runnable]) -> None:
+        self._tasks = tasks
+        self._shipped: dict[int, bytes | Callable[..., Any]] = {}       # bytes: not loaded yet
+        self._by_digest: dict[bytes, Callable[..., Any]] = {}
+
+    def learn(self, number: int, code: bytes) -> None:
+        self._shipped[number] = code
+        self._shipped.pop(number - FUNCTIONS_MAX, None)     # the node has forgotten that one
+
+    def call(self, work: Work, number: int) -> Call:
+        """Never raises: what cannot be resolved fails the jobs, not the runner."""
+        task = self._tasks.get(work.task)
+        if number:
+            try:
+                return Call(work, self._load(number), task, "")
+            except BaseException as error:
+                return Call(work, None, task, one_line(f"the function {work.task} cannot be loaded: {describe(error)}"))
+        if task is None:
+            return Call(work, None, None, f"no task {work.task} in the modules this node was told to import (--app)")
+        return Call(work, task.function, task, "")
+
+    def _load(self, number: int) -> Callable[..., Any]:
+        function = self._shipped[number]
+        if isinstance(function, bytes):
+            digest = hashlib.sha256(function).digest()
+            if digest not in self._by_digest:
+                if len(self._by_digest) >= FUNCTIONS_MAX:
+                    del self._by_digest[next(iter(self._by_digest))]
+                self._by_digest[digest] = load_function(function)
+            function = self._shipped[number] = self._by_digest[digest]
+        if not callable(function):
+            raise TypeError(f"a {type(function).__name__} cannot be called")
+        return function
+
+
+def describe(error: BaseException) -> str:
+    """One bounded line. Never raises, whatever the exception's own methods do."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its text cannot be had)"
+    name = type(error).__qualname__
+    return one_line(f"{name}: {text}" if text else name)
+
+
+def one_line(text: str) -> str:
+    line = " ".join(text[: 4 * ERROR_CHARS_MAX].split())
+    line = line.encode("utf-8", "replace").decode()         # lone surrogates cannot be stored
+    return line if len(line) <= ERROR_CHARS_MAX else line[: ERROR_CHARS_MAX - 1] + "…"
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback from the job's own first frame on, cut in the middle if it is long. Never raises."""
+    try:
+        lines = traceback.format_exception(type(error), error, _users(error.__traceback__))
+        text = "".join(lines)
+    except BaseException:
+        return f"{type(error).__qualname__} (its traceback cannot be formatted)"
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) <= TRACEBACK_CHARS_MAX:
+        return text
+    half = TRACEBACK_CHARS_MAX // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+
+
+def _users(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the runner's own frames."""
+    at = trace
+    while at is not None and at.tb_frame.f_globals.get("__package__") == __package__:
+        at = at.tb_next
+    return at or trace

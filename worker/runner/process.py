@@ -1,0 +1,105 @@
+"""`python -m rota.worker.runner.process`: the process in which user code runs. Started by the guard, never by hand.
+
+It finds its channel and its permits (see `permits.py`) as open files named in its environment, imports the app and
+reports the tasks it found, or why it could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import io
+import os
+import resource
+import signal
+import socket
+import sys
+
+from rota.client import errors, queues, tasks, transport
+
+from ..channel import channel
+from ..channel.frames import Broken, Ready
+from . import async_runner, forks, logs
+from .async_runner import AsyncRunner
+from .context import Runner
+from .execution import Functions, Runnable, describe, trace_of
+from .sync_runner import SyncRunner
+from .transport import RunnerTransport
+
+RUNNER_FDS = "ROTA_RUNNER_FDS"     # as in guard.py, whose imports a runner can do without
+EXIT_BROKEN = 3
+"""The exit status after `Broken`."""
+MANY_OBJECTS = (10_000, 20, 20)
+"""For the garbage collector of a runner that holds many jobs: with its defaults it takes half of the time."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parse(argv)
+    sock, questions, permits = _inherited()
+    _settle(options.memory_bytes)
+    runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits)
+    try:
+        forks.watch()
+        logs.install()
+        if options.kind == "async":
+            gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
+        node = RunnerTransport(questions)
+        transport.install(node)             # before the app is imported: it may make a client
+        Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
+        found = load_tasks(options.app)
+        gc.collect()
+        gc.freeze()         # what was imported stays, and need not be looked through again and again
+        ready = Ready([task.info for task in found.values()], list(queues.declared.values()))
+        if isinstance(runner, SyncRunner):
+            runner.serve(Functions(found), ready)
+        else:
+            async_runner.run(runner.serve(Functions(found), ready))
+    except BaseException as error:
+        report = Broken(describe(error), trace_of(error))
+        sock.setblocking(True)
+        sock.sendall(channel.pack(report))
+        return EXIT_BROKEN
+    return 0
+
+
+def load_tasks(apps: list[str]) -> dict[str, Runnable]:
+    """Import the modules that declare tasks; whatever they raise goes to the node as text."""
+    for app in apps:
+        importlib.import_module(app)
+    return dict(tasks.registry)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rota.worker.runner.process", description=__doc__)
+    parser.add_argument("--kind", choices=["sync", "async"], required=True)
+    parser.add_argument("--app", action="append", default=[], help="a module that declares tasks")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="a limit on the memory of this process; 0: none")
+    return parser.parse_args(argv)
+
+
+def _inherited() -> tuple[socket.socket, socket.socket, int]:
+    """The files that the guard has opened: two sockets and the permits. No child of a job gets them."""
+    try:
+        channel_fd, questions_fd, permits = map(int, os.environ.pop(RUNNER_FDS).split(","))
+        sock, questions = socket.socket(fileno=channel_fd), socket.socket(fileno=questions_fd)
+    except (KeyError, ValueError, OSError) as error:
+        raise errors.ConfigError("a runner is started by a node's guard, not by hand") from error
+    for descriptor in (channel_fd, questions_fd, permits):
+        os.set_inheritable(descriptor, False)
+    return sock, questions, permits
+
+
+def _settle(memory_bytes: int) -> None:
+    """What a job prints goes to stderr; nothing may be read; an interrupt at the terminal is the guard's business."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)     # a job may be killed at any moment
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

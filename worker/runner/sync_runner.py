@@ -1,0 +1,133 @@
+"""The runner of plain functions: one job after another, on the main thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from pathlib import Path
+from typing import Any
+
+from rota.client.model import Outcome
+
+from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
+from ..channel.frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner, Touched, Work
+from ..channel.permits import take
+from . import forks, hooks
+from .context import Runner, running
+from .execution import Call, Functions
+
+EXIT_CHANNEL = 70
+"""The exit status of a runner whose channel is gone or garbled."""
+
+
+class SyncRunner:
+    """Each outcome is sent as soon as its job has ended: if the next job kills the process, this one is safe."""
+
+    def __init__(self, sock: socket.socket, permits: int) -> None:
+        self._channel: BlockingEnd[ToRunner] = BlockingEnd(sock, ToRunner)
+        self._permits = permits
+        self._jobs: deque[tuple[Call, int, bytes]] = deque()
+        self._stopping = False
+
+    def serve(self, functions: Functions, ready: Ready) -> None:
+        """Until the node says stop. Does not return if the channel is lost."""
+        self._functions = functions
+        Runner.touch = self._touch
+        hooks.run_blocking(hooks.start_hooks())
+        clean = _Surroundings()
+        base = copy_context()
+        try:
+            self._channel.send(ready)
+            while not self._stopping:
+                if self._jobs:
+                    self._next(base)
+                    clean.restore()
+                else:
+                    self._receive()
+        except (ChannelClosed, BadFrame, OSError):      # a job has closed what is not its own
+            os._exit(EXIT_CHANNEL)
+        hooks.run_blocking(hooks.stop_hooks())
+
+    def _next(self, base: Context) -> None:
+        if not take(self._permits):
+            return self._starve()
+        call, index, payload = self._jobs.popleft()
+        if call.work.report_start:
+            self._channel.send(Started(call.work.key, index))
+        outcome = base.copy().run(_run, call, index, payload)
+        if forks.forked:
+            os._exit(0)                 # a job has forked and let the child return: it is not a second runner
+        self._channel.send(Done([(call.work.key, outcome)]))
+
+    def _touch(self, work: Work, index: int) -> None:
+        """From the job, on whichever thread it calls: the node keeps the clock."""
+        if not forks.forked:
+            self._channel.send(Touched(work.key, index))
+
+    def _starve(self) -> None:
+        """The node has taken the permits back, and its `Drop` is on its way."""
+        self._channel.send(Starved())
+        while self._jobs:
+            self._receive()
+
+    def _receive(self) -> None:
+        for frame in self._channel.receive():
+            self._take(frame)
+
+    def _take(self, frame: ToRunner) -> None:
+        match frame:
+            case Run(work, number):
+                call = self._functions.call(work, number)
+                self._jobs.extend([(call, index, payload) for index, payload in work.jobs])
+                work.jobs = []
+            case Function(number, blob):
+                self._functions.learn(number, blob)
+            case Drop():
+                self._jobs.clear()
+                self._channel.send(Dropped())
+            case Stop():
+                self._stopping = True
+
+
+def _run(call: Call, index: int, payload: bytes) -> Outcome:
+    function = call.function
+    if function is None:
+        return call.not_run(index)
+    running.set((call.work, index))
+    try:
+        args, kwargs = call.arguments(payload)
+        result = function(*args, **kwargs)
+    except BaseException as error:      # also SystemExit: a job may not end its runner
+        return call.failed(index, error)
+    return call.succeeded(index, result)
+
+
+class _Surroundings:
+    """What a job may change for the next one and is cheap to put back: working directory, umask, SIGTERM. The rest
+    (environment, locale, other signals, modules) is the application's own business, and stays as it left it."""
+
+    def __init__(self) -> None:
+        self._cwd = Path.cwd()
+        self._cwd_fd = os.open(self._cwd, os.O_PATH | os.O_DIRECTORY)
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+        self._sigterm = _handler_of(signal.SIGTERM)
+
+    def restore(self) -> None:
+        try:
+            os.fchdir(self._cwd_fd)     # a third of what chdir takes
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.chdir(self._cwd)
+        os.umask(self._umask)
+        if _handler_of(signal.SIGTERM) is not self._sigterm:
+            signal.signal(signal.SIGTERM, self._sigterm)
+
+
+_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+"""Without the enum, whose making takes longer than the call."""
