@@ -40,7 +40,7 @@ def json_key_order(codec: Any) -> None:
     change(codec, "load_arguments", in_order)
 
 
-@switch("B8", "cluster/test_http.py: test_json_arrives_exactly", "rota.client.codec",
+@switch("B8", "cluster/port/test_http.py: test_json_arrives_exactly", "rota.client.codec",
         fails="== .*value.* -> AssertionError")
 def json_large_numbers(codec: Any) -> None:
     """Numbers of JSON arguments are floats, as in JavaScript."""
@@ -342,7 +342,8 @@ def _by_default(tasks: Any, **options: Any) -> None:
     change(tasks.Task, "__init__", lambda init: lambda self, function, **said: init(self, function, **(options | said)))
 
 
-@switch("B9", "worker/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it", "rota.worker.pool.runners",
+@switch("B9", "worker/pool/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it",
+        "rota.worker.pool.runners",
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
 def the_kill_at_the_timeout(runners: Any) -> None:
     """A plain function that is over its time is left alone."""

@@ -116,7 +116,7 @@ def load_is_spread(aggregator: Any) -> None:
     aggregator.Seat.gave_back = lambda self, mode, now: None
 
 
-@switch("X4", "cluster/test_aggregator.py: test_work_spreads_to_the_node_with_most_room",
+@switch("X4", "cluster/master/test_dispatch.py: test_work_spreads_to_the_node_with_most_room",
         "rota.cluster.master.dispatch",
         fails=r"sorted\(nodes\) == .* -> AssertionError")
 def the_node_with_most_room(aggregator: Any) -> None:
@@ -150,7 +150,7 @@ def queues_of_a_node(node: Any) -> None:
     change(node.Node, "_member", all_of_them)
 
 
-@switch("X8", "cluster/test_aggregator.py: test_a_node_gets_only_its_queues_and_only_while_active",
+@switch("X8", "cluster/master/test_dispatch.py: test_a_node_gets_only_its_queues_and_only_while_active",
         "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def nodes_that_leave(aggregator: Any) -> None:
     """A node that is leaving is still given work."""
@@ -166,14 +166,14 @@ def nodes_that_leave(aggregator: Any) -> None:
     change(aggregator.Seat, "may_run", staying)
 
 
-@switch("T4", "worker/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.runners",
+@switch("T4", "worker/pool/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.runners",
         fails=r"== 3\) -> TimeoutError", patience_s=NEVER_S)
 def async_capacity(runners: Any) -> None:
     """An async runner is given whatever there is."""
     change(runners.RunnerPool, "_room", lambda room: lambda self, seat, task: 1_000)
 
 
-@switch("T3", "worker/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.pool.seat",
+@switch("T3", "worker/pool/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.pool.seat",
         fails=r"status == .ok. .* -> AssertionError")
 def isolation(seat: Any) -> None:
     """All that was sent to a runner shares its fate."""
@@ -187,7 +187,7 @@ def isolation(seat: Any) -> None:
     change(seat.Seat, "autopsy", together)
 
 
-@switch("T25", "worker/test_harm.py: test_a_runner_killed_mid_job_is_replaced_and_the_job_retried",
+@switch("T25", "worker/pool/test_harm.py: test_a_runner_killed_mid_job_is_replaced_and_the_job_retried",
         "rota.worker.pool.runners", fails=r"rig\.outcome\(waiting\).* -> TimeoutError", patience_s=NEVER_S)
 def runners_are_replaced(runners: Any) -> None:
     """A runner that has died is not replaced."""
@@ -202,7 +202,7 @@ def runners_are_replaced(runners: Any) -> None:
 
 
 @switch("T26 T25",
-        "worker/test_guard.py: test_the_node_is_restarted_after_its_runners_are_reaped_and_the_lease_revoked",
+        "worker/guard/test_guard.py: test_the_node_is_restarted_after_its_runners_are_reaped_and_the_lease_revoked",
         "rota.worker.guard.guard", fails=r"gateway\.requests == .* -> AssertionError")
 def the_monitor(guard: Any) -> None:
     """The guard starts its node again, and tells the store nothing."""
@@ -239,7 +239,7 @@ def schema_versions(codec: Any) -> None:
     change(codec, "_fault_of", lambda fault: lambda header, count: fault(msgspec.structs.replace(header, v=1), count))
 
 
-@switch("Q8", "cluster/test_settings.py: test_flags_win_over_the_environment_and_that_over_the_file",
+@switch("Q8", "cluster/boot/test_settings.py: test_flags_win_over_the_environment_and_that_over_the_file",
         "rota.cluster.boot.settings", fails=r"-> AssertionError")
 def flags(settings: Any) -> None:
     """Flags are not heard."""
@@ -253,14 +253,15 @@ def errors_say_why(errors: Any) -> None:
     errors.RotaError.__str__ = lambda self: "an error occurred"
 
 
-@switch("T17", "cluster/test_settings.py: test_a_wrong_setting_is_named_with_what_to_do", "rota.cluster.boot.settings",
+@switch("T17", "cluster/boot/test_settings.py: test_a_wrong_setting_is_named_with_what_to_do",
+        "rota.cluster.boot.settings",
         fails=r"assert said in str\(raised\.value\) -> AssertionError")
 def wrong_settings_are_named(settings: Any) -> None:
     """A wrong setting is called by the name that the code has for it."""
     settings._in_their_words = lambda message: "a field has the wrong type"
 
 
-@switch("B1", "cluster/test_etcd_security.py: test_tls", "rota.cluster.ledger.channels",
+@switch("B1", "cluster/ledger/test_etcd_security.py: test_tls", "rota.cluster.ledger.channels",
         fails=r"EtcdLedger\(good\).*|ledger\.commit.* -> .*Ledger")
 def tls_to_etcd(channels: Any) -> None:
     """Certificates are not used."""
@@ -269,7 +270,7 @@ def tls_to_etcd(channels: Any) -> None:
     )
 
 
-@switch("B1", "cluster/test_etcd_security.py: test_users", "rota.cluster.ledger.endpoints",
+@switch("B1", "cluster/ledger/test_etcd_security.py: test_users", "rota.cluster.ledger.endpoints",
         fails=r"-> .*LedgerDenied|-> .*LedgerUnavailable|-> .*TokenRefused")
 def users_of_etcd(endpoints: Any) -> None:
     """Nobody tells etcd who we are."""

@@ -44,7 +44,8 @@ def max_concurrency_of_a_queue(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_queue_settings", without)
 
 
-@switch("T6", "cluster/test_aggregator.py: test_a_limit_holds_across_nodes_and_bundles", "rota.cluster.master.dispatch",
+@switch("T6", "cluster/master/test_dispatch.py: test_a_limit_holds_across_nodes_and_bundles",
+        "rota.cluster.master.dispatch",
         fails=r"len\(table\.given\(\)\) == 3 -> AssertionError")
 def limits_count_what_runs(aggregator: Any) -> None:
     """A limit looks at the one bundle only, not at what runs already."""
@@ -73,7 +74,7 @@ def several_runners(runners: Any) -> None:
     _sync_runners(runners, lambda wanted: 1)
 
 
-@switch("E12", "worker/test_runners.py: test_sync_jobs_share_the_runners", "rota.worker.pool.runners",
+@switch("E12", "worker/pool/test_runners.py: test_sync_jobs_share_the_runners", "rota.worker.pool.runners",
         fails=r"len\(rig\.outcomes\) == 10\) -> TimeoutError", patience_s=NEVER_S)
 def runners_help_each_other(runners: Any) -> None:
     """What waits behind a job that takes long waits for it."""
@@ -128,7 +129,7 @@ def a_failure_blocks(master: Any) -> None:
     change(master, "claim_of", lambda made: lambda token, fence, serial=False: made(token, fence))
 
 
-@switch("E14 Q2", "cluster/test_aggregator.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
+@switch("E14 Q2", "cluster/master/test_dispatch.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
         "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def serial_queues(aggregator: Any) -> None:
     """A serial queue is as any other."""
@@ -185,7 +186,7 @@ def queues_are_isolated(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", together)
 
 
-@switch("Q5", "cluster/test_aggregator.py: test_queues_take_turns", "rota.cluster.master.dispatch",
+@switch("Q5", "cluster/master/test_dispatch.py: test_queues_take_turns", "rota.cluster.master.dispatch",
         fails=r"assert .small. in .* -> AssertionError")
 def queues_take_turns(aggregator: Any) -> None:
     """The first queue gives out all it has before another has its turn."""
@@ -216,7 +217,7 @@ def order_of_enqueue(keys: Any) -> None:
     change(keys.Keys, "job", backwards)
 
 
-@switch("T18", "cluster/test_aggregator.py: test_jobs_go_out_in_key_order_up_to_the_slots",
+@switch("T18", "cluster/master/test_dispatch.py: test_jobs_go_out_in_key_order_up_to_the_slots",
         "rota.cluster.master.dispatch",
         fails=r"assert table\.given\(\) == .* -> AssertionError")
 def slots_are_counted(aggregator: Any) -> None:
@@ -373,7 +374,7 @@ def watches_begin_with_history(memory: Any) -> None:
     change(memory.MemoryLedger, "watch", from_now)
 
 
-@switch("T44", "cluster/test_etcd_faults.py: test_a_watch_survives_cuts", "rota.cluster.ledger.watching",
+@switch("T44", "cluster/ledger/test_etcd_faults.py: test_a_watch_survives_cuts", "rota.cluster.ledger.watching",
         fails=r"collect\(watch, 2 \* total\) -> ")
 def watches_are_resumed(watching: Any) -> None:
     """A watch whose stream was cut has ended."""
@@ -396,7 +397,7 @@ def clients_follow_on(following: Any) -> None:
     following.Following.link_lost = lambda self: None
 
 
-@switch("E7 Q10", "cluster/test_testing.py: test_jobs_of_both_kinds_run", "rota.cluster.testing.local",
+@switch("E7 Q10", "cluster/testing/test_testing.py: test_jobs_of_both_kinds_run", "rota.cluster.testing.local",
         fails=r"result\(10\) == 3 -> .*ResultTimeout")
 def a_cluster_in_memory(local: Any) -> None:
     """The cluster in memory takes jobs, and runs none."""

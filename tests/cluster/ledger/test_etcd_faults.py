@@ -15,7 +15,7 @@ from rota.cluster.ledger import watching
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Event, Guard, Put, Target, Txn, Watch, prefix_end
 
-from ..proxy import Mode, Proxy
+from ...proxy import Mode, Proxy
 
 
 @asynccontextmanager

@@ -30,8 +30,8 @@ from rota.client.order import NamedTask
 from rota.cluster.port import http, pages, websocket
 from rota.cluster.port.http import HttpPort
 
-from ..client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
-from ..client.tasks import add, echo, fail, shout
+from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
+from ...client.tasks import add, echo, fail, shout
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JOB = {"task": add.name, "args": [1], "kwargs": {"b": 2}}

@@ -11,7 +11,7 @@ from rota.client.errors import ConfigError
 from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files, is_loopback
 from rota.cluster.boot.settings import SETTINGS, load, variable
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 GIVEN = {"etcd": "127.0.0.1:2379"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from rota.client import codec
 from rota.client.model import Options
 
-from .rig import Rig, alive, boottime, eventually, exists, kill
+from ..rig import Rig, alive, boottime, eventually, exists, kill
 
 
 @pytest.mark.parametrize(("task", "error"), [

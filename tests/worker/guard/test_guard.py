@@ -19,7 +19,7 @@ import pytest
 
 from rota.worker.guard.guardlink import GUARD, guard_command
 
-from .rig import APPS, alive, boottime
+from ..rig import APPS, alive, boottime
 
 PATIENCE_S = 20.0
 SLEEP = ["sleep", "600"]

@@ -16,7 +16,7 @@ from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Guard, Put, Target, Txn, prefix_end
 
-from ..proxy import Mode, Proxy
+from ...proxy import Mode, Proxy
 
 TRIO = ("one", "two", "three")
 

@@ -14,7 +14,7 @@ from rota.client import codec
 from rota.client.errors import ConfigError
 from rota.client.model import BUNDLE_BYTES_MAX, Options
 
-from .rig import APPS, BUNDLE, Rig
+from ..rig import APPS, BUNDLE, Rig
 
 
 async def test_a_thousand_sync_jobs_in_order() -> None:
