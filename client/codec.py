@@ -36,7 +36,7 @@ HEADER_BYTES_MAX = 64 * 1024
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """What cloudpickled code is bound to."""
 
-_JOB, _RESULT, _FUNCTION = b"rota-job", b"rota-result", b"rota-function"
+_JOB, _RESULT, _FUNCTION, _MARK = b"rota-job", b"rota-result", b"rota-function", b"rota-mark"
 _INDEX = [index.to_bytes(2, "big") for index in range(JOBS_PER_BUNDLE_MAX)]
 
 _UNDERSCORE = ord("_")
@@ -148,6 +148,7 @@ class Keyring:
                 )
             self._keys[key_id] = key if len(key) <= 64 else hashlib.blake2b(key).digest()
         self.newest = next(reversed(self._keys), "")
+        self._marks = {key_id: f"{key_id}#{_fingerprint(key)}" for key_id, key in self._keys.items()}
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Keyring:
@@ -178,6 +179,15 @@ class Keyring:
     def ids(self) -> list[str]:
         return list(self._keys)
 
+    @property
+    def marks(self) -> list[str]:
+        """What may be shown of each key: `id#fingerprint`. Two keys that were given one id have different marks."""
+        return list(self._marks.values())
+
+    def mark(self, key_id: str) -> str:
+        """That of one key; of a key that is not here, its id alone. "" stands for unsigned."""
+        return self._marks.get(key_id, key_id)
+
     def __bool__(self) -> bool:
         return bool(self._keys)
 
@@ -202,7 +212,10 @@ class Keyring:
         """The header and the payloads of a body that someone with a key made for this cluster.
         Raises `SignatureRefused`, or `InvalidJob` if it is no body at all."""
         header, jobs = split_body(body)
-        self._refuse_unknown(header.key_id, header.tags, f"bundle {header.bundle!r:.60}", SignatureRefused)
+        self._refuse_unknown(
+            header.key_id, header.tags, f"bundle {header.bundle!r:.60}",
+            lambda text: SignatureRefused(text, header.key_id if header.tags else ""),
+        )
         if self._keys and not hmac.compare_digest(
             self._job_tags(header.key_id, header, jobs, cluster), header.tags
         ):
@@ -264,7 +277,10 @@ class Keyring:
             function = msgspec.msgpack.decode(blob, type=FunctionBlob)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SignatureRefused(f"the code {digest:.64} cannot be read: {error}") from None
-        self._refuse_unknown(function.key_id, function.tag, f"the code {digest:.64}", SignatureRefused)
+        self._refuse_unknown(
+            function.key_id, function.tag, f"the code {digest:.64}",
+            lambda text: SignatureRefused(text, function.key_id if function.tag else ""),
+        )
         if self._keys:
             tag = self._function_tag(function.key_id, function.code, function.python, cluster)
             if not hmac.compare_digest(tag, function.tag):
@@ -315,6 +331,11 @@ class Seal:
 
     def results(self, data: bytes) -> Results:
         return self.keyring.verify_results(data, self.cluster)
+
+
+def _fingerprint(key: bytes) -> str:
+    """Tells keys apart, and nothing else about them."""
+    return hashlib.blake2b(key=key, digest_size=4, person=_MARK).hexdigest()
 
 
 def function_digest(code: bytes) -> str:

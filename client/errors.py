@@ -86,7 +86,15 @@ class JobTooLarge(EnqueueError):
 
 
 class SignatureRefused(EnqueueError):
-    """A job is unsigned, or signed with a key that the cluster does not know."""
+    """A job is unsigned, or signed with a key that the cluster does not know.
+
+    `unknown_key`: the id of a key that is not known where it was checked, "" if there was no signature; None if the key
+    is known, and the signature is not what it should be.
+    """
+
+    def __init__(self, message: str, unknown_key: str | None = None) -> None:
+        super().__init__(message)
+        self.unknown_key = unknown_key
 
 
 class Overloaded(EnqueueError):

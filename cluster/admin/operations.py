@@ -195,7 +195,7 @@ class Operations:
         order = self._newest()
         token = Token(
             token.task, token.queue, token.priority, order, 1, token.mode, int(self._clock.wall() * 1000),
-            python=token.python, function=token.function, key=token.key,
+            python=token.python, function=token.function, key=token.key, signed=token.signed,
         )
         return Write(       # not while jobs that were in a piece with it still lie under that name
             (self._member, unmodified(record.key, record.mod_revision), created(self._keys.body(name), 0)),

@@ -53,6 +53,8 @@ class Seat:
         member = self.member
         if member.state != "active" or ("*" not in member.queues and queue not in member.queues):
             return False
+        if not member.can_verify(lane.signed):
+            return False
         if lane.function:
             return member.functions and member.python == lane.python
         return member.tasks.get(lane.task) == lane.mode and lane.python in ("", member.python)

@@ -35,6 +35,7 @@ class LaneId(NamedTuple):
     function: bool
     alone: bool                 # lost once while it ran: others must not wait behind it
     key: str                    # what a limit per key is counted by
+    signed: str | None = None   # with which key
 
 
 class Lane:
@@ -75,7 +76,9 @@ class Window:
 
     def add(self, item: Item) -> None:
         token = item.token
-        lane_id = LaneId(token.task, token.mode, token.python, bool(token.function), token.lost > 0, token.key)
+        lane_id = LaneId(
+            token.task, token.mode, token.python, bool(token.function), token.lost > 0, token.key, token.signed
+        )
         lane = self.lanes.get(lane_id)
         if lane is None:
             lane = self.lanes[lane_id] = Lane()

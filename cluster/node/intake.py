@@ -178,6 +178,7 @@ class Intake:
         token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
             python=bundle.python, function=bundle.function, key=bundle.key,
+            signed=self._seal.keyring.mark(body[1].key_id),
         )
         receipt = keys.receipt(bundle.bundle)
         lease = self._receipts.take() or await self._receipts.lease()
@@ -268,6 +269,7 @@ class Intake:
         token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
             python=bundle.python, function=bundle.function, key=bundle.key,
+            signed=self._seal.keyring.mark(body[1].key_id),
         )
         if bundle.delay_s > 0:
             place = keys.due(now_ms + int(bundle.delay_s * 1000), bundle.queue, bundle.bundle)

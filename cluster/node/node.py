@@ -195,6 +195,7 @@ class Node:
         return Member(
             settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
             settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
+            keys=self._seal.keyring.marks,
         )
 
     def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:

@@ -41,6 +41,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str = ""               # what its task's limit per key is counted by
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
+    signed: str | None = None   # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
     v: int = msgspec.field(default_factory=schema)
 
     @property
@@ -78,7 +79,17 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float
     state: str = "active"       # or "draining"
     functions: bool = False     # runs code shipped by value
+    keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
     v: int = msgspec.field(default_factory=schema)
+
+    def can_verify(self, signed: str | None) -> bool:
+        """Whether it has the key of a token (`Token.signed`). An id without a fingerprint fits every key of that id;
+        where one side says nothing (it is of the release before), the node finds out."""
+        if signed is None or self.keys is None:
+            return True
+        if not signed:
+            return not self.keys
+        return signed in self.keys or signed in [mark.partition("#")[0] for mark in self.keys]
 
 
 class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):

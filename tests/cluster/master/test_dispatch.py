@@ -128,6 +128,44 @@ def test_an_unrunnable_head_does_not_block_others_of_its_queue() -> None:
     assert table.given() == [("fine", "n1")]
 
 
+def test_a_node_gets_only_what_it_has_the_key_of() -> None:
+    table = Table()
+    table.member("other", slots=9, keys=["k1#bbbbbbbb"])        # the same id, another key
+    table.member("keyless", slots=9, keys=[])
+    table.job("b1", signed="k1#aaaaaaaa")
+    assert table.given() == []
+    table.member("right", slots=1, keys=["k0#cccccccc", "k1#aaaaaaaa"])
+    assert table.given() == [("b1", "right")]
+
+
+def test_unsigned_jobs_go_to_nodes_without_a_key() -> None:
+    table = Table()
+    table.member("signed", slots=9, keys=["k1#aaaaaaaa"])
+    table.job("b1", signed="")
+    assert table.given() == []
+    table.member("keyless", keys=[])
+    assert table.given() == [("b1", "keyless")]
+
+
+def test_an_id_without_a_fingerprint_fits_every_key_of_that_id() -> None:
+    table = Table()
+    table.member("n1", keys=["k2#aaaaaaaa"])
+    table.job("other", signed="k1")
+    table.job("fits", signed="k2")
+    assert table.given() == [("fits", "n1")]
+
+
+def test_where_the_release_before_says_nothing_of_keys_the_node_finds_out() -> None:
+    table = Table()
+    table.member("before")
+    table.job("b1", signed="k1#aaaaaaaa")
+    assert table.given() == [("b1", "before")]
+    table = Table()
+    table.member("n1", keys=["k1#aaaaaaaa"])
+    table.job("before")
+    assert table.given() == [("before", "n1")]
+
+
 def test_a_node_gets_only_its_queues_and_only_while_active() -> None:
     table = Table()
     table.member("n1", queues=["other"])
