@@ -19,6 +19,8 @@ from .results import Results, check_entry
 from .transport import Transport
 
 MODES_KEPT_MAX = 10_000
+WHERE_S = 1.0
+"""How long a node may take to say where a job is whose result did not come in time."""
 
 
 class Engine:
@@ -120,7 +122,17 @@ class Engine:
                 return await self._results.wait(bundle, index)
         except TimeoutError:
             job_id = f"{bundle}/{index}"
-            raise ResultTimeout(f"no result of job {job_id} within {timeout} s; the job goes on", job_id) from None
+            where = await self._where(job_id)
+            raise ResultTimeout(f"no result of job {job_id} within {timeout} s: {where}", job_id) from None
+
+    async def _where(self, job_id: str) -> str:
+        """What to tell who has waited in vain; a moment later than was asked, if that is how long a node takes."""
+        try:
+            async with asyncio.timeout(WHERE_S):
+                view = await self.transport.job(job_id)
+        except (TimeoutError, RotaError) as error:
+            return f"where it is, no node says now ({type(error).__name__})"
+        return f"it is {view.place}" + (f" ({view.why})" if view.why else "")
 
     async def close(self) -> None:
         """Wait for enqueues that are on their way (at most a retry window), then close."""

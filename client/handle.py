@@ -46,7 +46,7 @@ class JobHandle(Generic[R_co]):
         Raises:
             JobFailed: it ended in the failed set; carries error and traceback as text.
             JobCancelled: it was cancelled.
-            ResultTimeout: no result within `timeout` seconds; the job goes on.
+            ResultTimeout: no result within `timeout` seconds; the message says where the job is, and why.
             JobUnknown: there is no such job, or its result has expired.
             ResultInvalid: what is stored is not what a node of this cluster wrote, or cannot be unpickled here.
             Unreachable: no node answers.

@@ -6,7 +6,11 @@ from typing import Literal
 
 import msgspec
 
-Place = Literal["waiting", "scheduled", "claimed", "failed", "finished", "unknown"]
+Place = Literal[
+    "waiting", "blocked", "retrying", "scheduled", "claimed", "running", "failed", "finished", "unknown"
+]
+"""`blocked`: the head of a serial queue that failed for good, for which all behind it wait. `retrying`: it failed, and
+is tried again later. `claimed`: a node has it, but has not begun it (or just has)."""
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +45,9 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit."""
+    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit.
+    `oldest_s` is the age of the job that has waited longest, in seconds. `blocked` is the id of the job that blocks a
+    serial queue, `why` what it failed of and what a person can do."""
 
     queue: str
     waiting: int = 0
@@ -50,9 +56,17 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: int = 0
     oldest_s: float | None = None
     exact: bool = True
+    paused: bool = False
+    serial: bool = False
+    max_concurrency: int | None = None
+    blocked: str = ""
+    why: str = ""
 
 
 class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job that failed for good. `reason` is "error" or what else went wrong; "blocked" is the head of a serial queue,
+    which stays at its place until a person retries or skips it."""
+
     id: str
     task: str
     queue: str

@@ -18,7 +18,8 @@ from rota.client.views import FailedFilter
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, created, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.scanning import scan
 from ..state.keys import Keys, is_name
 from ..state.quarantine import ADVICE
 from ..state.records import FailedRecord, Failure, QueueRecord, Token, bits, decode, encode, hex_bits
@@ -264,14 +265,5 @@ class Operations:
         ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
         return await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
 
-    async def _scan(self, prefix: bytes, *, limit: int = 0) -> AsyncIterator[Record]:
-        key, end, more, left = prefix, prefix_end(prefix), True, limit
-        while more:
-            page = await self._ledger.read(key, end, limit=min(PAGE, left) if limit else PAGE)
-            for record in page.records:
-                yield record
-            left -= len(page.records)
-            more = page.more and not (limit and left <= 0)
-            if page.records:
-                key = page.records[-1].key + b"\0"
-
+    def _scan(self, prefix: bytes, *, limit: int = 1_000_000) -> AsyncIterator[Record]:
+        return scan(self._ledger, prefix, limit=limit, page=PAGE)

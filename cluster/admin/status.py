@@ -7,33 +7,26 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.client.codec import decode_header, slice_body
 from rota.client.errors import InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
 from rota.client.model import Results
-from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, Place, QueueView, StatsView
 
 from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
+from ..ledger.scanning import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
-from ..state.records import (
-    Claim,
-    FailedRecord,
-    Failure,
-    FinishedRecord,
-    QueueRecord,
-    ReceiptRecord,
-    TaskRecord,
-    Token,
-    decode,
-)
+from ..state.records import Claim, FailedRecord, Failure, FinishedRecord, ReceiptRecord, Token, decode
+from .heads import Head, read_heads
+from .reasons import Reasons
 
 COUNT_MAX = 20_000
 """Counting stops here: exact figures of a backlog of millions are not worth reading it."""
 
-PAGE = 5_000
 RATE_S = 10
 
 
@@ -43,6 +36,7 @@ class Status:
         self._keys = keys
         self._clock = clock
         self._directory = directory
+        self._reasons = Reasons(ledger, keys, clock, directory)
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
 
     async def run(self, counters: Callable[[], tuple[int, int]]) -> None:
@@ -94,7 +88,7 @@ class Status:
                 if token is not None:
                     view = await self._view(id_, index, token)
                     if view.place != "finished":
-                        return msgspec.structs.replace(view, enqueued_at=header.enqueued_at), token
+                        return replace(view, enqueued_at=header.enqueued_at), token
         for record in reversed(answers[4]):
             if (kept := await self._kept(id_, index, record)) is not None:
                 return kept, None
@@ -183,72 +177,11 @@ class Status:
             return JobView(id_, "finished", token.task, token.queue, token.attempt, why="it has ended")
         if record.key.startswith(keys.scheduled):
             due = (keys.parse_due(record.key) or (0, "", ""))[0] / 1000
+            place: Place = "scheduled" if token.attempt == 1 else "retrying"
             why = "it is due later" if token.attempt == 1 else f"attempt {token.attempt - 1} failed; it is tried again"
-            return JobView(id_, "scheduled", token.task, token.queue, token.attempt, why=why, due=due)
-        return JobView(id_, "waiting", token.task, token.queue, token.attempt, why=await self._why(record.key, token))
-
-    async def _why(self, key: bytes, token: Token) -> str:
-        """Why a token lies in its queue."""
-        keys, members = self._keys, self._directory.members.values()
-        settings, task = (await self._ledger.commit(Txn((), (
-            Get(keys.queue(token.queue)), Get(keys.task(token.task)),
-        )))).answers
-        queue = decode(QueueRecord, settings[0].value) if settings else None
-        if queue is not None and queue.paused:
-            return f"queue {token.queue} is paused"
-        serving = [member for member in members if "*" in member.queues or token.queue in member.queues]
-        if not serving:
-            return f"no node serves queue {token.queue}"
-        if token.function and not any(member.functions and member.python == token.python for member in serving):
-            return f"no node that serves its queue runs shipped code of Python {token.python}"
-        if not token.function and not any(token.task in member.tasks for member in serving):
-            return f"no node that serves its queue knows task {token.task}"
-        if not self._directory.master:
-            return "there is no master at the moment"
-        if queue is not None and queue.serial:
-            return await self._why_serial(key, token.queue)
-        record = decode(TaskRecord, task[0].value) if task else None
-        limit = await self._limit_reached(token, record or TaskRecord(token.mode), queue or QueueRecord())
-        return limit or "others come before it"
-
-    async def _why_serial(self, key: bytes, queue: str) -> str:
-        """Everything waits for the head."""
-        async for record in self._scan(self._keys.queue_jobs(queue), limit=1):
-            head = decode(Token, record.value)
-            if head is None:
-                break
-            name = f"bundle {record.key.rpartition(b'/')[2].decode(errors='replace')}"
-            if head.blocked and record.key == key:
-                return f"it failed for good and blocks its serial queue: `rota queue retry-head {queue}`, or skip-head"
-            if head.blocked:
-                return f"it stands behind {name}, which failed for good and blocks its serial queue"
-            if head.not_before > self._clock.wall() * 1000:
-                wait_s = head.not_before / 1000 - self._clock.wall()
-                who = "it" if record.key == key else f"{name}, the head of its serial queue,"
-                return f"{who} failed, and is tried again in {wait_s:.0f} s"
-            if record.key != key:
-                return "others come before it in its serial queue"
-        return "the one before it in its serial queue runs"
-
-    async def _limit_reached(self, token: Token, task: TaskRecord, queue: QueueRecord) -> str:
-        """The limit that holds a token back, or ""."""
-        per_key = task.max_per_key is not None and token.key != ""
-        if task.max_concurrency is None and queue.max_concurrency is None and not per_key:
-            return ""
-        of_task = of_key = of_queue = 0
-        async for record in self._scan(self._keys.claims, limit=COUNT_MAX):
-            claim = decode(Claim, record.value)
-            if claim is not None:
-                of_queue += claim.pending if claim.queue == token.queue else 0
-                of_task += claim.pending if claim.task == token.task else 0
-                of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
-        if task.max_concurrency is not None and of_task >= task.max_concurrency:
-            return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
-        if task.max_per_key is not None and per_key and of_key >= task.max_per_key:
-            return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
-        if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
-            return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
-        return ""
+            return JobView(id_, place, token.task, token.queue, token.attempt, why=why, due=due, error=token.error)
+        place, why = await self._reasons.of(record.key, token)
+        return JobView(id_, place, token.task, token.queue, token.attempt, why=why, error=token.error)
 
     # -- all of them -------------------------------------------------------------------------------------------------
 
@@ -266,7 +199,9 @@ class Status:
         return views
 
     async def queues(self) -> list[QueueView]:
-        rows: dict[str, QueueView] = {}
+        """Those that hold jobs, and those that have settings."""
+        settings = dict(self._directory.queues)
+        rows = {name: QueueView(name) for name in settings}
         now = self._clock.wall()
         for prefix, field in (
             (self._keys.jobs, "waiting"), (self._keys.scheduled, "scheduled"), (self._keys.claims, "claimed"),
@@ -281,19 +216,38 @@ class Status:
                 changes: dict[str, object] = {field: getattr(row, field) + token.pending}
                 if field == "waiting":
                     changes["oldest_s"] = max(row.oldest_s or 0.0, now - token.at / 1000)
-                rows[token.queue] = msgspec.structs.replace(row, **changes)
+                rows[token.queue] = replace(row, **changes)
             if counted >= COUNT_MAX:
-                rows = {name: msgspec.structs.replace(row, exact=False) for name, row in rows.items()}
+                rows = {name: replace(row, exact=False) for name, row in rows.items()}
         async for record in self._scan(self._keys.failed, keys_only=True, limit=COUNT_MAX):
             queue = record.key[len(self._keys.failed):].decode(errors="replace").partition("/")[0]
             row = rows.get(queue) or QueueView(queue)
-            rows[queue] = msgspec.structs.replace(row, failed=row.failed + 1)
+            rows[queue] = replace(row, failed=row.failed + 1)
+        for name, said in settings.items():
+            rows[name] = replace(
+                rows[name], paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency
+            )
+        for head in await self._blocking(None):
+            error = head.token.error or "no error is known"
+            why = f"job {head.job} failed for good ({error}) and blocks it: {head.advice}"
+            rows[head.queue] = replace(rows[head.queue], blocked=head.job, why=why)
         return sorted(rows.values(), key=lambda row: row.queue)
 
+    async def _blocking(self, queue: str | None) -> list[Head]:
+        """The heads that block their serial queue: of all, or of one."""
+        serial = [name for name, record in self._directory.queues.items() if record.serial and queue in (None, name)]
+        return [head for head in await read_heads(self._ledger, self._keys, sorted(serial)) if head.token.blocked]
+
     async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
+        """The failed set by queue and bundle; before it, what blocks a serial queue."""
         prefix = self._keys.failed if queue is None else self._keys.failed + f"{queue}/".encode()
-        views = []
-        async for record in self._scan(prefix, limit=limit):
+        views = [
+            FailedView(
+                head.job, head.token.task, head.queue, head.token.error, head.token.attempt, "", 0.0, "blocked"
+            )
+            for head in (await self._blocking(queue))[:limit]
+        ]
+        async for record in self._scan(prefix, limit=limit - len(views)):
             failed = decode(FailedRecord, record.value)
             if failed is not None:
                 views.append(FailedView(
@@ -332,16 +286,8 @@ class Status:
         span = max(t1 - t0, 1e-9)
         return round(max(enqueued1 - enqueued0, 0) / span, 1), round(max(finished1 - finished0, 0) / span, 1)
 
-    async def _scan(self, prefix: bytes, *, keys_only: bool = False, limit: int = 1_000_000) -> AsyncIterator[Record]:
-        key, end, left, more = prefix, prefix_end(prefix), limit, True
-        while more and left > 0:
-            page = await self._ledger.read(key, end, limit=min(PAGE, left), keys_only=keys_only)
-            for record in page.records:
-                yield record
-            left -= len(page.records)
-            more = page.more
-            if page.records:
-                key = page.records[-1].key + b"\0"
+    def _scan(self, prefix: bytes, *, keys_only: bool = False, limit: int = 1_000_000) -> AsyncIterator[Record]:
+        return scan(self._ledger, prefix, keys_only=keys_only, limit=limit)
 
 
 def _parse(job_id: str) -> tuple[str, int]:

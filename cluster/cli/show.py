@@ -49,12 +49,23 @@ def nodes(views: Sequence[NodeView]) -> None:
 
 
 def queues(views: Sequence[QueueView]) -> None:
-    table = _table("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>")
+    table = _table("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>", "state")
     for view in views:
         more = "" if view.exact else "+"
         numbers = [f"{number:,}{more}" for number in (view.waiting, view.claimed, view.scheduled, view.failed)]
-        table.add_row(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s))
-    _print(table, "no jobs, so no queues")
+        table.add_row(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s), _state(view))
+    _print(table, "no queue has jobs or settings")
+    for view in views:
+        if view.blocked:
+            _say(f"queue {view.queue}: {view.why}")
+
+
+def _state(view: QueueView) -> str:
+    words = ["paused"] if view.paused else []
+    words += ["blocked"] if view.blocked else []
+    words += ["serial"] if view.serial else []
+    words += [f"at most {view.max_concurrency:,} at a time"] if view.max_concurrency else []
+    return ", ".join(words)
 
 
 def failed(views: Sequence[FailedView]) -> None:
@@ -62,9 +73,15 @@ def failed(views: Sequence[FailedView]) -> None:
     for view in views:
         table.add_row(
             view.id, view.task, view.queue, str(view.attempts), view.node,
-            f"{span(time.time() - view.failed_at)} ago", _first_line(view.error),
+            "" if view.reason == "blocked" else f"{span(time.time() - view.failed_at)} ago", _first_line(view.error),
         )
     _print(table, "no failed jobs")
+    for view in views:
+        if view.reason == "blocked":
+            _say(
+                f"job {view.id} blocks serial queue {view.queue}: `rota queue retry-head {view.queue}` runs it again, "
+                f"`rota queue skip-head {view.queue}` leaves it out"
+            )
 
 
 def finished(views: Sequence[FinishedView]) -> None:
@@ -95,13 +112,12 @@ def job(view: JobView, arguments: str = "") -> None:
         "why": view.why,
         "error": view.error,
     }
-    console = Console()
-    console.print(f"[bold]{view.id}[/] is [bold]{view.place}[/]", highlight=False)
+    _say(Text.assemble((view.id, "bold"), " is ", (view.place, "bold")))
     for name, fact in facts.items():
         if fact:
-            console.print(Text(f"  {name:10}{fact}"))
+            _say(f"  {name:10}{fact}")
     if view.traceback:
-        console.print(Text("\n" + view.traceback.rstrip(), "dim"))
+        _say(Text("\n" + view.traceback.rstrip(), "dim"))
 
 
 def span(seconds: float) -> str:
@@ -137,6 +153,11 @@ def _print(table: Table, nothing: str) -> None:
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     console.print(table if table.rows else nothing)
+
+
+def _say(text: str | Text) -> None:
+    """Never cut or wrapped: a terminal wraps by itself, and programs read lines."""
+    Console(highlight=False, soft_wrap=True).print(Text(text) if isinstance(text, str) else text)
 
 
 def _first_line(text: str) -> str:

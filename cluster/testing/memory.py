@@ -80,6 +80,11 @@ class MemoryCluster:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_S)
 
+    @property
+    def url(self) -> str:
+        """Where its HTTP port listens."""
+        return self._ready.result(START_S)
+
     def travel(self, ahead: timedelta | None = None, *, timeout: float = 10.0, **units: float) -> None:
         """Put the clock forward (`cluster.travel(hours=1)`) and run what is due by then; returns when that is done.
         What those jobs schedule in turn, retries among it, runs too if it is due by then."""

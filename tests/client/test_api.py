@@ -328,7 +328,7 @@ async def test_a_result_that_does_not_come_in_time() -> None:
     service.run = False
     async with cluster(service) as (node, client):
         handle = await client.enqueue(add, 1)
-        with pytest.raises(ResultTimeout, match=r"within 0\.05 s; the job goes on") as caught:
+        with pytest.raises(ResultTimeout, match=r"within 0\.05 s: it is waiting") as caught:
             await handle.aresult(timeout=0.05)
         assert isinstance(caught.value, TimeoutError) and caught.value.job_id == handle.id
         await until(lambda: not any(node.store.followers.values()))

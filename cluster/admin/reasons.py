@@ -1,0 +1,125 @@
+"""Why a job lies where it lies: one sentence, read from the store when somebody asks."""
+
+from __future__ import annotations
+
+from rota.client.views import Place
+
+from ..clock import Clock
+from ..ledger.ledger import Get, Ledger, Txn
+from ..ledger.scanning import scan
+from ..state.directory import Directory
+from ..state.keys import Keys
+from ..state.records import Claim, Member, QueueRecord, TaskRecord, Token, decode
+from .heads import Head, read_heads
+
+CLAIMS_MAX = 20_000
+"""Claims that are looked at to see what holds a job back."""
+
+
+class Reasons:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+
+    async def of(self, key: bytes, token: Token) -> tuple[Place, str]:
+        """Of a token below `jobs/`: whether it waits, is blocked or will be retried there, and why."""
+        keys = self._keys
+        settings, task = (await self._ledger.commit(Txn((), (
+            Get(keys.queue(token.queue)), Get(keys.task(token.task)),
+        )))).answers
+        queue = (decode(QueueRecord, settings[0].value) if settings else None) or QueueRecord()
+        heads = await read_heads(self._ledger, keys, [token.queue]) if queue.serial else []
+        if heads and heads[0].token.blocked:
+            return self._blocked(key, token, heads[0])
+        if queue.paused:
+            return "waiting", f"queue {token.queue} is paused: `rota queue resume {token.queue}`"
+        able = {
+            node: member for node, member in self._directory.members.items()
+            if serves(member, token.queue) and knows(member, token)
+        }
+        if nobody := self._nobody(token, able):
+            return "waiting", nobody
+        if not self._directory.master:
+            return "waiting", "there is no master at the moment"
+        if queue.serial:
+            return self._in_turn(key, heads)
+        record = (decode(TaskRecord, task[0].value) if task else None) or TaskRecord(token.mode)
+        return "waiting", await self._held_back(token, record, queue, able)
+
+    @staticmethod
+    def _blocked(key: bytes, token: Token, head: Head) -> tuple[Place, str]:
+        if head.record.key == key:
+            return "blocked", f"it failed for good and blocks serial queue {token.queue}: {head.advice}"
+        return "waiting", (
+            f"serial queue {token.queue} is blocked by job {head.job}, which failed for good "
+            f"({head.token.error or 'no error is known'}): {head.advice}"
+        )
+
+    def _nobody(self, token: Token, able: dict[str, Member]) -> str:
+        """Why no node that is there can run it, or ""."""
+        if any(slots(member, token) > 0 and member.can_verify(token.signed) for member in able.values()):
+            return ""
+        if not any(serves(member, token.queue) for member in self._directory.members.values()):
+            return f"no node serves queue {token.queue}"
+        if not able and token.function:
+            return f"no node that serves its queue runs shipped code of Python {token.python}"
+        if not able:
+            return f"no node that serves its queue knows task {token.task}"
+        if any(slots(member, token) > 0 for member in able.values()):
+            return "no node that could run it has the key that it is signed with: see `rota doctor`"
+        kind, flag = ("plain functions", "--sync 0") if token.mode == "sync" else ("`async def` jobs", "--async 0")
+        return f"no node that could run task {token.task} takes {kind}: they were started with {flag}"
+
+    def _in_turn(self, key: bytes, heads: list[Head]) -> tuple[Place, str]:
+        """In a serial queue that is not blocked, everything waits for the head."""
+        if not heads:
+            return "waiting", "the one before it in its serial queue runs"
+        head, first = heads[0], heads[0].record.key == key
+        wait_s = head.token.not_before / 1000 - self._clock.wall()
+        if wait_s > 0:
+            who = "it" if first else f"job {head.job}, the head of its serial queue,"
+            what = f"failed ({head.token.error})" if head.token.error else "was interrupted"
+            return "retrying" if first else "waiting", f"{who} {what}, and is tried again in {wait_s:.0f} s"
+        if not first:
+            return "waiting", f"others come before it in its serial queue: job {head.job} is the first of them"
+        return "waiting", "the one before it in its serial queue runs"
+
+    async def _held_back(self, token: Token, task: TaskRecord, queue: QueueRecord, able: dict[str, Member]) -> str:
+        """What is claimed already says whether a limit holds it back, or whether all that could run it are busy."""
+        of_task = of_key = of_queue = 0
+        of_node: dict[str, int] = {}
+        async for record in scan(self._ledger, self._keys.claims, limit=CLAIMS_MAX):
+            claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
+            if claim is None or parsed is None:
+                continue
+            of_queue += claim.pending if claim.queue == token.queue else 0
+            of_task += claim.pending if claim.task == token.task else 0
+            of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
+            of_node[parsed[0]] = of_node.get(parsed[0], 0) + (claim.pending if claim.mode == token.mode else 0)
+        if task.max_concurrency is not None and of_task >= task.max_concurrency:
+            return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
+        if task.max_per_key is not None and token.key and of_key >= task.max_per_key:
+            return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
+        if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
+            return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
+        if all(of_node.get(node, 0) >= slots(member, token) for node, member in able.items()):
+            return "every node that could run it is busy"
+        return "others come before it"
+
+
+def serves(member: Member, queue: str) -> bool:
+    return "*" in member.queues or queue in member.queues
+
+
+def knows(member: Member, token: Token) -> bool:
+    """Whether the node's code can run the token's jobs."""
+    if token.function:
+        return member.functions and member.python == token.python
+    return token.task in member.tasks
+
+
+def slots(member: Member, token: Token) -> int:
+    """How many jobs of this kind the node runs at a time."""
+    return member.capacity.get(member.tasks.get(token.task, token.mode), 0)

@@ -1,0 +1,17 @@
+"""Tasks whose jobs are looked at by `test_views.py`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import rota
+
+blocked = rota.Queue("blocked", serial=True)
+gate: dict[str, asyncio.Event] = {}
+
+
+@rota.task(queue=blocked, max_attempts=1)
+def careful(number: int, well: bool = True) -> int:
+    if not well:
+        raise ValueError(f"number {number} is not well")
+    return number
