@@ -5,6 +5,7 @@
     node                 one node's life: what it takes in, runs and reports
     port, admin, master  the HTTP port; where is a job and why; what only the master does
     state                what lies in the store, and the writes that change it
+    events               what happened: logs, metrics and hooks listen to it
     ledger               the seam to the store
 
 May import `rota.worker` and `rota.client`. `docs/internals.md` goes along the main path.

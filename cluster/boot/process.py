@@ -28,6 +28,7 @@ from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import PoolConfig, RunnerPool
 
 from ..clock import SystemClock
+from ..events import log as event_log
 from ..ledger.channels import EtcdConfig as LedgerConfig
 from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
@@ -69,6 +70,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(),
             Seal(keyring, config.cluster), runners,
         )
+        event_log.attach(node.events)
         guard.on_signal(lambda name, count: node.drain())
         async with HttpPort(node, config.host, config.port, token, keyring, tls=serving_tls(config)) as port:
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))

@@ -7,16 +7,12 @@ Source: the `concurrency` package of etcd's Go client (election.go), as describe
 
 from __future__ import annotations
 
-import logging
-
 from rota.client.errors import Compacted, RotaError
 
 from ..ledger.commits import Commits, created
 from ..ledger.ledger import Delete, Guard, Ledger, Put, prefix_end
 from ..ledger.patience import patiently
 from ..state.keys import Keys
-
-log = logging.getLogger(__name__)
 
 
 class Deposed(RotaError):

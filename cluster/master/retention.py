@@ -7,15 +7,14 @@ would if the records hung on leases.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from ..clock import Clock
+from ..events.hub import Events
+from ..events.records import FailedDropped
 from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Record, prefix_end
 from ..state.keys import Keys
 from ..state.records import FailedRecord, decode
-
-log = logging.getLogger(__name__)
 
 PAGE = 500
 LOOKS = 20
@@ -27,7 +26,8 @@ class Retention:
     """One term's. `keep_s` 0: for ever."""
 
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, keep_s: float
+        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, keep_s: float,
+        events: Events,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -35,12 +35,13 @@ class Retention:
         self._commits = commits
         self._fence = fence
         self._keep_s = keep_s
+        self._events = events
 
     async def run(self) -> None:
         while self._keep_s:
             dropped = await self.sweep()
             if dropped:
-                log.warning("dropped %d failed jobs that were kept for %g s (--keep-failed)", dropped, self._keep_s)
+                self._events.emit(FailedDropped(dropped, self._keep_s))
             await asyncio.sleep(min(max(self._keep_s / LOOKS, LOOK_S_MIN), LOOK_S_MAX))
 
     async def sweep(self) -> int:

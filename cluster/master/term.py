@@ -8,7 +8,6 @@ Every write is guarded by the term's fence, so a master that has been succeeded 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator
 
@@ -17,6 +16,8 @@ from rota.client.errors import LedgerError
 
 from ..cancellation import apart
 from ..clock import Clock
+from ..events.hub import Events
+from ..events.records import SnapshotRetaken, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
@@ -31,8 +32,6 @@ from .retention import Retention
 from .scheduler import Scheduler
 from .takeover import take_over
 
-log = logging.getLogger(__name__)
-
 TICK_S = 0.25
 COMPARE_S = 30.0
 SNAPSHOT_PAGE = 5_000
@@ -43,7 +42,7 @@ class Master:
 
     def __init__(
         self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard, seal: Seal, rng: random.Random,
-        *, keep_failed_s: float = 0.0,
+        *, events: Events, keep_failed_s: float = 0.0,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -51,6 +50,7 @@ class Master:
         self._fence = fence
         self._seal = seal
         self._rng = rng
+        self._events = events
         self._keep_failed_s = keep_failed_s
         assert isinstance(fence.operand, int)
         self.fence_revision = fence.operand
@@ -68,7 +68,7 @@ class Master:
                     try:
                         await apart(self._serve(), "master-serve")
                     except* (LedgerError, _OutOfStep) as group:
-                        log.warning("the master starts again from a fresh snapshot: %s", group.exceptions[0])
+                        self._events.emit(SnapshotRetaken(str(group.exceptions[0])))
                         await asyncio.sleep(TICK_S)
             finally:
                 self._deposed = None
@@ -86,7 +86,7 @@ class Master:
             group.create_task(self._scheduler.run(), name="master-scheduler")
             group.create_task(self._compare(), name="master-compare")
             retention = Retention(
-                self._ledger, self._keys, self._clock, self._commits, self._fence, self._keep_failed_s
+                self._ledger, self._keys, self._clock, self._commits, self._fence, self._keep_failed_s, self._events
             )
             group.create_task(retention.run(), name="master-retention")
             group.create_task(self._until_deposed(), name="master-fence")
@@ -246,7 +246,6 @@ class Master:
 
     def _give_up(self, why: str) -> None:
         if self._deposed is not None and not self._deposed.done():
-            log.warning("%s", why)
             self._deposed.set_exception(_OutOfStep(why))
             self._deposed = asyncio.get_running_loop().create_future()
 
@@ -286,6 +285,7 @@ class Master:
         self._wake.set()
 
     async def _take_over(self, node: str) -> None:
+        began = self._clock.monotonic()
         moved = await take_over(
             self._ledger, self._keys, self._clock, self._commits, self._fence, node,
             tasks=self.aggregator.tasks, orphans=self._orphans,
@@ -293,7 +293,7 @@ class Master:
         if moved is None:
             self._depose()
         elif moved:
-            log.info("took over %d claims of %s", moved, node)
+            self._events.emit(TookOver(node, moved, self._clock.monotonic() - began))
 
     async def _quarantine(self, record: Record) -> None:
         await self._quarantine_item(record.key, "unreadable")

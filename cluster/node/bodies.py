@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 
 from rota.client.codec import Seal
 from rota.client.errors import LedgerError, RotaError, SignatureRefused
 
+from ..events.hub import Events
+from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Ledger, Txn
 from ..state.keys import Keys
 from .held import Held
-
-log = logging.getLogger(__name__)
 
 FETCH_MAX = 64
 
@@ -23,7 +22,7 @@ class Bodies:
 
     def __init__(
         self, ledger: Ledger, keys: Keys, seal: Seal, *, on_ready: Callable[[Held], None],
-        on_function: Callable[[Held], None], on_refused: Callable[[Held, str], None],
+        on_function: Callable[[Held], None], on_refused: Callable[[Held, str], None], events: Events,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -31,6 +30,7 @@ class Bodies:
         self._on_ready = on_ready
         self._on_function = on_function
         self._on_refused = on_refused
+        self._events = events
         self._wanted: list[Held] = []
         self.functions: dict[str, bytes] = {}
 
@@ -65,7 +65,7 @@ class Bodies:
         try:
             header, payloads = self._seal.keyring.verify(held.body, self._keys.cluster)
         except RotaError as error:
-            log.warning("bundle %s is refused: %s", held.bundle, error)
+            self._events.emit(BundleRefused(held.bundle, str(error)))
             self._on_refused(held, "bad signature" if isinstance(error, SignatureRefused) else "unreadable")
             return
         held.header = header
@@ -84,7 +84,7 @@ class Bodies:
                 header.function, page.records[0].value, self._keys.cluster
             ).code
         except RotaError as error:
-            log.warning("the function of bundle %s is refused: %s", held.bundle, error)
+            self._events.emit(BundleRefused(held.bundle, str(error)))
             self._on_refused(held, "bad signature")
             return
         if not held.over:

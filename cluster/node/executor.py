@@ -18,6 +18,8 @@ from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners, Work
 
 from ..clock import Clock
+from ..events.hub import Events
+from ..events.records import BundleTaken
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
@@ -50,7 +52,7 @@ class Executor:
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal,
         *, node: str, member: Guard, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
-        keep_result_s: float, keep_finished_s: float,
+        keep_result_s: float, keep_finished_s: float, events: Events,
     ) -> None:
         self._ledger = ledger
         self._commits = commits
@@ -61,13 +63,14 @@ class Executor:
         self._member = member
         self._cache = cache
         self._may_start = may_start
+        self._events = events
         self._reporter = Reporter(
             commits, keys, clock, runners, seal, buckets, node=node, member=member, keep_result_s=keep_result_s,
-            keep_finished_s=keep_finished_s, on_end=lambda held: self._forget(held),
+            keep_finished_s=keep_finished_s, on_end=lambda held: self._forget(held), events=events,
         )
         self._bodies = Bodies(
             ledger, keys, seal, on_ready=lambda held: self._start(held), on_function=lambda held: self._submit(held),
-            on_refused=self._quarantine,
+            on_refused=self._quarantine, events=events,
         )
         self._handback = HandBack(
             ledger, commits, keys, clock, Orphans(ledger, keys, clock, seal, buckets), node=node, member=member,
@@ -373,6 +376,11 @@ class Executor:
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:
         header = held.header
         assert header is not None
+        if self._events.wanted(BundleTaken):
+            waited_s = max(self._clock.wall() - held.claim.at / 1000, 0.0)
+            self._events.emit(BundleTaken(
+                held.bundle, header.task, header.queue, len(jobs), held.claim.attempt, waited_s
+            ))
         self._runners.submit(Work(
             held.key, header.bundle, header.task, header.queue, header.mode, held.claim.attempt,
             held.record.create_revision, header.enqueued_at, header.codec, jobs,

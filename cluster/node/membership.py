@@ -9,7 +9,6 @@ is gone, the identity has ended and a new one must join.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 
@@ -17,12 +16,12 @@ from rota.client.errors import LeaseGone, LedgerError, LedgerUnavailable, NoSpac
 from rota.client.ids import ALPHABET
 
 from ..clock import Clock
+from ..events.hub import Events
+from ..events.records import JoinFailed, KeepaliveFailed
 from ..ledger.commits import created
 from ..ledger.ledger import Guard, Ledger, Put, Txn
 from ..state.keys import Keys
 from ..state.records import Member, encode
-
-log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 START_FRACTION = 2 / 3
@@ -60,6 +59,7 @@ class Membership:
         on_renewed: Callable[[int, float], None],
         on_suspended: Callable[[], None],
         on_resumed: Callable[[], None],
+        events: Events,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -70,6 +70,7 @@ class Membership:
         self._on_renewed = on_renewed
         self._on_suspended = on_suspended
         self._on_resumed = on_resumed
+        self._events = events
         self.identity: Identity | None = None
         self.deadline = 0.0
         self.suspended = False
@@ -89,7 +90,7 @@ class Membership:
             except (LedgerUnavailable, WriteUnknown, StoreBusy, NoSpace, LeaseGone) as error:
                 if str(error) != said:
                     said = str(error)
-                    log.warning("cannot join the cluster yet: %s", error)
+                    self._events.emit(JoinFailed(said))
                 await asyncio.sleep(RETRY_S + self._rng.random() * RETRY_S)
                 continue
             self.identity = Identity(node, lease, ttl_s, key, result)
@@ -128,7 +129,7 @@ class Membership:
             except LeaseGone as error:
                 raise IdentityLost(f"the lease of {identity.node} is gone") from error
             except LedgerError as error:
-                log.warning("the lease of %s was not renewed: %s", identity.node, error)
+                self._events.emit(KeepaliveFailed(identity.node, str(error)))
                 pause = min(RETRY_S, identity.ttl_s / 10) * (0.5 + self._rng.random())
                 self._check_deadline()
                 continue

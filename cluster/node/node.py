@@ -7,7 +7,6 @@ dead by then, and a new identity joins. `Node` implements what the HTTP port ask
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Iterable
 
@@ -23,6 +22,8 @@ from ..admin.operations import Operations
 from ..admin.status import Status
 from ..cancellation import apart
 from ..clock import Clock
+from ..events import records as event
+from ..events.hub import Events
 from ..ledger.buckets import Bucket, Buckets
 from ..ledger.commits import Commits, unmodified
 from ..ledger.ledger import Ledger, Put
@@ -37,8 +38,6 @@ from .followers import Followers
 from .intake import BodyCache, Intake
 from .membership import Identity, IdentityLost, Membership
 from .volatile import FIRST_KEY, Volatile
-
-log = logging.getLogger(__name__)
 
 STORE_LOOK_S = 2.0
 FUNCTION_S = 30 * 86_400.0
@@ -88,9 +87,10 @@ class Life:
 class Node:
     def __init__(
         self, settings: NodeSettings, ledger: Ledger, keys: Keys, clock: Clock, rng: random.Random, seal: Seal,
-        runners: Callable[[Node], Runners],
+        runners: Callable[[Node], Runners], events: Events | None = None,
     ) -> None:
         self.settings = settings
+        self.events = events or Events()
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -105,7 +105,7 @@ class Node:
         self._hurry = asyncio.Event()
         self._left = False
         self.runners = runners(self)
-        self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile)
+        self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile, self.events)
         self._followers.local = self._volatile.past
         self._followers.taken_at = self._cache.taken_at
         self.is_master = False
@@ -137,11 +137,12 @@ class Node:
             except* _Drained:
                 pass
             except* IdentityLost as group:
-                log.warning("%s; what ran here is dead, and a new identity joins", group.exceptions[0])
+                self.events.emit(event.IdentityEnded(self.node, str(group.exceptions[0])))
             except* StoreRewound:
                 raise               # whatever this process knows is void: it starts over
             except* LedgerError as group:
-                log.warning("the store refused this identity: %s; a new one joins", group.exceptions[0])
+                why = f"the store refused this identity: {group.exceptions[0]}"
+                self.events.emit(event.IdentityEnded(self.node, why))
                 await asyncio.sleep(0.5)
             finally:
                 self._life = None
@@ -157,7 +158,7 @@ class Node:
             async with asyncio.timeout(2.0):
                 await self._membership.leave()
         except (TimeoutError, LedgerError):
-            log.warning("the old lease could not be revoked: it will run out")
+            self.events.emit(event.RevokeFailed(self.settings.name))
 
     async def _live(self) -> None:
         """One identity, from joining to its end."""
@@ -165,7 +166,7 @@ class Node:
         membership = self._membership = Membership(
             self._ledger, self._keys, self._clock, self._rng, name=self.settings.name,
             ttl_s=self.settings.lease_ttl_s, on_renewed=self.runners.lease, on_suspended=self._suspended,
-            on_resumed=self._resumed,
+            on_resumed=self._resumed, events=self.events,
         )
         joining = asyncio.ensure_future(membership.join(member))
         draining = asyncio.ensure_future(self._drain.wait())
@@ -176,7 +177,7 @@ class Node:
             return
         identity = joining.result()
         self.identities += 1
-        log.info("joined cluster %s as %s", self._keys.cluster, identity.node)
+        self.events.emit(event.NodeJoined(identity.node, self._keys.cluster))
         async with Commits(self._ledger) as commits:
             life = self._life = self._make(identity, membership, commits, member)
             async with asyncio.TaskGroup() as group:
@@ -210,7 +211,7 @@ class Node:
         executor = Executor(
             self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
             member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
-            keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s,
+            keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s, events=self.events,
         )
         election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
         operations = Operations(
@@ -270,13 +271,14 @@ class Node:
             try:
                 fence = await life.election.campaign()
                 self.is_master = True
-                log.info("%s is master, fence %s", life.identity.node, fence.operand)
+                assert isinstance(fence.operand, int)
+                self.events.emit(event.BecameMaster(life.identity.node, fence.operand))
                 await Master(
                     self._ledger, self._keys, self._clock, fence, self._seal, self._rng,
-                    keep_failed_s=self.settings.keep_failed_s,
+                    keep_failed_s=self.settings.keep_failed_s, events=self.events,
                 ).run()
             except* Deposed as group:
-                log.warning("mastership has ended: %s", group.exceptions[0])
+                self.events.emit(event.MastershipEnded(life.identity.node, str(group.exceptions[0])))
                 await asyncio.sleep(0.1 + self._rng.random() * 0.1)
             finally:
                 self.is_master = False
@@ -306,7 +308,7 @@ class Node:
     # -- the lease's ups and downs -----------------------------------------------------------------------------------
 
     def _suspended(self) -> None:
-        log.warning("the lease's deadline has passed: nothing is started until the store answers; runners are killed")
+        self.events.emit(event.LeaseExpired(self.node))
         self._lose_volatile()
 
     def _may_take_volatile(self) -> bool:
@@ -315,11 +317,11 @@ class Node:
     def _lose_volatile(self) -> None:
         """The runners are killed, and with them what lies nowhere else."""
         if lost := self._volatile.lost():
-            log.error("%d jobs without persistence are lost", lost)
+            self.events.emit(event.VolatileLost(lost))
 
     def _resumed(self) -> None:
         """The lease has survived, the runners have not: hand back what lies under us, and go on."""
-        log.info("the lease has survived")
+        self.events.emit(event.LeaseSurvived(self.node))
         life = self._life
         if life is not None:
             self._group.create_task(self._start_over(life), name="start-over")
@@ -328,7 +330,7 @@ class Node:
         self._lose_volatile()
         await self.runners.kill_all()
         released = await life.executor.release_all()
-        log.info("handed back %d bundles after the outage", released)
+        self.events.emit(event.BundlesHandedBack(life.identity.node, released, "outage"))
 
     # -- leaving -----------------------------------------------------------------------------------------------------
 
@@ -340,7 +342,7 @@ class Node:
 
     async def _leave_when_asked(self, life: Life, membership: Membership) -> None:
         await self._drain.wait()
-        log.info("%s is leaving: running jobs have %.0f s", life.identity.node, self.settings.grace_s)
+        self.events.emit(event.NodeLeaving(life.identity.node, self.settings.grace_s))
         life.executor.draining = True
         try:
             async with asyncio.timeout(self.settings.grace_s):
@@ -357,11 +359,12 @@ class Node:
                 if life.executor.held:
                     await self.runners.kill_all()
                     released = await life.executor.release_all()
-                    log.info("handed back %d bundles whose jobs were still running", released)
+                    self.events.emit(event.BundlesHandedBack(life.identity.node, released, "drain"))
                 self._left = True
                 await membership.leave()
+            self.events.emit(event.NodeLeft(life.identity.node))
         except (TimeoutError, LedgerError) as error:
-            log.warning("could not take leave of the store, the lease will run out: %s", error or "no answer")
+            self.events.emit(event.NodeLeft(life.identity.node, str(error) or "no answer"))
         self._lose_volatile()
         self.runners.no_lease()
         raise _Drained

@@ -7,7 +7,6 @@ node's member key and by the claim as this node last wrote it; of one claim only
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from rota.client.codec import Seal
@@ -16,6 +15,8 @@ from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
 from ..clock import Clock
+from ..events.hub import Events
+from ..events.records import JobEnded, OutcomeVoid
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Guard
@@ -23,8 +24,6 @@ from ..state.keys import Keys
 from ..state.records import bits
 from .held import Held
 from .outcomes import Settlement, settle
-
-log = logging.getLogger(__name__)
 
 AGAIN_S = 0.5
 """After this a write that the store refused is tried again."""
@@ -42,6 +41,7 @@ class Reporter:
     def __init__(
         self, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal, buckets: Buckets, *,
         node: str, member: Guard, keep_result_s: float, keep_finished_s: float, on_end: Callable[[Held], None],
+        events: Events,
     ) -> None:
         self._commits = commits
         self._keys = keys
@@ -54,12 +54,15 @@ class Reporter:
         self._keep_result_s = keep_result_s
         self._keep_finished_s = keep_finished_s
         self._on_end = on_end
+        self._events = events
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
         self.over = False
         self.finished = 0
 
     def take(self, held: Held, outcome: Outcome, now: float) -> bool:
         """Returns whether `flush_due` has to look at the clock for this bundle."""
+        if self._events.wanted(JobEnded):
+            self._events.emit(_ended(held, outcome))
         if outcome.status in ("retry", "snooze") or (outcome.status == "failed" and held.claim.serial):
             held.retries.append(outcome)
         else:
@@ -191,6 +194,13 @@ class Reporter:
 
     def void(self, held: Held) -> None:
         """The claim is not ours any more: whatever was run here has no outcome."""
-        log.warning("an outcome of bundle %s is void: the claim has ended", held.bundle)
+        self._events.emit(OutcomeVoid(held.bundle))
         self._on_end(held)
         self._runners.withdraw([held.key])
+
+
+def _ended(held: Held, outcome: Outcome) -> JobEnded:
+    claim = held.claim
+    return JobEnded(
+        held.bundle, outcome.index, claim.task, claim.queue, claim.attempt, outcome.status, outcome.error
+    )

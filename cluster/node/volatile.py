@@ -7,7 +7,6 @@ failures are logged.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -19,9 +18,9 @@ from rota.client.ids import job_id
 from rota.client.model import Enqueue, Outcome, Receipt, ResultEntry, Results
 from rota.worker.pool.runners import Runners, Work
 
+from ..events.hub import Events
+from ..events.records import VolatileFailed
 from .intake import VerifiedBody
-
-log = logging.getLogger(__name__)
 
 JOBS_MAX = 10_000
 """Jobs without persistence that a node holds at a time; more are refused."""
@@ -42,12 +41,14 @@ class Volatile:
     run."""
 
     def __init__(
-        self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None], may_take: Callable[[], bool]
+        self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None], may_take: Callable[[], bool],
+        events: Events,
     ) -> None:
         self._runners = runners
         self._seal = seal
         self._push = push
         self._may_take = may_take
+        self._events = events
         self._bundles: dict[int, _Bundle] = {}
         self._next_key = FIRST_KEY
         self._jobs = 0
@@ -109,7 +110,7 @@ class Volatile:
             del self._bundles[key]
         name = held.work.bundle
         if outcome.status == "failed":
-            log.error("job %s, without persistence, failed for good: %s", job_id(name, outcome.index), outcome.error)
+            self._events.emit(VolatileFailed(job_id(name, outcome.index), outcome.error))
         entry = ResultEntry(
             outcome.index, outcome.status if outcome.status in ("ok", "cancelled") else "failed", outcome.value,
             outcome.error, outcome.traceback, attempts, outcome.codec,

@@ -8,6 +8,7 @@ import pytest
 
 from rota.client.codec import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
+from rota.cluster.events.hub import Events
 from rota.cluster.ledger.commits import created
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
@@ -29,7 +30,8 @@ async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.Mo
             await ledger.commit(Txn((), (Put(KEYS.job(queue, priority, order, f"b{order}"), encode(token)),)))
     await ledger.commit(Txn((), (Put(KEYS.jobs + b"b/rubbish", b"?"), Put(KEYS.jobs + b"z/rubbish", b"?"))))
     revision = (await ledger.read(KEYS.jobs)).revision
-    term = master.Master(ledger, KEYS, SystemClock(), created(b"no fence", 1), Seal(UNSIGNED, "t"), random.Random(1))
+    seal, fence = Seal(UNSIGNED, "t"), created(b"no fence", 1)
+    term = master.Master(ledger, KEYS, SystemClock(), fence, seal, random.Random(1), events=Events())
     await term._first_pages(revision)
     aggregator = term.aggregator
     found = {

@@ -1,0 +1,53 @@
+"""The log listens: one line for each event that an operator should read, with the event's name and fields beside it.
+
+The text is for people and may change. The name (`record.event`) and the fields (`record.fields`) are for programs.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from . import records as r
+from .hub import Events
+
+log = logging.getLogger("rota.events")
+
+LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
+    r.NodeJoined: (logging.INFO, "joined cluster {cluster} as {node}"),
+    r.JoinFailed: (logging.WARNING, "cannot join the cluster yet: {error}"),
+    r.KeepaliveFailed: (logging.WARNING, "the lease of {node} was not renewed: {error}"),
+    r.LeaseExpired: (
+        logging.WARNING,
+        "the lease's deadline has passed: nothing is started until the store answers; runners are killed",
+    ),
+    r.LeaseSurvived: (logging.INFO, "the lease has survived"),
+    r.IdentityEnded: (logging.WARNING, "{why}; what ran here is dead, and a new identity joins"),
+    r.RevokeFailed: (logging.WARNING, "the old lease could not be revoked: it will run out"),
+    r.NodeLeaving: (logging.INFO, "{node} is leaving: running jobs have {grace_s:.0f} s"),
+    r.NodeLeft: (logging.INFO, "{node} has left"),
+    r.BundlesHandedBack: (logging.INFO, "handed back {bundles} bundles ({why})"),
+    r.BecameMaster: (logging.INFO, "{node} is master, fence {fence}"),
+    r.MastershipEnded: (logging.WARNING, "mastership has ended: {why}"),
+    r.SnapshotRetaken: (logging.WARNING, "the master starts again from a fresh snapshot: {why}"),
+    r.TookOver: (logging.INFO, "took over {claims} claims of {node}"),
+    r.FailedDropped: (logging.WARNING, "dropped {jobs} failed jobs that were kept for {kept_s:g} s (--keep-failed)"),
+    r.BundleRefused: (logging.WARNING, "bundle {bundle} is refused: {why}"),
+    r.OutcomeVoid: (logging.WARNING, "an outcome of bundle {bundle} is void: the claim has ended"),
+    r.VolatileFailed: (logging.ERROR, "job {job}, without persistence, failed for good: {error}"),
+    r.VolatileLost: (logging.ERROR, "{jobs} jobs without persistence are lost"),
+}
+"""What is not here (what happens to every job) is for metrics and streams, not for the log."""
+
+
+def attach(events: Events) -> None:
+    """Log what happens on a node from now on."""
+    events.listen(write, LINES)
+
+
+def write(event: r.ClusterEvent) -> None:
+    level, template = LINES[type(event)]
+    if log.isEnabledFor(level):
+        fields = msgspec.structs.asdict(event)
+        log.log(level, "%s", template.format_map(fields), extra={"event": event.name, "fields": fields})

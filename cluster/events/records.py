@@ -1,0 +1,175 @@
+"""What can happen on a node, one small record each. Pure.
+
+An event is emitted once, at the place where it happens, after it has happened. The tag is its stable name: it stands in
+every log line, metric and stream, and does not change between releases; fields are only ever added. Times in seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ClusterEvent(msgspec.Struct, frozen=True, gc=False, tag_field="event"):
+    """The base of all. `name` is the stable name of its kind."""
+
+    @property
+    def name(self) -> str:
+        return str(self.__struct_config__.tag)
+
+
+# -- membership ------------------------------------------------------------------------------------------------------
+
+
+class NodeJoined(ClusterEvent, frozen=True, gc=False, tag="node_joined"):
+    """This process has become a member, under a new identity."""
+
+    node: str
+    cluster: str
+
+
+class JoinFailed(ClusterEvent, frozen=True, gc=False, tag="join_failed"):
+    """The store did not let this process join; it tries again."""
+
+    error: str
+
+
+class KeepaliveFailed(ClusterEvent, frozen=True, gc=False, tag="keepalive_failed"):
+    """The lease was not renewed this time; it is tried again until its deadline."""
+
+    node: str
+    error: str
+
+
+class LeaseExpired(ClusterEvent, frozen=True, gc=False, tag="lease_expired"):
+    """The lease's deadline has passed by this node's clock: its runners are killed and nothing is started."""
+
+    node: str
+
+
+class LeaseSurvived(ClusterEvent, frozen=True, gc=False, tag="lease_survived"):
+    """The store answered again before it had dropped the lease: the identity goes on."""
+
+    node: str
+
+
+class IdentityEnded(ClusterEvent, frozen=True, gc=False, tag="identity_ended"):
+    """The member key is gone, or the store refused this identity: a new one joins."""
+
+    node: str
+    why: str
+
+
+class RevokeFailed(ClusterEvent, frozen=True, gc=False, tag="revoke_failed"):
+    """The lease of an ended identity could not be revoked: it will run out."""
+
+    node: str
+
+
+class NodeLeaving(ClusterEvent, frozen=True, gc=False, tag="node_leaving"):
+    """This node drains: running jobs have `grace_s` to end."""
+
+    node: str
+    grace_s: float
+
+
+class NodeLeft(ClusterEvent, frozen=True, gc=False, tag="node_left"):
+    """This node has drained. `error`: why the store could not be told, if so; the lease will run out."""
+
+    node: str
+    error: str = ""
+
+
+class BundlesHandedBack(ClusterEvent, frozen=True, gc=False, tag="bundles_handed_back"):
+    """What lay under this node went back to its queues. `why`: "outage" or "drain"."""
+
+    node: str
+    bundles: int
+    why: str
+
+
+# -- mastership ------------------------------------------------------------------------------------------------------
+
+
+class BecameMaster(ClusterEvent, frozen=True, gc=False, tag="became_master"):
+    """This node was elected. `fence`: the create revision that guards every write of the term."""
+
+    node: str
+    fence: int
+
+
+class MastershipEnded(ClusterEvent, frozen=True, gc=False, tag="mastership_ended"):
+    node: str
+    why: str
+
+
+class SnapshotRetaken(ClusterEvent, frozen=True, gc=False, tag="snapshot_retaken"):
+    """The master looks at everything afresh, within its term."""
+
+    why: str
+
+
+class TookOver(ClusterEvent, frozen=True, gc=False, tag="took_over"):
+    """The claims of a node that is no member any more went back to their queues."""
+
+    node: str
+    claims: int
+    duration_s: float
+
+
+class FailedDropped(ClusterEvent, frozen=True, gc=False, tag="failed_dropped"):
+    """Failed jobs older than `--keep-failed` were dropped."""
+
+    jobs: int
+    kept_s: float
+
+
+# -- jobs ------------------------------------------------------------------------------------------------------------
+
+
+class BundleTaken(ClusterEvent, frozen=True, gc=False, tag="bundle_taken"):
+    """This node was given a bundle and hands it to its runners. `waited_s`: since its enqueue, by this node's clock."""
+
+    bundle: str
+    task: str
+    queue: str
+    jobs: int
+    attempt: int
+    waited_s: float
+
+
+class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
+    """One run of a job ended here. `outcome`: ok, failed, retry, snooze or cancelled."""
+
+    bundle: str
+    index: int
+    task: str
+    queue: str
+    attempt: int
+    outcome: str
+    error: str = ""
+
+
+class BundleRefused(ClusterEvent, frozen=True, gc=False, tag="bundle_refused"):
+    """What a bundle needs cannot be read or verified here."""
+
+    bundle: str
+    why: str
+
+
+class OutcomeVoid(ClusterEvent, frozen=True, gc=False, tag="outcome_void"):
+    """A bundle was run here, but its claim had ended: whatever came of it does not count."""
+
+    bundle: str
+
+
+class VolatileFailed(ClusterEvent, frozen=True, gc=False, tag="volatile_failed"):
+    """A job without persistence has failed for good."""
+
+    job: str
+    error: str
+
+
+class VolatileLost(ClusterEvent, frozen=True, gc=False, tag="volatile_lost"):
+    """Jobs without persistence ended with the runners that held them."""
+
+    jobs: int
