@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote
 
-from . import background, bulk, default
+from . import background, default, ending
 from .coalesce import Ref
 from .codec import Keyring, load_arguments
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
-from .engine import Engine, Progress, value_of
-from .errors import RotaError, SignatureRefused
+from .engine import Engine, value_of
+from .errors import SignatureRefused
 from .handle import JobHandle, JobHandles
 from .ids import parse_job_id
-from .model import Codec, Enqueue, Receipt
+from .model import Codec
 from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
+from .progress import afinish, finish, steps
 from .tasks import Task, as_task
 from .transport import Transport
 from .views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
@@ -97,8 +97,13 @@ class AsyncClient(AsyncOperations):
     async def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]: ...
     async def enqueue_many(self, task: Target, calls: Calls) -> JobHandles[Any]:
         """Enqueue many jobs of one task, in order. `calls` are tuples of arguments, or what `task.call(...)` gives, and
-        may come from a generator. Raises what `enqueue` raises, or `PartlyEnqueued` if some are stored already."""
-        progress = await self._engine().enqueue_many(as_task(task), calls)
+        may come from a generator. It is gone through here, on the loop's own thread: every few milliseconds others get
+        their turn, but a generator that blocks for longer blocks the loop.
+
+        Raises what `enqueue` raises, or `PartlyEnqueued` if some are stored already.
+        """
+        engine = self._engine()
+        progress = await afinish(steps(engine, as_task(task), calls, engine.begin, in_turns=True))
         return JobHandles(self, progress.stored, progress.levels)
 
     def handle(self, job_id: str) -> JobHandle[Any]:
@@ -181,8 +186,8 @@ class AsyncClient(AsyncOperations):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            if self._made is None:
-                raise RuntimeError("this AsyncClient is not in use on any event loop") from None
+            if self._made is None or not self._made.loop.is_running():
+                raise RuntimeError("this AsyncClient is not in use on an event loop that is running now") from None
             return background.wait(asyncio.run_coroutine_threadsafe(make(self._made), self._made.loop))
         raise RuntimeError("this would block the event loop: await the handle, or handle.astatus()")
 
@@ -289,26 +294,13 @@ class Client(Operations):
         return JobHandle(self, *ref)
 
     def place_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
-        """Bundles are made on the caller's thread: `calls` may be a generator over what belongs to that thread."""
         engine, on = self._engine()
-        route, code = task.destination()
-        route = on.run(engine.prepare(route, code, engine.deadline()))
-        seal = on.run(engine.seal(engine.deadline()))
-        progress = Progress()
-        sent: deque[tuple[list[Enqueue], concurrent.futures.Future[list[Receipt | RotaError]]]] = deque()
-        for frame in progress.until_fault(bulk.frames(task, route, calls, seal, engine.names)):
-            sent.append((frame, on.start(engine.send(frame, engine.deadline()))))
-            if len(sent) >= bulk.FRAMES_AHEAD:
-                oldest, answer = sent.popleft()
-                progress.note(oldest, background.wait(answer))
-        for frame, answer in sent:
-            progress.note(frame, background.wait(answer))
-        progress.check()
+        progress = finish(steps(engine, task, calls, on.start), background.wait)
         return JobHandles(self, progress.stored, progress.levels)
 
     async def aplace_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
         engine, on = self._engine()
-        progress = await asyncio.wrap_future(on.start(engine.enqueue_many(task, calls)))
+        progress = await afinish(steps(engine, task, calls, on.begin, in_turns=True))
         return JobHandles(self, progress.stored, progress.levels)
 
     # what its handles ask
@@ -362,11 +354,14 @@ class Client(Operations):
         made, on = self._made, self._on
         if made is not None and on is not None and on.alive_here():
             return made, on
+        ending.check()      # before the lock: its holder may be a thread that has ended with the interpreter
         with background.lock:
             on = background.background()
             if self._made is None or self._on is not on:
-                self._made, self._on = on.run(self._open()), on
-                on.owns(self._made)
+                made = on.run(self._open())
+                if self._made is None or self._on is not on:    # else this very thread has come by meanwhile
+                    self._made, self._on = made, on
+                    on.owns(made)
             return self._made, on
 
     async def _open(self) -> Engine:

@@ -1,15 +1,22 @@
-"""The event loop of all sync clients of a process: one thread, started when first needed, fresh after a fork."""
+"""The event loop of all sync clients of a process: one thread, started when first needed, fresh after a fork.
+
+Nothing of the caller's runs on it: calls are serialized and results rebuilt by who asks. Python itself may still run
+somebody's code there (a finalizer that the garbage collector calls, a log handler): such code cannot wait for what its
+own thread has to bring about, and is told so.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
+
+from . import ending
+from .errors import ClientClosed
 
 T = TypeVar("T")
 
@@ -21,12 +28,19 @@ class Closeable(Protocol):
     async def close(self) -> None: ...
 
 
+class OwnThread(threading.Thread):
+    """A thread of rota's own, a daemon: whatever waits for an answer, waits for one of these. None of them may wait."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+
+
 class Background:
     """A loop in a daemon thread, and what is to be closed before it ends."""
 
     def __init__(self) -> None:
         self.loop = _new_loop()
-        self._thread = threading.Thread(target=self._run, name="rota client", daemon=True)
+        self._thread = OwnThread(self._run, "rota client")
         self._open: list[Closeable] = []
         self._thread.start()
 
@@ -36,13 +50,18 @@ class Background:
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        except RuntimeError:            # the loop is closed
+            coroutine.close()
+            raise ClientClosed("the event loop of rota's clients has been closed") from None
+
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Run a coroutine on the loop, from a coroutine on another one."""
+        return asyncio.wrap_future(self.start(coroutine))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it."""
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise RuntimeError("a sync client's own thread cannot wait for it")
         return wait(self.start(coroutine))
 
     def owns(self, item: Closeable) -> None:
@@ -73,8 +92,9 @@ class Background:
             self.loop.close()
 
 
-lock = threading.Lock()
-"""Guards the creation of the loop and of what clients keep on it; new after a fork, when its holder may be gone."""
+lock = threading.RLock()
+"""Guards the creation of the loop and of what clients keep on it; new after a fork, when its holder may be gone. Its
+holder may come again: a signal handler or a finalizer can begin anywhere."""
 
 _background: Background | None = None
 _left_behind: list[Background] = []
@@ -82,16 +102,29 @@ _left_behind: list[Background] = []
 
 
 def background() -> Background:
-    """The loop of this process. The caller holds `lock`."""
+    """The loop of this process. The caller holds `lock`. Raises `ClientClosed` when the process ends."""
     global _background
     if _background is None:
-        _background = Background()
-        atexit.register(_end)
+        ending.check()
+        try:
+            _background = Background()
+        except RuntimeError as error:       # "can't create new thread at interpreter shutdown"
+            raise ClientClosed(str(error)) from None
     return _background
+
+
+def check_may_wait() -> None:
+    """Raise RuntimeError on a thread of rota's own."""
+    if isinstance(threading.current_thread(), OwnThread):
+        raise RuntimeError(
+            "this code runs on a thread of rota's own, which cannot wait for its own work: it is a finalizer (__del__, "
+            "a weakref's callback) or a log handler that Python happened to call here. Let another thread do this"
+        )
 
 
 def wait(future: concurrent.futures.Future[T]) -> T:
     """The future's result; interrupted, it is cancelled."""
+    check_may_wait()
     try:
         return future.result()
     except BaseException:
@@ -109,9 +142,8 @@ def _end() -> None:
 
 def _after_fork() -> None:
     global _background, lock
-    lock = threading.Lock()
+    lock = threading.RLock()
     if _background is not None:
-        atexit.unregister(_end)
         _left_behind.append(_background)
         _background = None
 
@@ -126,3 +158,4 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+ending.last_of_all.append(_end)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
 
 from .coalesce import OpenBundle
 from .codec import Seal, dump_arguments
@@ -15,22 +16,32 @@ from .order import EMPTY, Call, Route, Routed
 from .wire import CLIENT_FRAME_BYTES
 
 BUNDLES_PER_FRAME = 16
-FRAMES_AHEAD = 4
-"""Sent before the first of them is answered. About 4,000 jobs: enough to keep the node busy while the next are made."""
-
 Calls = Iterable[Call | tuple[Any, ...]]
 
 
+class Pause(Enum):
+    """Among calls, and handed on among frames: whoever makes them may do something else now."""
+
+    PAUSE = "pause"
+
+
+PAUSE: Final = Pause.PAUSE
+Paused: TypeAlias = Literal[Pause.PAUSE]
+
+
 def frames(
-    task: Routed, route: Route, calls: Calls, seal: Seal, names: Names, wall: Callable[[], float] = time.time,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Iterator[list[Enqueue]]:
+    task: Routed, route: Route, calls: Iterator[Call | tuple[Any, ...] | Paused], seal: Seal, names: Names,
+    wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic,
+) -> Iterator[list[Enqueue] | Paused]:
     """A frame's worth of signed bundles at a time. An error names the call that it is about. What is to run at a given
     time is not delayed by how long it takes to make the bundles before it."""
     frame: list[Enqueue] = []
     frame_bytes = 0
     began = monotonic()
     for bundle in _bundles(task, route, calls):
+        if bundle is PAUSE:
+            yield bundle
+            continue
         frame.append(bundle.close(names.next(), seal, wall(), 0.0 if task.run_at is None else monotonic() - began))
         frame_bytes += bundle.bytes
         if len(frame) >= BUNDLES_PER_FRAME or frame_bytes > CLIENT_FRAME_BYTES - BUNDLE_BYTES_MAX:
@@ -40,15 +51,25 @@ def frames(
         yield frame
 
 
-def _bundles(task: Routed, route: Route, calls: Calls) -> Iterator[OpenBundle]:
+def _bundles(
+    task: Routed, route: Route, calls: Iterator[Call | tuple[Any, ...] | Paused]
+) -> Iterator[OpenBundle | Paused]:
     """The hot loop of bulk enqueues: what does not differ from call to call is kept out of it."""
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
     number, keyed = 0, task.keyed
+    kwargs: Mapping[str, Any]
     try:
         for call in calls:
             number += 1
-            args, kwargs = (call, EMPTY) if type(call) is tuple else _arguments(call)
+            if type(call) is tuple:
+                args, kwargs = call, EMPTY
+            elif call is PAUSE:
+                number -= 1
+                yield PAUSE
+                continue
+            else:
+                args, kwargs = _arguments(call)
             if kwargs or len(args) not in checked:
                 task.check(args, kwargs)
                 if not kwargs:
@@ -79,4 +100,4 @@ def _bundles(task: Routed, route: Route, calls: Calls) -> Iterator[OpenBundle]:
 def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(call, Call):
         return call
-    raise InvalidJob(f"{call!r:.80} is no call: give tuples of arguments, (x,) for a single one, or task.call(...)")
+    raise InvalidJob(f"{call!r:.80} is not a call: give tuples of arguments, (x,) for a single one, or task.call(...)")

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from .codec import PYTHON, Seal
-from .errors import Overloaded, RotaError
+from .errors import ClientClosed, Overloaded, RotaError
 from .ids import Names
 from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
@@ -172,7 +172,7 @@ class Coalescer:
             except RotaError as error:
                 _resolve_all(batch, error)
             except BaseException:
-                _resolve_all(batch, RotaError("the client was closed before an answer came"))
+                _resolve_all(batch, ClientClosed("the client was closed before an answer came"))
                 raise
             else:
                 for bundle, enqueue, answer in zip(batch, bundles, answers, strict=True):

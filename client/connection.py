@@ -19,6 +19,7 @@ import msgspec
 from . import wire
 from .codec import Keyring, Seal
 from .errors import (
+    ClientClosed,
     ConfigError,
     EnqueueUnknown,
     Overloaded,
@@ -239,7 +240,7 @@ class Connection:
     async def _connect(self) -> None:
         """Try one address."""
         if self._closed:
-            raise Unreachable("the client was closed")
+            raise ClientClosed("the client was closed")
         if self._link is not None:
             lost, self._link = self._link, None
             self._at += 1

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from . import ending
 from .handle import JobHandle, JobHandles
 from .order import Call, Order, Routed
 from .transport import installed
@@ -27,18 +28,20 @@ class Caller(Protocol):
 
 
 _client: Caller | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def client() -> Caller:
     global _client
     if _client is None:
+        ending.check()
         from .api import Client  # late: declaring tasks needs neither asyncio nor aiohttp
 
         with _lock:
-            if _client is None:
-                transport = installed()
-                _client = Client.over(transport) if transport else Client()
+            transport = installed()
+            made = Client.over(transport) if transport else Client()
+            if _client is None:     # not made meanwhile: by this very thread, in a signal handler or a finalizer
+                _client = made
     return _client
 
 
@@ -61,7 +64,7 @@ def swap(caller: Caller | None) -> Caller | None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()        # its holder may be a thread that the child does not have
+    _lock = threading.RLock()       # its holder may be a thread that the child does not have
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from . import bulk
 from .coalesce import Coalescer, Ref
 from .codec import Seal, load_value
-from .errors import PartlyEnqueued, ResultTimeout, RotaError, UnknownTask
+from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
 from .ids import Names
-from .model import Enqueue, Level, Mode, Receipt, ResultEntry
-from .order import Order, Route, Routed
+from .model import Enqueue, Mode, Receipt, ResultEntry
+from .order import Order, Route
 from .results import Results, check_entry
 from .transport import Transport
+
+T = TypeVar("T")
 
 MODES_KEPT_MAX = 10_000
 WHERE_S = 1.0
@@ -82,7 +83,10 @@ class Engine:
         self._inbox.append((order, stored))
         if not self._drain_planned:
             self._drain_planned = True
-            self.loop.call_soon_threadsafe(self._drain)
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                raise ClientClosed("the event loop of rota's clients has been closed") from None
 
     def _drain(self) -> None:
         self._drain_planned = False     # before looking: what is appended from here on plans anew
@@ -92,24 +96,9 @@ class Engine:
             if stored.set_running_or_notify_cancel():       # from here on it cannot be cancelled
                 self._coalescer.add(order, stored)
 
-    async def enqueue_many(self, task: Routed, calls: bulk.Calls) -> Progress:
-        """What was stored: all of it, or an error is raised."""
-        route, code = task.destination()
-        deadline = self.deadline()
-        route = await self.prepare(route, code, deadline)
-        progress = Progress()
-        frames = bulk.frames(task, route, calls, await self.seal(deadline), self.names)
-        sent: deque[tuple[list[Enqueue], asyncio.Task[list[Receipt | RotaError]]]] = deque()
-        async with asyncio.TaskGroup() as group:
-            for frame in progress.until_fault(frames):
-                sent.append((frame, group.create_task(self.send(frame, self.deadline()), name="rota bulk")))
-                if len(sent) >= bulk.FRAMES_AHEAD:
-                    oldest, answer = sent.popleft()
-                    progress.note(oldest, await answer)
-            for frame, answer in sent:
-                progress.note(frame, await answer)
-        progress.check()
-        return progress
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Let a part of a bulk enqueue run."""
+        return self.loop.create_task(coroutine, name="rota bulk")
 
     def kept_entry(self, bundle: str, index: int) -> ResultEntry | None:
         """A job's outcome, if it is here already. May be called from any thread."""
@@ -143,42 +132,6 @@ class Engine:
     def _own_seal(self) -> Seal:
         assert self._sealed is not None     # result_entry() waited for it
         return self._sealed
-
-
-class Progress:
-    """How far a bulk enqueue has come."""
-
-    def __init__(self) -> None:
-        self.stored: list[tuple[str, int]] = []         # (bundle, number of jobs), in order
-        self.levels: dict[str, Level] = {}              # of bundles that are not durable
-        self.fault: Exception | None = None
-
-    def until_fault(self, frames: Iterator[list[Enqueue]]) -> Iterator[list[Enqueue]]:
-        """The frames, up to the first error in making one (whatever the caller's own code raises) or storing one."""
-        try:
-            for frame in frames:
-                yield frame
-                if self.fault is not None:
-                    return
-        except Exception as error:
-            self.fault = error
-
-    def note(self, frame: list[Enqueue], answers: list[Receipt | RotaError]) -> None:
-        for enqueue, answer in zip(frame, answers, strict=True):
-            if isinstance(answer, Receipt):
-                self.stored.append((enqueue.bundle, enqueue.count))
-                if answer.level != "durable":
-                    self.levels[enqueue.bundle] = answer.level
-            elif self.fault is None:
-                self.fault = answer
-
-    def check(self) -> None:
-        """Raise what went wrong, if anything did."""
-        if self.fault is None:
-            return
-        if not self.stored:
-            raise self.fault
-        raise PartlyEnqueued(self.stored, self.fault) from self.fault
 
 
 def value_of(job_id: str, entry: ResultEntry) -> Any:

@@ -5,6 +5,7 @@
     ├── Unreachable                 no node answered at the given addresses
     ├── Unauthorized                the node refused the bearer token
     ├── ProtocolMismatch            client and node speak different versions
+    ├── ClientClosed                the client was closed, or the process is about to end
     ├── EnqueueError                nothing was stored, unless it says otherwise
     │   ├── UnknownTask             no node has ever registered this task
     │   ├── InvalidJob              a bad queue name, option, delay, …
@@ -55,6 +56,10 @@ class Unauthorized(RotaError):
 
 class ProtocolMismatch(RotaError):
     """Client and node speak different versions of the protocol."""
+
+
+class ClientClosed(RotaError):
+    """The client was closed, or the process is about to end: nobody answers any more."""
 
 
 class EnqueueError(RotaError):

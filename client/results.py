@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from .codec import Seal
-from .errors import JobCancelled, JobFailed, ResultInvalid, RotaError
+from .errors import ClientClosed, JobCancelled, JobFailed, ResultInvalid, RotaError
 from .model import ResultEntry
 from .transport import Transport
 
@@ -77,7 +77,7 @@ class Results:
 
     def close(self) -> None:
         for bundle in list(self._waiting):
-            self.refuse(bundle, RotaError("the client was closed"))
+            self.refuse(bundle, ClientClosed("the client was closed"))
 
     def _keep(self, bundle: str, entry: ResultEntry) -> None:
         if (bundle, entry.index) in self._kept:

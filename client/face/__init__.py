@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rota.client import backoff
 from rota.client.errors import (
+    ClientClosed,
     ConfigError,
     EnqueueError,
     EnqueueUnknown,
@@ -56,6 +57,7 @@ __all__ = [
     "Call",
     "Cancelled",
     "Client",
+    "ClientClosed",
     "ConfigError",
     "EnqueueError",
     "EnqueueUnknown",

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from rota.client import errors, wire
+from rota.client.background import OwnThread
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.model import Enqueue, Mode, Receipt
 from rota.client.transport import Follower
@@ -118,7 +119,7 @@ class RunnerTransport:
             question.call = next(self._numbers)
             self._waiting[question.call] = future
             if self._reader is None:
-                self._reader = threading.Thread(target=self._read, name="rota answers", daemon=True)
+                self._reader = OwnThread(self._read, "rota answers")
                 self._reader.start()
         try:
             self._channel.send(question)
