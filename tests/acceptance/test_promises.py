@@ -251,7 +251,7 @@ async def a_serial_queue_waits_for_success(rig: Rig, folder: Path) -> None:
     handles.append(await rig.client.enqueue(app.in_order, str(journal), 3))
     await until(lambda: lines(journal).count("start-2") == 2, "both attempts of the second have failed")
     await until(lambda: _says(handles[1], "it failed for good and blocks"), "the second job blocks")
-    await until(lambda: _says(handles[2], "is blocked by job"), "the third one waits for it")
+    await until(lambda: _says(handles[2], "serial queue serial is blocked by job"), "the third one waits for it")
     other = await rig.client.enqueue(app.plain, 1)
     assert await other.aresult(PATIENCE_S) == 2               # no other queue is held up
     assert "start-3" not in lines(journal)
