@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SEEDS ?= 2000
 ARGS ?=
 
-.PHONY: demo test check setup docker-test bench simulate up down lock clean
+.PHONY: demo test check setup docker-test bench simulate docs up down lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup  ## three nodes count the standard library's files; the master is killed on the way
@@ -32,6 +32,9 @@ bench: setup  ## two minutes of measurements, beside bare etcd
 
 simulate: setup  ## the whole cluster in one process, under seeded faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+docs: setup  ## write docs/reference.md from the docstrings
+	$(BIN)/python docs/generate.py
 
 up: .env  ## three etcd members and three nodes in containers; make up ARGS="--scale node=5"
 	docker compose up --build --detach --wait $(ARGS)

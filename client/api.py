@@ -111,12 +111,15 @@ class AsyncClient(AsyncOperations):
         return JobHandle(self, *parse_job_id(job_id))
 
     async def nodes(self) -> list[NodeView]:
+        """The members of the cluster: who is master, what each runs and how full it is."""
         return await self._page("/v1/nodes", list[NodeView])
 
     async def queues(self) -> list[QueueView]:
+        """Every queue that holds a job or has settings, with its counts."""
         return await self._page("/v1/queues", list[QueueView])
 
     async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
+        """Failed jobs of one queue, or of all, in the order of queues and ids."""
         return await self._page(_list_path("failed", queue, limit), list[FailedView])
 
     async def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
@@ -129,6 +132,7 @@ class AsyncClient(AsyncOperations):
         return load_arguments(*await signed_arguments(self._engine(), job_id))
 
     async def stats(self) -> StatsView:
+        """Counts of the whole cluster, and what this node has done since it started."""
         return await self._page("/v1/stats", StatsView)
 
     async def aclose(self) -> None:
@@ -151,6 +155,7 @@ class AsyncClient(AsyncOperations):
         return value_of(f"{bundle}/{index}", await self._engine().result_entry(bundle, index, timeout))
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
+        """What `JobHandle.result` stands on: the result of one job of a bundle."""
         entry = self._from_outside(lambda engine: engine.result_entry(bundle, index, timeout))
         return value_of(f"{bundle}/{index}", entry)
 
@@ -158,6 +163,7 @@ class AsyncClient(AsyncOperations):
         return await self._engine().transport.job(job_id)
 
     def job(self, job_id: str) -> JobView:
+        """Where a job is, and why it waits there. Raises `JobUnknown`."""
         return self._from_outside(lambda engine: engine.transport.job(job_id))
 
     def _engine(self) -> Engine:
@@ -247,12 +253,15 @@ class Client(Operations):
         return JobHandle(self, *parse_job_id(job_id))
 
     def nodes(self) -> list[NodeView]:
+        """The members of the cluster: who is master, what each runs and how full it is."""
         return self._page("/v1/nodes", list[NodeView])
 
     def queues(self) -> list[QueueView]:
+        """Every queue that holds a job or has settings, with its counts."""
         return self._page("/v1/queues", list[QueueView])
 
     def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
+        """Failed jobs of one queue, or of all, in the order of queues and ids."""
         return self._page(_list_path("failed", queue, limit), list[FailedView])
 
     def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
@@ -265,6 +274,7 @@ class Client(Operations):
         return load_arguments(*on.run(signed_arguments(engine, job_id)))
 
     def stats(self) -> StatsView:
+        """Counts of the whole cluster, and what this node has done since it started."""
         return self._page("/v1/stats", StatsView)
 
     def close(self) -> None:
@@ -306,6 +316,7 @@ class Client(Operations):
     # what its handles ask
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
+        """What `JobHandle.result` stands on: the result of one job of a bundle."""
         engine, on = self._engine()
         entry = engine.kept_entry(bundle, index) or on.run(engine.result_entry(bundle, index, timeout))
         return value_of(f"{bundle}/{index}", entry)
@@ -318,6 +329,7 @@ class Client(Operations):
         return value_of(f"{bundle}/{index}", entry)
 
     def job(self, job_id: str) -> JobView:
+        """Where a job is, and why it waits there. Raises `JobUnknown`."""
         engine, on = self._engine()
         return on.run(engine.transport.job(job_id))
 

@@ -38,6 +38,7 @@ class JobHandle(Generic[R_co]):
 
     @property
     def id(self) -> str:
+        """Its id, to look it up with: `client.handle(id)`, `rota job ID`."""
         return f"{self._bundle}/{self._index}"
 
     def result(self, timeout: float | None = None) -> R_co:
@@ -67,6 +68,7 @@ class JobHandle(Generic[R_co]):
         return self._source.job(self.id)
 
     async def astatus(self) -> JobView:
+        """`status` for coroutines."""
         return await self._source.ajob(self.id)
 
     def cancel(self) -> str:
@@ -132,6 +134,7 @@ class JobHandles(Sequence[JobHandle[R_co]]):
 
     @property
     def ids(self) -> list[str]:
+        """The ids, in the order of the calls."""
         return [handle.id for handle in self]
 
     def __repr__(self) -> str:

@@ -53,6 +53,7 @@ class AsyncOperations:
         return await self._post(*_set_queue(queue, {"paused": True}))
 
     async def resume(self, queue: str) -> QueueSettings:
+        """Start the jobs of a paused queue again. Returns its settings."""
         return await self._post(*_set_queue(queue, {"paused": False}))
 
     async def set_queue(
@@ -104,6 +105,7 @@ class Operations:
         return self._post(*_set_queue(queue, {"paused": True}))
 
     def resume(self, queue: str) -> QueueSettings:
+        """Start the jobs of a paused queue again. Returns its settings."""
         return self._post(*_set_queue(queue, {"paused": False}))
 
     def set_queue(
