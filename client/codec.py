@@ -30,8 +30,10 @@ from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Header, ResultE
 
 TAG_BYTES = 16
 KEY_BYTES_MIN = 32
-HEADER_BYTES_MAX = 64 * 1024
-"""60 jobs need under 2 KiB; names and options are bounded. A longer header is garbage."""
+HEADER_BYTES_MAX = 16 * 1024
+"""60 jobs need under 2 KiB, a table of retries 1 KiB; names are short. A longer header is garbage."""
+
+BODY_BYTES_MAX = 4 + HEADER_BYTES_MAX + BUNDLE_BYTES_MAX
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """What cloudpickled code is bound to."""
@@ -340,6 +342,16 @@ def _fingerprint(key: bytes) -> str:
 
 def function_digest(code: bytes) -> str:
     return hashlib.sha256(code).hexdigest()
+
+
+def function_in(digest: str, blob: bytes) -> bytes | None:
+    """The code with this digest, or None if the blob holds no such. Enough for who has the digest from a verified body:
+    to take code from a stranger, see `Keyring.open_function`."""
+    try:
+        code = msgspec.msgpack.decode(blob, type=FunctionBlob).code
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return code if hmac.compare_digest(function_digest(code).encode(), digest.encode()) else None
 
 
 def encode_results(results: Results) -> bytes:

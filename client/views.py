@@ -42,6 +42,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     python: str
     version: str
     since: float
+    keys: list[str] | None = None   # the marks of its signing keys (`id#fingerprint`), the one it signs with last
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -68,7 +68,7 @@ class Reasons:
         if not able:
             return f"no node that serves its queue knows task {token.task}"
         if any(slots(member, token) > 0 for member in able.values()):
-            return "no node that could run it has the key that it is signed with: see `rota doctor`"
+            return _no_key(token.signed)
         kind, flag = ("plain functions", "--sync 0") if token.mode == "sync" else ("`async def` jobs", "--async 0")
         return f"no node that could run task {token.task} takes {kind}: they were started with {flag}"
 
@@ -107,6 +107,12 @@ class Reasons:
         if all(of_node.get(node, 0) >= slots(member, token) for node, member in able.items()):
             return "every node that could run it is busy"
         return "others come before it"
+
+
+def _no_key(signed: str | None) -> str:
+    if not signed:
+        return "it is unsigned, and every node that could run it has a signing key: such nodes run what is signed only"
+    return f"no node that could run it has the key {signed:.50} that it is signed with: see `rota doctor`"
 
 
 def serves(member: Member, queue: str) -> bool:

@@ -194,7 +194,7 @@ class Status:
                 claims += claim.pending if claim is not None else 0
             views.append(NodeView(
                 node, member.address, member.state, node == self._directory.master, member.queues,
-                sorted(member.tasks), member.capacity, claims, member.python, member.version, member.since,
+                sorted(member.tasks), member.capacity, claims, member.python, member.version, member.since, member.keys,
             ))
         return views
 

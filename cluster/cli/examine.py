@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,7 +18,10 @@ from ..boot.config import NodeConfig, check_files
 from ..boot.process import ledger_settings
 from ..clock import SystemClock
 from ..ledger.etcd import EtcdLedger
+from ..ledger.ledger import prefix_end
 from ..ledger.releases import check_version
+from ..state.keys import Keys
+from ..state.records import Member, Token, decode
 
 HISTORY_MAX = 200_000
 """Revisions that etcd may remember before we say that nobody compacts them: some minutes of a busy queue."""
@@ -27,6 +31,10 @@ QUOTA_SHARE_MAX = 0.6
 
 CLOCK_OFFSET_S_MAX = 2.0
 ANSWER_S = 5.0
+NODES_MAX, WAITING_MAX = 1_000, 20_000
+"""Of the records that are looked at for keys."""
+
+SAID_MAX = 5
 
 Grade = Literal["good", "warning", "bad"]
 
@@ -53,7 +61,8 @@ async def store(config: NodeConfig) -> list[Finding]:
     where = ", ".join(config.etcd.endpoints)
     try:
         async with EtcdLedger(ledger_settings(config.etcd)) as ledger:
-            return [finding async for finding in _examine(ledger, where)]
+            findings = [finding async for finding in _examine(ledger, where)]
+            return [*findings, *await _signing(ledger, Keys(config.cluster))]
     except LedgerDenied as error:
         return [Finding("bad", f"etcd at {where} refuses us: {error}. See --etcd-user, --etcd-cert")]
     except (LedgerError, OSError) as error:
@@ -83,6 +92,46 @@ async def _examine(ledger: EtcdLedger, where: str) -> AsyncIterator[Finding]:
                 f"etcd remembers more than {HISTORY_MAX:,} revisions: start its members with "
                 "--auto-compaction-mode=periodic --auto-compaction-retention=2m, or nodes with --compact"
             ))
+
+
+async def _signing(ledger: EtcdLedger, keys: Keys) -> Iterable[Finding]:
+    """Whether each node can run what the others sign, and whether anybody can run what waits."""
+    page = await ledger.read(keys.nodes, prefix_end(keys.nodes), limit=NODES_MAX)
+    members = {
+        record.key[len(keys.nodes):].decode(errors="replace"): member
+        for record in page.records if (member := decode(Member, record.value)) is not None
+    }
+    waiting = await ledger.read(keys.jobs, prefix_end(keys.jobs), limit=WAITING_MAX)
+    tokens = [token for record in waiting.records if (token := decode(Token, record.value)) is not None]
+    return trust(members, tokens)
+
+
+def trust(members: Mapping[str, Member], tokens: Iterable[Token]) -> Iterator[Finding]:
+    """Pure. Each node signs with its last key."""
+    strangers = False
+    for mark in sorted({_signs(member) for member in members.values() if member.keys is not None}):
+        missing = sorted(node for node, member in members.items() if not member.can_verify(mark))
+        if missing:
+            strangers = True
+            signers = ", ".join(sorted(node for node, member in members.items() if _signs(member) == mark)[:SAID_MAX])
+            what = f"sign with key {mark}" if mark else "have no key"
+            yield Finding("bad", (
+                f"{', '.join(missing[:SAID_MAX])} cannot run the jobs of {signers}, which {what}: give all nodes the "
+                "same key file (a new key is added everywhere before it signs: `rota init --add-key`, then --use-key)"
+            ))
+    if members and not strangers:
+        yield Finding("good", f"every node can verify what the others sign ({len(members)} nodes)")
+    stuck = Counter(
+        token.signed or "" for token in tokens
+        if members and not any(member.can_verify(token.signed) for member in members.values())
+    )
+    for signed, count in sorted(stuck.items()):
+        what = f"signed with key {signed}, which no node has" if signed else "unsigned, and every node has a key"
+        yield Finding("bad", f"{count:,} bundles wait and cannot be run: they are {what}")
+
+
+def _signs(member: Member) -> str:
+    return member.keys[-1] if member.keys else ""
 
 
 def nodes(urls: str) -> Iterator[Finding]:

@@ -32,7 +32,8 @@ def _all_fields(view: object) -> object:
 
 
 def nodes(views: Sequence[NodeView]) -> None:
-    table = _table("node", "state", "address", "queues", "tasks>", "sync>", "async>", "claims>", "up>")
+    table = _table("node", "state", "address", "queues", "tasks>", "sync>", "async>", "claims>", "up>", "keys")
+    names = _key_names(views)
     for view in sorted(views, key=lambda view: view.since):
         state, style = ("master", "bold") if view.master and view.state == "active" else (view.state, "")
         table.add_row(
@@ -44,8 +45,16 @@ def nodes(views: Sequence[NodeView]) -> None:
                 len(view.tasks), view.capacity.get("sync", 0), view.capacity.get("async", 0), view.claims
             )),
             span(time.time() - view.since),
+            "?" if view.keys is None else ", ".join(names[mark] for mark in view.keys) or "none",
         )
     _print(table, "no node")
+
+
+def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
+    """Keys by their ids; with fingerprints where several have one id."""
+    marks = {mark for view in views for mark in view.keys or ()}
+    ids = [mark.partition("#")[0] for mark in marks]
+    return {mark: mark if ids.count(mark.partition("#")[0]) > 1 else mark.partition("#")[0] for mark in marks}
 
 
 def queues(views: Sequence[QueueView]) -> None:

@@ -34,6 +34,11 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.TookOver: (logging.INFO, "took over {claims} claims of {node}"),
     r.FailedDropped: (logging.WARNING, "dropped {jobs} failed jobs that were kept for {kept_s:g} s (--keep-failed)"),
     r.BundleRefused: (logging.WARNING, "bundle {bundle} is refused: {why}"),
+    r.KeyMissing: (
+        logging.WARNING,
+        "bundle {bundle} goes back to its queue, and so do others: its key {key_id!r} is not here ('': it is "
+        "unsigned); `rota nodes` shows who has which keys",
+    ),
     r.OutcomeVoid: (logging.WARNING, "an outcome of bundle {bundle} is void: the claim has ended"),
     r.VolatileFailed: (logging.ERROR, "job {job}, without persistence, failed for good: {error}"),
     r.VolatileLost: (logging.ERROR, "{jobs} jobs without persistence are lost"),

@@ -156,6 +156,14 @@ class BundleRefused(ClusterEvent, frozen=True, gc=False, tag="bundle_refused"):
     why: str
 
 
+class KeyMissing(ClusterEvent, frozen=True, gc=False, tag="key_missing"):
+    """A bundle went back to its queue, because it is signed with a key that is not here (or, "", is unsigned, and here
+    is a key). Others like it do so too: this is emitted once for each key."""
+
+    bundle: str
+    key_id: str
+
+
 class OutcomeVoid(ClusterEvent, frozen=True, gc=False, tag="outcome_void"):
     """A bundle was run here, but its claim had ended: whatever came of it does not count."""
 

@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Changes, Delete, Guard, Ledger, Put, Record
 from ..state.keys import Keys
-from ..state.quarantine import quarantine_token
+from ..state.quarantine import SetAside
 from ..state.records import Token, decode, encode
 
 PAGE = 1_000
@@ -24,12 +24,15 @@ LOOK_S_MAX = 5.0
 
 
 class Scheduler:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, aside: SetAside
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._commits = commits
         self._fence = fence
+        self._aside = aside
         self._next_ms = 0
         self._earlier = asyncio.Event()
         self._seen = 0
@@ -64,7 +67,7 @@ class Scheduler:
             now_ms = int(self._clock.wall() * 1000)
             self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in this page, wakes us
             page = await self._ledger.read(start, keys.due_before(now_ms), limit=PAGE)
-            writes = [write for record in page.records if (write := self._move(record)) is not None]
+            writes = [write for record in page.records if (write := await self._move(record)) is not None]
             await asyncio.gather(*(self._commits.submit(write) for write in writes))
             if not page.more:
                 break
@@ -77,14 +80,14 @@ class Scheduler:
         if parsed is not None:
             self._next_ms = min(self._next_ms, parsed[0])
 
-    def _move(self, record: Record) -> Write | None:
+    async def _move(self, record: Record) -> Write | None:
         """A job that is due gets a fresh order: it stands in line behind those that came before it was due."""
         parsed = self._keys.parse_due(record.key)
         if parsed is None:
             return None         # not ours: left alone
         token = decode(Token, record.value)
         if token is None:
-            return quarantine_token(self._keys, self._clock, record, (self._fence,), "unreadable")
+            return await self._aside.unreadable((self._fence,), record)
         order = max(self._seen, self._commits.revision, token.order)
         token = msgspec.structs.replace(token, order=order)
         place = self._keys.job(token.queue, token.priority, order, parsed[2])

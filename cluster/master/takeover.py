@@ -18,8 +18,7 @@ from ..clock import Clock
 from ..ledger.commits import Commits, Write, created, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from ..state.keys import Keys
-from ..state.orphans import Orphans
-from ..state.quarantine import quarantine_token
+from ..state.quarantine import SetAside
 from ..state.records import Claim, TaskRecord, decode, encode, token_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ PAGE = 500
 
 async def take_over(
     ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str, *,
-    tasks: Mapping[str, TaskRecord], orphans: Orphans,
+    tasks: Mapping[str, TaskRecord], aside: SetAside,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
     absent = created(keys.node(node), 0)
@@ -40,7 +39,7 @@ async def take_over(
         page = await ledger.read(prefix, prefix_end(prefix), limit=PAGE)
         if not page.records:
             return moved
-        writes = [await _back(keys, clock, (fence, absent), record, tasks, orphans) for record in page.records]
+        writes = [await _back(keys, clock, (fence, absent), record, tasks, aside) for record in page.records]
         verdicts = await asyncio.gather(*(commits.submit(write) for write in writes))
         for verdict in verdicts:
             moved += verdict.applied
@@ -53,22 +52,22 @@ async def take_over(
 
 async def _back(
     keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord],
-    orphans: Orphans,
+    aside: SetAside,
 ) -> Write:
     claim = decode(Claim, record.value)
     parsed = keys.parse_claim(record.key)
     if claim is None or parsed is None:
-        return quarantine_token(keys, clock, record, guards, "unreadable")
+        return await aside.unreadable(guards, record)
     node, bundle = parsed
     if claim.pending <= 0:
         guards = (*guards, unmodified(record.key, record.mod_revision))
         return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
     task = tasks.get(claim.task)
     if claim.started and task is not None and task.on_orphan == "fail":
-        return await orphans.fail(guards, record, claim, node, bundle)
+        return await aside.fail(guards, record, claim, "lost", node=node)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
-        return await orphans.fail(guards, record, claim, node, bundle, "orphaned")
+        return await aside.fail(guards, record, claim, "orphaned", node=node)
     token = msgspec.structs.replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
     place = keys.job(token.queue, token.priority, token.order, bundle)

@@ -22,9 +22,8 @@ from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
 from ..state.keys import Keys
-from ..state.orphans import Orphans
-from ..state.quarantine import quarantine_token
-from ..state.records import claim_of, encode
+from ..state.quarantine import SetAside, damage
+from ..state.records import Token, claim_of, decode, encode
 from ..state.splitting import split_write
 from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .election import Deposed
@@ -77,8 +76,10 @@ class Master:
         await self._commits.until_idle()        # what was decided before must not come to pass unseen
         self.aggregator = Aggregator(self._keys)
         buckets = Buckets(self._ledger, self._clock, self._rng)
-        self._orphans = Orphans(self._ledger, self._keys, self._clock, self._seal, buckets)
-        self._scheduler = Scheduler(self._ledger, self._keys, self._clock, self._commits, self._fence)
+        self._aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets)
+        self._scheduler = Scheduler(
+            self._ledger, self._keys, self._clock, self._commits, self._fence, self._aside
+        )
         revision = await self._snapshot()
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -196,7 +197,7 @@ class Master:
             case TakeOver(node):
                 self._group.create_task(self._take_over(node), name=f"takeover-{node}")
             case Quarantine(record):
-                self._group.create_task(self._quarantine(record), name="master-quarantine")
+                self._group.create_task(self._set_aside(record.key, "unreadable"), name="master-set-aside")
 
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
@@ -260,8 +261,9 @@ class Master:
     async def _split(self, command: Split) -> None:
         item = command.item
         body = await self._ledger.read(self._keys.body(item.bundle))
-        if not body.records:
-            await self._quarantine_item(item.key, "body missing")
+        wrong = damage(item.bundle, item.token, body.records[0].value if body.records else b"")
+        if wrong:
+            await self._set_aside(item.key, wrong)
             self.aggregator.settle(item, None, applied=True, token_stale=True, doubtful_at=None, now=0.0)
             return
         write = split_write(self._keys, self._fence, item.key, item.bundle, item.mod_revision, item.token,
@@ -288,21 +290,24 @@ class Master:
         began = self._clock.monotonic()
         moved = await take_over(
             self._ledger, self._keys, self._clock, self._commits, self._fence, node,
-            tasks=self.aggregator.tasks, orphans=self._orphans,
+            tasks=self.aggregator.tasks, aside=self._aside,
         )
         if moved is None:
             self._depose()
         elif moved:
             self._events.emit(TookOver(node, moved, self._clock.monotonic() - began))
 
-    async def _quarantine(self, record: Record) -> None:
-        await self._quarantine_item(record.key, "unreadable")
-
-    async def _quarantine_item(self, key: bytes, reason: str) -> None:
+    async def _set_aside(self, key: bytes, reason: str) -> None:
         page = await self._ledger.read(key)
-        if page.records:
-            write = quarantine_token(self._keys, self._clock, page.records[0], (self._fence,), reason)
-            await self._commits.submit(write)
+        if not page.records:
+            return
+        record, guards = page.records[0], (self._fence,)
+        token = decode(Token, record.value)
+        if token is None:
+            write = await self._aside.unreadable(guards, record)
+        else:
+            write = await self._aside.fail(guards, record, token, reason)
+        await self._commits.submit(write)
 
 
 class _OutOfStep(Exception):

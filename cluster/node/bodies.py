@@ -1,28 +1,44 @@
-"""What a claimed bundle needs before a runner sees a byte of it: its body and its function, read and verified."""
+"""What a claimed bundle needs before a runner sees a byte of it: its body and its function, read, verified, and
+compared with the claim.
+
+A store that does not answer is asked again: it says nothing about a job. A job whose key is not here is not bad,
+either: others have to run it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
-from rota.client.codec import Seal
+from rota.client.codec import Seal, function_in
 from rota.client.errors import LedgerError, RotaError, SignatureRefused
+from rota.client.model import Header
 
 from ..events.hub import Events
 from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Ledger, Txn
 from ..state.keys import Keys
+from ..state.quarantine import belongs, damage
 from .held import Held
 
+T = TypeVar("T")
+
 FETCH_MAX = 64
+AGAIN_S = 0.1
+FUNCTIONS_BYTES_MAX = 32 * 1024 * 1024
+"""Of code that was shipped by value, kept in mind; the last used of it."""
 
 
 class Bodies:
-    """Tells `on_ready` of each bundle that may be run, and `on_refused`, with the reason, of each that must not be."""
+    """Tells `on_ready` of each bundle that may be run, `on_refused`, with the reason (one of `quarantine.ADVICE`), of
+    each that must not be, and `on_elsewhere`, with the id of a key, of each that others have to verify."""
 
     def __init__(
         self, ledger: Ledger, keys: Keys, seal: Seal, *, on_ready: Callable[[Held], None],
-        on_function: Callable[[Held], None], on_refused: Callable[[Held, str], None], events: Events,
+        on_function: Callable[[Held], None], on_refused: Callable[[Held, str], None],
+        on_elsewhere: Callable[[Held, str], None], events: Events,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -30,9 +46,11 @@ class Bodies:
         self._on_ready = on_ready
         self._on_function = on_function
         self._on_refused = on_refused
+        self._on_elsewhere = on_elsewhere
         self._events = events
         self._wanted: list[Held] = []
-        self.functions: dict[str, bytes] = {}
+        self._functions: OrderedDict[str, bytes] = OrderedDict()
+        self._functions_bytes = 0
 
     def want(self, held: Held) -> None:
         self._wanted.append(held)
@@ -45,47 +63,89 @@ class Bodies:
 
     async def fetch(self, batch: list[Held]) -> None:
         txn = Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch))
-        while True:
-            try:
-                result = await self._ledger.commit(txn)     # reads only: as harmless to repeat as a read
-                break
-            except LedgerError:
-                await asyncio.sleep(0.1)
+        result = await _answer(lambda: self._ledger.commit(txn))     # reads only: as harmless to repeat as a read
         for held, answer in zip(batch, result.answers, strict=True):
-            if held.over:
-                continue
-            if answer:
-                held.body = answer[0].value
+            if not held.over:
+                held.body = answer[0].value if answer else b""
                 self._prepare(held)
-            else:
-                self._on_refused(held, "body missing")
 
     def _prepare(self, held: Held) -> None:
-        """Verify before anything is run; a claim that must not run goes to the failed set."""
+        wrong = damage(held.bundle, held.claim, held.body)
+        if wrong:
+            self._refuse(held, wrong)
+            return
         try:
             header, payloads = self._seal.keyring.verify(held.body, self._keys.cluster)
+        except SignatureRefused as error:
+            elsewhere = self._whose(held, error)
+            if elsewhere is None:
+                self._refuse(held, "bad signature", str(error))
+            else:
+                self._on_elsewhere(held, elsewhere)
+            return
         except RotaError as error:
-            self._events.emit(BundleRefused(held.bundle, str(error)))
-            self._on_refused(held, "bad signature" if isinstance(error, SignatureRefused) else "unreadable")
+            self._refuse(held, "body unreadable", str(error))
             return
         held.header = header
         held.jobs = list(zip(header.indexes, payloads, strict=True))
         self._on_ready(held)
 
+    def _whose(self, held: Held, error: SignatureRefused) -> str | None:
+        """The id of the key that is missing here; None if it is not for want of a key. (Two keys can have one id: then
+        the token tells them apart, by their marks.)"""
+        if error.unknown_key is not None:
+            return error.unknown_key
+        signed = held.claim.signed or ""
+        key_id, _, fingerprint = signed.partition("#")
+        return key_id if fingerprint and self._seal.keyring.mark(key_id) != signed else None
+
+    def may_run(self, held: Held) -> bool:
+        """For a body that this node has verified before: whether the claim says what it says."""
+        assert held.header is not None
+        if belongs(held.header, held.bundle, held.claim):
+            return True
+        self._refuse(held, "another's body")
+        return False
+
+    def _refuse(self, held: Held, reason: str, why: str = "") -> None:
+        self._events.emit(BundleRefused(held.bundle, why or reason))
+        self._on_refused(held, reason)
+
+    # -- functions that were shipped by value ------------------------------------------------------------------------
+
+    def function(self, header: Header) -> bytes | None:
+        """The code that a verified header names, if it is here."""
+        code = self._functions.get(header.function)
+        if code is not None:
+            self._functions.move_to_end(header.function)
+        return code
+
     async def fetch_function(self, held: Held) -> None:
-        """The code of a function that was shipped by value."""
+        """The signature of the body covers the digest, and so the code: whoever stored it, it is what was meant."""
         header = held.header
         assert header is not None
-        try:
-            page = await self._ledger.read(self._keys.function(header.function))
-            if not page.records:
-                raise LedgerError("the code of this function is gone from the store")
-            self.functions[header.function] = self._seal.keyring.open_function(
-                header.function, page.records[0].value, self._keys.cluster
-            ).code
-        except RotaError as error:
-            self._events.emit(BundleRefused(held.bundle, str(error)))
-            self._on_refused(held, "bad signature")
+        page = await _answer(lambda: self._ledger.read(self._keys.function(header.function)))
+        if held.over:
             return
-        if not held.over:
-            self._on_function(held)
+        code = function_in(header.function, page.records[0].value) if page.records else None
+        if code is None:
+            self._refuse(held, "code missing")
+            return
+        self._keep(header.function, code)
+        self._on_function(held)
+
+    def _keep(self, digest: str, code: bytes) -> None:
+        if digest not in self._functions:
+            self._functions[digest] = code
+            self._functions_bytes += len(code)
+        while self._functions_bytes > FUNCTIONS_BYTES_MAX and len(self._functions) > 1:
+            self._functions_bytes -= len(self._functions.popitem(last=False)[1])
+
+
+async def _answer(ask: Callable[[], Awaitable[T]]) -> T:
+    """Whatever the store's fault is, it passes, or the node ends; the claim waits for it."""
+    while True:
+        try:
+            return await ask()
+        except LedgerError:
+            await asyncio.sleep(AGAIN_S)

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import Compacted
+from rota.client.errors import Compacted, LedgerError
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners, Work
 
 from ..clock import Clock
 from ..events.hub import Events
-from ..events.records import BundleTaken
+from ..events.records import BundleTaken, KeyMissing
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from ..ledger.patience import patiently
 from ..state.keys import Keys, whole
-from ..state.orphans import Orphans
-from ..state.quarantine import quarantine_token
+from ..state.quarantine import SetAside
 from ..state.records import Claim, bits, decode, encode, hex_bits, token_of
 from ..state.splitting import piece_name
 from ..state.throughput import SLICE_S, Throughput
@@ -41,6 +40,12 @@ log = logging.getLogger(__name__)
 
 KEEP_SLICES = 5
 """What a node gets through in as many slices it keeps, though others could begin it sooner."""
+
+ELSEWHERE_S = 1.0
+"""A job that this node cannot verify is held so long, where the master would only give it to us again."""
+
+MISSING_MAX = 100
+"""Ids of missing keys that are said once each."""
 
 ENDED_MAX = 20_000
 """Ended claims that are remembered, because the watch may lag behind our own commits."""
@@ -70,10 +75,11 @@ class Executor:
         )
         self._bodies = Bodies(
             ledger, keys, seal, on_ready=lambda held: self._start(held), on_function=lambda held: self._submit(held),
-            on_refused=self._quarantine, events=events,
+            on_refused=self._refuse, on_elsewhere=self._give_elsewhere, events=events,
         )
+        self._aside = SetAside(ledger, keys, clock, seal, buckets)
         self._handback = HandBack(
-            ledger, commits, keys, clock, Orphans(ledger, keys, clock, seal, buckets), node=node, member=member,
+            ledger, commits, keys, self._aside, node=node, member=member,
             must_not_repeat=lambda claim: self._must_not_repeat(claim), on_write=self._note_ended,
             is_kept=lambda bundle, record: not self.draining and self._is_held(bundle, record),
         )
@@ -90,6 +96,7 @@ class Executor:
         self._gave_back: dict[str, int] = {}        # bundles, and how often they were; newest last
         self._begun: dict[str, None] = {}           # bundles that began before they were stored, newest last
         self._cancels: dict[str, set[int]] = {}     # bundle as enqueued -> indexes
+        self._missing: set[str] = set()             # ids of keys that jobs had and this node has not
 
     @property
     def running(self) -> int:
@@ -188,7 +195,9 @@ class Executor:
             return                  # an update of ours that the watch shows after its end was committed
         claim = decode(Claim, record.value)
         if claim is None:
-            self._insist(quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable"))
+            self._group.create_task(
+                self._set_aside(lambda: self._aside.unreadable((self._member,), record)), name="set-aside"
+            )
             return
         held = Held(
             self._next_key, bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits
@@ -199,7 +208,8 @@ class Executor:
         taken = self._cache.take(bundle)
         if taken is not None:
             held.body, held.header, held.jobs = taken
-            self._start(held)
+            if self._bodies.may_run(held):
+                self._start(held)
         else:
             self._bodies.want(held)
             self._wake.set()
@@ -357,9 +367,11 @@ class Executor:
         if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
             asyncio.get_running_loop().call_later(AGAIN_S, self._submit, held)
             return
-        if header.function and header.function not in self._bodies.functions:
-            self._group.create_task(self._bodies.fetch_function(held), name="fetch-function")
-            return
+        if header.function and held.code is None:
+            held.code = self._bodies.function(header)
+            if held.code is None:
+                self._group.create_task(self._bodies.fetch_function(held), name="fetch-function")
+                return
         held.submitted = True
         cancelled = self._cancels.get(whole(held.bundle), set())
         ended = held.done | bits([outcome.index for outcome in (*held.outcomes, *held.retries)])
@@ -384,7 +396,7 @@ class Executor:
         self._runners.submit(Work(
             held.key, header.bundle, header.task, header.queue, header.mode, held.claim.attempt,
             held.record.create_revision, header.enqueued_at, header.codec, jobs,
-            self._bodies.functions.get(header.function), header.options,
+            held.code, header.options,
         ))
 
     # -- suspects: their node was lost once ---------------------------------------------------------------------------
@@ -434,11 +446,39 @@ class Executor:
             if self._reporter.take(held, outcome, now) and not self._wake.is_set():
                 self._wake.set()
 
-    def _quarantine(self, held: Held, reason: str) -> None:
+    # -- what must not be run, or not here ---------------------------------------------------------------------------
+
+    def _refuse(self, held: Held, reason: str) -> None:
         record = msgspec.structs.replace(held.record, mod_revision=held.mod_revision)
-        write = quarantine_token(self._keys, self._clock, record, (self._member,), reason)
-        self._insist(write)
+        claim, body = held.claim, held.body
         self._forget(held)
+        self._group.create_task(self._set_aside(
+            lambda: self._aside.fail((self._member,), record, claim, reason, node=self._node, body=body)
+        ), name="set-aside")
+
+    async def _set_aside(self, make: Callable[[], Awaitable[Write]]) -> None:
+        """Until the store takes it, or the claim is not ours any more."""
+        while True:
+            try:
+                await self._commits.submit(await make())
+                return
+            except LedgerError as error:
+                log.warning("not set aside, to be tried again: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+    def _give_elsewhere(self, held: Held, key_id: str) -> None:
+        """Signed with a key that is not here: back to its queue, with a token that says which key that is. The master
+        gives it to others then. One that knew, and gave it to us, does not look at keys (it is of the release before):
+        not too fast, then."""
+        if key_id not in self._missing and len(self._missing) < MISSING_MAX:
+            self._missing.add(key_id)
+            self._events.emit(KeyMissing(held.bundle, key_id))
+        signed = held.claim.signed
+        if signed is None or signed.partition("#")[0] != key_id:
+            held.claim = msgspec.structs.replace(held.claim, signed=key_id)
+            self._release([held])
+        else:
+            asyncio.get_running_loop().call_later(ELSEWHERE_S, self._release, [held])
 
     # -- handing back ------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from ..state.keys import Keys
-from ..state.orphans import Orphans
-from ..state.quarantine import quarantine_token
+from ..state.quarantine import SetAside
 from ..state.records import Claim, decode, encode, token_of
 
 PAGE = 500
@@ -20,15 +18,14 @@ class HandBack:
     """`is_kept` says which claims stay. `on_write` hears of the others: the watch may yet show them."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, orphans: Orphans, *, node: str,
+        self, ledger: Ledger, commits: Commits, keys: Keys, aside: SetAside, *, node: str,
         member: Guard, must_not_repeat: Callable[[Claim], bool], is_kept: Callable[[str, Record], bool],
         on_write: Callable[[str, int], None],
     ) -> None:
         self._ledger = ledger
         self._commits = commits
         self._keys = keys
-        self._clock = clock
-        self._orphans = orphans
+        self._aside = aside
         self._node = node
         self._member = member
         self._must_not_repeat = must_not_repeat
@@ -54,11 +51,11 @@ class HandBack:
         if parsed is not None and self._is_kept(parsed[1], record):
             return None
         if claim is None or parsed is None:
-            return quarantine_token(self._keys, self._clock, record, (self._member,), "unreadable")
+            return await self._aside.unreadable((self._member,), record)
         bundle = parsed[1]
         self._on_write(bundle, record.create_revision)
         if claim.started and self._must_not_repeat(claim):
-            return await self._orphans.fail((self._member,), record, claim, self._node, bundle)
+            return await self._aside.fail((self._member,), record, claim, "lost", node=self._node)
         token = token_of(claim)
         place = self._keys.job(token.queue, token.priority, token.order, bundle)
         return Write(

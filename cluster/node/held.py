@@ -26,6 +26,7 @@ class Held(msgspec.Struct, gc=False):
     mod_revision: int = 0       # of the claim, as we last wrote it
     body: bytes = b""
     jobs: list[tuple[int, bytes]] = []
+    code: bytes | None = None   # of a function that was shipped by value
     done: int = 0               # jobs whose outcome is committed, or on its way
     outcomes: list[Outcome] = []
     retries: list[Outcome] = []

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rota.client.codec import Seal, enqueue_digest
+from rota.client.codec import BODY_BYTES_MAX, Seal, enqueue_digest
 from rota.client.errors import (
     EnqueueError,
     InvalidJob,
@@ -44,9 +44,6 @@ from ..ledger.ledger import Guard, Ledger, Put
 from ..state.directory import Directory
 from ..state.keys import Keys, is_name
 from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode
-
-BODY_BYTES_MAX = BUNDLE_BYTES_MAX + 64 * 1024
-"""A body: the payloads, and a header with room for names, sizes and signatures."""
 
 DELAY_S_MAX = 10 * 365 * 86_400
 BACKLOG_MAX = 20_000

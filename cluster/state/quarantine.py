@@ -1,39 +1,170 @@
-"""What cannot be run and must not block: it goes to the failed set with its bytes, for a person to look at. Pure."""
+"""What must not be run, or not again: it is set aside in the failed set, and stays what it was.
+
+Each job gets a record of its own, with its arguments as they are, so that it can be looked at and retried one by one;
+its queue is the one it came from; and who waits for it is told, in a result that this node signs.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
+from rota.client.codec import BODY_BYTES_MAX, Seal, decode_header, encode_results, slice_body
+from rota.client.errors import InvalidJob
+from rota.client.model import JOBS_PER_BUNDLE_MAX, Header, ResultEntry, Results
+
 from ..clock import Clock
+from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Delete, Guard, Put, Record
-from .keys import Keys, whole
-from .records import FailedRecord, Failure, encode
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from .keys import Keys, is_name, whole
+from .records import Claim, FailedRecord, Failure, Token, encode, token_of
 
 ADVICE = {
-    "unreadable": "the token is no record that this release of rota can read; its bytes are kept",
+    "unreadable": "its record is none that this release of rota can read; what is left of it is kept",
     "body missing": "the arguments of this job are gone from the store",
-    "bad signature": "the job is unsigned, or signed with a key that this node does not have",
+    "body unreadable": "the arguments of this job are no record that this release of rota can read",
+    "bad signature": "what it says is not what was signed: somebody without the key has changed it",
+    "another's body": "its arguments are those of another job: somebody has exchanged them",
+    "code missing": "the code that was shipped by value is gone from the store, or was changed there; ship it again",
     "lost": 'its node was lost while it may have been running, and its task says on_orphan="fail"',
     "orphaned": "its node was lost three times while it ran: it may be what kills them",
 }
+"""By the reason that a failed record carries."""
+
+CANNOT_BLOCK = ("orphaned", "body missing", "body unreadable")
+"""For these a job leaves its serial queue: it is the node's killer, or there is nothing that could be tried again."""
+
+KEEP_RESULT_S = 3600.0
+TOLD_CHARS_MAX = 1_000
+"""Of the bytes of a token that cannot be read."""
 
 
-def quarantine_token(
-    keys: Keys, clock: Clock, record: Record, guards: tuple[Guard, ...], reason: str
-) -> Write:
-    """Move one unreadable token below jobs/, scheduled/ or claims/ into the failed set."""
-    bundle = record.key.rpartition(b"/")[2].decode(errors="replace") or "unnamed"
-    queue = "unknown"
-    if (parsed := keys.parse_job(record.key)) is not None:
-        queue = parsed.queue
-    failed = FailedRecord(f"{whole(bundle)}/0", "", queue, ADVICE[reason], 0, "", clock.wall(), reason)
-    failure = Failure(b"", "", record.value)
-    return Write(
-        (*guards, unmodified(record.key, record.mod_revision)),
-        (
-            Delete(record.key),
-            Put(keys.failed_job(queue, bundle, 0), encode(failed)),
-            Put(keys.failure(bundle, 0), msgspec.msgpack.encode(failure)),
-        ),
+class SetAside:
+    """Makes the writes. Raises `LedgerError` where the store does not answer: nothing has happened then."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, seal: Seal, buckets: Buckets) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._seal = seal
+        self._buckets = buckets
+
+    async def fail(
+        self, guards: tuple[Guard, ...], record: Record, token: Token, reason: str, *, node: str = "",
+        body: bytes | None = None,
+    ) -> Write:
+        """For a token or a claim that can be read. `body`: if it is known already. In a serial queue the job stays at
+        its place, and blocks it."""
+        keys, bundle = self._keys, _name(record.key)
+        guards = (*guards, unmodified(record.key, record.mod_revision))
+        plain = token_of(token) if isinstance(token, Claim) else token
+        if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
+            blocked = msgspec.structs.replace(plain, blocked=True, error=ADVICE[reason])
+            place = keys.job(token.queue, token.priority, token.order, bundle)
+            return Write(guards, (Delete(record.key), Put(place, encode(blocked))))
+        if body is None:
+            body = await self._body(bundle)
+        return await self._write(guards, record, plain, reason, node, body, "")
+
+    async def unreadable(self, guards: tuple[Guard, ...], record: Record) -> Write:
+        """For a token that is none. What its body says of it makes a new one, so that it can be retried."""
+        body = await self._body(_name(record.key))
+        token = self._token_from(record, header_of(body))
+        guards = (*guards, unmodified(record.key, record.mod_revision))
+        return await self._write(guards, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
+
+    async def _body(self, bundle: str) -> bytes:
+        page = await self._ledger.read(self._keys.body(bundle))
+        return page.records[0].value if page.records else b""
+
+    async def _write(
+        self, guards: tuple[Guard, ...], record: Record, token: Token, reason: str, node: str, body: bytes, told: str
+    ) -> Write:
+        """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
+        keys, bundle = self._keys, _name(record.key)
+        indexes = _indexes(bundle, token, body)
+        ops: list[Put | Delete] = [Delete(record.key), Delete(keys.body(bundle))]
+        for index in indexes:
+            failed = FailedRecord(
+                f"{whole(bundle)}/{index}", token.task, token.queue, ADVICE[reason], token.attempt, node,
+                self._clock.wall(), reason,
+            )
+            failure = Failure(_part(body, index, first=index == indexes[0]), told, encode(token))
+            ops.append(Put(keys.failed_job(token.queue, bundle, index), encode(failed)))
+            ops.append(Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)))
+        if indexes:
+            ops.append(await self._notice(record, token, bundle, indexes, ADVICE[reason]))
+        return Write(guards, tuple(ops))
+
+    async def _notice(self, record: Record, token: Token, bundle: str, indexes: list[int], error: str) -> Put:
+        """For whoever waits for these jobs."""
+        entries = [ResultEntry(index, "failed", error=error, attempts=token.attempt) for index in indexes]
+        results = self._seal.keyring.sign_results(Results(whole(bundle), entries), self._seal.cluster)
+        lease = await self._buckets.of(KEEP_RESULT_S).lease()
+        revision = record.create_revision if record.key.startswith(self._keys.claims) else record.mod_revision
+        return Put(self._keys.result(bundle, indexes[0], revision), encode_results(results), lease)
+
+    def _token_from(self, record: Record, header: Header | None) -> Token:
+        """A token for a bundle of which only the body can be read; if that."""
+        in_queue, due = self._keys.parse_job(record.key), self._keys.parse_due(record.key)
+        queue = in_queue.queue if in_queue is not None else due[1] if due is not None else ""
+        if header is None:
+            return Token("", queue or "unknown", 0, 0, 1, "sync", 0)
+        return Token(
+            header.task, queue or header.queue, in_queue.priority if in_queue is not None else 0, 0,
+            len(header.indexes), header.mode, int(header.enqueued_at * 1000), python=header.python,
+            function=header.function, signed=header.key_id,
+        )
+
+
+def damage(bundle: str, token: Token, body: bytes) -> str:
+    """Why a body cannot be that of a token (one of `ADVICE`), or "". Whether it is what was signed, is another question
+    (`Keyring.verify`)."""
+    if not body:
+        return "body missing"
+    header = header_of(body)
+    if header is None:
+        return "body unreadable"
+    return "" if belongs(header, bundle, token) else "another's body"
+
+
+def belongs(header: Header, bundle: str, token: Token) -> bool:
+    """Whether body and token are of one bundle, and say the same of it. (The mode is the affair of who runs it.)"""
+    return (
+        header.bundle == whole(bundle) and len(header.indexes) == token.count
+        and (header.task, header.queue, header.python, header.function)
+        == (token.task, token.queue, token.python, token.function)
     )
+
+
+def header_of(body: bytes) -> Header | None:
+    """Not verified: it says where a job belongs, not that it may run."""
+    try:
+        header, _ = decode_header(body)
+    except InvalidJob:
+        return None
+    return header if is_name(header.queue) else None
+
+
+def _name(key: bytes) -> str:
+    return key.rpartition(b"/")[2].decode(errors="replace") or "unnamed"
+
+
+def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
+    """Which of its jobs have not ended. Where the body does not tell: all that there were, of a piece the first."""
+    header = header_of(body)
+    if header is not None:
+        indexes = header.indexes
+    elif bundle == whole(bundle):
+        indexes = list(range(min(token.count, JOBS_PER_BUNDLE_MAX)))
+    else:
+        index = bundle.rpartition(".")[2]
+        indexes = [int(index) if index.isascii() and index.isdigit() else 0]
+    return [index for index in indexes if not token.done_bits >> index & 1]
+
+
+def _part(body: bytes, index: int, *, first: bool) -> bytes:
+    """The body of one job; bytes that are none are kept once."""
+    if header_of(body) is not None:
+        return slice_body(body, [index])
+    return body if first and len(body) <= BODY_BYTES_MAX else b""

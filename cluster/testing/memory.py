@@ -25,6 +25,7 @@ from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob
 
 from ..clock import SystemClock
+from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, created
 from ..ledger.ledger import prefix_end
 from ..ledger.memory import MemoryLedger
@@ -32,6 +33,7 @@ from ..master.scheduler import Scheduler
 from ..node.node import Node, NodeSettings
 from ..port.http import HttpPort
 from ..state.keys import Keys
+from ..state.quarantine import SetAside
 from .local import LocalRunners
 
 T = TypeVar("T")
@@ -107,12 +109,13 @@ class MemoryCluster:
     async def _live(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._ledger, self._keys = MemoryLedger(), Keys(CLUSTER)
+        self._seal, self._buckets = Seal(UNSIGNED, CLUSTER), Buckets(self._ledger, self.clock, random.Random())
         settings = NodeSettings(
             name="memory", python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
             grace_s=0.0,
         )
         node = Node(
-            settings, self._ledger, self._keys, self.clock, random.Random(), Seal(UNSIGNED, CLUSTER),
+            settings, self._ledger, self._keys, self.clock, random.Random(), self._seal,
             lambda node: LocalRunners(node.on_outcomes, {"async": self._async, "sync": self._sync}),
         )
         try:
@@ -135,7 +138,8 @@ class MemoryCluster:
         """The master's scheduler sleeps by the real clock: do its work now."""
         async with Commits(self._ledger) as commits:
             anything = created(self._keys.root + b"nothing", 0)
-            await Scheduler(self._ledger, self._keys, self.clock, commits, anything).move_due()
+            aside = SetAside(self._ledger, self._keys, self.clock, self._seal, self._buckets)
+            await Scheduler(self._ledger, self._keys, self.clock, commits, anything, aside).move_due()
 
     async def _settled(self, timeout: float) -> None:
         async with asyncio.timeout(timeout):
