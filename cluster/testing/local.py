@@ -53,7 +53,7 @@ class LocalRunners:
             stop()
             info, outcome = self.tasks.get(work.task), Outcome(index, "cancelled", error="cancelled")
             grace_s = CANCEL_GRACE_S if info is None else info.cancel_grace_s
-            self._loop.call_later(grace_s if work.mode == "sync" else 0.0, self._ended, work, outcome)
+            self._loop.call_later(grace_s, self._ended, work, outcome)
             return
         for waiting in self._waiting.values():
             for job in [job for job in waiting if (job[0].key, job[1]) == (key, index)]:
@@ -114,7 +114,12 @@ class LocalRunners:
 
     def _start_async(self, call: Call, index: int, payload: bytes) -> Callable[[], object]:
         async def run() -> None:
-            outcome = await run_async(call, index, payload)
+            try:
+                outcome = await run_async(call, index, payload)
+            except asyncio.CancelledError:
+                if (call.work.key, index) not in self._to_stop:
+                    raise               # it timed out, or all is over
+                outcome = Outcome(index, "cancelled", error="cancelled")
             self._ended(call.work, outcome)
 
         return self._loop.create_task(run(), name=call.work.task).cancel

@@ -97,6 +97,13 @@ class Touched(msgspec.Struct, gc=False, array_like=True, tag=7):
     index: int
 
 
+class Interrupted(msgspec.Struct, gc=False, array_like=True, tag=8):
+    """An async job has been told to end: it was cancelled, or ran into its timeout. So its loop is alive."""
+
+    key: int
+    index: int
+
+
 class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):
     """A job enqueues jobs: unsigned, the node signs."""
 
@@ -150,7 +157,7 @@ class StopAsked(msgspec.Struct, gc=False, array_like=True, tag=3):
 
 
 ToRunner = Run | Function | Cancel | Drop | Stop
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode

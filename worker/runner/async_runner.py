@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import os
 import socket
 from collections.abc import Coroutine
-from typing import Any
 
 from rota.client.model import Outcome
 
@@ -19,6 +17,7 @@ from ..channel.frames import (
     Drop,
     Dropped,
     Function,
+    Interrupted,
     Ready,
     Run,
     Started,
@@ -29,7 +28,7 @@ from ..channel.frames import (
     Work,
 )
 from ..channel.permits import take
-from ..channel.slots import slot_of
+from ..channel.slots import job_of, slot_of
 from . import forks, hooks
 from .context import Runner, running
 from .execution import Call, Functions
@@ -37,8 +36,6 @@ from .sync_runner import EXIT_CHANNEL
 
 OUTCOMES_PER_FRAME = 500
 FRAME_VALUE_BYTES = 4 * 1024 * 1024
-CANCEL_AGAIN_S = 0.5
-"""A job that swallows its cancellation is cancelled again after this, until the node loses patience with the runner."""
 
 
 class AsyncRunner:
@@ -134,13 +131,13 @@ class AsyncRunner:
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner
             if forks.forked:
-                os._exit(0)
+                forks.leave(error)
             words = self._cancelled.get(slot)
             if words is None or not isinstance(error, asyncio.CancelledError):
                 return call.failed(index, error)
             return call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled")
         if forks.forked:
-            os._exit(0)                     # a job has forked and let the child return: it is not a second runner
+            forks.leave(None)               # a job has forked and let the child return: it is not a second runner
         return call.succeeded(index, result)
 
     def _start_clock(self, slot: int, timeout_s: float) -> None:
@@ -164,15 +161,15 @@ class AsyncRunner:
         return self._cancelled.get(slot_of(work.key, index)) == ""
 
     def _cancel(self, slot: int, words: str) -> None:
+        """Once. Then it has its grace to end in its own way, and the node keeps that time."""
         job = self._jobs.get(slot)
-        if job is None or self._stop.is_set():
+        if job is None or slot in self._cancelled or self._stop.is_set():
             return
-        self._cancelled.setdefault(slot, words)
+        self._cancelled[slot] = words
+        self._channel.send(Interrupted(*job_of(slot)))
         coroutine = job.get_coro()
-        if isinstance(coroutine, Coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-            return                          # its first step will see it; a task cancelled before that never steps
-        job.cancel()
-        self._loop.call_later(CANCEL_AGAIN_S, self._cancel, slot, words)
+        if not isinstance(coroutine, Coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+            job.cancel()        # (else its first step will see it; a task cancelled before that never steps)
 
     def _flush(self) -> None:
         outcomes, self._outbox = self._outbox, []
@@ -187,14 +184,3 @@ class AsyncRunner:
 
     def _lost(self, bad: BadFrame | None) -> None:
         os._exit(EXIT_CHANNEL)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """On uvloop where it is installed."""
-    factory = None
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)

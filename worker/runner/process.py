@@ -20,7 +20,7 @@ from rota.client import errors, queues, tasks, transport
 
 from ..channel import channel
 from ..channel.frames import Broken, Ready
-from . import async_runner, forks, logs
+from . import forks, logs, loop
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     _settle(options.memory_bytes)
     runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits)
     try:
-        forks.watch()
+        forks.watch((sock.fileno(), questions.fileno(), permits))
         logs.install()
         if options.kind == "async":
             gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(runner, SyncRunner):
             runner.serve(Functions(found), ready)
         else:
-            async_runner.run(runner.serve(Functions(found), ready))
+            loop.run(runner.serve(Functions(found), ready))
     except BaseException as error:
         report = Broken(describe(error), trace_of(error))
         sock.setblocking(True)

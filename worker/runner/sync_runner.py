@@ -60,8 +60,6 @@ class SyncRunner:
         if call.work.report_start:
             self._channel.send(Started(call.work.key, index))
         outcome = base.copy().run(_run, call, index, payload)
-        if forks.forked:
-            os._exit(0)                 # a job has forked and let the child return: it is not a second runner
         self._channel.send(Done([(call.work.key, outcome)]))
 
     def _touch(self, work: Work, index: int) -> None:
@@ -103,7 +101,11 @@ def _run(call: Call, index: int, payload: bytes) -> Outcome:
         args, kwargs = call.arguments(payload)
         result = function(*args, **kwargs)
     except BaseException as error:      # also SystemExit: a job may not end its runner
+        if forks.forked:
+            forks.leave(error)
         return call.failed(index, error)
+    if forks.forked:
+        forks.leave(None)               # a job has forked and let the child return: it is not a second runner
     return call.succeeded(index, result)
 
 

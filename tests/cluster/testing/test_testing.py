@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -90,6 +91,15 @@ def test_cancelling(cluster: MemoryCluster) -> None:
     assert handle.cancel() in ("requested", "cancelled")
     with pytest.raises(rota.JobCancelled):
         handle.result(10)
+
+
+def test_cancelling_leaves_time_to_tidy_up(cluster: MemoryCluster) -> None:
+    handle = app.tidies_up.enqueue()
+    deadline = time.monotonic() + 10
+    while not app.events and time.monotonic() < deadline:
+        time.sleep(0.01)
+    handle.cancel()
+    assert handle.result(10) == "tidy"
 
 
 def test_inline_runs_at_once() -> None:

@@ -59,3 +59,16 @@ async def aslow() -> None:
     import asyncio
 
     await asyncio.sleep(600)
+
+
+@rota.task(cancel_grace=20)
+async def tidies_up() -> str:
+    import asyncio
+
+    events.append("begins")
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.05)
+        return "tidy"
+    return "?"
