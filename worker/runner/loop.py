@@ -35,7 +35,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def _drive(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
     """What leaves the loop (SystemExit, KeyboardInterrupt in a subtask or a callback) and what stops it is one job's
     doing: the loop goes on with the others. Who awaits that subtask gets the exception, and fails."""
-    task = loop.create_task(main)
+    task = loop.create_task(main, name="runner")
     task.add_done_callback(lambda _: loop.stop())
     while not task.done():
         error: BaseException | None = None
