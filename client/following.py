@@ -105,6 +105,9 @@ class Following:
         if isinstance(answer, wire.Done):
             for bundle in answer.unknown:
                 self._refuse([bundle], JobUnknown(f"no trace of {bundle}: it never was, or it has expired", bundle))
+            for bundle in request.bundles:
+                if (follower := self._followers.get(bundle)) is not None:
+                    follower.told(bundle)
 
     def _refuse(self, bundles: Iterable[str], error: RotaError) -> None:
         for bundle in bundles:

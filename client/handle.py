@@ -42,13 +42,14 @@ class JobHandle(Generic[R_co]):
         return f"{self._bundle}/{self._index}"
 
     def result(self, timeout: float | None = None) -> R_co:
-        """Wait for the job and return its result.
+        """Wait for the job and return its result: at most `timeout` seconds, for ever if that is None; 0 looks once.
 
         Raises:
             JobFailed: it ended in the failed set; carries error and traceback as text.
             JobCancelled: it was cancelled.
             ResultTimeout: no result within `timeout` seconds; the message says where the job is, and why.
-            JobUnknown: there is no such job, or its result has expired.
+            JobUnknown: there is no such job, or it has ended and what became of it is not kept (`keep_result=0`), or no
+                longer. Whoever waits while a job ends that way is told a second later or so.
             ResultInvalid: what is stored is not what a node of this cluster wrote, or cannot be unpickled here.
             Unreachable: no node answers.
         """

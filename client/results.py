@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from .codec import Seal
-from .errors import ClientClosed, JobCancelled, JobFailed, ResultInvalid, RotaError
+from .errors import ClientClosed, JobCancelled, JobFailed, JobUnknown, ResultInvalid, RotaError
 from .model import ResultEntry
 from .transport import Transport
 
@@ -25,7 +25,8 @@ class Results:
     def __init__(self, transport: Transport, seal: Callable[[], Seal]) -> None:
         self._transport = transport
         self._seal = seal
-        self._waiting: dict[str, dict[int, list[asyncio.Future[ResultEntry]]]] = {}
+        self._waiting: dict[str, dict[int, list[asyncio.Future[ResultEntry | None]]]] = {}
+        self._looking: dict[str, list[asyncio.Future[ResultEntry | None]]] = {}     # to be told also that there is none
         self._kept: OrderedDict[tuple[str, int], ResultEntry] = OrderedDict()
         self._kept_bytes = 0
         self._to_follow: set[str] = set()
@@ -33,17 +34,24 @@ class Results:
 
     async def wait(self, bundle: str, index: int) -> ResultEntry:
         """The terminal outcome of a job. Raises `JobUnknown`, `ResultInvalid`, `Unreachable`."""
-        kept = self.kept(bundle, index)
-        if kept is not None:
-            return kept
+        entry = self.kept(bundle, index) or await self._wait(bundle, index, look=False)
+        assert entry is not None
+        return entry
+
+    async def look(self, bundle: str, index: int) -> ResultEntry | None:
+        """The same, or None where there is no outcome yet, as soon as a node has said so."""
+        return self.kept(bundle, index) or await self._wait(bundle, index, look=True)
+
+    async def _wait(self, bundle: str, index: int, *, look: bool) -> ResultEntry | None:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[ResultEntry] = loop.create_future()
-        jobs = self._waiting.get(bundle)
-        if jobs is None:
-            jobs = self._waiting[bundle] = {}
+        future: asyncio.Future[ResultEntry | None] = loop.create_future()
+        jobs = self._waiting.setdefault(bundle, {})
+        if not jobs or look:
             self._plan(loop, self._to_follow, bundle)
             self._to_leave.discard(bundle)
         jobs.setdefault(index, []).append(future)
+        if look:
+            self._looking.setdefault(bundle, []).append(future)
         try:
             return await future
         finally:
@@ -54,6 +62,10 @@ class Results:
         return self._kept.get((bundle, index))
 
     def push(self, bundle: str, results: bytes) -> None:
+        if not results:
+            for index, futures in self._waiting.get(bundle, {}).items():
+                _refuse(futures, gone(f"{bundle}/{index}"))
+            return
         try:
             record = self._seal().results(results)
             if record.bundle != bundle:
@@ -69,11 +81,14 @@ class Results:
             if entry.status == "ok":        # the others may still change: an operator can retry a failed job
                 self._keep(bundle, entry)
 
+    def told(self, bundle: str) -> None:
+        for future in self._looking.pop(bundle, ()):
+            if not future.done():
+                future.set_result(None)
+
     def refuse(self, bundle: str, error: RotaError) -> None:
         for futures in self._waiting.get(bundle, {}).values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
+            _refuse(futures, error)
 
     def close(self) -> None:
         for bundle in list(self._waiting):
@@ -88,13 +103,16 @@ class Results:
             _, old = self._kept.popitem(last=False)
             self._kept_bytes -= len(old.value) + ENTRY_BYTES
 
-    def _forget(self, bundle: str, index: int, future: asyncio.Future[ResultEntry]) -> None:
+    def _forget(self, bundle: str, index: int, future: asyncio.Future[ResultEntry | None]) -> None:
+        if future in self._looking.get(bundle, ()):
+            self._looking[bundle].remove(future)
         jobs = self._waiting[bundle]
         jobs[index].remove(future)
         if not jobs[index]:
             del jobs[index]
         if not jobs:
             del self._waiting[bundle]
+            self._looking.pop(bundle, None)
             self._plan(asyncio.get_running_loop(), self._to_leave, bundle)
             self._to_follow.discard(bundle)
 
@@ -119,3 +137,17 @@ def check_entry(job_id: str, entry: ResultEntry) -> None:
         raise JobFailed(job_id, entry.error, entry.traceback, entry.attempts)
     if entry.status == "cancelled":
         raise JobCancelled(f"job {job_id} was cancelled", job_id)
+
+
+def gone(job_id: str) -> JobUnknown:
+    """A job has ended, and that is all there is."""
+    return JobUnknown(
+        f"job {job_id} has ended, and what became of it is not kept: its result has expired, or was not to be kept "
+        "(keep_result=0)", job_id,
+    )
+
+
+def _refuse(futures: list[asyncio.Future[ResultEntry | None]], error: RotaError) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

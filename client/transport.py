@@ -22,7 +22,12 @@ class Follower(Protocol):
     """Who waits for results."""
 
     def push(self, bundle: str, results: bytes) -> None:
-        """Take one encoded `Results` record. The same one may come twice."""
+        """Take one encoded `Results` record; the same one may come twice. b"": the bundle has ended, and what has not
+        been pushed is not kept."""
+        ...
+
+    def told(self, bundle: str) -> None:
+        """All that is known of this bundle now has been pushed. Once for each `follow`, and after a reconnect."""
         ...
 
     def refuse(self, bundle: str, error: RotaError) -> None:

@@ -78,7 +78,8 @@ class TaskModeReply(_Frame, tag=4):
 
 
 class ResultPush(_Frame, tag=5):
-    """Pairs of a bundle and its encoded, signed `Results`."""
+    """Pairs of a bundle and its encoded, signed `Results`; b"" for those: the bundle has ended, and what was not pushed
+    before is not kept."""
 
     results: list[tuple[str, bytes]]
 
@@ -109,7 +110,8 @@ class FunctionRequest(_Frame, tag=18):
 
 
 class FollowRequest(_Frame, tag=19):
-    """Push the results of these bundles (of one session), stored and future ones."""
+    """Push the results of these bundles (of one session), stored and future ones. Those that are known already come
+    before the answer."""
 
     corr: int
     session: str

@@ -2,6 +2,9 @@
 
 Results lie below `results/<client session>/`. While a client of a session waits at this node, the node watches that
 prefix; so any node can serve any client, and after a failover the client just asks the next one.
+
+A job may end and leave nothing (`keep_result=0`, a store that was full, a result that expired unread). Its body goes
+when its bundle has ended, so now and then it is looked whether the bodies of what is waited for are still there.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from rota.client.errors import Compacted, JobUnknown, LedgerError
+from rota.client.codec import Seal, encode_results
+from rota.client.errors import Compacted, JobUnknown, LedgerError, Overloaded
 from rota.client.ids import job_id
+from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, Watch, prefix_end
 from ..state.keys import Keys, session_of, whole
@@ -22,10 +27,17 @@ log = logging.getLogger(__name__)
 
 Push: TypeAlias = Callable[[str, bytes], None]
 
+NOTHING_MORE = b""
+"""Pushed in place of results: the bundle has ended, and what was not pushed before is not kept."""
+
 LINGER_S = 30.0
 """A session's watch stays open this long after its last waiter has gone: the next is likely to come."""
 
 BUNDLES_PER_READ = 40
+
+LOOK_S = 1.0
+LOOKS_MAX = 200
+"""Bundles that are looked for at a time: with more of them waited for, each has its turn less often."""
 
 RECENT_MAX = 1_000
 """Bundles of a watched session whose results are kept in mind, for who asks a moment later."""
@@ -55,9 +67,11 @@ class _Feed:
 class Followers:
     """`run()` owns the watches; `follow()` is what the HTTP port calls."""
 
-    def __init__(self, ledger: Ledger, keys: Keys) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, seal: Seal) -> None:
         self._ledger = ledger
         self._keys = keys
+        self._seal = seal
+        self._turns: dict[tuple[str, str], _Feed] = {}      # (session, bundle): whose turn it is to be looked for first
         self._feeds: dict[str, _Feed] = {}
         self._group: asyncio.TaskGroup | None = None
         self.local: Callable[[str], list[bytes] | None] = lambda bundle: None
@@ -74,17 +88,22 @@ class Followers:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            await asyncio.Future()
+            try:
+                await self._look_after()
+            finally:
+                self._group = None
 
     async def follow(self, session: str, bundles: list[str], push: Push) -> Callable[[], None]:
         """See `NodeService.follow`."""
-        assert self._group is not None, "run() owns the watches"
+        if self._group is None:
+            raise Overloaded("this node is just starting, or ending; try another", 0.2)
         feed = self._feeds.get(session)
         if feed is None:
             feed = self._feeds[session] = _Feed()
             feed.task = self._group.create_task(self._serve(session, feed), name=f"results-{session}")
         for bundle in bundles:
             feed.waiting.setdefault(bundle, []).append(push)
+            self._turns[session, bundle] = feed
 
         def end() -> None:
             for bundle in bundles:
@@ -116,23 +135,80 @@ class Followers:
             for past in list(here or ()):
                 push(bundle, past)
         for start in range(0, len(todo), BUNDLES_PER_READ):
-            part = todo[start : start + BUNDLES_PER_READ]
-            gets: list[Get] = []
-            for bundle in part:
-                results, body = self._keys.bundle_results(bundle), self._keys.body(whole(bundle))
-                gets.append(Get(results, prefix_end(results)))
-                gets.append(Get(body, body + b"/", True, 1))        # itself, or a piece of it
-                gets.append(Get(self._keys.receipt(bundle), b"", True))
-            answers = (await self._ledger.commit(Txn((), tuple(gets)))).answers
-            for number, bundle in enumerate(part):
-                results_found, body_found, receipt_found = answers[3 * number : 3 * number + 3]
-                if not (results_found or body_found or receipt_found):
+            for bundle, results, ended, known in await self._read(todo[start : start + BUNDLES_PER_READ]):
+                if not (results or known):
                     raise JobUnknown(
                         f"job {job_id(bundle, 0)} is unknown: it was never enqueued here, or its result has expired",
                         job_id(bundle, 0),
                     )
-                for record in sorted(results_found, key=lambda found: found.mod_revision, reverse=True):
-                    push(bundle, record.value)
+                for record in results:
+                    push(bundle, record)
+                if ended:
+                    push(bundle, NOTHING_MORE)
+
+    async def _read(self, bundles: list[str]) -> list[tuple[str, list[bytes], bool, bool]]:
+        """(bundle, what is stored of its results, whether it has ended, whether it left any trace)."""
+        keys = self._keys
+        gets: list[Get] = []
+        for bundle in bundles:
+            results, body = keys.bundle_results(bundle), keys.body(whole(bundle))
+            gets.append(Get(results, prefix_end(results)))
+            gets.append(Get(body, body + b"/", True, 1))        # itself, or a piece of it
+            gets.append(Get(keys.receipt(bundle), b"", True))
+        answers = (await self._ledger.commit(Txn((), tuple(gets)))).answers
+        found = []
+        for number, bundle in enumerate(bundles):
+            results_found, body_found, receipt_found = answers[3 * number : 3 * number + 3]
+            newest_first = sorted(results_found, key=lambda record: record.mod_revision, reverse=True)
+            results_ = [record.value for record in newest_first]
+            if not body_found:
+                results_ += await self._failures(bundle)
+            found.append((bundle, results_, not body_found, bool(body_found or receipt_found)))
+        return found
+
+    async def _failures(self, bundle: str) -> list[bytes]:
+        """Of jobs in the failed set, whose results may have expired long ago: that they failed."""
+        prefix = self._keys.failures_of(bundle)
+        page = await self._ledger.read(prefix, prefix_end(prefix), keys_only=True)
+        entries = []
+        for record in page.records:
+            index = record.key[len(prefix):].decode(errors="replace")
+            if index.isdecimal() and index.isascii() and int(index) < JOBS_PER_BUNDLE_MAX:
+                error = f"its result is not kept; `rota job {job_id(bundle, int(index))}` shows the error"
+                entries.append(ResultEntry(int(index), "failed", error=error))
+        if not entries:
+            return []
+        results = self._seal.keyring.sign_results(Results(whole(bundle), entries), self._seal.cluster)
+        return [encode_results(results)]
+
+    async def _look_after(self) -> None:
+        """Tell who waits for a bundle that has ended and of which nothing more will come."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            turns = [key for key, feed in self._turns.items() if key[1] in feed.waiting]
+            self._turns = {key: self._turns[key] for key in turns}
+            turns = [key for key in turns if self.local(key[1]) is None][:LOOKS_MAX]
+            for start in range(0, len(turns), BUNDLES_PER_READ):
+                try:
+                    await self._look(turns[start : start + BUNDLES_PER_READ])
+                except LedgerError:
+                    break           # another time
+
+    async def _look(self, turns: list[tuple[str, str]]) -> None:
+        bodies = [self._keys.body(whole(bundle)) for _, bundle in turns]
+        gets = tuple(Get(body, body + b"/", True, 1) for body in bodies)
+        answers = (await self._ledger.commit(Txn((), gets))).answers
+        gone = [turn for turn, body_found in zip(turns, answers, strict=True) if not body_found]
+        for turn in turns:
+            if (feed := self._turns.pop(turn, None)) is not None:
+                self._turns[turn] = feed        # behind the others
+        if not gone:
+            return
+        for bundle, results, ended, _ in await self._read([bundle for _, bundle in gone]):
+            feed = self._feeds.get(session_of(bundle))
+            if ended and feed is not None:
+                for record in (*results, NOTHING_MORE):
+                    feed.push(bundle, record)
 
     async def _serve(self, session: str, feed: _Feed) -> None:
         prefix = self._keys.results_of(session)

@@ -54,6 +54,9 @@ CACHED_OVERHEAD_BYTES = 1_200
 """What a body of one small job takes beside its bytes: header, names, lists."""
 TAKEN_MAX = 20_000
 
+LATELY_S = 1.0
+"""Of a bundle that was taken in so lately, what there is to know of its results comes by the watch over them."""
+
 
 VerifiedBody: TypeAlias = tuple[bytes, Header, list[tuple[int, bytes]]]
 """A body, its header, and its jobs as (index, payload)."""
@@ -64,17 +67,18 @@ class BodyCache:
 
     def __init__(self) -> None:
         self._bodies: OrderedDict[str, VerifiedBody] = OrderedDict()
-        self._taken: OrderedDict[str, int] = OrderedDict()
+        self._taken: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._bytes = 0
 
-    def note(self, bundle: str, revision: int) -> None:
-        self._taken[bundle] = revision
+    def note(self, bundle: str, revision: int, now: float) -> None:
+        self._taken[bundle] = (revision, now)
         if len(self._taken) > TAKEN_MAX:
             self._taken.popitem(last=False)
 
-    def taken_at(self, bundle: str) -> int | None:
-        """The revision at which a bundle was taken in here, if that was lately."""
-        return self._taken.get(bundle)
+    def taken_at(self, bundle: str, since: float) -> int | None:
+        """The revision at which a bundle was taken in here, if that was not before `since`."""
+        revision, at = self._taken.get(bundle, (0, since - 1))
+        return revision if at >= since else None
 
     def put(self, bundle: str, body: VerifiedBody) -> None:
         self.take(bundle)           # of a repeat
@@ -296,7 +300,7 @@ class Intake:
             return _refused(error)
         if verdict.applied:
             self.taken += bundle.count
-            self._cache.note(bundle.bundle, verdict.revision)
+            self._cache.note(bundle.bundle, verdict.revision, self._clock.monotonic())
             return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)

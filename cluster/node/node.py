@@ -35,7 +35,7 @@ from ..state.keys import Keys
 from ..state.records import Member, TaskRecord, decode, encode
 from .executor import Executor
 from .followers import Followers
-from .intake import BodyCache, Intake
+from .intake import LATELY_S, BodyCache, Intake
 from .membership import Identity, IdentityLost, Membership
 from .volatile import FIRST_KEY, Volatile
 
@@ -97,7 +97,7 @@ class Node:
         self._rng = rng
         self._seal = seal
         self.directory = Directory(ledger, keys)
-        self._followers = Followers(ledger, keys)
+        self._followers = Followers(ledger, keys, seal)
         self._status = Status(ledger, keys, clock, self.directory)
         self._cache = BodyCache()
         self._life: Life | None = None
@@ -107,7 +107,7 @@ class Node:
         self.runners = runners(self)
         self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile, self.events)
         self._followers.local = self._volatile.past
-        self._followers.taken_at = self._cache.taken_at
+        self._followers.taken_at = lambda bundle: self._cache.taken_at(bundle, clock.monotonic() - LATELY_S)
         self.is_master = False
         self.identities = 0
 

@@ -20,6 +20,7 @@ from rota.client.errors import InvalidJob, JobTooLarge, Overloaded, RotaError, U
 from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, parse_job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
+from rota.client.results import gone
 
 from .service import NodeService
 from .verbs import Verbs, job_of
@@ -204,6 +205,10 @@ class Pages:
         found: asyncio.Future[ResultEntry] = asyncio.get_running_loop().create_future()
 
         def push(_bundle: str, data: bytes) -> None:
+            if not data:
+                if not found.done():
+                    found.set_exception(gone(job_id))
+                return
             try:
                 entries = self._keyring.verify_results(data, self._service.cluster).entries
             except RotaError as error:

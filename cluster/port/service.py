@@ -32,7 +32,9 @@ class NodeService(Protocol):
         self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
     ) -> Callable[[], None]:
         """Push (bundle, encoded `Results`) for each stored and each future result record of these bundles; one record
-        may come twice. Returns the function that ends it. Raises `JobUnknown` for a bundle that left no trace."""
+        may come twice. b"" in place of a record: the bundle has ended, and what has not been pushed is not kept. What
+        is known already is pushed before this returns. Returns the function that ends it. Raises `JobUnknown` for a
+        bundle that left no trace."""
         ...
 
     async def task_mode(self, task: str) -> Mode | None:

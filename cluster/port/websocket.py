@@ -107,7 +107,9 @@ class Socket:
             case wire.EnqueueRequest():
                 return _enqueue_reply(frame, await self._service.enqueue(frame.bundles, frame.seen_revision))
             case wire.FollowRequest():
-                return wire.Done(frame.corr, await self._follow(frame.session, frame.bundles))
+                unknown = await self._follow(frame.session, frame.bundles)
+                await self._send_pushes()       # what is known already comes before the answer
+                return wire.Done(frame.corr, unknown)
             case wire.FunctionRequest():
                 await self._service.put_function(frame.digest, frame.blob)
                 return wire.Done(frame.corr)
@@ -166,9 +168,13 @@ class Socket:
         self._pushing.set()
 
     async def _push_results(self) -> None:
-        """Send what was pushed, as much at once as a frame holds."""
         while True:
             await self._pushing.wait()
+            await self._send_pushes()
+
+    async def _send_pushes(self) -> None:
+        """Send what was pushed, as much at once as a frame holds."""
+        while self._pushes:
             frame: list[tuple[str, bytes]] = []
             size = 0
             while self._pushes and size < wire.CLIENT_FRAME_BYTES:

@@ -85,6 +85,10 @@ class Keys:
     def failure(self, bundle: str, index: int) -> bytes:
         return self.failures + f"{whole(bundle)}-{index}".encode()
 
+    def failures_of(self, bundle: str) -> bytes:
+        """The prefix of what is kept of a bundle's failed jobs."""
+        return self.failures + f"{whole(bundle)}-".encode()
+
     def finished_jobs(self, queue: str, bundle: str, first_index: int, fence: int) -> bytes:
         """Jobs of one bundle that ended well and are kept; named by the attempt, as results are."""
         return self.finished + f"{queue}/{_finished(bundle, first_index, fence)}".encode()
