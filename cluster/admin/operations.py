@@ -19,7 +19,7 @@ from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, created, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
-from ..ledger.scanning import scan
+from ..ledger.scan import scan
 from ..state.keys import Keys, is_name
 from ..state.quarantine import ADVICE
 from ..state.records import FailedRecord, Failure, QueueRecord, Token, bits, decode, encode, hex_bits
@@ -80,7 +80,7 @@ class Operations:
     async def empty(self, queue: str, expected: int | None) -> int:
         """Delete every waiting job of a queue; who waits for one is told that it was cancelled. `expected`: the number
         of jobs its owner believes there are; unless it is right, nothing is deleted."""
-        waiting = [record async for record in self._scan(self._keys.queue_jobs(queue))]
+        waiting = [record async for record in scan(self._ledger, self._keys.queue_jobs(queue), size=PAGE)]
         tokens = [(record, token) for record in waiting if (token := decode(Token, record.value)) is not None]
         jobs = sum(token.pending for _, token in tokens)
         if expected is not None and jobs != expected:
@@ -97,7 +97,7 @@ class Operations:
 
     async def head(self, queue: str, verb: str) -> str:
         """Of a serial queue's head: `retry` it now, or `skip` it (to the failed set). Returns its id."""
-        async for record in self._scan(self._keys.queue_jobs(queue), limit=1):
+        async for record in scan(self._ledger, self._keys.queue_jobs(queue), limit=1):
             token = decode(Token, record.value)
             bundle = record.key.rpartition(b"/")[2].decode()
             if token is None or not (token.blocked or token.not_before or token.attempt > 1):
@@ -166,7 +166,7 @@ class Operations:
         prefix = self._keys.failed + (f"{which.queue}/".encode() if which.queue else b"")
         wanted = set(which.ids)
         batch: list[tuple[Record, FailedRecord]] = []
-        async for record in self._scan(prefix):
+        async for record in scan(self._ledger, prefix, size=PAGE):
             failed = decode(FailedRecord, record.value)
             if failed is None or (wanted and failed.id not in wanted) or (which.task and failed.task != which.task):
                 continue
@@ -264,6 +264,3 @@ class Operations:
         lease = await self._buckets.of(CANCEL_S).lease()
         ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
         return await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
-
-    def _scan(self, prefix: bytes, *, limit: int = 1_000_000) -> AsyncIterator[Record]:
-        return scan(self._ledger, prefix, limit=limit, page=PAGE)

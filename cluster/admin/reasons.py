@@ -6,7 +6,7 @@ from rota.client.views import Place
 
 from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Txn
-from ..ledger.scanning import scan
+from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
 from ..state.records import Claim, Member, QueueRecord, TaskRecord, Token, decode

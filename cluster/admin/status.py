@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from rota.client.views import FailedView, FinishedView, JobView, NodeView, Place
 
 from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
-from ..ledger.scanning import scan
+from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
 from ..state.records import Claim, FailedRecord, Failure, FinishedRecord, ReceiptRecord, Token, decode
@@ -152,7 +152,7 @@ class Status:
             if answer:
                 return answer[0]
         for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
-            async for record in self._scan(prefix, keys_only=True, limit=20 * COUNT_MAX):
+            async for record in scan(self._ledger, prefix, keys_only=True, limit=20 * COUNT_MAX):
                 if record.key.endswith(b"/" + name.encode()):
                     page = await self._ledger.read(record.key)
                     if page.records:
@@ -189,7 +189,7 @@ class Status:
         views = []
         for node, member in sorted(self._directory.members.items()):
             claims = 0
-            async for record in self._scan(self._keys.claims_of(node)):
+            async for record in scan(self._ledger, self._keys.claims_of(node)):
                 claim = decode(Claim, record.value)
                 claims += claim.pending if claim is not None else 0
             views.append(NodeView(
@@ -207,7 +207,7 @@ class Status:
             (self._keys.jobs, "waiting"), (self._keys.scheduled, "scheduled"), (self._keys.claims, "claimed"),
         ):
             counted = 0
-            async for record in self._scan(prefix, limit=COUNT_MAX):
+            async for record in scan(self._ledger, prefix, limit=COUNT_MAX):
                 token = decode(Token, record.value)
                 counted += 1
                 if token is None:
@@ -219,7 +219,7 @@ class Status:
                 rows[token.queue] = replace(row, **changes)
             if counted >= COUNT_MAX:
                 rows = {name: replace(row, exact=False) for name, row in rows.items()}
-        async for record in self._scan(self._keys.failed, keys_only=True, limit=COUNT_MAX):
+        async for record in scan(self._ledger, self._keys.failed, keys_only=True, limit=COUNT_MAX):
             queue = record.key[len(self._keys.failed):].decode(errors="replace").partition("/")[0]
             row = rows.get(queue) or QueueView(queue)
             rows[queue] = replace(row, failed=row.failed + 1)
@@ -247,7 +247,7 @@ class Status:
             )
             for head in (await self._blocking(queue))[:limit]
         ]
-        async for record in self._scan(prefix, limit=limit - len(views)):
+        async for record in scan(self._ledger, prefix, limit=limit - len(views)):
             failed = decode(FailedRecord, record.value)
             if failed is not None:
                 views.append(FailedView(
@@ -260,7 +260,7 @@ class Status:
         """Jobs that ended well and are kept, by queue and bundle."""
         prefix = self._keys.finished if queue is None else self._keys.finished + f"{queue}/".encode()
         views: list[FinishedView] = []
-        async for record in self._scan(prefix, limit=limit):
+        async for record in scan(self._ledger, prefix, limit=limit):
             kept = decode(FinishedRecord, record.value)
             if kept is not None:
                 views += [
@@ -285,9 +285,6 @@ class Status:
         (t0, enqueued0, finished0), (t1, enqueued1, finished1) = self._samples[0], self._samples[-1]
         span = max(t1 - t0, 1e-9)
         return round(max(enqueued1 - enqueued0, 0) / span, 1), round(max(finished1 - finished0, 0) / span, 1)
-
-    def _scan(self, prefix: bytes, *, keys_only: bool = False, limit: int = 1_000_000) -> AsyncIterator[Record]:
-        return scan(self._ledger, prefix, keys_only=keys_only, limit=limit)
 
 
 def _parse(job_id: str) -> tuple[str, int]:

@@ -7,11 +7,11 @@ Source: the `concurrency` package of etcd's Go client (election.go), as describe
 
 from __future__ import annotations
 
-from rota.client.errors import Compacted, RotaError
+from rota.client.errors import RotaError
 
 from ..ledger.commits import Commits, created
-from ..ledger.ledger import Delete, Guard, Ledger, Put, prefix_end
-from ..ledger.patience import patiently
+from ..ledger.follow import Listing, Show, follow
+from ..ledger.ledger import Delete, Guard, Ledger, Put
 from ..state.keys import Keys
 
 
@@ -34,34 +34,36 @@ class Election:
     async def campaign(self) -> Guard:
         """Stand for election; return the fence once elected. Standing again after losing the key is a new candidacy."""
         while True:
-            try:
-                return await self._campaign()
-            except Compacted:
-                continue
+            await self._stand()
+            fence = await self._until_elected()
+            if fence is not None:
+                return fence
 
-    async def _campaign(self) -> Guard:
+    async def _stand(self) -> None:
         verdict = await self._commits.write(
             (self._member, created(self.key, 0)), (Put(self.key, self._node.encode(), self._lease),)
         )
         if not verdict.applied and verdict.failed is not None and verdict.failed.key != self.key:
             raise Deposed("this node's membership has ended")
-        prefix = self._keys.master
-        page = await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), keys_only=True))
-        candidates = {record.key: record.create_revision for record in page.records}
-        if self._leads(candidates):
-            return created(self.key, candidates[self.key])
-        async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=page.revision + 1) as watch:
-            async for changes in watch:
-                for event in changes.events:
-                    if event.deleted:
-                        candidates.pop(event.record.key, None)
-                    else:
-                        candidates[event.record.key] = event.record.create_revision
+
+    async def _until_elected(self) -> Guard | None:
+        """The fence; or None if somebody has deleted our key."""
+        candidates: dict[bytes, int] = {}
+        async with follow(self._ledger, self._keys.master, show=Show.KEYS) as news:
+            async for seen in news:
+                if isinstance(seen, Listing):
+                    candidates = {record.key: record.create_revision for record in seen.records}
+                else:
+                    for event in seen.events:
+                        if event.deleted:
+                            candidates.pop(event.record.key, None)
+                        else:
+                            candidates[event.record.key] = event.record.create_revision
                 if self.key not in candidates:
-                    raise Compacted(changes.revision)       # somebody deleted our key: stand again
+                    break
                 if self._leads(candidates):
                     return created(self.key, candidates[self.key])
-        raise Deposed("the watch over the election has ended")
+        return None
 
     def _leads(self, candidates: dict[bytes, int]) -> bool:
         return self.key in candidates and candidates[self.key] == min(candidates.values())

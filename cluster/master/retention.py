@@ -12,7 +12,8 @@ from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import FailedDropped
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Record, prefix_end
+from ..ledger.ledger import Delete, Guard, Ledger, Record
+from ..ledger.scan import pages
 from ..state.keys import Keys
 from ..state.records import FailedRecord, decode
 
@@ -46,15 +47,11 @@ class Retention:
 
     async def sweep(self) -> int:
         """Read the failed set once; returns how many jobs were dropped."""
-        key, end, more, dropped = self._keys.failed, prefix_end(self._keys.failed), True, 0
-        while more:
-            page = await self._ledger.read(key, end, limit=PAGE)
+        dropped = 0
+        async for page in pages(self._ledger, self._keys.failed, size=PAGE):
             writes = [write for record in page.records if (write := self._drop(record)) is not None]
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
             dropped += sum(verdict.applied for verdict in verdicts)
-            more = page.more
-            if page.records:
-                key = page.records[-1].key + b"\0"
         return dropped
 
     def _drop(self, record: Record) -> Write | None:

@@ -14,6 +14,7 @@ import msgspec
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Changes, Delete, Guard, Ledger, Put, Record
+from ..ledger.scan import pages
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import Token, decode, encode
@@ -62,16 +63,11 @@ class Scheduler:
     async def move_due(self) -> None:
         """Put what is due into its queue."""
         keys = self._keys
-        start = keys.scheduled
-        while True:
-            now_ms = int(self._clock.wall() * 1000)
-            self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in this page, wakes us
-            page = await self._ledger.read(start, keys.due_before(now_ms), limit=PAGE)
+        now_ms = int(self._clock.wall() * 1000)
+        self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in its page, wakes us
+        async for page in pages(self._ledger, keys.scheduled, keys.due_before(now_ms), size=PAGE):
             writes = [write for record in page.records if (write := await self._move(record)) is not None]
             await asyncio.gather(*(self._commits.submit(write) for write in writes))
-            if not page.more:
-                break
-            start = page.records[-1].key + b"\0"
         self._next_ms = horizon_ms = now_ms + int(LOOK_S_MAX * 1000)    # from here on, what is seen brings it forward
         after = await self._ledger.read(
             keys.due_before(now_ms), keys.due_before(horizon_ms), limit=1, keys_only=True

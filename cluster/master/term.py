@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 from rota.client.codec import Seal
 from rota.client.errors import LedgerError
@@ -20,7 +19,8 @@ from ..events.hub import Events
 from ..events.records import SnapshotRetaken, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
+from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.scan import pages
 from ..state.keys import Keys
 from ..state.quarantine import SetAside, damage
 from ..state.records import Token, claim_of, decode, encode
@@ -33,7 +33,6 @@ from .takeover import take_over
 
 TICK_S = 0.25
 COMPARE_S = 30.0
-SNAPSHOT_PAGE = 5_000
 
 
 class Master:
@@ -104,22 +103,13 @@ class Master:
         keys, now = self._keys, self._clock.monotonic()
         revision = 0
         for prefix in (keys.nodes, keys.tasks, keys.queues, keys.claims):
-            async for page in self._pages(prefix, revision):
+            async for page in pages(self._ledger, prefix, revision=revision):
                 revision = page.revision
                 self.aggregator.apply([Event(False, record) for record in page.records], revision, now)
         await self._first_pages(revision)
         self.aggregator.open()
         self._wake.set()
         return revision
-
-    async def _pages(self, prefix: bytes, revision: int) -> AsyncIterator[Page]:
-        key, end, more = prefix, prefix_end(prefix), True
-        while more:
-            page = await self._ledger.read(key, end, limit=SNAPSHOT_PAGE, revision=revision)
-            yield page
-            revision, more = page.revision, page.more
-            if page.records:
-                key = page.records[-1].key + b"\0"
 
     async def _first_pages(self, revision: int) -> None:
         """The head of every (queue, priority) that holds a job. What one read shows is used for all of them that it

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import Compacted, LedgerError
+from rota.client.errors import LedgerError
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners, Work
 
@@ -22,7 +22,8 @@ from ..events.hub import Events
 from ..events.records import BundleTaken, KeyMissing
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.follow import Listing, Show, follow
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
 from ..ledger.patience import patiently
 from ..state.keys import Keys, whole
 from ..state.quarantine import SetAside
@@ -113,46 +114,42 @@ class Executor:
 
     # -- claims come in ----------------------------------------------------------------------------------------------
 
-    async def run(self, from_revision: int) -> None:
+    async def run(self, revision: int) -> None:
+        """Claims that come after this revision, until the identity ends."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = self._reporter.group = group
-                group.create_task(self._watch(from_revision), name="claims-watch")
+                group.create_task(self._watch(revision), name="claims-watch")
                 group.create_task(self._watch_cancels(), name="cancels-watch")
                 group.create_task(self._work(), name="executor")
         finally:
             self._over = self._reporter.over = True
 
-    async def _watch(self, from_revision: int) -> None:
+    async def _watch(self, revision: int) -> None:
         prefix = self._keys.claims_of(self._node)
-        while True:
-            try:
-                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=from_revision) as watch:
-                    async for changes in watch:
-                        for event in changes.events:
-                            if event.deleted:
-                                self._gone(event.record.key)
-                            else:
-                                self._seen(event.record)
-                        from_revision = changes.revision + 1
-            except Compacted:
-                from_revision = await self._list() + 1
+        async with follow(self._ledger, prefix, after=revision) as news:
+            async for seen in news:
+                if isinstance(seen, Listing):
+                    self._compare(seen)
+                    continue
+                for event in seen.events:
+                    if event.deleted:
+                        self._gone(event.record.key)
+                    else:
+                        self._seen(event.record)
 
     async def _watch_cancels(self) -> None:
         """Requests to cancel: rare, so every node sees all of them."""
         prefix = self._keys.cancels
-        while True:
-            try:
-                page = await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), keys_only=True))
-                self._cancels = {}
-                for record in page.records:
-                    self._cancel(record.key, ended=False)
-                async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=page.revision + 1) as watch:
-                    async for changes in watch:
-                        for event in changes.events:
-                            self._cancel(event.record.key, ended=event.deleted)
-            except Compacted:
-                continue
+        async with follow(self._ledger, prefix, show=Show.KEYS) as news:
+            async for seen in news:
+                if isinstance(seen, Listing):
+                    self._cancels = {}
+                    for record in seen.records:
+                        self._cancel(record.key, ended=False)
+                    continue
+                for event in seen.events:
+                    self._cancel(event.record.key, ended=event.deleted)
 
     def _cancel(self, key: bytes, *, ended: bool) -> None:
         bundle, _, index = key[len(self._keys.cancels):].decode(errors="replace").rpartition("-")
@@ -169,17 +166,14 @@ class Executor:
             if held.submitted and whole(held.bundle) == bundle and int(index) in (i for i, _ in held.jobs):
                 self._runners.cancel(held.key, int(index))
 
-    async def _list(self) -> int:
+    def _compare(self, listing: Listing) -> None:
         """After a compaction overtook the watch: compare with what lies under us."""
-        prefix = self._keys.claims_of(self._node)
-        page = await self._ledger.read(prefix, prefix_end(prefix))
-        present = {record.key for record in page.records}
+        present = {record.key for record in listing.records}
         for held in list(self._held.values()):
-            if held.record.key not in present and held.record.create_revision <= page.revision:
+            if held.record.key not in present and held.record.create_revision <= listing.revision:
                 self._gone(held.record.key)     # (our own claim, of level `delayed`, may be newer than what we read)
-        for record in page.records:
+        for record in listing.records:
             self._seen(record)
-        return page.revision
 
     def _seen(self, record: Record) -> None:
         parsed = self._keys.parse_claim(record.key)

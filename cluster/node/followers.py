@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeAlias
 
 from rota.client.codec import Seal, encode_results
-from rota.client.errors import Compacted, JobUnknown, LedgerError, Overloaded
+from rota.client.errors import JobUnknown, LedgerError, Overloaded
 from rota.client.ids import job_id
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
 
-from ..ledger.ledger import Get, Ledger, Record, Txn, Watch, prefix_end
+from ..ledger.follow import Listing, News, Show, follow
+from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..state.keys import Keys, session_of, whole
 
 log = logging.getLogger(__name__)
@@ -215,26 +216,24 @@ class Followers:
         try:
             while True:
                 try:
-                    page = await self._ledger.read(prefix, prefix_end(prefix), limit=1, keys_only=True)
-                    async with self._ledger.watch(
-                        prefix, prefix_end(prefix), from_revision=page.revision + 1
-                    ) as watch:
-                        again = feed.ready.is_set()
-                        feed.since = page.revision
-                        feed.recent.clear()
-                        feed.ready.set()
-                        if again:
-                            await self._catch_up(feed)
-                        await self._relay(feed, watch, prefix)
-                        return
-                except Compacted:
-                    continue
+                    async with follow(self._ledger, prefix, show=Show.NOTHING) as news:
+                        await self._relay(feed, news, prefix)
+                    return
                 except LedgerError as error:
                     log.warning("results of session %s cannot be watched now: %s", session, error)
                     await asyncio.sleep(0.5)
         finally:
             if self._feeds.get(session) is feed:
                 del self._feeds[session]
+
+    async def _begin(self, feed: _Feed, revision: int) -> None:
+        """From here on the watch shows everything."""
+        again = feed.ready.is_set()
+        feed.since = revision
+        feed.recent.clear()
+        feed.ready.set()
+        if again:
+            await self._catch_up(feed)
 
     async def _catch_up(self, feed: _Feed) -> None:
         """The watch had a gap: tell everybody what is stored (once more; receivers do not mind)."""
@@ -245,11 +244,15 @@ class Followers:
             for record in page.records:
                 feed.push(bundle, record.value)
 
-    async def _relay(self, feed: _Feed, watch: Watch, prefix: bytes) -> None:
+    async def _relay(self, feed: _Feed, news: AsyncIterator[News], prefix: bytes) -> None:
+        """Returns when nobody has waited for a while."""
         loop = asyncio.get_running_loop()
         idle_since: float | None = None
-        async for changes in watch:
-            for event in changes.events:
+        async for seen in news:
+            if isinstance(seen, Listing):
+                await self._begin(feed, seen.revision)
+                continue
+            for event in seen.events:
                 if not event.deleted:
                     bundle = event.record.key[len(prefix):].partition(b"/")[0].decode(errors="replace")
                     feed.keep(bundle, event.record)

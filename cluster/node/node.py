@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import Compacted, EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
+from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 from rota.worker.pool.runners import Runners
@@ -26,6 +26,7 @@ from ..events import records as event
 from ..events.hub import Events
 from ..ledger.buckets import Bucket, Buckets
 from ..ledger.commits import Commits, unmodified
+from ..ledger.follow import Listing, Show, follow
 from ..ledger.ledger import Ledger, Put
 from ..ledger.patience import patiently
 from ..master.election import Deposed, Election
@@ -184,7 +185,7 @@ class Node:
                 self._group = group
                 group.create_task(membership.keep(), name="keepalive")
                 group.create_task(self._watch_self(identity), name="member-watch")
-                group.create_task(life.executor.run(identity.create_revision + 1), name="executor")
+                group.create_task(life.executor.run(identity.create_revision), name="executor")
                 group.create_task(self._register_tasks(life), name="register-tasks")
                 life.leading = group.create_task(self._lead(life), name="lead")
                 group.create_task(self._watch_store(life), name="store")
@@ -249,21 +250,17 @@ class Node:
 
     async def _watch_self(self, identity: Identity) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked."""
-        start = identity.create_revision + 1
-        while True:
-            try:
-                async with self._ledger.watch(identity.key, from_revision=start) as watch:
-                    async for changes in watch:
-                        if any(event.deleted for event in changes.events):
-                            if self._left:
-                                return
-                            raise IdentityLost(f"the member key of {identity.node} is gone")
-                        start = changes.revision + 1
-            except Compacted:
-                page = await patiently(lambda: self._ledger.read(identity.key))
-                if not page.records or page.records[0].create_revision != identity.create_revision:
-                    raise IdentityLost(f"the member key of {identity.node} is gone") from None
-                start = page.revision + 1
+        key, revision = identity.key, identity.create_revision
+        async with follow(self._ledger, key, key + b"\0", after=revision, show=Show.KEYS) as news:
+            async for seen in news:
+                if isinstance(seen, Listing):
+                    is_gone = [record.create_revision for record in seen.records] != [revision]
+                else:
+                    is_gone = any(event.deleted for event in seen.events)
+                if is_gone and self._left:
+                    return
+                if is_gone:
+                    raise IdentityLost(f"the member key of {identity.node} is gone")
 
     async def _lead(self, life: Life) -> None:
         """Stand for election, serve the term, and stand again."""

@@ -702,7 +702,4 @@ def a_lost_lease_is_not_noticed() -> None:
 @mutant
 def compaction_loses_claims() -> None:
     """A node whose watch was overtaken by a compaction goes on from there without looking what it missed."""
-    async def _list(self: executor.Executor) -> int:
-        return (await self._ledger.read(b"/", keys_only=True)).revision
-
-    executor.Executor._list = _list
+    executor.Executor._compare = lambda self, listing: None
