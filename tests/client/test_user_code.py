@@ -168,7 +168,9 @@ def test_a_client_may_be_used_again_while_it_begins(node: FakeNode, monkeypatch:
 
 
 HEAD = """
-import asyncio, atexit, sys, threading
+import atexit
+atexit.register(lambda: after_rota())       # before rota's own, so called after it
+import asyncio, sys, threading
 import rota
 from rota.client.codec import Keyring
 from tests.client.tasks import add
@@ -177,40 +179,44 @@ def connect():
     return rota.connect({url!r}, token={token!r}, key=key)
 def attempt(what, ask):
     try:
-        print(what, ask(), flush=True)
+        said = ask()
     except BaseException as error:
-        print(what, type(error).__name__, flush=True)
+        said = type(error).__name__
+    if what:
+        print(what, said, flush=True)
 async def wait():
     return await (await add.aenqueue(5))
-class AtExit:
+def ask():
+    attempt("enqueue", lambda: add.enqueue(1).result(timeout=20))
+    attempt("many", lambda: len(add.enqueue_many([(1,)])))
+    attempt("async", lambda: asyncio.run(wait()))
+    if handle is not None:
+        attempt("result", lambda: handle.result(timeout=20))
+        attempt("status", handle.status)
+class Finalized:
     def __del__(self):
-        attempt("enqueue", lambda: add.enqueue(1).result(timeout=20))
-        attempt("many", lambda: len(add.enqueue_many([(1,)])))
-        attempt("async", lambda: asyncio.run(wait()))
-        if handle is not None:
-            attempt("result", lambda: handle.result(timeout=20))
-            attempt("status", handle.status)
+        ask()
 handle = None
-keep = AtExit()
+after_rota = bool
 """
 
 ENDS = {
-    "used before": ("connect(); handle = add.enqueue(2)", ["ClientClosed"] * 5),
-    "first use": ("", ["ClientClosed", "ClientClosed", "ImportError"]),     # asyncio itself cannot be begun then
+    "used before": ("keep = Finalized(); connect(); handle = add.enqueue(2)", ["ClientClosed"] * 5),
+    "first use": ("keep = Finalized()", ["ClientClosed", "ClientClosed", "ImportError"]),    # asyncio cannot begin then
     "while threads wait": (
-        "connect(); handle = add.using(run_after=60).enqueue(1)\n"
-        "threads = [threading.Thread(target=lambda: attempt('thread', handle.result), daemon=True) for _ in range(3)]\n"
+        "after_rota = ask; connect(); handle = add.using(run_after=60).enqueue(1)\n"
+        "threads = [threading.Thread(target=lambda: attempt(None, handle.result), daemon=True) for _ in range(3)]\n"
         "for thread in threads: thread.start()",
         ["ClientClosed"] * 5,
     ),
     "atexit": (
         "atexit.register(lambda: attempt('atexit', lambda: add.enqueue(3).result(timeout=20)))\n"
-        "connect(); handle = add.enqueue(2)\n"
+        "after_rota = ask; connect(); handle = add.enqueue(2)\n"
         "atexit.register(lambda: attempt('atexit', lambda: asyncio.run(wait())))",
         ["5", "3"] + ["ClientClosed"] * 5,
     ),
     "an async client": (
-        "loop = asyncio.new_event_loop()\n"
+        "keep = Finalized(); loop = asyncio.new_event_loop()\n"
         "client = rota.AsyncClient({url!r}, token={token!r}, key=Keyring({{'k1': b'0123456789abcdef' * 2}}))\n"
         "handle = loop.run_until_complete(client.enqueue(add, 1))",
         ["ClientClosed"] * 3 + ["RuntimeError"] * 2,
@@ -225,7 +231,7 @@ def test_who_asks_while_the_process_ends_is_told_at_once(node: FakeNode, how: st
         [sys.executable, "-c", (HEAD + body).format(url=node.url, token=TOKEN)], cwd=ROOT, capture_output=True,
         text=True, timeout=60,
     )  # fmt: skip
-    said = [line.split()[-1] for line in done.stdout.splitlines() if not line.startswith("thread")]
+    said = [line.split()[-1] for line in done.stdout.splitlines()]
     assert (done.returncode, said) == (0, expected), done.stdout + done.stderr
 
 
