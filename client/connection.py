@@ -133,24 +133,31 @@ class Connection:
     async def fetch(self, path: str) -> bytes:
         """What a node answers to a GET."""
         deadline = asyncio.get_running_loop().time() + ANSWER_S
-        while True:
+        for tries in count(1):
             link = await self._link_by(deadline)
             try:
                 async with asyncio.timeout_at(deadline), self._open_session().get(link.url + path) as response:
                     body = await response.read()
-                if response.status >= 400:
+                if response.status < 400:
+                    return body
+                if not self._cut_off(response.status, tries):
                     raise _error_in(body, response.status)
-                return body
+                link.abandon()
             except TimeoutError:
                 raise Unreachable(f"{link.url}{path}: no answer within {ANSWER_S:g} s") from None
             except (OSError, aiohttp.ClientError):
                 link.abandon()
+        raise AssertionError("count() never ends")
+
+    def _cut_off(self, status: int, tries: int) -> bool:
+        """Whether a node could not do now what another one may: each is asked once."""
+        return status == 503 and tries < len(self._urls)
 
     async def post(self, path: str, body: object, kind: type[T]) -> T:
         """Ask for something to be done: by another node if one certainly did not do it, never twice."""
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         data = msgspec.json.encode(body)
-        while True:
+        for tries in count(1):
             link = await self._link_by(deadline)
             try:
                 async with (
@@ -160,7 +167,9 @@ class Connection:
                     answer = await response.read()
                 if response.status < 400:
                     return msgspec.json.decode(answer, type=kind)
-                raise _error_in(answer, response.status)
+                if not self._cut_off(response.status, tries):
+                    raise _error_in(answer, response.status)
+                link.abandon()
             except Overloaded as error:         # it has no identity now: nothing was done
                 if not await self._pause(error, 0, deadline):
                     raise
@@ -171,6 +180,7 @@ class Connection:
                 raise Unreachable(
                     f"{link.url}{path}: no answer ({type(error).__name__}); it may have been carried out: have a look"
                 ) from None
+        raise AssertionError("count() never ends")
 
     async def close(self) -> None:
         self._closed = True

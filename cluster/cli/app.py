@@ -75,7 +75,7 @@ def exit_code(error: errors.RotaError) -> int:
     match error:
         case errors.ConfigError():
             return MISTAKEN
-        case errors.Unreachable() | errors.ProtocolMismatch() | errors.LedgerUnavailable():
+        case errors.Unreachable() | errors.ProtocolMismatch() | errors.LedgerUnavailable() | errors.EnqueueUnknown():
             return UNREACHABLE
         case errors.EnqueueError() | errors.Unauthorized() | errors.LedgerError():
             return REFUSED

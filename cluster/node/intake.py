@@ -122,13 +122,14 @@ class Intake:
         self._claim_key = claim_key
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
-        self.shedding: str | None = None
-        """Why enqueues are refused for now (the store is nearly full), or None."""
+        self.full: str | None = None
+        self.nearly_full: str | None = None
+        """Why enqueues are refused for now, or None: the store takes nothing, or soon will not."""
         self.taken = 0
 
     async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
-        if self.shedding is not None:
-            return [Overloaded(self.shedding, 5.0) for _ in bundles]
+        if shedding := self.full or self.nearly_full:
+            return [Overloaded(shedding, 5.0) for _ in bundles]
         if self._commits.backlog > BACKLOG_MAX:
             return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)

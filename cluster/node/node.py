@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from rota.client.codec import Seal
-from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound
+from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound, Unreachable
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 from rota.worker.pool.runners import Runners
@@ -289,11 +289,13 @@ class Node:
             except LedgerError:
                 await asyncio.sleep(STORE_LOOK_S)
                 continue
-            full = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
-            life.intake.shedding = (
+            nearly = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
+            life.intake.full = (
                 "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
-                if status.no_space else
-                "the store is four fifths full: raise its quota or let jobs finish" if full else None
+                if status.no_space else None
+            )
+            life.intake.nearly_full = (
+                "the store is four fifths full: raise its quota or let jobs finish" if nearly else None
             )
             history.append(status.revision)
             if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
@@ -416,13 +418,26 @@ class Node:
         return self._life.identity.node if self._life is not None else ""
 
     def ready(self) -> str | None:
-        if self._life is None:
-            return "not a member of the cluster now"
+        return self.why_not_ready()
+
+    def why_not_ready(self) -> str | None:
+        """Why this node should be given nothing now, or None: one sentence, for people and for `/readyz`."""
+        life = self._life
         if self._drain.is_set():
             return "leaving"
+        if life is None:
+            return "not a member of the cluster now: it joins as soon as the store lets it"
+        if not self._membership.is_sure:
+            return "the store has not renewed its lease in time: nothing runs here until it answers"
+        if not self._membership.may_start():
+            return "the store does not renew its lease: nothing is begun here until it answers"
         if self.runners.trouble is not None:
             return self.runners.trouble
-        if not self._life.registered.is_set():
+        if not self.runners.stand:
+            return "no runner stands: they were killed, and start again"
+        if life.intake.full is not None:
+            return life.intake.full
+        if not life.registered.is_set():
             return "still registering its tasks"
         return None if self.directory.listed.is_set() else "still listing the cluster"
 
@@ -477,7 +492,7 @@ class Node:
     @property
     def _operations(self) -> Operations:
         if self._life is None:
-            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+            raise Unreachable(f"this node can change nothing now: {self.why_not_ready()}")
         return self._life.operations
 
     async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:

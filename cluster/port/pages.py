@@ -16,7 +16,7 @@ from aiohttp import web
 from rota.client import errors, options
 from rota.client.backoff import TABLE_MAX
 from rota.client.codec import Keyring, encode_body
-from rota.client.errors import InvalidJob, JobTooLarge, Overloaded, RotaError, UnknownTask
+from rota.client.errors import InvalidJob, JobTooLarge, LedgerError, Overloaded, RotaError, UnknownTask
 from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, parse_job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
@@ -29,6 +29,12 @@ from .websocket import as_mode
 log = logging.getLogger("rota.http")
 
 WAIT_S_MAX = 60.0
+ANSWER_S = 8.0
+"""A page that the store keeps waiting so long is given up: clients wait ten seconds."""
+
+ENQUEUE_S = 30.0
+"""The same for an enqueue: what clients of rota's own give it."""
+
 LISTED_MAX = 1_000
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 IDEMPOTENCY_CHARS_MAX = 256
@@ -44,12 +50,14 @@ STATUS: dict[type[RotaError], int] = {
     errors.Overloaded: 429,
     errors.EnqueueUnknown: 504,
     errors.ResultInvalid: 502,
+    errors.Unreachable: 503,
 }
 ADVICE: dict[type[RotaError], str] = {
     errors.UnknownTask: "the nodes know the tasks of the modules given to `rota node --app`; GET /v1/nodes lists them",
     errors.Overloaded: "repeat after the seconds that Retry-After says",
     errors.EnqueueUnknown: "repeat with the same Idempotency-Key: it is stored once",
     errors.SignatureRefused: "see the key files of both ends",
+    errors.Unreachable: "ask another node, or again when the store is back; GET /readyz and `rota doctor` say more",
 }
 
 
@@ -87,7 +95,7 @@ class Pages:
         self._names = Names()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/v1/jobs", self._page(self._enqueue))
+        router.add_post("/v1/jobs", self._page(self._enqueue, ENQUEUE_S))
         router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
         router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
         router.add_get("/v1/nodes", self._page(self._nodes))
@@ -105,13 +113,18 @@ class Pages:
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
 
-    def _page(self, handler: Handler) -> Handler:
+    def _page(self, handler: Handler, answer_s: float | None = None) -> Handler:
         """Answers errors as JSON."""
         async def answer(request: web.Request) -> web.StreamResponse:
             try:
-                return await handler(request)
+                async with asyncio.timeout((answer_s or ANSWER_S) + _wait_s(request)):
+                    return await handler(request)
             except web.HTTPRequestEntityTooLarge:
                 return refuse(413, "JobTooLarge", "the body is over 4 MiB")
+            except TimeoutError:
+                return self._too_late(request)
+            except LedgerError as error:
+                return self._refuse(of_store(error))
             except RotaError as error:
                 return self._refuse(error)
             except (asyncio.CancelledError, web.HTTPException):
@@ -122,8 +135,21 @@ class Pages:
 
         return answer
 
+    def _too_late(self, request: web.Request) -> web.Response:
+        """A look can be asked for again; what was to be done may still be done, when the store is back."""
+        why = self._service.ready() or "the store (etcd) gives this node no answer"
+        if request.method == "GET":
+            return self._refuse(errors.Unreachable(why))
+        if request.path == "/v1/jobs":
+            advice, what = ADVICE[errors.EnqueueUnknown], "the job may be stored, now or later"
+            return refuse(504, "EnqueueUnknown", f"{why}: {what}", advice)
+        what = "it may be carried out yet"
+        return refuse(504, "Unreachable", f"{why}: {what}", "have a look when the store is back")
+
     def _refuse(self, error: RotaError) -> web.Response:
         status = STATUS.get(type(error), 500)
+        if isinstance(error, errors.Unreachable):
+            return refuse(503, "Unreachable", str(error), ADVICE[errors.Unreachable], {"Retry-After": "1"})
         if isinstance(error, Overloaded):
             status = 429 if self._service.ready() is None else 503
             headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
@@ -251,6 +277,24 @@ class Pages:
         if why_not is None:
             return json_page({"status": "ok"})
         return json_page({"status": "not ready", "why": why_not}, status=503)
+
+
+def of_store(error: errors.LedgerError) -> RotaError:
+    """What a client is told when the store did not do what its node asked. Errors of the store stay inside, with what
+    they say: the node's own log has them."""
+    if isinstance(error, errors.NoSpace):
+        return Overloaded("the store (etcd) is full: free space or raise its quota, then disarm its alarm", 5.0)
+    if isinstance(error, errors.LedgerDenied):
+        return errors.Unreachable("the store (etcd) refuses this node: see its password or certificate")
+    return errors.Unreachable("the store (etcd) does not answer this node now")
+
+
+def _wait_s(request: web.Request) -> float:
+    """How long a request asks to wait for a result, beyond what an answer takes."""
+    try:
+        return max(0.0, min(float(request.query.get("wait", "0")), WAIT_S_MAX))
+    except ValueError:
+        return 0.0
 
 
 def _as_json(verb: Callable[[web.Request], Awaitable[Any]]) -> Handler:

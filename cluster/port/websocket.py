@@ -17,7 +17,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from rota.client import wire
 from rota.client.codec import Keyring
-from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError
+from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerError, Overloaded, RotaError
 from rota.client.model import Mode, Receipt
 
 from .service import NodeService
@@ -28,6 +28,9 @@ HEARTBEAT_S = 20.0
 CLOSE_S = 0.2
 PUSHED_BYTES_MAX = 16 * 1024 * 1024
 """Results that wait for a slow client."""
+
+STORE_AWAY_S = 0.5
+"""When to ask again a node that the store does not answer."""
 
 FOLLOWED_MAX = 100_000
 """Bundles that one client may follow at once."""
@@ -94,6 +97,9 @@ class Socket:
     async def _carry_out(self, frame: wire.Request) -> None:
         try:
             reply = await self._answer(frame)
+        except LedgerError:        # nothing was done, or it can be asked for again: of another node
+            told = Overloaded("the store (etcd) does not answer this node now", STORE_AWAY_S)
+            reply = wire.ErrorFrame(frame.corr, wire.refusal(told))
         except RotaError as error:
             reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
         except Exception as error:

@@ -60,6 +60,10 @@ class LocalRunners:
                 waiting.remove(job)
                 self._on_outcomes([(key, Outcome(index, "cancelled", error="cancelled"))])
 
+    @property
+    def stand(self) -> bool:
+        return True
+
     def begins(self, mode: Mode) -> bool:
         return False
 

@@ -104,6 +104,10 @@ class ScriptedRunners:
         self._used[work.mode] -= 1
         self._record("killed", work, index, None)
 
+    @property
+    def stand(self) -> bool:
+        return True
+
     def begins(self, mode: Mode) -> bool:
         return False
 

@@ -47,6 +47,11 @@ class Runners(Protocol):
     capacity: dict[Mode, int]
     trouble: str | None
 
+    @property
+    def stand(self) -> bool:
+        """Whether there is a runner that can be given jobs."""
+        ...
+
     async def start(self) -> None: ...
     def submit(self, work: Work) -> None: ...
     def cancel(self, key: int, index: int) -> None: ...
@@ -218,6 +223,12 @@ class RunnerPool:
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
         return [job_of(slot) for seat in self._seats.values() for slot in seat.started()]
+
+    @property
+    def stand(self) -> bool:
+        """Whether a runner is there that has imported the app (or none is wanted)."""
+        there = any(seat.was_ready and seat.state is not State.DYING for seat in self._seats.values())
+        return there or not any(self._wanted.values())
 
     def begins(self, mode: Mode) -> bool:
         """Whether there is a slot for each job that waits here, and jobs are being begun: it is no use to take them

@@ -191,7 +191,7 @@ async def test_bad_questions(path: str, status: int) -> None:
     (Overloaded("the store is full", 2.3), None, 429, "Overloaded"),
     (Overloaded("no identity", 1.0), "joining", 503, "Overloaded"),
     (EnqueueUnknown("k3f9q2m7xa5t-0000001f"), None, 504, "EnqueueUnknown"),
-    (WriteUnknown("etcdserver: secret detail"), None, 500, "Internal"),
+    (WriteUnknown("etcdserver: secret detail"), None, 503, "Unreachable"),
     (ZeroDivisionError("secret detail"), None, 500, "Internal"),
 ])
 async def test_errors_of_the_node(error: Any, ready: str | None, status: int, name: str) -> None:
