@@ -1,6 +1,7 @@
 """Where a client finds its cluster: arguments first, then the environment. The one place that reads `os.environ`.
 
-    ROTA_URL            addresses of nodes, comma-separated      (default http://127.0.0.1:4100)
+    ROTA_URL            addresses of nodes, comma-separated      (default http://127.0.0.1:4100);
+                        a range of ports stands for all of them: http://127.0.0.1:4100-4119
     ROTA_TOKEN_FILE     file with the bearer token; or ROTA_TOKEN with the token itself
     ROTA_KEY_FILE       file with the signing keys
     ROTA_CA_FILE        certificates to trust, for https addresses behind a private authority
@@ -22,6 +23,8 @@ from .codec import UNSIGNED, Keyring
 from .errors import ConfigError
 
 HOST = re.compile(r"[\w.:%-]+\Z")
+PORTS = re.compile(r"(?P<host>.*):(?P<first>[0-9]{1,5})-(?P<last>[0-9]{1,5})(?P<path>/?)")
+PORTS_MAX = 100
 DEFAULT_URL = "http://127.0.0.1:4100"
 RETRY_WINDOW_S = 30.0
 """How long an enqueue is repeated. Nodes remember bundles for four times as long, so a repeat never stores twice."""
@@ -69,7 +72,7 @@ def client_config(
         urls = environ.get("ROTA_URL") or DEFAULT_URL
     if isinstance(urls, str):
         urls = urls.split(",")
-    checked = tuple(dict.fromkeys(_url(url) for url in urls if url.strip()))
+    checked = tuple(dict.fromkeys(_url(one) for url in urls if url.strip() for one in _ports(url.strip())))
     if not checked:
         raise ConfigError(f"no address given; one looks like {DEFAULT_URL}")
     key = key if key is not None else environ.get("ROTA_KEY_FILE") or UNSIGNED
@@ -80,6 +83,17 @@ def client_config(
         ca_file=ca_file or environ.get("ROTA_CA_FILE") or None,
         retry_window_s=retry_window_s,
     )
+
+
+def _ports(text: str) -> list[str]:
+    """An address with a range of ports stands for one with each of them: nodes in containers move within a range."""
+    match = PORTS.fullmatch(text)
+    if match is None:
+        return [text]
+    host, first, last, path = match["host"], int(match["first"]), int(match["last"]), match["path"]
+    if not first <= last < first + PORTS_MAX:
+        raise ConfigError(f"{text!r:.200}: a range of ports goes upwards, over {PORTS_MAX} ports at most")
+    return [f"{host}:{port}{path}" for port in range(first, last + 1)]
 
 
 def _url(text: str) -> str:

@@ -71,3 +71,23 @@ def test_a_wheel_installs_nothing_but_rota(tmp_path: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rota"}
     assert {name for name in names if name.endswith(".py")} == modules
     assert "rota/py.typed" in names
+
+
+def test_a_folder_of_the_same_name_does_not_shadow_the_package(tmp_path: Path) -> None:
+    """A script beside a clone named `rota`: the install must win over the bare folder."""
+    (tmp_path / "rota").mkdir()
+    (tmp_path / "script.py").write_text("import rota; print(rota.task.__name__)")
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "task\n", ran.stderr
+
+
+def test_type_checkers_resolve_the_install_from_a_users_project(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import rota\n\n@rota.task\ndef add(a: int, b: int) -> int:\n    return a + b\n\n"
+        "add.enqueue(1, b='2')\nreveal_type(add.enqueue(1, b=2).result())\n"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=110
+    )
+    assert 'Argument "b" to "enqueue" of "Task" has incompatible type "str"' in checked.stdout, checked.stdout
+    assert 'Revealed type is "int"' in checked.stdout and "Found 1 error" in checked.stdout

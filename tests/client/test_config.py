@@ -63,6 +63,21 @@ def test_good_addresses(url: str) -> None:
     assert got.startswith("http") and url.rstrip("/") in got and not got.endswith("/")
 
 
+def test_a_range_of_ports() -> None:
+    """Nodes in containers get another port of a range after a restart."""
+    config = client_config("http://127.0.0.1:4100-4102,https://node:80", environ={})
+    assert config.urls == (
+        "http://127.0.0.1:4100", "http://127.0.0.1:4101", "http://127.0.0.1:4102", "https://node:80",
+    )
+    assert client_config("[::1]:4100-4101", environ={}).urls == ("http://[::1]:4100", "http://[::1]:4101")
+
+
+@pytest.mark.parametrize("url", ["x:4119-4100", "x:1-4000", "x:65535-65536", "x:0-3", "x:1-"])
+def test_bad_ranges_of_ports(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"address|upwards"):
+        client_config(url, environ={})
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"token": "two words"}, "printable ASCII"),
     ({"token": "caf\u00e9"}, "printable ASCII"),
