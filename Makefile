@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
-ROOMS := $(shell find client cluster worker -type d -not -name __pycache__)
 SEEDS ?= 2000
 ARGS ?=
 
@@ -68,11 +67,18 @@ $(VENV)/.requirements: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing the pinned dependencies into $(VENV) …"
-	@$(PIP) --requirement requirements.txt
+	@rm -f $@.failed; end='\n'; test ! -t 1 || end='\r'; \
+	{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.txt || \
+	  touch $@.failed; } | awk -v all="$$(grep -c '^[A-Za-z]' requirements.txt)" -v end="$$end" \
+	  '/^Collecting/ {printf "  %d of %d packages  %-40s" end, ++n, all, $$2; fflush()} \
+	   /^Installing/ {printf "  unpacking %d packages %-40s\n", n, "…"; fflush()}'; \
+	test ! -e $@.failed
 	@touch $@
 
-# Strict: a tree of links, which type checkers and every tool that follows paths can see; a hook in the import system, the
-# default, they cannot. It shows new files only after a new set-up: hence the folders, whose times tell.
-$(VENV)/.installed: pyproject.toml $(VENV)/.requirements $(ROOMS)
-	@$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=strict --editable .
+# An editable install with mapped folders is a hook in the import system: type checkers cannot see through it, and a folder
+# named `rota` beside a script wins over it. A path does better: the one to the links that lead to the rooms.
+$(VENV)/.installed: pyproject.toml $(VENV)/.requirements
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)/.types" > \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rota-editable.pth"
 	@touch $@

@@ -15,13 +15,14 @@ def demo(
     ] = None,
     nodes: Annotated[int, typer.Option(min=2, max=9, help="How many nodes.")] = 3,
 ) -> None:
-    """Watch three nodes count files, and one of them die. Takes less than a minute.
+    """Watch three nodes count files, and two of them end. Takes less than a minute.
 
     It starts an etcd and three nodes on this machine, enqueues a job for every
-    Python file of the standard library, kills the master with SIGKILL when a
-    third is done, shows how another takes over and how fast, and compares the
-    result with a direct count. The exit code is 0 only if every file was
-    counted once and all totals agree.
+    Python file of the standard library, kills the process of the master on the
+    way, and later every process of another node at once, as when a machine is
+    lost. It shows how others take over and how fast, and compares the result
+    with a direct count made meanwhile. The exit code is 0 only if every file
+    was counted once and all totals agree.
     """
     from ..demo.performance import DemoConfig, Performance
     from ..demo.screen import Screen

@@ -47,6 +47,10 @@ class Happening:
     text: str
 
 
+def jobs_of(count: int) -> str:
+    return f"{count:,} job" if count == 1 else f"{count:,} jobs"
+
+
 class Observer:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -113,7 +117,7 @@ class Observer:
         was_master = node.name == self.master
         self.losses.append(Loss(node.name, at, was_master, orphans, orphans.total()))
         kind = "the master" if was_master else "a node"
-        self._say(at, f"{node.name}, {kind}, is gone and leaves {orphans.total()} jobs behind")
+        self._say(at, f"{node.name}, {kind}, is gone and leaves {jobs_of(orphans.total())} behind")
 
     def _candidate(self, event: Event) -> None:
         if event.deleted:

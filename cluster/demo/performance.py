@@ -26,15 +26,18 @@ from ..ledger.etcd import EtcdLedger
 from ..ledger.ledger import prefix_end
 from ..state.keys import Keys
 from . import tasks
-from .observer import Loss, Observer
+from .observer import Loss, Observer, jobs_of
 from .screen import Picture, Screen
 from .tasks import Tally
-from .troupe import Troupe
-from .verdict import SHOWN_MAX, Answer, Verdict, compare, count_directly
+from .troupe import LEASE_TTL_S, Troupe
+from .verdict import SHOWN_MAX, Answer, Verdict, compare, count_beside
 
 CLUSTER = "demo"
-KILL_AT = 0.35
-"""The master is killed when this part of the files has been counted."""
+CRASH_AT = 0.3
+"""The master's process is killed when this part of the files has been counted."""
+
+LOSE_AT = 0.6
+"""Then another node is lost with all its processes, as in a power cut."""
 
 JOIN_TIMEOUT_S = 60.0
 STANDSTILL_S = 30.0
@@ -79,15 +82,18 @@ class Performance:
         self._outcomes: dict[Path, list[Answer]] = defaultdict(list)
         self._done = self._failed = 0
         self._finished_at: deque[float] = deque()
-        self._third_done = asyncio.Event()
-        self._killed: tuple[str, float] | None = None
+        self._counted = asyncio.Condition()
+        self._crashed: tuple[str, float] | None = None
+        self._lost: tuple[str, float] | None = None
+        self._directly = 0
+        self._expected: dict[Path, Answer] = {}
 
     async def run(self) -> Verdict:
         try:
             await self._perform()
         except* RotaError as group:
             raise _first(group) from None
-        return await asyncio.to_thread(self._compare)
+        return compare(self._outcomes, self._expected)
 
     async def _perform(self) -> None:
         with tempfile.TemporaryDirectory(prefix="rota-demo-") as folder:
@@ -103,7 +109,10 @@ class Performance:
                         group.create_task(self._watch(ledger), name="demo watch"),
                         group.create_task(self._draw(), name="demo screen"),
                     ]
+                    beside = group.create_task(count_beside(self._files, self._note_direct), name="demo direct count")
                     await self._count(troupe)
+                    self._phase = "counting the rest of the same files directly, to compare"
+                    self._expected = await beside
                     for task in aside:
                         task.cancel()
 
@@ -119,7 +128,7 @@ class Performance:
             async with asyncio.TaskGroup() as group:
                 for file, handle in zip(self._files, handles, strict=True):
                     group.create_task(self._outcome(file, handle), name=f"outcome of {handle.id}")
-                group.create_task(self._kill_the_master(troupe), name="demo kill")
+                group.create_task(self._lose_two(troupe), name="demo losses")
                 group.create_task(self._notice_standstill(troupe), name="demo standstill")
 
     async def _joined(self, troupe: Troupe) -> None:
@@ -138,18 +147,35 @@ class Performance:
             self._failed += 1
         self._outcomes[file].append(answer)
         self._done += 1
-        if self._done >= KILL_AT * len(self._files):
-            self._third_done.set()
         self._finished_at.append(self._now())
+        async with self._counted:
+            self._counted.notify_all()
 
-    async def _kill_the_master(self, troupe: Troupe) -> None:
-        await self._third_done.wait()
+    async def _lose_two(self, troupe: Troupe) -> None:
+        """A process that crashes, then a machine that is gone: the two ways in which nodes end."""
+        await self._until(CRASH_AT)
         master = self._observer.master
         pid = await asyncio.to_thread(troupe.node_process, master)
-        self._killed = (master, self._now())
+        self._crashed = (master, self._now())
         os.kill(pid, signal.SIGKILL)
-        self._say(f"kill -9 {pid}: the process of {master}, the master", "bold red")
+        self._say(f"kill -9 {pid}: the process of {master}, the master, crashes", "bold red")
         self._phase = "counting on without it"
+        await self._until(LOSE_AT)
+        while not (others := [node.name for node in self._observer.members if node.name != self._observer.master]):
+            if self._done == len(self._files):
+                return              # there are two nodes, and the one that crashed is not back yet
+            await asyncio.sleep(FRAME_S)
+        victim = others[0]
+        self._lost = (victim, self._now())
+        troupe.lose(victim)
+        self._say(f"the machine of {victim} loses its power: all its processes end, nobody tells", "bold red")
+
+    async def _until(self, part: float) -> None:
+        async with self._counted:
+            await self._counted.wait_for(lambda: self._done >= part * len(self._files))
+
+    def _note_direct(self, number: int) -> None:
+        self._directly = number
 
     async def _notice_standstill(self, troupe: Troupe) -> None:
         while self._done < len(self._files):
@@ -182,6 +208,8 @@ class Performance:
 
     def _picture(self) -> Picture:
         now = self._now()
+        if self._done == len(self._files):
+            return Picture(self._phase, now - self._start, done=self._directly, total=len(self._files))
         while self._finished_at and self._finished_at[0] < now - RATE_WINDOW_S:
             self._finished_at.popleft()
         window = len(self._finished_at) / RATE_WINDOW_S
@@ -195,18 +223,13 @@ class Performance:
 
     # -- the verdict -------------------------------------------------------------------------------------------------
 
-    def _compare(self) -> Verdict:
-        self._phase = "counting the same directly, in one process"
-
-        def progress(number: int) -> None:
-            self._screen.show(Picture(self._phase, self._now() - self._start, done=number, total=len(self._files)))
-
-        return compare(self._outcomes, count_directly(self._files, progress))
-
     def epilogue(self, verdict: Verdict) -> list[Text]:
         lines = [Text()]
-        if self._killed:
-            lines += self._takeover(*self._killed)
+        if self._crashed:
+            lines += self._takeover("After the process of {} crashed (its guard lived on):", *self._crashed)
+        if self._lost:
+            what = f"After the machine of {{}} was lost (only its lease tells; it lasts {LEASE_TTL_S} s here):"
+            lines += self._takeover(what, *self._lost)
         lines += [Text(f"in the cluster  {verdict.cluster}"), Text(f"directly        {verdict.direct}"), Text()]
         if verdict.good:
             lines.append(Text(
@@ -216,11 +239,11 @@ class Performance:
             lines += [Text("The counts disagree:", "bold red"), *map(Text, _some(verdict.faults))]
         return lines
 
-    def _takeover(self, master: str, killed_at: float) -> list[Text]:
-        loss = next((loss for loss in self._observer.losses if loss.node == master), None)
+    def _takeover(self, what: str, node: str, ended_at: float) -> list[Text]:
+        loss = next((loss for loss in self._observer.losses if loss.node == node), None)
         if loss is None:
-            return [Text(f"{master} was killed, and nobody noticed", "red"), Text()]
-        return [Text(f"After kill -9 of {master}, the master:"), *map(Text, _stages(loss, killed_at)), Text()]
+            return [Text(f"{node} ended, and nobody noticed", "red"), Text()]
+        return [Text(what.format(node)), *map(Text, _stages(loss, ended_at)), Text()]
 
 
 def _first(group: BaseExceptionGroup[RotaError]) -> RotaError:
@@ -229,12 +252,12 @@ def _first(group: BaseExceptionGroup[RotaError]) -> RotaError:
 
 
 def _stages(loss: Loss, killed_at: float) -> list[str]:
-    stages = [("its guard had ended its runners and given up its membership", loss.at)]
+    stages = [("it was no member any more", loss.at)]
     if loss.elected:
         stages.append((f"{loss.elected} was master", loss.elected_at))
     if loss.jobs:
         stages.append(("the first job it left behind was with another node", loss.first_at))
-        stages.append((f"all {loss.jobs} jobs it left behind were with other nodes", loss.all_at))
+        stages.append((f"all it left behind, {jobs_of(loss.jobs)}, was with other nodes", loss.all_at))
     return [f"  {1000 * (at - killed_at):6.0f} ms  {what}" for what, at in stages if at]
 
 

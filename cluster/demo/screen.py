@@ -110,6 +110,6 @@ def _line(picture: Picture) -> str:
 def _progress(picture: Picture) -> str:
     if not picture.total:
         return ""
-    failed = f", {picture.failed} failed" if picture.failed else ""
+    failed = f", {picture.failed} of them do not parse" if picture.failed else ""
     rate = f", {picture.rate:,.0f}/s" if picture.rate else ""
     return f"{picture.done:,} of {picture.total:,} files{failed}{rate}"

@@ -17,6 +17,9 @@ from ..boot.config import EtcdConfig, NodeConfig
 from ..boot.launch import guard_command, guard_environment
 
 STOP_TIMEOUT_S = 10.0
+LEASE_TTL_S = 2
+"""So long a lost machine goes unnoticed; the default of `rota node` is 10."""
+
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -27,13 +30,14 @@ class Troupe:
         self._configs = [
             NodeConfig(
                 etcd=EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True),
-                cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1, lease_ttl_s=2,
+                cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1, lease_ttl_s=LEASE_TTL_S,
                 grace_s=2.0, dev=True, log="warning",
             )
             for name in NAMES[:nodes]
         ]  # fmt: skip
         self._logs = logs
         self._guards: dict[str, subprocess.Popen[bytes]] = {}
+        self._lost: set[str] = set()
 
     async def __aenter__(self) -> Self:
         for config in self._configs:
@@ -49,13 +53,20 @@ class Troupe:
         await asyncio.gather(*(asyncio.to_thread(_end, guard) for guard in self._guards.values()))
 
     def check(self) -> None:
-        """Raise with its last words if a guard has ended."""
+        """Raise with its last words if a guard has ended that was not lost on purpose."""
         for name, guard in self._guards.items():
-            if guard.poll() is not None:
+            if guard.poll() is not None and name not in self._lost:
                 raise RotaError(f"node {name} ended with status {guard.returncode}:\n{self.last_words(name)}")
 
     def last_words(self, name: str) -> str:
         return (self._logs / f"{name}.log").read_text(errors="replace")[-2000:].strip()
+
+    def lose(self, identity: str) -> None:
+        """End a node as a power cut would: its guard and, with it, every process of it, at once. Nobody is left to
+        give up its membership: only the end of its lease tells the others."""
+        name = identity.partition("-")[0]
+        self._lost.add(name)
+        self._guards[name].kill()
 
     def node_process(self, identity: str) -> int:
         """The pid of the node's own process, not its guard's, behind an identity (`<name>-…`)."""

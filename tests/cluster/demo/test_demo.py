@@ -8,7 +8,7 @@ import pytest
 
 from rota.cluster.demo.observer import Observer
 from rota.cluster.demo.tasks import Tally, look_into
-from rota.cluster.demo.verdict import Answer, compare, count_directly
+from rota.cluster.demo.verdict import Answer, compare, count_beside, count_directly
 from rota.cluster.ledger.ledger import Changes, Event, Record
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, encode
@@ -126,8 +126,15 @@ def test_counting_directly_takes_note_of_errors(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text("x = 1\n")
     bad.write_text("def\n")
-    progress: list[int] = []
-    answers = count_directly([good, bad], progress.append)
+    answers = count_directly([good, bad])
     assert isinstance(answers[good], Tally)
     assert str(answers[bad]).startswith("SyntaxError: ")
-    assert progress == [1, 2]
+
+
+async def test_counting_beside_the_cluster(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.py" for number in range(60)]
+    for file in files:
+        file.write_text("x = 1\n")
+    progress: list[int] = []
+    answers = await count_beside(files, progress.append)
+    assert set(answers) == set(files) and progress == [25, 50, 60]
