@@ -30,8 +30,8 @@ class Troupe:
         self._configs = [
             NodeConfig(
                 etcd=EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True),
-                cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1, lease_ttl_s=LEASE_TTL_S,
-                grace_s=2.0, dev=True, log="warning",
+                cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1,
+                lease_ttl_s=LEASE_TTL_S, grace_s=2.0, dev=True, log="warning",
             )
             for name in NAMES[:nodes]
         ]  # fmt: skip

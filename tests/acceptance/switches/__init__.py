@@ -14,7 +14,7 @@ from . import calls, keeping, nodes, queues
 __all__ = ["WITHOUT", "calls", "keeping", "nodes", "queues"]
 
 WITHOUT = {
-    "acceptance/test_demo.py: test_every_file_is_counted_once_although_the_master_is_killed":
+    "acceptance/test_demo.py: test_every_file_is_counted_once_although_nodes_end":
         "a whole, of which each part has its own row and switch",
     "acceptance/test_outage.py: test_etcd_goes_away_under_load_and_comes_back":
         "no one place mends an outage: gRPC, clients, watches and writes each come back by themselves",
