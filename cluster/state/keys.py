@@ -6,13 +6,32 @@ Two roots per cluster: `/rota/<cluster>/` is the public face (small JSON, one wa
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from rota.client.ids import is_name as is_name
-from rota.client.model import PRIORITY_MAX
+from rota.client.ids import is_task_name
+from rota.client.model import JOBS_PER_BUNDLE_MAX, PRIORITY_MAX, PRIORITY_MIN
 
 ORDER_DIGITS = 16
 """Fixed width of `order` (a store revision) and `due` (ms since 1970), so that key order is numeric order."""
+
+
+ORDER_MAX = 10**ORDER_DIGITS - 1
+
+_NAME = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127})"
+_NODE = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,143})"        # a name, and what tells its identities apart
+_BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-9]{1,2})?)"
+_JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
+_DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
+_CLAIM = re.compile(rf"{_NODE}/{_BUNDLE}".encode())
+_FAILED = re.compile(rf"{_NAME}/{_BUNDLE}-([0-9]{{1,2}})".encode())
+_CANCEL = re.compile(rf"{_BUNDLE}-([0-9]{{1,2}})".encode())
+_QUEUE = re.compile(_NAME.encode())
+_MEMBER = re.compile(_NODE.encode())
+_CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
+"""Each thing has one spelling: what reads like a key of ours but is not spelt as we spell it was not written by rota."""
 
 
 class JobKey(msgspec.Struct, frozen=True, gc=False):
@@ -131,29 +150,61 @@ class Keys:
     def function(self, digest: str) -> bytes:
         return self.functions + digest.encode()
 
+    # -- reading keys: None for one that rota did not write. Such keys are counted, named by `rota doctor`, left alone ---
+
     def parse_job(self, key: bytes) -> JobKey | None:
-        """None for a key that rota did not write: such keys are counted and left alone."""
-        try:
-            queue, priority, order, bundle = key[len(self.jobs):].decode().split("/")
-            return JobKey(queue, PRIORITY_MAX - int(priority), int(order), bundle)
-        except ValueError:
+        found = _JOB.fullmatch(key, len(self.jobs))
+        if found is None:
             return None
+        priority = PRIORITY_MAX - int(found[2])
+        if priority < PRIORITY_MIN:
+            return None
+        return JobKey(found[1].decode(), priority, int(found[3]), found[4].decode())
 
     def parse_due(self, key: bytes) -> tuple[int, str, str] | None:
         """(due in ms, queue, bundle)"""
-        try:
-            due, queue, bundle = key[len(self.scheduled):].decode().split("/")
-            return int(due), queue, bundle
-        except ValueError:
-            return None
+        found = _DUE.fullmatch(key, len(self.scheduled))
+        return None if found is None else (int(found[1]), found[2].decode(), found[3].decode())
 
     def parse_claim(self, key: bytes) -> tuple[str, str] | None:
         """(node, bundle)"""
-        try:
-            node, bundle = key[len(self.claims):].decode().split("/")
-            return node, bundle
-        except ValueError:
+        found = _CLAIM.fullmatch(key, len(self.claims))
+        return None if found is None else (found[1].decode(), found[2].decode())
+
+    def parse_failed(self, key: bytes) -> tuple[str, str, int] | None:
+        """(queue, bundle as enqueued, index)"""
+        found = _FAILED.fullmatch(key, len(self.failed))
+        if found is None or (index := int(found[3])) >= JOBS_PER_BUNDLE_MAX:
             return None
+        return found[1].decode(), found[2].decode(), index
+
+    def parse_cancel(self, key: bytes) -> tuple[str, int] | None:
+        """(bundle as enqueued, index)"""
+        found = _CANCEL.fullmatch(key, len(self.cancels))
+        if found is None or (index := int(found[2])) >= JOBS_PER_BUNDLE_MAX:
+            return None
+        return found[1].decode(), index
+
+    def parse_candidate(self, key: bytes) -> int | None:
+        """The lease that a candidate's key is named by."""
+        found = _CANDIDATE.fullmatch(key, len(self.master))
+        lease = int(found[0], 16) if found is not None else 0
+        return lease if 0 < lease < 1 << 63 else None
+
+    def parse_node(self, key: bytes) -> str | None:
+        found = _MEMBER.fullmatch(key, len(self.nodes))
+        return None if found is None else found[0].decode()
+
+    def parse_queue(self, key: bytes) -> str | None:
+        found = _QUEUE.fullmatch(key, len(self.queues))
+        return None if found is None else found[0].decode()
+
+    def parse_task(self, key: bytes) -> str | None:
+        try:
+            name = key[len(self.tasks):].decode()
+        except UnicodeDecodeError:
+            return None
+        return name if is_task_name(name) else None
 
 
 def _finished(bundle: str, first_index: int, fence: int) -> str:

@@ -1,18 +1,38 @@
 """The public records below `/rota/<cluster>/`: small JSON, one struct each. Pure.
 
+Anybody who can write to the store can write anything into it, so decoding is total: a field is checked where it is read
+(the constraints stand with its type), what is no record gives None, and nothing behind this page meets a number out of
+range. `*_at` also hold a record against the key it lies under. (docs/decisions/0020)
+
 A **token** stands for a bundle and moves from state to state (`jobs/`, `scheduled/`, `claims/`); it is in exactly one
 place. A **claim** is a token under a node, with the fence of the master that put it there.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from rota.client.model import Mode, OnOrphan
+from rota.client.model import JOBS_PER_BUNDLE_MAX, PRIORITY_MAX, PRIORITY_MIN, Mode, OnOrphan
+from rota.client.options import ATTEMPTS_MAX, DURATION_S_MAX, KEY_CHARS_MAX
+
+from ..ledger.ledger import Record
+from .keys import ORDER_MAX, JobKey, Keys, is_name
 
 SCHEMA = 1
+
+Text: TypeAlias = Annotated[str, Meta(max_length=256)]              # names that are looked up, never parsed
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=JOBS_PER_BUNDLE_MAX)]       # of jobs of one bundle
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
+Attempt: TypeAlias = Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
+Priority: TypeAlias = Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
+Place: TypeAlias = Annotated[int, Meta(ge=0, le=ORDER_MAX)]         # an order, or ms since 1970: 16 digits in a key
+Moment: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]           # seconds since 1970
+Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]      # hex: one bit for each job of a bundle
+Schema: TypeAlias = Annotated[int, Meta(ge=1, le=SCHEMA + 1)]       # ours, and the next release's
 
 
 def schema() -> int:
@@ -24,25 +44,25 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """`count` jobs lie in the body; `done` is the bitmap (hex, bit i = index i of the bundle as enqueued) of those that
     need no further run. `orphanings` counts lost nodes, `lost` those that were lost while this suspect was started."""
 
-    task: str
-    queue: str
-    priority: int
-    order: int
-    count: int
+    task: Text
+    queue: str                  # checked against the token's key, or as a name
+    priority: Priority
+    order: Place
+    count: Annotated[Count, Meta(ge=1)]
     mode: Mode
-    at: int                     # ms since 1970 of the enqueue, by the taking node's clock
-    attempt: int = 1
-    done: str = ""
-    orphanings: int = 0
-    lost: int = 0
-    not_before: int = 0         # ms since 1970
-    python: str = ""
-    function: str = ""
-    key: str = ""               # what its task's limit per key is counted by
+    at: Place                   # ms since 1970 of the enqueue, by the taking node's clock
+    attempt: Attempt = 1
+    done: Bitmap = ""
+    orphanings: Number = 0
+    lost: Number = 0
+    not_before: Place = 0       # ms since 1970
+    python: Text = ""
+    function: Text = ""
+    key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""    # what its task's limit per key is counted by
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
-    signed: str | None = None   # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
-    v: int = msgspec.field(default_factory=schema)
+    signed: Text | None = None   # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
+    v: Schema = msgspec.field(default_factory=schema)
 
     @property
     def done_bits(self) -> int:
@@ -61,10 +81,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Claim(Token, frozen=True, omit_defaults=True, gc=False):
     """A token under a node. `fence` is the create revision of the claiming master's election key."""
 
-    fence: int = 0
+    fence: Place = 0
     started: bool = False
     serial: bool = False        # of a serial queue: it retries at its place
-    back: int = 0               # jobs that the node gave back in pieces, because they run slowly; part of `done`
+    back: Count = 0             # jobs that the node gave back in pieces, because they run slowly; part of `done`
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,14 +93,14 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     address: str
     queues: list[str]
     tasks: dict[str, Mode]
-    capacity: dict[str, int]
+    capacity: dict[str, Number]
     python: str
     version: str
-    since: float
+    since: Moment
     state: str = "active"       # or "draining"
     functions: bool = False     # runs code shipped by value
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
-    v: int = msgspec.field(default_factory=schema)
+    v: Schema = msgspec.field(default_factory=schema)
 
     def can_verify(self, signed: str | None) -> bool:
         """Whether it has the key of a token (`Token.signed`). An id without a fingerprint fits every key of that id;
@@ -97,11 +117,11 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     mode: Mode
     queue: str = "default"
-    max_concurrency: int | None = None          # jobs at a time in the whole cluster
-    max_per_key: int | None = None              # of them, with equal keys
+    max_concurrency: Limit | None = None        # jobs at a time in the whole cluster
+    max_per_key: Limit | None = None            # of them, with equal keys
     on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
-    requeue_delay_s: float = 0.0                # how long it waits then
-    v: int = msgspec.field(default_factory=schema)
+    requeue_delay_s: Annotated[float, Meta(ge=0, le=DURATION_S_MAX)] = 0.0     # how long it waits then
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,8 +129,8 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     paused: bool = False
     serial: bool = False                        # one at a time, in order; a failing job blocks the queue
-    max_concurrency: int | None = None
-    v: int = msgspec.field(default_factory=schema)
+    max_concurrency: Limit | None = None
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,11 +140,11 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str
     queue: str
     error: str
-    attempts: int
+    attempts: Attempt
     node: str
-    at: float
+    at: Moment
     reason: str = "error"       # or "orphaned", "unreadable", "bad signature", "body missing"
-    v: int = msgspec.field(default_factory=schema)
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 class FinishedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,13 +152,13 @@ class FinishedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     `/rota-data/`; both go when their lease ends."""
 
     bundle: str
-    indexes: list[int]
+    indexes: Annotated[list[Annotated[int, Meta(ge=0, lt=JOBS_PER_BUNDLE_MAX)]], Meta(max_length=JOBS_PER_BUNDLE_MAX)]
     task: str
     queue: str
-    attempts: int
+    attempts: Attempt
     node: str
-    at: float
-    v: int = msgspec.field(default_factory=schema)
+    at: Moment
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,21 +167,22 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes
     traceback: str
     token: bytes
-    v: int = msgspec.field(default_factory=schema)
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An enqueue happened. `digest` is that of the body, so that a repeat is told from a collision."""
 
     digest: str
-    order: int
-    priority: int = 0
-    v: int = msgspec.field(default_factory=schema)
+    order: Place
+    priority: Priority = 0
+    v: Schema = msgspec.field(default_factory=schema)
 
 
 _T = TypeVar("_T")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+_decode_failure = msgspec.msgpack.Decoder(Failure)
 
 
 def encode(record: msgspec.Struct) -> bytes:
@@ -169,15 +190,63 @@ def encode(record: msgspec.Struct) -> bytes:
 
 
 def decode(kind: type[_T], value: bytes) -> _T | None:
-    """None for bytes that are no such record: garbage, or a schema from after the next release."""
+    """None for bytes that are no such record: garbage, a number out of range, or a schema from after the next
+    release."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    try:
-        record: _T = decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    record: _T | None = _try(decoder, value)
+    if isinstance(record, Token) and record.done and record.pending < 0:
         return None
     return record
+
+
+def _try(decoder: Any, value: bytes) -> Any:
+    try:
+        return decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def token_at(place: JobKey, value: bytes) -> Token | None:
+    """The token below `jobs/`. One that says of itself that it belongs elsewhere is none: it would be put there."""
+    token = decode(Token, value)
+    if token is None or (token.queue, token.priority, token.order) != (place.queue, place.priority, place.order):
+        return None
+    return token
+
+
+def due_at(queue: str, value: bytes) -> Token | None:
+    """The token below `scheduled/`, in the queue that its key names."""
+    token = decode(Token, value)
+    return token if token is not None and token.queue == queue else None
+
+
+def claim_in(value: bytes) -> Claim | None:
+    """The claim below `claims/`, whose key does not name its queue."""
+    claim = decode(Claim, value)
+    return claim if claim is not None and is_name(claim.queue) else None
+
+
+def failed_at(keys: Keys, record: Record) -> FailedRecord | None:
+    """A record of the failed set. One that cannot be read is shown under what its key names: it can be looked at,
+    retried and deleted like any other. None for a key that rota did not write."""
+    parsed = keys.parse_failed(record.key)
+    if parsed is None:
+        return None
+    queue, bundle, index = parsed
+    failed = decode(FailedRecord, record.value)
+    if failed is None or (failed.id, failed.queue) != (f"{bundle}/{index}", queue):
+        return FailedRecord(
+            f"{bundle}/{index}", "", queue, "its record in the failed set cannot be read", 0, "", 0.0, "unreadable"
+        )
+    return failed
+
+
+def failure_in(value: bytes) -> Failure:
+    """The private part of a failed job; an empty one for bytes that are none."""
+    failure: Failure | None = _try(_decode_failure, value)
+    return failure if failure is not None else Failure(b"", "", b"")
 
 
 def bits(indexes: list[int]) -> int:
