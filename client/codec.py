@@ -74,7 +74,7 @@ def decode_header(body: bytes) -> tuple[Header, int]:
         raise InvalidJob("malformed body: its header is cut short or too long")
     try:
         header = _decode_header(body[4:offset])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJob(f"malformed body: {error}") from None
     fault = _fault_of(header, len(body) - offset)
     if fault:
@@ -247,7 +247,7 @@ class Keyring:
         """The results that a node of this cluster wrote. Raises `ResultInvalid`."""
         try:
             results = _decode_results(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ResultInvalid(f"a result record cannot be read: {error}") from None
         what = f"the results of bundle {results.bundle!r:.60}"
         self._refuse_unknown(results.key_id, b"".join(entry.tag for entry in results.entries), what, ResultInvalid)
@@ -277,7 +277,7 @@ class Keyring:
         """The code behind a digest, verified. Raises `SignatureRefused`."""
         try:
             function = msgspec.msgpack.decode(blob, type=FunctionBlob)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SignatureRefused(f"the code {digest:.64} cannot be read: {error}") from None
         self._refuse_unknown(
             function.key_id, function.tag, f"the code {digest:.64}",

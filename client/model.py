@@ -5,9 +5,10 @@ Stored forms carry a schema number `v`; a reader takes its own and the one befor
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 JOBS_PER_BUNDLE_MAX = 60
 """So that splitting a bundle into all its pieces (2 deletes + 2 puts a job) fits one transaction of 128 operations."""
@@ -16,6 +17,13 @@ BUNDLE_BYTES_MAX = 256 * 1024
 """Payload bytes of one bundle, and so of one job."""
 
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
+DURATION_S_MAX = 100 * 365 * 86_400.0
+ATTEMPTS_MAX = 1_000_000
+
+Text: TypeAlias = Annotated[str, Meta(max_length=256)]
+Moment: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]               # seconds since 1970
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=DURATION_S_MAX)]
+"""Fields of what is stored say what they may be: a decoder refuses what is out of range (and NaN)."""
 
 Mode = Literal["async", "sync"]
 Level = Literal["durable", "delayed", "none"]
@@ -26,13 +34,13 @@ OnOrphan = Literal["requeue", "fail"]
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one enqueue may say beyond its task's own options. None: as the task says."""
 
-    max_attempts: int | None = None
-    timeout_s: float | None = None
-    keep_result_s: float | None = None
-    keep_finished_s: float | None = None
-    backoff_base_s: float | None = None
-    backoff_cap_s: float | None = None
-    retry_delays_s: tuple[float, ...] = ()      # after attempt 1, 2, …; the last one after all further attempts
+    max_attempts: Annotated[int, Meta(ge=1, le=ATTEMPTS_MAX)] | None = None
+    timeout_s: Seconds | None = None
+    keep_result_s: Seconds | None = None
+    keep_finished_s: Seconds | None = None
+    backoff_base_s: Seconds | None = None
+    backoff_cap_s: Seconds | None = None
+    retry_delays_s: tuple[Seconds, ...] = ()      # after attempt 1, 2, …; the last one after all further attempts
 
 
 NO_OPTIONS = Options()
@@ -42,18 +50,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a body. `indexes` are the jobs it holds (of the bundle as enqueued), `sizes` their payload bytes,
     `tags` their signatures, 16 bytes each, or b"" if unsigned."""
 
-    bundle: str
-    task: str
-    queue: str
+    bundle: Text
+    task: Text
+    queue: Text
     mode: Mode
     indexes: list[int]
     sizes: list[int]
-    enqueued_at: float
+    enqueued_at: Moment
     codec: Codec = "pickle"
-    python: str = ""            # "3.11" if the payload can only be read there (cloudpickled code)
-    function: str = ""          # sha256 of code shipped by value, below functions/
+    python: Text = ""           # "3.11" if the payload can only be read there (cloudpickled code)
+    function: Text = ""          # sha256 of code shipped by value, below functions/
     options: Options = Options()
-    key_id: str = ""
+    key_id: Text = ""
     tags: bytes = b""
     v: int = 1
 

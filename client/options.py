@@ -7,10 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidJob
 from .ids import is_name
-from .model import PRIORITY_MAX, PRIORITY_MIN, Level
+from .model import ATTEMPTS_MAX, DURATION_S_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
 
-DURATION_S_MAX = 100 * 365 * 86_400.0
-ATTEMPTS_MAX = 1_000_000
 KEY_CHARS_MAX = 128
 LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 

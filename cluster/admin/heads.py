@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rota.client.codec import decode_header
 from rota.client.ids import job_id
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..state.keys import Keys
-from ..state.records import Token, decode
+from ..state.records import Token, header_of, waiting_at
 
 HEADS_PER_READ = 64
+FIRST_KEYS = 4
+"""Read of each queue: what others wrote there may lie before the head."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -35,21 +36,25 @@ async def read_heads(ledger: Ledger, keys: Keys, queues: Iterable[str]) -> list[
     names, heads = list(queues), []
     for start in range(0, len(names), HEADS_PER_READ):
         part = names[start : start + HEADS_PER_READ]
-        gets = [Get(keys.queue_jobs(name), prefix_end(keys.queue_jobs(name)), limit=1) for name in part]
+        gets = [Get(keys.queue_jobs(name), prefix_end(keys.queue_jobs(name)), limit=FIRST_KEYS) for name in part]
         answers = (await ledger.commit(Txn((), tuple(gets)))).answers
         for name, records in zip(part, answers, strict=True):
-            token = decode(Token, records[0].value) if records else None
-            if token is not None:
-                heads.append(Head(name, records[0], token, await _first_job(ledger, keys, records[0], token)))
+            record = next((record for record in records if keys.parse_job(record.key) is not None), None)
+            token = waiting_at(keys, record) if record is not None else None
+            if record is not None and token is not None:
+                heads.append(Head(name, record, token, await _first_job(ledger, keys, record, token)))
     return heads
 
 
 async def _first_job(ledger: Ledger, keys: Keys, record: Record, token: Token) -> str:
     """A token of one job has its index in its name; of several, the body says which are left."""
-    bundle = record.key.rpartition(b"/")[2].decode(errors="replace")
-    index = int(piece) if (piece := bundle.partition(".")[2]).isdigit() else 0
+    place = keys.parse_job(record.key)
+    assert place is not None
+    bundle = place.bundle
+    index = int(bundle.partition(".")[2] or 0)
     if token.count > 1:
         page = await ledger.read(keys.body(bundle))
-        indexes = decode_header(page.records[0].value)[0].indexes if page.records else [index]
+        header = header_of(page.records[0].value) if page.records else None
+        indexes = header.indexes if header is not None else [index]
         index = next((index for index in indexes if not token.done_bits >> index & 1), index)
     return job_id(bundle, index)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from rota.client.codec import Seal, decode_header, encode_results, slice_body
+from rota.client.codec import Seal, encode_results, slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import parse_job_id
 from rota.client.model import ResultEntry, Results
@@ -22,7 +22,20 @@ from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
 from ..ledger.scan import scan
 from ..state.keys import Keys, is_name
 from ..state.quarantine import ADVICE
-from ..state.records import FailedRecord, Failure, QueueRecord, Token, bits, decode, encode, hex_bits
+from ..state.records import (
+    FailedRecord,
+    Failure,
+    QueueRecord,
+    Token,
+    bits,
+    decode,
+    encode,
+    failed_at,
+    failure_in,
+    header_of,
+    hex_bits,
+    waiting_at,
+)
 from ..state.splitting import piece_name
 from .status import Status
 
@@ -63,12 +76,12 @@ class Operations:
             page = await self._ledger.read(key)
             old = page.records[0] if page.records else None
             record = (decode(QueueRecord, old.value) if old is not None else None) or QueueRecord()
+            if (most := changes.get("max_concurrency")) is not None and most in (0, False):
+                raise InvalidJob(f"queue {queue}: max_concurrency is at least 1; to stop a queue, pause it")
             try:
                 new = msgspec.convert(msgspec.to_builtins(record) | changes, QueueRecord)
             except msgspec.ValidationError as error:
                 raise InvalidJob(f"queue {queue}: {error}") from None
-            if new.max_concurrency is not None and new.max_concurrency < 1:
-                raise InvalidJob(f"queue {queue}: max_concurrency is at least 1; to stop a queue, pause it")
             guard = unmodified(key, old.mod_revision if old is not None else 0)
             op: Put | Delete = Put(key, encode(new)) if new != QueueRecord() else Delete(key)
             if old is None and isinstance(op, Delete):
@@ -81,7 +94,7 @@ class Operations:
         """Delete every waiting job of a queue; who waits for one is told that it was cancelled. `expected`: the number
         of jobs its owner believes there are; unless it is right, nothing is deleted."""
         waiting = [record async for record in scan(self._ledger, self._keys.queue_jobs(queue), size=PAGE)]
-        tokens = [(record, token) for record in waiting if (token := decode(Token, record.value)) is not None]
+        tokens = [(record, token) for record in waiting if (token := waiting_at(self._keys, record)) is not None]
         jobs = sum(token.pending for _, token in tokens)
         if expected is not None and jobs != expected:
             raise InvalidJob(f"queue {queue} has {jobs} waiting jobs, not {expected}: look again before it is emptied")
@@ -97,13 +110,17 @@ class Operations:
 
     async def head(self, queue: str, verb: str) -> str:
         """Of a serial queue's head: `retry` it now, or `skip` it (to the failed set). Returns its id."""
-        async for record in scan(self._ledger, self._keys.queue_jobs(queue), limit=1):
-            token = decode(Token, record.value)
-            bundle = record.key.rpartition(b"/")[2].decode()
+        async for record in scan(self._ledger, self._keys.queue_jobs(queue), size=PAGE):
+            token, place = waiting_at(self._keys, record), self._keys.parse_job(record.key)
+            if place is None:
+                continue
             if token is None or not (token.blocked or token.not_before or token.attempt > 1):
                 break
-            body = await self._body(bundle)
-            index = next(index for index in decode_header(body)[0].indexes if not token.done_bits >> index & 1)
+            bundle = place.bundle
+            body = await self._body(bundle) if verb == "retry" else await self._body_if_any(bundle)
+            header = header_of(body)
+            indexes = header.indexes if header is not None else [int(bundle.partition(".")[2] or 0)]
+            index = next((index for index in indexes if not token.done_bits >> index & 1), indexes[0])
             if verb == "retry":
                 fresh = msgspec.structs.replace(token, blocked=False, not_before=0, attempt=1)
                 ops: tuple[Put | Delete, ...] = (Put(record.key, encode(fresh)),)
@@ -113,6 +130,7 @@ class Operations:
             verdict = await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
             if verdict.applied:
                 return f"{bundle.partition('.')[0]}/{index}"
+            break
         raise InvalidJob(f"the head of queue {queue} has not failed: there is nothing to {verb}")
 
     def _failed_ops(self, token: Token, bundle: str, index: int, body: bytes) -> tuple[Put, ...]:
@@ -120,17 +138,22 @@ class Operations:
             f"{bundle.partition('.')[0]}/{index}", token.task, token.queue, token.error or "skipped", token.attempt,
             "", self._clock.wall(), "skipped",
         )
-        failure = Failure(slice_body(body, [index]), "", encode(token))     # of its siblings nothing is left to run
+        part = slice_body(body, [index]) if header_of(body) is not None else b""
+        failure = Failure(part, "", encode(token))          # of its siblings nothing is left to run
         return (
             Put(self._keys.failed_job(token.queue, bundle, index), encode(record)),
             Put(self._keys.failure(bundle, index), msgspec.msgpack.encode(failure)),
         )
 
     async def _body(self, bundle: str) -> bytes:
-        page = await self._ledger.read(self._keys.body(bundle))
-        if not page.records:
+        body = await self._body_if_any(bundle)
+        if not body:
             raise InvalidJob(ADVICE["body missing"])
-        return page.records[0].value
+        return body
+
+    async def _body_if_any(self, bundle: str) -> bytes:
+        page = await self._ledger.read(self._keys.body(bundle))
+        return page.records[0].value if page.records else b""
 
     # -- the failed set ----------------------------------------------------------------------------------------------
 
@@ -167,7 +190,7 @@ class Operations:
         wanted = set(which.ids)
         batch: list[tuple[Record, FailedRecord]] = []
         async for record in scan(self._ledger, prefix, size=PAGE):
-            failed = decode(FailedRecord, record.value)
+            failed = failed_at(self._keys, record)
             if failed is None or (wanted and failed.id not in wanted) or (which.task and failed.task != which.task):
                 continue
             if which.error and which.error not in failed.error:
@@ -187,9 +210,9 @@ class Operations:
     def _retry_one(self, record: Record, failed: FailedRecord, failure: Record | None) -> Write | None:
         if failure is None:
             return None
-        kept = msgspec.msgpack.decode(failure.value, type=Failure)
+        kept = failure_in(failure.value)
         token = decode(Token, kept.token)
-        if token is None or not kept.body:
+        if token is None or not kept.body or not is_name(token.queue):
             return None         # quarantined: there is nothing that could be run
         bundle, _, index = failed.id.rpartition("/")
         name = piece_name(bundle, [int(index)])
@@ -231,7 +254,7 @@ class Operations:
             if record.key.startswith(self._keys.claims):
                 await self._request(bundle, index)
                 return "requested"
-            token = decode(Token, record.value)
+            token = waiting_at(self._keys, record)
             if token is None:
                 raise InvalidJob(f"the token of job {job_id} cannot be read")
             verdict = await self._discard(record, token, index)
@@ -248,19 +271,20 @@ class Operations:
         """Take one job (or all) out of a waiting token, and tell who waits for it. None: the job is not in there. Body
         and token are read one after the other, and a split meanwhile leaves other jobs under the same name."""
         bundle = record.key.rpartition(b"/")[2].decode()
-        body = await self._body(bundle)
-        pending = [i for i in decode_header(body)[0].indexes if not token.done_bits >> i & 1]
+        header = header_of(await self._body_if_any(bundle))
+        pending = [i for i in header.indexes if not token.done_bits >> i & 1] if header is not None else []
         if index is not None and index not in pending:
             return None
         gone = pending if index is None else [index]
-        ops: list[Put | Delete]
+        ops: list[Put | Delete]         # (of a body that cannot be read, all goes, whatever it was)
         if len(gone) == len(pending):
             ops = [Delete(record.key), Delete(self._keys.body(bundle))]
         else:
             left = msgspec.structs.replace(token, done=hex_bits(token.done_bits | bits(gone)))
             ops = [Put(record.key, encode(left))]
-        entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
-        results = self._seal.keyring.sign_results(Results(bundle.partition(".")[0], entries), self._seal.cluster)
-        lease = await self._buckets.of(CANCEL_S).lease()
-        ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
+        if gone:
+            entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
+            results = self._seal.keyring.sign_results(Results(bundle.partition(".")[0], entries), self._seal.cluster)
+            lease = await self._buckets.of(CANCEL_S).lease()
+            ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
         return await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)

@@ -9,7 +9,7 @@ from ..ledger.ledger import Get, Ledger, Txn
 from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
-from ..state.records import Claim, Member, QueueRecord, TaskRecord, Token, decode
+from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode
 from .heads import Head, read_heads
 
 CLAIMS_MAX = 20_000
@@ -91,7 +91,7 @@ class Reasons:
         of_task = of_key = of_queue = 0
         of_node: dict[str, int] = {}
         async for record in scan(self._ledger, self._keys.claims, limit=CLAIMS_MAX):
-            claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
+            claim, parsed = claim_in(record.value), self._keys.parse_claim(record.key)
             if claim is None or parsed is None:
                 continue
             of_queue += claim.pending if claim.queue == token.queue else 0

@@ -6,13 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
-from rota.client.codec import decode_header, slice_body
+from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.model import Results
 from rota.client.views import FailedView, FinishedView, JobView, NodeView, Place, QueueView, StatsView
 
 from ..clock import Clock
@@ -20,7 +18,18 @@ from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
-from ..state.records import Claim, FailedRecord, Failure, FinishedRecord, ReceiptRecord, Token, decode
+from ..state.records import (
+    FinishedRecord,
+    ReceiptRecord,
+    Token,
+    claim_in,
+    decode,
+    failed_at,
+    failure_in,
+    header_of,
+    results_in,
+    waiting_at,
+)
 from .heads import Head, read_heads
 from .reasons import Reasons
 
@@ -60,9 +69,10 @@ class Status:
             Get(body, body + b"/"), Get(keys.failure(bundle, index)), Get(finished, prefix_end(finished)),
         )))).answers
         kept = [record.value for record in (*waiting, *ended)]
-        kept += [msgspec.msgpack.decode(record.value, type=Failure).body for record in failure]
+        kept += [failure_in(record.value).body for record in failure]
         for value in kept:
-            if value and index in decode_header(value)[0].indexes:
+            header = header_of(value)
+            if header is not None and index in header.indexes:
                 return slice_body(value, [index])
         raise JobUnknown(
             f"no arguments of job {job_id} are stored: it was never enqueued here, or it has ended (see keep_finished)",
@@ -80,10 +90,10 @@ class Status:
         if answers[2]:
             return await self._failed_job(id_, bundle, index, answers[2][0]), None
         for record in answers[0]:
-            header, _ = decode_header(record.value)
-            if index in header.indexes:
+            header = header_of(record.value)
+            if header is not None and index in header.indexes:
                 receipt = decode(ReceiptRecord, answers[3][0].value) if answers[3] else None
-                name = record.key[len(keys.bodies):].decode()
+                name = record.key[len(keys.bodies):].decode(errors="replace")
                 token = await self._token(name, header.queue, receipt)
                 if token is not None:
                     view = await self._view(id_, index, token)
@@ -105,7 +115,7 @@ class Status:
 
     def _ended(self, id_: str, index: int, records: tuple[Record, ...]) -> JobView | None:
         for record in reversed(records):
-            for entry in msgspec.msgpack.decode(record.value, type=Results).entries:
+            for entry in results_in(record.value):
                 if entry.index == index:
                     place = "failed" if entry.status == "failed" else "finished"
                     why = {"ok": "it ended well", "failed": "it failed", "cancelled": "it was cancelled"}[entry.status]
@@ -116,8 +126,8 @@ class Status:
 
     async def _kept(self, id_: str, index: int, body: Record) -> JobView | None:
         """What is known of a job whose `keep_finished` is not over."""
-        header, _ = decode_header(body.value)
-        if index not in header.indexes:
+        header = header_of(body.value)
+        if header is None or index not in header.indexes:
             return None
         name = body.key[len(self._keys.finished_bodies):]
         page = await self._ledger.read(self._keys.finished + f"{header.queue}/".encode() + name)
@@ -130,11 +140,11 @@ class Status:
         )
 
     async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
-        failure = msgspec.msgpack.decode(record.value, type=Failure)
-        token = decode(Token, failure.token)
-        queue = token.queue if token is not None else "unknown"
+        failure = failure_in(record.value)
+        said = decode(Token, failure.token) or header_of(failure.body)
+        queue = said.queue if said is not None else "unknown"
         page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
-        failed = decode(FailedRecord, page.records[0].value) if page.records else None
+        failed = failed_at(self._keys, page.records[0]) if page.records else None
         if failed is None:
             return JobView(id_, "failed", queue=queue, traceback=failure.traceback)
         return JobView(
@@ -162,7 +172,7 @@ class Status:
     async def _view(self, id_: str, index: int, record: Record) -> JobView:
         keys = self._keys
         if record.key.startswith(keys.claims):
-            claim, parsed = decode(Claim, record.value), keys.parse_claim(record.key)
+            claim, parsed = claim_in(record.value), keys.parse_claim(record.key)
             if claim is None or parsed is None:
                 return JobView(id_, "unknown", why="its claim cannot be read")
             if claim.done_bits >> index & 1:
@@ -170,7 +180,7 @@ class Status:
             return JobView(
                 id_, "claimed", claim.task, claim.queue, claim.attempt, parsed[0], "a node runs it, or is about to"
             )
-        token = decode(Token, record.value)
+        token = waiting_at(keys, record)
         if token is None:
             return JobView(id_, "unknown", why="its token cannot be read")
         if token.done_bits >> index & 1:
@@ -190,7 +200,7 @@ class Status:
         for node, member in sorted(self._directory.members.items()):
             claims = 0
             async for record in scan(self._ledger, self._keys.claims_of(node)):
-                claim = decode(Claim, record.value)
+                claim = claim_in(record.value)
                 claims += claim.pending if claim is not None else 0
             views.append(NodeView(
                 node, member.address, member.state, node == self._directory.master, member.queues,
@@ -208,7 +218,7 @@ class Status:
         ):
             counted = 0
             async for record in scan(self._ledger, prefix, limit=COUNT_MAX):
-                token = decode(Token, record.value)
+                token = claim_in(record.value) if field == "claimed" else waiting_at(self._keys, record)
                 counted += 1
                 if token is None:
                     continue
@@ -220,7 +230,10 @@ class Status:
             if counted >= COUNT_MAX:
                 rows = {name: replace(row, exact=False) for name, row in rows.items()}
         async for record in scan(self._ledger, self._keys.failed, keys_only=True, limit=COUNT_MAX):
-            queue = record.key[len(self._keys.failed):].decode(errors="replace").partition("/")[0]
+            parsed = self._keys.parse_failed(record.key)
+            if parsed is None:
+                continue
+            queue = parsed[0]
             row = rows.get(queue) or QueueView(queue)
             rows[queue] = replace(row, failed=row.failed + 1)
         for name, said in settings.items():
@@ -248,7 +261,7 @@ class Status:
             for head in (await self._blocking(queue))[:limit]
         ]
         async for record in scan(self._ledger, prefix, limit=limit - len(views)):
-            failed = decode(FailedRecord, record.value)
+            failed = failed_at(self._keys, record)
             if failed is not None:
                 views.append(FailedView(
                     failed.id, failed.task, failed.queue, failed.error, failed.attempts, failed.node, failed.at,

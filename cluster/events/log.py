@@ -33,6 +33,12 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.SnapshotRetaken: (logging.WARNING, "the master starts again from a fresh snapshot: {why}"),
     r.TookOver: (logging.INFO, "took over {claims} claims of {node}"),
     r.FailedDropped: (logging.WARNING, "dropped {jobs} failed jobs that were kept for {kept_s:g} s (--keep-failed)"),
+    r.StrayFound: (
+        logging.WARNING,
+        "{count} records of the cluster are not rota's or cannot be read, {key} among them: `rota doctor` names them",
+    ),
+    r.OverwriteMended: (logging.WARNING, "somebody has written over {key}: it is put right"),
+    r.StrangerDeposed: (logging.WARNING, "{key} stood for election and is no member: it is deleted"),
     r.BundleRefused: (logging.WARNING, "bundle {bundle} is refused: {why}"),
     r.KeyMissing: (
         logging.WARNING,

@@ -123,6 +123,29 @@ class FailedDropped(ClusterEvent, frozen=True, gc=False, tag="failed_dropped"):
     kept_s: float
 
 
+# -- what others wrote into the store -------------------------------------------------------------------------------
+
+
+class StrayFound(ClusterEvent, frozen=True, gc=False, tag="stray_found"):
+    """The master has met keys that rota did not write, or records that cannot be read. Said now and then, of all since
+    the last time; `key` is one of them. Tokens among them are set aside, the others left alone."""
+
+    key: str
+    count: int
+
+
+class OverwriteMended(ClusterEvent, frozen=True, gc=False, tag="overwrite_mended"):
+    """Somebody wrote over a record that only this node may write; it is put right."""
+
+    key: str
+
+
+class StrangerDeposed(ClusterEvent, frozen=True, gc=False, tag="stranger_deposed"):
+    """A candidacy that stands on no membership was deleted."""
+
+    key: str
+
+
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeAlias
 from rota.client.model import JOBS_PER_BUNDLE_MAX, Mode
 
 from ..ledger.ledger import Event, Record
-from ..state.keys import Keys
-from ..state.records import Claim, Member, QueueRecord, TaskRecord, Token, decode
+from ..state.keys import JobKey, Keys
+from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode, token_in
 from .members import NOBODY, Assignment, Seat, emptiest
 from .queues import Item, LaneId, Queue, Window
 
@@ -86,7 +86,9 @@ class Aggregator:
         self._doubtful: list[tuple[int, str, str, Assignment]] = []  # (revision, node, bundle, reservation): unsure
         self._turn: list[str] = []                       # queues, in the order of their turns
         self._slow_until: dict[str, float] = {}
+        self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self.unparsable = 0
+        self.unparsable_key = b""
 
     # -- what the master knows -------------------------------------------------------------------------------------
 
@@ -111,13 +113,19 @@ class Aggregator:
     def open(self) -> None:
         """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""
         self.is_open = True
-        for node in sorted(self._gone):
+        for node in sorted(self._ownerless):
             self._commands.append(TakeOver(node))
+        self._ownerless.clear()
 
     def _node(self, event: Event) -> None:
         record = event.record
-        node = record.key[len(self.keys.nodes):].decode(errors="replace")
-        if event.deleted:
+        node = self.keys.parse_node(record.key)
+        if node is None:
+            self._not_ours(record)
+            return
+        if event.deleted or not record.lease:       # a member lives by its lease: without one there is none
+            if not event.deleted:
+                self._not_ours(record)
             seat = self.seats.pop(node, None)
             if seat is not None:
                 if seat.held:
@@ -126,8 +134,8 @@ class Aggregator:
             return
         member = decode(Member, record.value)
         if member is None:
-            self.unparsable += 1
-            return
+            self._not_ours(record)
+            member = NOBODY         # it keeps what it holds, and gets nothing
         seat = self.seats.get(node)
         if seat is None:
             self.seats[node] = Seat(node, member, record.create_revision, record.mod_revision)
@@ -137,7 +145,7 @@ class Aggregator:
     def _claim(self, event: Event, now: float) -> None:
         parsed = self.keys.parse_claim(event.record.key)
         if parsed is None:
-            self.unparsable += 1
+            self._not_ours(event.record)
             return
         node, bundle = parsed
         seat = self._seat(node)
@@ -146,9 +154,11 @@ class Aggregator:
                 self._note_end(event.record.mod_revision, bundle, seat, ended.mode)
             self._release(node, bundle, now, finished=True)
             return
-        claim = decode(Claim, event.record.value)
+        claim = claim_in(event.record.value)
+        if seat is None:
+            self._orphaned(node)
         if claim is None:
-            self.unparsable += 1
+            self._not_ours(event.record)
             return
         if seat is None:
             seat = self._gone[node] = Seat(node, NOBODY, 0, 0)
@@ -164,6 +174,13 @@ class Aggregator:
                 if claim.back > held.back:
                     self._slow_until[held.task] = now + SLOW_S
                 seat.shrink(held, claim.pending, claim.back, now)
+
+    def _orphaned(self, node: str) -> None:
+        """A claim lies under nobody: no member's end will bring it back."""
+        if self.is_open:
+            self._commands.append(TakeOver(node))
+        else:
+            self._ownerless.add(node)
 
     def _note_end(self, revision: int, bundle: str, seat: Seat, mode: Mode) -> None:
         if revision != self._ended_at:
@@ -204,23 +221,33 @@ class Aggregator:
         return queue
 
     def _task(self, event: Event) -> None:
-        name = event.record.key[len(self.keys.tasks):].decode(errors="replace")
+        name = self.keys.parse_task(event.record.key)
         record = None if event.deleted else decode(TaskRecord, event.record.value)
-        if record is None:
+        if name is None or (record is None and not event.deleted):
+            self._not_ours(event.record)        # the limits that were known go on
+        elif record is None:
             self.tasks.pop(name, None)
         else:
             self.tasks[name] = record
 
     def _queue_settings(self, event: Event) -> None:
-        name = event.record.key[len(self.keys.queues):].decode(errors="replace")
-        record = None if event.deleted else decode(QueueRecord, event.record.value)
-        self._queue(name).settings = record or QueueRecord()
+        name = self.keys.parse_queue(event.record.key)
+        record = QueueRecord() if event.deleted else decode(QueueRecord, event.record.value)
+        if name is None or record is None:
+            self._not_ours(event.record)        # the settings that were known go on
+        else:
+            self._queue(name).settings = record
+
+    def _not_ours(self, record: Record) -> None:
+        """A key that rota did not write, or a record that cannot be read: counted, and named now and then."""
+        self.unparsable += 1
+        self.unparsable_key = record.key
 
     def _job(self, event: Event, now: float) -> None:
         record = event.record
         parsed = self.keys.parse_job(record.key)
         if parsed is None:
-            self.unparsable += 1        # not ours: left alone
+            self._not_ours(record)      # left alone
             return
         queue = self._queue(parsed.queue)
         window = queue.windows.get(parsed.priority)
@@ -235,19 +262,21 @@ class Aggregator:
             window = queue.windows[parsed.priority] = Window()
         if window.known_to is not None and record.key > window.known_to and not window.loading:
             return      # behind the window: a later page will show it
-        self._take_token(window, record, parsed.bundle)
+        self._take_token(window, record, parsed)
         if window.size > WINDOW_MAX and not window.loading:
             window.cut(PAGE_NEXT)
 
-    def _take_token(self, window: Window, record: Record, bundle: str) -> None:
+    def _take_token(self, window: Window, record: Record, place: JobKey) -> None:
         given = self._deciding.get(record.key)
         if given is not None and given.mod_revision >= record.mod_revision:
             return
-        token = decode(Token, record.value)
+        token = token_in(place.queue, record.value)
         if token is None:
+            window.remove(record.key, record.mod_revision)      # what it was before it was overwritten
+            self._not_ours(record)
             self._commands.append(Quarantine(record))
             return
-        window.add(Item(record.key, token, bundle, record.mod_revision, token.pending))
+        window.add(Item(record.key, token, place.bundle, record.mod_revision, token.pending))
 
     def expect_page(self, queue: str, priority: int) -> None:
         """Before the first page of a queue is read: nothing of it is known yet."""
@@ -263,9 +292,9 @@ class Aggregator:
             last = record.key
             parsed = self.keys.parse_job(record.key)
             if parsed is None:
-                self.unparsable += 1
+                self._not_ours(record)
             else:
-                self._take_token(window, record, parsed.bundle)
+                self._take_token(window, record, parsed)
         window.known_to = last if more else None
         if more:
             window.forget_beyond(last)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from rota.client.errors import RotaError
 
-from ..ledger.commits import Commits, created
-from ..ledger.follow import Listing, Show, follow
-from ..ledger.ledger import Delete, Guard, Ledger, Put
-from ..state.keys import Keys
+from ..events.hub import Events
+from ..events.records import StrangerDeposed
+from ..ledger.commits import Commits, created, unmodified
+from ..ledger.follow import Listing, follow
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.patience import patiently
+from ..state.keys import Keys, shown
 
 
 class Deposed(RotaError):
@@ -22,13 +25,16 @@ class Deposed(RotaError):
 class Election:
     """The candidacy of one identity. Its key is on the identity's lease: mastership and membership end together."""
 
-    def __init__(self, ledger: Ledger, commits: Commits, keys: Keys, node: str, lease: int, member: Guard) -> None:
+    def __init__(
+        self, ledger: Ledger, commits: Commits, keys: Keys, node: str, lease: int, member: Guard, events: Events
+    ) -> None:
         self._ledger = ledger
         self._commits = commits
         self._keys = keys
         self._node = node
         self._lease = lease
         self._member = member
+        self._events = events
         self.key = keys.candidate(lease)
 
     async def campaign(self) -> Guard:
@@ -47,26 +53,47 @@ class Election:
             raise Deposed("this node's membership has ended")
 
     async def _until_elected(self) -> Guard | None:
-        """The fence; or None if somebody has deleted our key."""
-        candidates: dict[bytes, int] = {}
-        async with follow(self._ledger, self._keys.master, show=Show.KEYS) as news:
+        """The fence; or None if somebody has deleted our key, or written over a candidate's."""
+        ours, before_us = 0, set[bytes]()
+        async with follow(self._ledger, self._keys.master) as news:
             async for seen in news:
                 if isinstance(seen, Listing):
-                    candidates = {record.key: record.create_revision for record in seen.records}
+                    own = next((record for record in seen.records if record.key == self.key), None)
+                    if own is None or not await self._stands(own):
+                        break
+                    ours = own.create_revision
+                    before_us = {
+                        record.key for record in seen.records
+                        if record.create_revision < ours and await self._stands(record)
+                    }
                 else:
-                    for event in seen.events:
-                        if event.deleted:
-                            candidates.pop(event.record.key, None)
-                        else:
-                            candidates[event.record.key] = event.record.create_revision
-                if self.key not in candidates:
-                    break
-                if self._leads(candidates):
-                    return created(self.key, candidates[self.key])
+                    touched = {event.record.key for event in seen.events if not event.deleted}
+                    gone = {event.record.key for event in seen.events if event.deleted}
+                    if self.key in touched | gone or touched & before_us:
+                        break
+                    before_us -= gone
+                if not before_us:
+                    return created(self.key, ours)
         return None
 
-    def _leads(self, candidates: dict[bytes, int]) -> bool:
-        return self.key in candidates and candidates[self.key] == min(candidates.values())
+    async def _stands(self, record: Record) -> bool:
+        """Whether a candidate is one: named by a lease, as its node's membership is. What else lies there is no node of
+        this cluster, and would be master for ever. A key that could be a fence is deleted first, so that nobody who
+        ever held it can still act; other keys are left alone. (`rota doctor` names them.)"""
+        lease = self._keys.parse_candidate(record.key)
+        if lease is None:
+            return False
+        member = self._keys.nodes + record.value
+        if record.lease == lease and self._keys.parse_node(member) is not None:
+            page = await patiently(lambda: self._ledger.read(member, keys_only=True))
+            if page.records and page.records[0].lease == lease:
+                return True
+        await self._delete(record)
+        self._events.emit(StrangerDeposed(shown(record.key)))
+        return False
+
+    async def _delete(self, record: Record) -> None:
+        await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), (Delete(record.key),))
 
     async def resign(self, fence: Guard | None) -> None:
         """Give up the candidacy or the mastership; the next in line is master at once."""

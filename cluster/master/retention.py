@@ -15,7 +15,7 @@ from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Record
 from ..ledger.scan import pages
 from ..state.keys import Keys
-from ..state.records import FailedRecord, decode
+from ..state.records import failed_at
 
 PAGE = 500
 LOOKS = 20
@@ -55,11 +55,10 @@ class Retention:
         return dropped
 
     def _drop(self, record: Record) -> Write | None:
-        failed = decode(FailedRecord, record.value)
-        if failed is None or failed.at + self._keep_s > self._clock.wall():
-            return None
-        bundle, _, index = failed.id.rpartition("/")
+        failed, parsed = failed_at(self._keys, record), self._keys.parse_failed(record.key)
+        if failed is None or parsed is None or not failed.at or failed.at + self._keep_s > self._clock.wall():
+            return None         # (one that cannot be read does not say since when it lies here)
         return Write(
             (self._fence, unmodified(record.key, record.mod_revision)),
-            (Delete(record.key), Delete(self._keys.failure(bundle, int(index)))),
+            (Delete(record.key), Delete(self._keys.failure(parsed[1], parsed[2]))),
         )

@@ -17,7 +17,7 @@ from ..ledger.ledger import Changes, Delete, Guard, Ledger, Put, Record
 from ..ledger.scan import pages
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Token, decode, encode
+from ..state.records import encode, token_in
 
 PAGE = 1_000
 LOOK_S_MAX = 5.0
@@ -81,7 +81,7 @@ class Scheduler:
         parsed = self._keys.parse_due(record.key)
         if parsed is None:
             return None         # not ours: left alone
-        token = decode(Token, record.value)
+        token = token_in(parsed[1], record.value)
         if token is None:
             return await self._aside.unreadable((self._fence,), record)
         order = max(self._seen, self._commits.revision, token.order)

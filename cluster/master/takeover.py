@@ -15,11 +15,11 @@ from collections.abc import Mapping
 import msgspec
 
 from ..clock import Clock
-from ..ledger.commits import Commits, Write, created, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.commits import Commits, Write, unmodified
+from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, Target, prefix_end
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Claim, TaskRecord, decode, encode, token_of
+from ..state.records import TaskRecord, claim_in, encode, token_of
 
 log = logging.getLogger(__name__)
 
@@ -32,34 +32,41 @@ async def take_over(
     tasks: Mapping[str, TaskRecord], aside: SetAside,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
-    absent = created(keys.node(node), 0)
+    dead = Guard(keys.node(node), Target.LEASE, "==", 0)
     prefix = keys.claims_of(node)
-    moved = 0
+    start, moved, again = prefix, 0, False
     while True:
-        page = await ledger.read(prefix, prefix_end(prefix), limit=PAGE)
-        if not page.records:
-            return moved
-        writes = [await _back(keys, clock, (fence, absent), record, tasks, aside) for record in page.records]
-        verdicts = await asyncio.gather(*(commits.submit(write) for write in writes))
+        page = await ledger.read(start, prefix_end(prefix), limit=PAGE)
+        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside) for record in page.records]
+        verdicts = await asyncio.gather(*(commits.submit(write) for write in writes if write is not None))
         for verdict in verdicts:
             moved += verdict.applied
+            again |= not verdict.applied
             if verdict.failed is not None and verdict.failed.key == fence.key:
                 return None
-            if verdict.failed is not None and verdict.failed.key == absent.key:
+            if verdict.failed is not None and verdict.failed.key == dead.key:
                 log.error("node %s is a member again: its claims stay where they are", node)
                 return moved
+        if page.more:
+            start = page.records[-1].key + b"\0"
+        elif again:
+            start, again = prefix, False        # what has changed since it was read
+        else:
+            return moved
 
 
 async def _back(
     keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord],
     aside: SetAside,
-) -> Write:
-    claim = decode(Claim, record.value)
-    parsed = keys.parse_claim(record.key)
-    if claim is None or parsed is None:
+) -> Write | None:
+    """None for a key that rota did not write: it is left alone."""
+    parsed, claim = keys.parse_claim(record.key), claim_in(record.value)
+    if parsed is None:
+        return None
+    if claim is None:
         return await aside.unreadable(guards, record)
     node, bundle = parsed
-    if claim.pending <= 0:
+    if not claim.pending:
         guards = (*guards, unmodified(record.key, record.mod_revision))
         return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
     task = tasks.get(claim.task)

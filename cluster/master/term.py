@@ -16,14 +16,14 @@ from rota.client.errors import LedgerError
 from ..cancellation import apart
 from ..clock import Clock
 from ..events.hub import Events
-from ..events.records import SnapshotRetaken, TookOver
+from ..events.records import SnapshotRetaken, StrayFound, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
 from ..ledger.scan import pages
-from ..state.keys import Keys
+from ..state.keys import Keys, shown
 from ..state.quarantine import SetAside, damage
-from ..state.records import Token, claim_of, decode, encode
+from ..state.records import Token, claim_of, encode
 from ..state.splitting import split_write
 from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .election import Deposed
@@ -33,6 +33,7 @@ from .takeover import take_over
 
 TICK_S = 0.25
 COMPARE_S = 30.0
+STRAYS_S = 60.0
 
 
 class Master:
@@ -52,6 +53,7 @@ class Master:
         self._keep_failed_s = keep_failed_s
         assert isinstance(fence.operand, int)
         self.fence_revision = fence.operand
+        self._strays_at = 0.0
         self._wake = asyncio.Event()
         self._deposed: asyncio.Future[None] | None = None
         self.aggregator = Aggregator(keys)
@@ -142,6 +144,8 @@ class Master:
         self._scheduler.see(changes)
         if changes.events:
             self._wake.set()
+            if any(event.record.key == self._fence.key for event in changes.events):
+                self._depose()          # somebody deleted our election key, or wrote over it
 
     async def _compare(self) -> None:
         """Watches are edges, not truth: now and then look at who is a member, and at claims under nobody."""
@@ -152,16 +156,21 @@ class Master:
             await asyncio.sleep(2.0)        # by now the watch must have shown all that
             now = await self._ledger.read(keys.nodes, prefix_end(keys.nodes), keys_only=True)
             known = {keys.node(node) for node in self.aggregator.seats}
-            stable = {record.key for record in members.records} & {record.key for record in now.records}
-            gone = known - {record.key for record in members.records} - {record.key for record in now.records}
+            before, after = self._members_in(members), self._members_in(now)
+            stable, gone = before & after, known - before - after
             if stable - known or gone:
                 raise _OutOfStep("the watch has missed that a node came or went")
+
+    def _members_in(self, page: Page) -> set[bytes]:
+        """What is a member to the aggregator as well."""
+        return {record.key for record in page.records if record.lease and self._keys.parse_node(record.key) is not None}
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     async def _decide(self) -> None:
         while True:
             self._wake.clear()
+            self._name_strays()
             wall_s = self._clock.wall()
             commands = self.aggregator.decide(self._clock.monotonic(), int(wall_s * 1000))
             for command in commands:
@@ -176,6 +185,12 @@ class Master:
             except TimeoutError:
                 pass
 
+    def _name_strays(self) -> None:
+        count, now = self.aggregator.unparsable, self._clock.monotonic()
+        if count and now >= self._strays_at:
+            self._strays_at, self.aggregator.unparsable = now + STRAYS_S, 0
+            self._events.emit(StrayFound(shown(self.aggregator.unparsable_key), count))
+
     def _carry_out(self, command: Command) -> None:
         match command:
             case GiveClaim():
@@ -187,7 +202,7 @@ class Master:
             case TakeOver(node):
                 self._group.create_task(self._take_over(node), name=f"takeover-{node}")
             case Quarantine(record):
-                self._group.create_task(self._set_aside(record.key, "unreadable"), name="master-set-aside")
+                self._group.create_task(self._set_aside(record, None, "unreadable"), name="master-set-aside")
 
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
@@ -253,7 +268,7 @@ class Master:
         body = await self._ledger.read(self._keys.body(item.bundle))
         wrong = damage(item.bundle, item.token, body.records[0].value if body.records else b"")
         if wrong:
-            await self._set_aside(item.key, wrong)
+            await self._set_aside(Record(item.key, b"", 0, item.mod_revision, 0), item.token, wrong)
             self.aggregator.settle(item, None, applied=True, token_stale=True, doubtful_at=None, now=0.0)
             return
         write = split_write(self._keys, self._fence, item.key, item.bundle, item.mod_revision, item.token,
@@ -287,16 +302,12 @@ class Master:
         elif moved:
             self._events.emit(TookOver(node, moved, self._clock.monotonic() - began))
 
-    async def _set_aside(self, key: bytes, reason: str) -> None:
-        page = await self._ledger.read(key)
-        if not page.records:
-            return
-        record, guards = page.records[0], (self._fence,)
-        token = decode(Token, record.value)
+    async def _set_aside(self, record: Record, token: Token | None, reason: str) -> None:
+        """If it is still there, as it was."""
         if token is None:
-            write = await self._aside.unreadable(guards, record)
+            write = await self._aside.unreadable((self._fence,), record)
         else:
-            write = await self._aside.fail(guards, record, token, reason)
+            write = await self._aside.fail((self._fence,), record, token, reason)
         await self._commits.submit(write)
 
 

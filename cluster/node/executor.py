@@ -27,7 +27,7 @@ from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
 from ..ledger.patience import patiently
 from ..state.keys import Keys, whole
 from ..state.quarantine import SetAside
-from ..state.records import Claim, bits, decode, encode, hex_bits, token_of
+from ..state.records import Claim, bits, claim_in, encode, hex_bits, token_of
 from ..state.splitting import piece_name
 from ..state.throughput import SLICE_S, Throughput
 from .bodies import Bodies
@@ -152,19 +152,20 @@ class Executor:
                     self._cancel(event.record.key, ended=event.deleted)
 
     def _cancel(self, key: bytes, *, ended: bool) -> None:
-        bundle, _, index = key[len(self._keys.cancels):].decode(errors="replace").rpartition("-")
-        if not index.isdigit():
+        parsed = self._keys.parse_cancel(key)
+        if parsed is None:
             return
+        bundle, index = parsed
         requests = self._cancels.setdefault(bundle, set())
         if ended:
-            requests.discard(int(index))
+            requests.discard(index)
             if not requests:
                 del self._cancels[bundle]
             return
-        requests.add(int(index))
+        requests.add(index)
         for held in self._held.values():
-            if held.submitted and whole(held.bundle) == bundle and int(index) in (i for i, _ in held.jobs):
-                self._runners.cancel(held.key, int(index))
+            if held.submitted and whole(held.bundle) == bundle and index in (i for i, _ in held.jobs):
+                self._runners.cancel(held.key, index)
 
     def _compare(self, listing: Listing) -> None:
         """After a compaction overtook the watch: compare with what lies under us."""
@@ -187,7 +188,7 @@ class Executor:
             self._forget(held)      # it left and came again while we did not look
         elif (bundle, record.create_revision) in self._ended:
             return                  # an update of ours that the watch shows after its end was committed
-        claim = decode(Claim, record.value)
+        claim = claim_in(record.value)
         if claim is None:
             self._group.create_task(
                 self._set_aside(lambda: self._aside.unreadable((self._member,), record)), name="set-aside"

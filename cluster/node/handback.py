@@ -9,7 +9,7 @@ from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Claim, decode, encode, token_of
+from ..state.records import Claim, claim_in, encode, token_of
 
 PAGE = 500
 
@@ -35,22 +35,28 @@ class HandBack:
     async def all(self) -> int:
         """Lists afresh until nothing is left to hand back, or the membership has ended; returns how many bundles."""
         prefix = self._keys.claims_of(self._node)
-        moved = 0
+        start, moved, again = prefix, 0, False
         while True:
-            page = await self._ledger.read(prefix, prefix_end(prefix), limit=PAGE)
+            page = await self._ledger.read(start, prefix_end(prefix), limit=PAGE)
             writes = [write for record in page.records if (write := await self._write(record)) is not None]
-            if not writes:
-                return moved
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
             if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
                 return moved
             moved += sum(verdict.applied for verdict in verdicts)
+            again |= bool(verdicts)
+            if page.more:
+                start = page.records[-1].key + b"\0"
+            elif again:
+                start, again = prefix, False        # what has come, or changed, since it was read
+            else:
+                return moved
 
     async def _write(self, record: Record) -> Write | None:
-        claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
-        if parsed is not None and self._is_kept(parsed[1], record):
+        """None for what stays: what is kept, and a key that rota did not write."""
+        claim, parsed = claim_in(record.value), self._keys.parse_claim(record.key)
+        if parsed is None or self._is_kept(parsed[1], record):
             return None
-        if claim is None or parsed is None:
+        if claim is None:
             return await self._aside.unreadable((self._member,), record)
         bundle = parsed[1]
         self._on_write(bundle, record.create_revision)

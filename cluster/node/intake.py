@@ -43,7 +43,7 @@ from ..ledger.commits import Commits, Verdict, Write, created, unmodified
 from ..ledger.ledger import Guard, Ledger, Put
 from ..state.directory import Directory
 from ..state.keys import Keys, is_name
-from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode
+from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
 BACKLOG_MAX = 20_000
@@ -213,7 +213,7 @@ class Intake:
                 known = self._tails.pop(bundle.queue, None)
                 if known is None:
                     page = await self._ledger.read(tail)
-                    known = (page.records[0].mod_revision, int(page.records[0].value)) if page.records else (0, 0)
+                    known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
                 order = max(order, known[1] + 1)
                 write = await self._write(bundle, body, order)
                 future = self._commits.submit(Write(

@@ -26,13 +26,13 @@ from ..events import records as event
 from ..events.hub import Events
 from ..ledger.buckets import Bucket, Buckets
 from ..ledger.commits import Commits, unmodified
-from ..ledger.follow import Listing, Show, follow
-from ..ledger.ledger import Ledger, Put
+from ..ledger.follow import Listing, follow
+from ..ledger.ledger import Ledger, Put, Record
 from ..ledger.patience import patiently
 from ..master.election import Deposed, Election
 from ..master.term import Master
 from ..state.directory import Directory
-from ..state.keys import Keys
+from ..state.keys import Keys, shown
 from ..state.records import Member, TaskRecord, decode, encode
 from .executor import Executor
 from .followers import Followers
@@ -184,7 +184,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(membership.keep(), name="keepalive")
-                group.create_task(self._watch_self(identity), name="member-watch")
+                group.create_task(self._watch_self(life), name="member-watch")
                 group.create_task(life.executor.run(identity.create_revision), name="executor")
                 group.create_task(self._register_tasks(life), name="register-tasks")
                 life.leading = group.create_task(self._lead(life), name="lead")
@@ -214,7 +214,9 @@ class Node:
             member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
             keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s, events=self.events,
         )
-        election = Election(self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard)
+        election = Election(
+            self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard, self.events
+        )
         operations = Operations(
             self._ledger, commits, self._keys, self._clock, self._status, identity.guard, buckets, self._seal,
             lambda: max(commits.revision, self.directory.revision),
@@ -248,19 +250,31 @@ class Node:
         if changes:
             await patiently(lambda: life.operations.set_queue(declared.name, changes))
 
-    async def _watch_self(self, identity: Identity) -> None:
-        """The member key says whether we live; keepalives can be answered after the lease was revoked."""
+    async def _watch_self(self, life: Life) -> None:
+        """The member key says whether we live; keepalives can be answered after the lease was revoked. What somebody
+        else writes into it is put right; but without the lease it is no member's, and others take over."""
+        identity = life.identity
         key, revision = identity.key, identity.create_revision
-        async with follow(self._ledger, key, key + b"\0", after=revision, show=Show.KEYS) as news:
+        async with follow(self._ledger, key, key + b"\0", after=revision) as news:
             async for seen in news:
                 if isinstance(seen, Listing):
-                    is_gone = [record.create_revision for record in seen.records] != [revision]
+                    now = [record if record.create_revision == revision else None for record in seen.records] or [None]
                 else:
-                    is_gone = any(event.deleted for event in seen.events)
-                if is_gone and self._left:
-                    return
-                if is_gone:
-                    raise IdentityLost(f"the member key of {identity.node} is gone")
+                    now = [None if change.deleted else change.record for change in seen.events]
+                for record in now:
+                    is_ours = record is not None and record.lease == identity.lease
+                    if not is_ours and self._left:
+                        return
+                    await self._look_at_self(life, record)
+
+    async def _look_at_self(self, life: Life, record: Record | None) -> None:
+        identity = life.identity
+        if record is None or record.lease != identity.lease:
+            raise IdentityLost(f"the member key of {identity.node} is gone")
+        if record.value != encode(life.member):
+            self.events.emit(event.OverwriteMended(shown(identity.key)))
+            guards = (identity.guard, unmodified(record.key, record.mod_revision))
+            await life.commits.write(guards, (Put(identity.key, encode(life.member), identity.lease),))
 
     async def _lead(self, life: Life) -> None:
         """Stand for election, serve the term, and stand again."""
@@ -370,9 +384,9 @@ class Node:
 
     async def _hand_over(self, life: Life) -> None:
         """Mastership and what has not been started go to others at once."""
-        draining = msgspec.structs.replace(life.member, state="draining")
+        life.member = msgspec.structs.replace(life.member, state="draining")
         announce = life.commits.write(
-            (life.identity.guard,), (Put(life.identity.key, encode(draining), life.identity.lease),)
+            (life.identity.guard,), (Put(life.identity.key, encode(life.member), life.identity.lease),)
         )
         if life.leading is not None:
             life.leading.cancel()

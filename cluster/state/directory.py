@@ -6,6 +6,7 @@ import asyncio
 from typing import TypeVar
 
 from rota.client.errors import Compacted
+from rota.client.ids import is_task_name
 from rota.client.model import Mode
 
 from ..cancellation import apart
@@ -25,15 +26,19 @@ class Directory:
         self._keys = keys
         self.revision = 0
         self.members: dict[str, Member] = {}
-        self.candidates: dict[bytes, tuple[int, str]] = {}
+        self._leases: dict[str, int] = {}           # of the members
+        self._candidates: dict[bytes, tuple[int, str, int]] = {}    # (create revision, node, lease)
         self.tasks: dict[str, TaskRecord] = {}
         self.queues: dict[str, QueueRecord] = {}
         self.listed = asyncio.Event()
 
     @property
     def master(self) -> str:
-        """The node that is master, or "" between two."""
-        return min(self.candidates.values())[1] if self.candidates else ""
+        """The node that is master, or "" between two. Only a member can be, on the lease of its membership."""
+        standing = [
+            (revision, node) for revision, node, lease in self._candidates.values() if self._leases.get(node) == lease
+        ]
+        return min(standing)[1] if standing else ""
 
     async def run(self) -> None:
         while True:
@@ -51,7 +56,7 @@ class Directory:
             page = await self._list(prefix, revision)
             revision = page.revision
             found += page.records
-        for table in (self.members, self.candidates, self.tasks, self.queues):
+        for table in (self.members, self._leases, self._candidates, self.tasks, self.queues):
             table.clear()       # only now: who asks meanwhile gets what was known before
         for record in found:
             self._apply(Event(False, record))
@@ -72,37 +77,51 @@ class Directory:
                 self.revision = max(self.revision, changes.revision)
 
     def _apply(self, event: Event) -> None:
+        """Keys that rota did not write, and records that cannot be read, are as good as absent; but settings that were
+        known before go on."""
         record, keys = event.record, self._keys
         if record.key.startswith(keys.master):
-            if event.deleted:
-                self.candidates.pop(record.key, None)
-            else:
-                self.candidates[record.key] = (record.create_revision, record.value.decode(errors="replace"))
+            self._apply_candidate(event)
         elif record.key.startswith(keys.nodes):
-            name = record.key[len(keys.nodes):].decode(errors="replace")
-            self._keep(self.members, name, None if event.deleted else decode(Member, record.value))
+            self._apply_member(event)
         elif record.key.startswith(keys.queues):
-            name = record.key[len(keys.queues):].decode(errors="replace")
-            self._keep(self.queues, name, None if event.deleted else decode(QueueRecord, record.value))
+            self._keep(self.queues, keys.parse_queue(record.key), event, QueueRecord)
         else:
-            name = record.key[len(keys.tasks):].decode(errors="replace")
-            self._keep(self.tasks, name, None if event.deleted else decode(TaskRecord, record.value))
+            self._keep(self.tasks, keys.parse_task(record.key), event, TaskRecord)
+
+    def _apply_candidate(self, event: Event) -> None:
+        record = event.record
+        if not event.deleted and record.lease and self._keys.parse_candidate(record.key) == record.lease:
+            name = record.value.decode(errors="replace")
+            self._candidates[record.key] = (record.create_revision, name, record.lease)
+        else:
+            self._candidates.pop(record.key, None)
+
+    def _apply_member(self, event: Event) -> None:
+        record = event.record
+        name = self._keys.parse_node(record.key)
+        member = None if event.deleted or not record.lease else decode(Member, record.value)
+        if name is None:
+            return
+        if member is None:
+            self.members.pop(name, None)
+            self._leases.pop(name, None)
+        else:
+            self.members[name], self._leases[name] = member, record.lease
 
     @staticmethod
-    def _keep(table: dict[str, T], name: str, value: T | None) -> None:
-        if value is None:
+    def _keep(table: dict[str, T], name: str | None, event: Event, kind: type[T]) -> None:
+        if name is None:
+            return
+        if event.deleted:
             table.pop(name, None)
-        else:
+        elif (value := decode(kind, event.record.value)) is not None:
             table[name] = value
 
     async def task_mode(self, task: str) -> Mode | None:
         """How a registered task runs; asks the store itself before it says that there is none."""
         known = self.tasks.get(task)
-        if known is None:
+        if known is None and is_task_name(task):
             page = await self._ledger.read(self._keys.task(task))
-            known = decode(TaskRecord, _value(page.records)) if page.records else None
+            known = decode(TaskRecord, page.records[0].value) if page.records else None
         return known.mode if known is not None else None
-
-
-def _value(records: tuple[Record, ...]) -> bytes:
-    return records[0].value

@@ -12,7 +12,7 @@ import msgspec
 
 from rota.client.ids import is_name as is_name
 from rota.client.ids import is_task_name
-from rota.client.model import JOBS_PER_BUNDLE_MAX, PRIORITY_MAX, PRIORITY_MIN
+from rota.client.model import PRIORITY_MAX, PRIORITY_MIN
 
 ORDER_DIGITS = 16
 """Fixed width of `order` (a store revision) and `due` (ms since 1970), so that key order is numeric order."""
@@ -20,18 +20,20 @@ ORDER_DIGITS = 16
 
 ORDER_MAX = 10**ORDER_DIGITS - 1
 
+KEY_BYTES_SHOWN = 300
+
 _NAME = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127})"
 _NODE = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,143})"        # a name, and what tells its identities apart
-_BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-9]{1,2})?)"
+_BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?)"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
 _CLAIM = re.compile(rf"{_NODE}/{_BUNDLE}".encode())
-_FAILED = re.compile(rf"{_NAME}/{_BUNDLE}-([0-9]{{1,2}})".encode())
-_CANCEL = re.compile(rf"{_BUNDLE}-([0-9]{{1,2}})".encode())
+_FAILED = re.compile(rf"{_NAME}/{_BUNDLE}-([0-5]?[0-9])".encode())
+_CANCEL = re.compile(rf"{_BUNDLE}-([0-5]?[0-9])".encode())
 _QUEUE = re.compile(_NAME.encode())
 _MEMBER = re.compile(_NODE.encode())
 _CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
-"""Each thing has one spelling: what reads like a key of ours but is not spelt as we spell it was not written by rota."""
+"""Each thing has one spelling: what reads like a key of ours but is spelt otherwise was not written by rota."""
 
 
 class JobKey(msgspec.Struct, frozen=True, gc=False):
@@ -150,10 +152,10 @@ class Keys:
     def function(self, digest: str) -> bytes:
         return self.functions + digest.encode()
 
-    # -- reading keys: None for one that rota did not write. Such keys are counted, named by `rota doctor`, left alone ---
+    # -- reading keys: None for one that rota did not write. Such keys are left alone, and named by `rota doctor` -----
 
     def parse_job(self, key: bytes) -> JobKey | None:
-        found = _JOB.fullmatch(key, len(self.jobs))
+        found = _match(_JOB, self.jobs, key)
         if found is None:
             return None
         priority = PRIORITY_MAX - int(found[2])
@@ -163,52 +165,57 @@ class Keys:
 
     def parse_due(self, key: bytes) -> tuple[int, str, str] | None:
         """(due in ms, queue, bundle)"""
-        found = _DUE.fullmatch(key, len(self.scheduled))
+        found = _match(_DUE, self.scheduled, key)
         return None if found is None else (int(found[1]), found[2].decode(), found[3].decode())
 
     def parse_claim(self, key: bytes) -> tuple[str, str] | None:
         """(node, bundle)"""
-        found = _CLAIM.fullmatch(key, len(self.claims))
+        found = _match(_CLAIM, self.claims, key)
         return None if found is None else (found[1].decode(), found[2].decode())
 
     def parse_failed(self, key: bytes) -> tuple[str, str, int] | None:
         """(queue, bundle as enqueued, index)"""
-        found = _FAILED.fullmatch(key, len(self.failed))
-        if found is None or (index := int(found[3])) >= JOBS_PER_BUNDLE_MAX:
-            return None
-        return found[1].decode(), found[2].decode(), index
+        found = _match(_FAILED, self.failed, key)
+        return None if found is None else (found[1].decode(), found[2].decode(), int(found[3]))
 
     def parse_cancel(self, key: bytes) -> tuple[str, int] | None:
         """(bundle as enqueued, index)"""
-        found = _CANCEL.fullmatch(key, len(self.cancels))
-        if found is None or (index := int(found[2])) >= JOBS_PER_BUNDLE_MAX:
-            return None
-        return found[1].decode(), index
+        found = _match(_CANCEL, self.cancels, key)
+        return None if found is None else (found[1].decode(), int(found[2]))
 
     def parse_candidate(self, key: bytes) -> int | None:
         """The lease that a candidate's key is named by."""
-        found = _CANDIDATE.fullmatch(key, len(self.master))
+        found = _match(_CANDIDATE, self.master, key)
         lease = int(found[0], 16) if found is not None else 0
         return lease if 0 < lease < 1 << 63 else None
 
     def parse_node(self, key: bytes) -> str | None:
-        found = _MEMBER.fullmatch(key, len(self.nodes))
+        found = _match(_MEMBER, self.nodes, key)
         return None if found is None else found[0].decode()
 
     def parse_queue(self, key: bytes) -> str | None:
-        found = _QUEUE.fullmatch(key, len(self.queues))
+        found = _match(_QUEUE, self.queues, key)
         return None if found is None else found[0].decode()
 
     def parse_task(self, key: bytes) -> str | None:
         try:
-            name = key[len(self.tasks):].decode()
+            name = key.removeprefix(self.tasks).decode()
         except UnicodeDecodeError:
             return None
         return name if is_task_name(name) else None
 
 
+def _match(pattern: re.Pattern[bytes], prefix: bytes, key: bytes) -> re.Match[bytes] | None:
+    return pattern.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+
+
 def _finished(bundle: str, first_index: int, fence: int) -> str:
     return f"{whole(bundle)}-{first_index:02d}.{fence:0{ORDER_DIGITS}d}"
+
+
+def shown(key: bytes) -> str:
+    """A key for people: anybody may have written it."""
+    return key[:KEY_BYTES_SHOWN].decode(errors="backslashreplace")
 
 
 def session_of(bundle: str) -> str:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, Seal, decode_header, encode_results, slice_body
-from rota.client.errors import InvalidJob
-from rota.client.model import JOBS_PER_BUNDLE_MAX, Header, ResultEntry, Results
+from rota.client.codec import BODY_BYTES_MAX, Seal, encode_results, slice_body
+from rota.client.model import Header, ResultEntry, Results
 
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
-from .keys import Keys, is_name, whole
-from .records import Claim, FailedRecord, Failure, Token, encode, token_of
+from .keys import Keys, whole
+from .records import Claim, FailedRecord, Failure, Token, bits, encode, header_of, token_of
 
 ADVICE = {
     "unreadable": "its record is none that this release of rota can read; what is left of it is kept",
@@ -67,7 +66,8 @@ class SetAside:
         return await self._write(guards, record, plain, reason, node, body, "")
 
     async def unreadable(self, guards: tuple[Guard, ...], record: Record) -> Write:
-        """For a token that is none. What its body says of it makes a new one, so that it can be retried."""
+        """For a token that is none, below a key that can be parsed. What its body says of it makes a new one, so that
+        it can be retried."""
         body = await self._body(_name(record.key))
         token = self._token_from(record, header_of(body))
         guards = (*guards, unmodified(record.key, record.mod_revision))
@@ -83,6 +83,8 @@ class SetAside:
         """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
         keys, bundle = self._keys, _name(record.key)
         indexes = _indexes(bundle, token, body)
+        if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
+            return Write(guards, (Delete(record.key),))     # they were set aside before, with their arguments
         ops: list[Put | Delete] = [Delete(record.key), Delete(keys.body(bundle))]
         for index in indexes:
             failed = FailedRecord(
@@ -92,8 +94,7 @@ class SetAside:
             failure = Failure(_part(body, index, first=index == indexes[0]), told, encode(token))
             ops.append(Put(keys.failed_job(token.queue, bundle, index), encode(failed)))
             ops.append(Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)))
-        if indexes:
-            ops.append(await self._notice(record, token, bundle, indexes, ADVICE[reason]))
+        ops.append(await self._notice(record, token, bundle, indexes, ADVICE[reason]))
         return Write(guards, tuple(ops))
 
     async def _notice(self, record: Record, token: Token, bundle: str, indexes: list[int], error: str) -> Put:
@@ -112,8 +113,7 @@ class SetAside:
             return Token("", queue or "unknown", 0, 0, 1, "sync", 0)
         return Token(
             header.task, queue or header.queue, in_queue.priority if in_queue is not None else 0, 0,
-            len(header.indexes), header.mode, int(header.enqueued_at * 1000), python=header.python,
-            function=header.function, signed=header.key_id,
+            len(header.indexes), header.mode, 0, python=header.python, function=header.function, signed=header.key_id,
         )
 
 
@@ -132,22 +132,15 @@ def belongs(header: Header, bundle: str, token: Token) -> bool:
     """Whether body and token are of one bundle, and say the same of it. (The mode is the affair of who runs it.)"""
     return (
         header.bundle == whole(bundle) and len(header.indexes) == token.count
+        and not token.done_bits & ~bits(header.indexes)
         and (header.task, header.queue, header.python, header.function)
         == (token.task, token.queue, token.python, token.function)
     )
 
 
-def header_of(body: bytes) -> Header | None:
-    """Not verified: it says where a job belongs, not that it may run."""
-    try:
-        header, _ = decode_header(body)
-    except InvalidJob:
-        return None
-    return header if is_name(header.queue) else None
-
-
 def _name(key: bytes) -> str:
-    return key.rpartition(b"/")[2].decode(errors="replace") or "unnamed"
+    """Of a key that can be parsed."""
+    return key.rpartition(b"/")[2].decode()
 
 
 def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
@@ -156,11 +149,10 @@ def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
     if header is not None:
         indexes = header.indexes
     elif bundle == whole(bundle):
-        indexes = list(range(min(token.count, JOBS_PER_BUNDLE_MAX)))
+        indexes = list(range(token.count))
     else:
-        index = bundle.rpartition(".")[2]
-        indexes = [int(index) if index.isascii() and index.isdigit() else 0]
-    return [index for index in indexes if not token.done_bits >> index & 1]
+        indexes = [int(bundle.rpartition(".")[2])]
+    return [index for index in indexes if not token.done_bits >> index & 1] or indexes
 
 
 def _part(body: bytes, index: int, *, first: bool) -> bytes:

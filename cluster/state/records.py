@@ -2,7 +2,7 @@
 
 Anybody who can write to the store can write anything into it, so decoding is total: a field is checked where it is read
 (the constraints stand with its type), what is no record gives None, and nothing behind this page meets a number out of
-range. `*_at` also hold a record against the key it lies under. (docs/decisions/0020)
+range. Readers that take a key, or part of one, also hold the record against it. (docs/decisions/0020)
 
 A **token** stands for a bundle and moves from state to state (`jobs/`, `scheduled/`, `claims/`); it is in exactly one
 place. A **claim** is a token under a node, with the fence of the master that put it there.
@@ -10,27 +10,41 @@ place. A **claim** is a token under a node, with the fence of the master that pu
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from rota.client.model import JOBS_PER_BUNDLE_MAX, PRIORITY_MAX, PRIORITY_MIN, Mode, OnOrphan
-from rota.client.options import ATTEMPTS_MAX, DURATION_S_MAX, KEY_CHARS_MAX
+from rota.client.codec import decode_header
+from rota.client.errors import InvalidJob
+from rota.client.model import (
+    ATTEMPTS_MAX,
+    JOBS_PER_BUNDLE_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    Header,
+    Mode,
+    Moment,
+    OnOrphan,
+    ResultEntry,
+    Results,
+    Seconds,
+    Text,
+)
+from rota.client.options import KEY_CHARS_MAX
 
 from ..ledger.ledger import Record
-from .keys import ORDER_MAX, JobKey, Keys, is_name
+from .keys import ORDER_MAX, Keys, is_name
 
 SCHEMA = 1
 
-Text: TypeAlias = Annotated[str, Meta(max_length=256)]              # names that are looked up, never parsed
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=JOBS_PER_BUNDLE_MAX)]       # of jobs of one bundle
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
 Attempt: TypeAlias = Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
 Place: TypeAlias = Annotated[int, Meta(ge=0, le=ORDER_MAX)]         # an order, or ms since 1970: 16 digits in a key
-Moment: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]           # seconds since 1970
 Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]      # hex: one bit for each job of a bundle
 Schema: TypeAlias = Annotated[int, Meta(ge=1, le=SCHEMA + 1)]       # ours, and the next release's
 
@@ -48,7 +62,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     queue: str                  # checked against the token's key, or as a name
     priority: Priority
     order: Place
-    count: Annotated[Count, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1, le=JOBS_PER_BUNDLE_MAX)]
     mode: Mode
     at: Place                   # ms since 1970 of the enqueue, by the taking node's clock
     attempt: Attempt = 1
@@ -61,7 +75,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""    # what its task's limit per key is counted by
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
-    signed: Text | None = None   # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
+    signed: Text | None = None  # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
     v: Schema = msgspec.field(default_factory=schema)
 
     @property
@@ -120,7 +134,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     max_concurrency: Limit | None = None        # jobs at a time in the whole cluster
     max_per_key: Limit | None = None            # of them, with equal keys
     on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
-    requeue_delay_s: Annotated[float, Meta(ge=0, le=DURATION_S_MAX)] = 0.0     # how long it waits then
+    requeue_delay_s: Seconds = 0.0              # how long it waits then
     v: Schema = msgspec.field(default_factory=schema)
 
 
@@ -179,10 +193,12 @@ class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
 
+_ORDER = re.compile(rb"[0-9]{1,15}")       # one digit less than keys have: there is always room for the next
 _T = TypeVar("_T")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
 _decode_failure = msgspec.msgpack.Decoder(Failure)
+_decode_results = msgspec.msgpack.Decoder(Results)
 
 
 def encode(record: msgspec.Struct) -> bytes:
@@ -208,18 +224,20 @@ def _try(decoder: Any, value: bytes) -> Any:
         return None
 
 
-def token_at(place: JobKey, value: bytes) -> Token | None:
-    """The token below `jobs/`. One that says of itself that it belongs elsewhere is none: it would be put there."""
+def token_in(queue: str, value: bytes) -> Token | None:
+    """The token that waits in a queue, below `jobs/` or `scheduled/`. One that says of itself that it belongs to
+    another queue is none (it would be put there), nor is one that has nothing to run."""
     token = decode(Token, value)
-    if token is None or (token.queue, token.priority, token.order) != (place.queue, place.priority, place.order):
-        return None
-    return token
+    return token if token is not None and token.queue == queue and token.pending else None
 
 
-def due_at(queue: str, value: bytes) -> Token | None:
-    """The token below `scheduled/`, in the queue that its key names."""
-    token = decode(Token, value)
-    return token if token is not None and token.queue == queue else None
+def waiting_at(keys: Keys, record: Record) -> Token | None:
+    """The token that a record below `jobs/` or `scheduled/` is. None too for a key that rota did not write."""
+    if record.key.startswith(keys.scheduled):
+        due = keys.parse_due(record.key)
+        return token_in(due[1], record.value) if due is not None else None
+    job = keys.parse_job(record.key)
+    return token_in(job.queue, record.value) if job is not None else None
 
 
 def claim_in(value: bytes) -> Claim | None:
@@ -241,6 +259,30 @@ def failed_at(keys: Keys, record: Record) -> FailedRecord | None:
             f"{bundle}/{index}", "", queue, "its record in the failed set cannot be read", 0, "", 0.0, "unreadable"
         )
     return failed
+
+
+def tail_of(record: Record) -> int:
+    """The order of the last job of a serial queue. An order is a revision that its enqueue had seen, so where somebody
+    wrote something else, the revision of that is behind all that came before."""
+    if _ORDER.fullmatch(record.value):
+        return int(record.value)
+    return record.mod_revision
+
+
+def header_of(body: bytes) -> Header | None:
+    """The head of a body; None for bytes that are none. Not verified: it says where a job belongs, not that it may
+    run."""
+    try:
+        header, _ = decode_header(body)
+    except InvalidJob:
+        return None
+    return header if is_name(header.queue) else None
+
+
+def results_in(value: bytes) -> list[ResultEntry]:
+    """The results of a record below `results/`, unverified; none if it cannot be read."""
+    results: Results | None = _try(_decode_results, value)
+    return results.entries if results is not None else []
 
 
 def failure_in(value: bytes) -> Failure:

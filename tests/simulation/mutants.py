@@ -22,7 +22,7 @@ from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.node import executor, intake, membership, node, outcomes, reporter, volatile
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, splitting
-from rota.cluster.state.records import Claim, Token, token_of
+from rota.cluster.state.records import Claim, Token, decode, token_of
 
 from . import process
 
@@ -459,7 +459,7 @@ def serial_retries_at_once() -> None:
 
     def _in_place(*arguments: Any) -> Put:
         put = original(*arguments)
-        token = takeover.decode(Token, put.value)
+        token = decode(Token, put.value)
         assert token is not None
         return Put(put.key, takeover.encode(msgspec.structs.replace(token, not_before=0)))
 
@@ -651,7 +651,7 @@ def takeover_without_suspicion() -> None:
         write = await original(*arguments)
         ops: list[Put | Delete] = []
         for op in write.ops:
-            token = takeover.decode(Token, op.value) if isinstance(op, Put) and b"/jobs/" in op.key else None
+            token = decode(Token, op.value) if isinstance(op, Put) and b"/jobs/" in op.key else None
             if token is not None:
                 op = Put(op.key, takeover.encode(msgspec.structs.replace(token, orphanings=0, lost=0)))
             ops.append(op)

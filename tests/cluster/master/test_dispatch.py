@@ -32,9 +32,9 @@ class Table:
         if is_open:
             self.aggregator.open()
 
-    def put(self, key: bytes, value: bytes, create_revision: int = 0) -> int:
+    def put(self, key: bytes, value: bytes, create_revision: int = 0, lease: int = 0) -> int:
         self.revision += 1
-        record = Record(key, value, create_revision or self.revision, self.revision, 1)
+        record = Record(key, value, create_revision or self.revision, self.revision, 1, lease)
         self.aggregator.apply([Event(False, record)], self.revision, self.now)
         return self.revision
 
@@ -47,7 +47,7 @@ class Table:
             "address": "", "queues": ["*"], "tasks": {"m:f": "sync", "m:g": "sync"},
             "capacity": {"sync": slots, "async": 0}, "python": "3.11", "version": "0", "since": 0.0,
         }
-        self.put(KEYS.node(node), encode(Member(**(fields | changes))))  # type: ignore[arg-type]
+        self.put(KEYS.node(node), encode(Member(**(fields | changes))), lease=1)  # type: ignore[arg-type]
 
     def job(self, bundle: str, count: int = 1, queue: str = "q", priority: int = 0, **changes: object) -> Token:
         fields = {
@@ -400,7 +400,7 @@ def test_garbage_is_quarantined_and_foreign_keys_are_left_alone() -> None:
     table.put(KEYS.jobs + b"no/such/layout/at/all", b"x")
     commands = table.decide()
     assert [type(command) for command in commands] == [Quarantine]
-    assert table.aggregator.unparsable == 1
+    assert table.aggregator.unparsable == 2
 
 
 def test_tokens_behind_the_window_wait_for_their_page() -> None:
