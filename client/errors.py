@@ -23,9 +23,9 @@
     │   └── ResultInvalid           the result's signature or encoding is wrong
     └── LedgerError                 the store; never reaches a client
         ├── LedgerUnavailable       certainly not applied: no endpoint could be reached
+        │   └── LedgerDenied        authentication or permission: a fault that passes when somebody mends it
         ├── WriteUnknown            the write may or may not apply, now or later: repeat the same transaction
         ├── StoreBusy               refused for now ("too many requests"): back off
-        ├── LedgerDenied            authentication or permission
         ├── Compacted               the revision asked for is gone
         ├── StoreRewound            the store was restored from a backup, or is another one
         ├── LeaseGone
@@ -173,16 +173,16 @@ class LedgerUnavailable(LedgerError):
     """Certainly not applied: no endpoint could be reached."""
 
 
+class LedgerDenied(LedgerUnavailable):
+    """Authentication failed, or permission is missing: whoever can wait waits until that is mended."""
+
+
 class WriteUnknown(LedgerError):
     """The write may or may not apply, now or later. Repeat the same guarded transaction."""
 
 
 class StoreBusy(LedgerError):
     """Refused for now; back off and try again."""
-
-
-class LedgerDenied(LedgerError):
-    """Authentication failed, or permission is missing."""
 
 
 class Compacted(LedgerError):

@@ -48,7 +48,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
     ledger = EtcdLedger(ledger_config)
     guard.etcd(
         [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
-        password=ledger_config.password, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
+        password_file=config.etcd.password_file, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
         key=config.etcd.key_file,
     )
     try:
@@ -117,7 +117,7 @@ def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
 
     return LedgerConfig(
         endpoints=tuple(url(endpoint, etcd.tls) for endpoint in etcd.endpoints), user=etcd.user,
-        password=Path(etcd.password_file).read_text().strip() if etcd.password_file else "",
+        password_file=path(etcd.password_file),
         ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
     )
 

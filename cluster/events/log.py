@@ -17,7 +17,9 @@ log = logging.getLogger("rota.events")
 LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.NodeJoined: (logging.INFO, "joined cluster {cluster} as {node}"),
     r.JoinFailed: (logging.WARNING, "cannot join the cluster yet: {error}"),
-    r.KeepaliveFailed: (logging.WARNING, "the lease of {node} was not renewed: {error}"),
+    r.KeepaliveFailed: (logging.WARNING, "the lease of {node} is not being renewed: {error}"),
+    r.StoreLost: (logging.ERROR, "the store does not serve this node: {error}"),
+    r.StoreBack: (logging.WARNING, "the store serves this node again, after {away_s:.0f} s"),
     r.LeaseExpired: (
         logging.WARNING,
         "the lease's deadline has passed: nothing is started until the store answers; runners are killed",

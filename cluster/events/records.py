@@ -28,16 +28,28 @@ class NodeJoined(ClusterEvent, frozen=True, gc=False, tag="node_joined"):
 
 
 class JoinFailed(ClusterEvent, frozen=True, gc=False, tag="join_failed"):
-    """The store did not let this process join; it tries again."""
+    """The store did not let this process join; it tries again. Of failures in a row, the first."""
 
     error: str
 
 
 class KeepaliveFailed(ClusterEvent, frozen=True, gc=False, tag="keepalive_failed"):
-    """The lease was not renewed this time; it is tried again until its deadline."""
+    """The lease was not renewed; it is tried again until its deadline. Of failures in a row, the first."""
 
     node: str
     error: str
+
+
+class StoreLost(ClusterEvent, frozen=True, gc=False, tag="store_lost"):
+    """The store does not serve this node: it does not answer, or refuses it. Said once, until it does again."""
+
+    error: str
+
+
+class StoreBack(ClusterEvent, frozen=True, gc=False, tag="store_back"):
+    """The store serves this node again."""
+
+    away_s: float
 
 
 class LeaseExpired(ClusterEvent, frozen=True, gc=False, tag="lease_expired"):

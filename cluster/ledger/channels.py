@@ -43,6 +43,8 @@ class EtcdConfig:
     """"http://host:port", "https://host:port" or "host:port", one per member. TLS where a certificate is set, too."""
     user: str = ""
     password: str = ""
+    password_file: Path | None = None
+    """Instead of `password`: read anew whenever etcd is asked for a token, since passwords change while nodes run."""
     ca_cert: Path | None = None
     cert: Path | None = None
     key: Path | None = None
@@ -67,8 +69,17 @@ class EtcdConfig:
             split_endpoint(endpoint)
         if bool(self.cert) != bool(self.key):
             raise errors.ConfigError("an etcd client certificate needs its key, and a key its certificate")
-        if bool(self.user) != bool(self.password):
+        if bool(self.user) != bool(self.password or self.password_file):
             raise errors.ConfigError("an etcd user needs a password, and a password a user")
+
+    def secret(self) -> str:
+        """The password as it is now. Raises `LedgerDenied` if its file cannot be read."""
+        if self.password_file is None:
+            return self.password
+        try:
+            return self.password_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise errors.LedgerDenied(f"etcd's password: {self.password_file} cannot be read ({error})") from None
 
 
 def split_endpoint(endpoint: str) -> tuple[str, bool | None]:
@@ -179,6 +190,6 @@ def _credentials(config: EtcdConfig) -> Any:
         try:
             return path.read_bytes() if path else None
         except OSError as error:
-            raise errors.ConfigError(f"cannot read {path}: {error.strerror}") from error
+            raise errors.LedgerUnavailable(f"cannot read {path}: {error.strerror}") from error     # being renewed?
 
     return grpc.ssl_channel_credentials(content(config.ca_cert), content(config.key), content(config.cert))

@@ -80,7 +80,7 @@ class Commits:
         self._in_flight_max = in_flight_max
         self._pending: deque[_Pending] = deque()
         self._busy_keys: set[bytes] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}       # under way, and since when
         self._scheduled = False
         self._looking = False
         self._last_start = 0.0
@@ -106,6 +106,11 @@ class Commits:
     def backlog(self) -> int:
         return len(self._pending)
 
+    @property
+    def waits_s(self) -> float:
+        """For how long the oldest transaction has been under way."""
+        return asyncio.get_running_loop().time() - min(self._tasks.values()) if self._tasks else 0.0
+
     async def until_idle(self) -> None:
         """Everything that was submitted has its verdict: nothing of it can still apply."""
         while self._pending or self._tasks:
@@ -115,8 +120,9 @@ class Commits:
                 await asyncio.sleep(0)
 
     def submit(self, write: Write) -> asyncio.Future[Verdict]:
-        """Queue a write for the next transaction. The future raises `NoSpace`, `TransactionTooLarge`,
-        `TransactionInvalid` or `LedgerDenied` if the store refuses it, `WriteUnknown` when the identity ends."""
+        """Queue a write for the next transaction. The future raises `NoSpace`, `TransactionTooLarge` or
+        `TransactionInvalid` if the store refuses it, `WriteUnknown` when the identity ends. While the store does not
+        answer, or does not let us in, it waits."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
             future.set_exception(self._closed)
@@ -141,7 +147,7 @@ class Commits:
             loop = asyncio.get_running_loop()
             self._last_start = loop.time()
             task = loop.create_task(self._carry(batch), name="commit")
-            self._tasks.add(task)
+            self._tasks[task] = self._last_start
             task.add_done_callback(self._carried)
 
     def _may_start_beside(self) -> bool:
@@ -158,7 +164,7 @@ class Commits:
         self._pump()
 
     def _carried(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a group commit broke", exc_info=error)
         self._pump()

@@ -22,6 +22,9 @@ RETRY_PAUSE_S = 0.1
 AUTHENTICATE_TIMEOUT_S = 5.0
 """A password costs etcd 100 ms of CPU, and after a restart all nodes ask at once."""
 
+REFUSED_AGAIN_S = 5.0
+"""A password that etcd has refused is tried again after this, unless it has changed: then at once."""
+
 REWOUND_PROOFS = 3
 """Reads in a row that answer from the past before we believe it: a member that was paused could answer stale until
 3.5.28 and 3.6.9."""
@@ -40,6 +43,7 @@ class Endpoints:
         self._rewound: str | None = None
         self._guardian: asyncio.Task[None] | None = None
         self._authenticating = asyncio.Lock()
+        self._refusal: tuple[str, float, errors.LedgerDenied] | None = None     # of which password, until when, and how
         self._token: str | None = None      # None: not asked for yet; "": none needed
         self._metadata, self._metadata_any = _metadata("")
 
@@ -72,6 +76,8 @@ class Endpoints:
             endpoint.writes += 1
             try:
                 response = await self.call(endpoint, name, request, timeout_s)
+            except errors.LedgerDenied:
+                raise
             except errors.LedgerUnavailable as error:
                 self.blame(endpoint)
                 failure = error
@@ -106,6 +112,8 @@ class Endpoints:
                         raise errors.LedgerUnavailable(f"{endpoint.url} answers from the past")
                     self.revision_seen = max(self.revision_seen, response.header.revision)
                 return response
+            except errors.LedgerDenied:
+                raise               # by all of them
             except (errors.LedgerUnavailable, errors.WriteUnknown) as error:
                 await pause.after(error, endpoint)
 
@@ -217,17 +225,24 @@ class Endpoints:
         async with self._authenticating:
             if self._token != refused:
                 return
-            request = rpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
+            password = self.config.secret()
+            now = asyncio.get_running_loop().time()
+            if self._refusal is not None and self._refusal[0] == password and now < self._refusal[1]:
+                raise self._refusal[2].with_traceback(None)
+            request = rpc.AuthenticateRequest(name=self.config.user, password=password)
             try:
                 answer = await self._send(endpoint, "authenticate", request, AUTHENTICATE_TIMEOUT_S, None)
                 self._set_token(answer.token)
             except AuthDisabled:
                 self._set_token("")
+            except errors.LedgerDenied as error:
+                self._refusal = password, now + REFUSED_AGAIN_S, error
+                raise
             except errors.WriteUnknown as error:
                 raise errors.LedgerUnavailable(f"authentication: {error}") from None
 
     def _set_token(self, token: str) -> None:
-        self._token = token
+        self._token, self._refusal = token, None
         self._metadata, self._metadata_any = _metadata(token)
 
 

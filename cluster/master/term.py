@@ -20,6 +20,7 @@ from ..events.records import SnapshotRetaken, StrayFound, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
+from ..ledger.patience import steadily
 from ..ledger.scan import pages
 from ..state.keys import Keys, shown
 from ..state.quarantine import SetAside, damage
@@ -63,12 +64,15 @@ class Master:
         async with Commits(self._ledger) as commits:
             self._commits = commits
             self._deposed = asyncio.get_running_loop().create_future()
+            said = ""
             try:
                 while True:
                     try:
                         await apart(self._serve(), "master-serve")
                     except* (LedgerError, _OutOfStep) as group:
-                        self._events.emit(SnapshotRetaken(str(group.exceptions[0])))
+                        if (why := str(group.exceptions[0])) != said:
+                            self._events.emit(SnapshotRetaken(why))
+                        said = why
                         await asyncio.sleep(TICK_S)
             finally:
                 self._deposed = None
@@ -86,11 +90,11 @@ class Master:
             self._group = group
             group.create_task(self._watch(revision), name="master-watch")
             group.create_task(self._scheduler.run(), name="master-scheduler")
-            group.create_task(self._compare(), name="master-compare")
+            group.create_task(steadily("comparing", self._compare, _OutOfStep), name="master-compare")
             retention = Retention(
                 self._ledger, self._keys, self._clock, self._commits, self._fence, self._keep_failed_s, self._events
             )
-            group.create_task(retention.run(), name="master-retention")
+            group.create_task(steadily("dropping old failures", retention.run), name="master-retention")
             group.create_task(self._until_deposed(), name="master-fence")
             await self._decide()
 

@@ -18,7 +18,6 @@ from rota.client.errors import (
     EnqueueError,
     InvalidJob,
     LeaseGone,
-    LedgerDenied,
     LedgerError,
     NoSpace,
     Overloaded,
@@ -324,6 +323,6 @@ def _refused(error: LedgerError) -> EnqueueError:
         return Overloaded(
             "the store is full (etcd's NOSPACE alarm): free space or raise its quota; see docs/operations.md", 10.0
         )
-    if isinstance(error, LedgerDenied | TransactionInvalid):
+    if isinstance(error, TransactionInvalid):
         return InvalidJob(f"the store refused the write: {error}")
     return Overloaded(f"the store does not answer: {error}", 0.5)

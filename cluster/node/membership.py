@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from rota.client.errors import LeaseGone, LedgerError, LedgerUnavailable, NoSpace, StoreBusy, WriteUnknown
+from rota.client.errors import LeaseGone, LedgerDenied, LedgerError, LedgerUnavailable, NoSpace, StoreBusy, WriteUnknown
 from rota.client.ids import ALPHABET
 
 from ..clock import Clock
@@ -60,6 +60,7 @@ class Membership:
         on_suspended: Callable[[], None],
         on_resumed: Callable[[], None],
         events: Events,
+        shut_out: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -71,13 +72,16 @@ class Membership:
         self._on_suspended = on_suspended
         self._on_resumed = on_resumed
         self._events = events
+        self._shut_out = shut_out
+        self._failing = False
+        self.joining = ""
+        """Why it cannot join yet, or ""."""
         self.identity: Identity | None = None
         self.deadline = 0.0
         self.suspended = False
 
     async def join(self, member: Member) -> Identity:
         """Grant a lease and register; retries until the store takes it. Under a new name: none is ever used again."""
-        said: str | None = None
         while True:
             node = f"{self._name}-{''.join(self._rng.choice(ALPHABET) for _ in range(6))}"
             lease = self._rng.getrandbits(62) + 1
@@ -88,9 +92,9 @@ class Membership:
                 txn = Txn((created(key, 0),), (Put(key, encode(member), lease),))
                 result = await self._register(txn)
             except (LedgerUnavailable, WriteUnknown, StoreBusy, NoSpace, LeaseGone) as error:
-                if str(error) != said:
-                    said = str(error)
-                    self._events.emit(JoinFailed(said))
+                if not self.joining:
+                    self._events.emit(JoinFailed(str(error)))
+                self.joining = str(error) or type(error).__name__
                 await asyncio.sleep(RETRY_S + self._rng.random() * RETRY_S)
                 continue
             self.identity = Identity(node, lease, ttl_s, key, result)
@@ -117,7 +121,8 @@ class Membership:
         return self._clock.monotonic() < self.deadline - margin
 
     async def keep(self) -> None:
-        """Renew until the identity ends; raises IdentityLost then."""
+        """Renew until the identity ends; raises IdentityLost then. A node that the store has shut out does not renew:
+        nobody would do what lies under it."""
         identity = self.identity
         assert identity is not None
         pause = identity.ttl_s / 3
@@ -125,16 +130,26 @@ class Membership:
             await self._sleep_or_suspend(pause)
             sent = self._clock.monotonic()
             try:
+                if self._shut_out():
+                    raise LedgerDenied("the store does not let this node in, so its work is left to others")
                 ttl_s = await self._ledger.keep_alive(identity.lease)
             except LeaseGone as error:
                 raise IdentityLost(f"the lease of {identity.node} is gone") from error
             except LedgerError as error:
-                self._events.emit(KeepaliveFailed(identity.node, str(error)))
+                self._not_renewed(error)
                 pause = min(RETRY_S, identity.ttl_s / 10) * (0.5 + self._rng.random())
                 self._check_deadline()
                 continue
+            self._failing = False
             self._renewed(sent, ttl_s)
             pause = identity.ttl_s / 3
+
+    def _not_renewed(self, error: LedgerError) -> None:
+        """Said once."""
+        if not self._failing:
+            assert self.identity is not None
+            self._events.emit(KeepaliveFailed(self.identity.node, str(error)))
+        self._failing = True
 
     async def _sleep_or_suspend(self, pause: float) -> None:
         """Sleep, but notice the deadline when it comes."""

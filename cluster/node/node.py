@@ -7,6 +7,7 @@ dead by then, and a new identity joins. `Node` implements what the HTTP port ask
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterable
 
@@ -28,7 +29,7 @@ from ..ledger.buckets import Bucket, Buckets
 from ..ledger.commits import Commits, unmodified
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Ledger, Put, Record
-from ..ledger.patience import patiently
+from ..ledger.patience import patiently, steadily
 from ..master.election import Deposed, Election
 from ..master.term import Master
 from ..state.directory import Directory
@@ -38,7 +39,10 @@ from .executor import Executor
 from .followers import Followers
 from .intake import LATELY_S, BodyCache, Intake
 from .membership import Identity, IdentityLost, Membership
+from .reach import Reach
 from .volatile import FIRST_KEY, Volatile
+
+log = logging.getLogger(__name__)
 
 STORE_LOOK_S = 2.0
 FUNCTION_S = 30 * 86_400.0
@@ -92,6 +96,7 @@ class Node:
     ) -> None:
         self.settings = settings
         self.events = events or Events()
+        self._reach = Reach(clock, self.events)
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -102,6 +107,9 @@ class Node:
         self._status = Status(ledger, keys, clock, self.directory)
         self._cache = BodyCache()
         self._life: Life | None = None
+        self._membership: Membership | None = None
+        self.phase = "starting"
+        """What it is about while it is no member, for whoever asks why it is not ready."""
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
         self._left = False
@@ -116,13 +124,17 @@ class Node:
 
     async def run(self) -> None:
         """Be a member until drained. Raises what made it impossible (a `ConfigError`, mostly)."""
+        self.phase = "its runners are starting"
         await self.runners.start()
+        self.phase = "joining the cluster"
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(self.directory.run(), name="directory"),
-                    group.create_task(self._followers.run(), name="followers"),
-                    group.create_task(self._status.run(self._counters), name="status"),
+                    group.create_task(steadily("following the cluster", self.directory.run), name="directory"),
+                    group.create_task(steadily("following results", self._followers.run), name="followers"),
+                    group.create_task(
+                        steadily("counting", lambda: self._status.run(self._counters)), name="status"
+                    ),
                 ]
                 await self._identities()
                 for task in background:
@@ -157,7 +169,8 @@ class Node:
         await self.runners.kill_all()
         try:
             async with asyncio.timeout(2.0):
-                await self._membership.leave()
+                if self._membership is not None:
+                    await self._membership.leave()
         except (TimeoutError, LedgerError):
             self.events.emit(event.RevokeFailed(self.settings.name))
 
@@ -167,7 +180,7 @@ class Node:
         membership = self._membership = Membership(
             self._ledger, self._keys, self._clock, self._rng, name=self.settings.name,
             ttl_s=self.settings.lease_ttl_s, on_renewed=self.runners.lease, on_suspended=self._suspended,
-            on_resumed=self._resumed, events=self.events,
+            on_resumed=self._resumed, events=self.events, shut_out=lambda: self._reach.shut_out,
         )
         joining = asyncio.ensure_future(membership.join(member))
         draining = asyncio.ensure_future(self._drain.wait())
@@ -178,6 +191,7 @@ class Node:
             return
         identity = joining.result()
         self.identities += 1
+        self._reach.served()
         self.events.emit(event.NodeJoined(identity.node, self._keys.cluster))
         async with Commits(self._ledger) as commits:
             life = self._life = self._make(identity, membership, commits, member)
@@ -186,9 +200,11 @@ class Node:
                 group.create_task(membership.keep(), name="keepalive")
                 group.create_task(self._watch_self(life), name="member-watch")
                 group.create_task(life.executor.run(identity.create_revision), name="executor")
-                group.create_task(self._register_tasks(life), name="register-tasks")
+                group.create_task(
+                    steadily("registering tasks", lambda: self._register_tasks(life)), name="register-tasks"
+                )
                 life.leading = group.create_task(self._lead(life), name="lead")
-                group.create_task(self._watch_store(life), name="store")
+                group.create_task(steadily("looking at the store", lambda: self._watch_store(life)), name="store")
                 group.create_task(self._leave_when_asked(life, membership), name="leave")
 
     def _member(self) -> Member:
@@ -291,31 +307,40 @@ class Node:
             except* Deposed as group:
                 self.events.emit(event.MastershipEnded(life.identity.node, str(group.exceptions[0])))
                 await asyncio.sleep(0.1 + self._rng.random() * 0.1)
+            except* StoreRewound:
+                raise
+            except* Exception as group:
+                log.exception("the master's term broke off, and begins anew: %s", group.exceptions[0])
+                await asyncio.sleep(1.0)
             finally:
                 self.is_master = False
 
     async def _watch_store(self, life: Life) -> None:
-        """Shed enqueues while the store is full, or nearly; let the master compact where it was told to."""
+        """See whether the store serves us; shed enqueues while it does not, or is full, or nearly; let the master
+        compact where it was told to."""
         history: list[int] = []
         while True:
             try:
+                await self._ledger.read(life.identity.key, keys_only=True)
+                self._reach.served()
                 status = await self._ledger.status()
-            except LedgerError:
-                await asyncio.sleep(STORE_LOOK_S)
-                continue
-            nearly = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
-            life.intake.full = (
-                "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
-                if status.no_space else None
-            )
-            life.intake.nearly_full = (
-                "the store is four fifths full: raise its quota or let jobs finish" if nearly else None
-            )
-            history.append(status.revision)
-            if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
-                await self._ledger.compact(history[0])
-                history.clear()
-            del history[:-int(60 / STORE_LOOK_S) - 1]
+                nearly = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
+                life.intake.full = (
+                    "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
+                    if status.no_space else None
+                )
+                life.intake.nearly_full = (
+                    "the store is four fifths full: raise its quota or let jobs finish" if nearly else None
+                )
+                history.append(status.revision)
+                if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
+                    await self._ledger.compact(history[0])
+                    history.clear()
+                del history[:-int(60 / STORE_LOOK_S) - 1]
+            except StoreRewound:
+                raise
+            except LedgerError as error:
+                self._reach.failed(error)
             await asyncio.sleep(STORE_LOOK_S)
 
     # -- the lease's ups and downs -----------------------------------------------------------------------------------
@@ -325,7 +350,8 @@ class Node:
         self._lose_volatile()
 
     def _may_take_volatile(self) -> bool:
-        return self._life is not None and not self._drain.is_set() and self._membership.is_sure
+        sure = self._membership is not None and self._membership.is_sure
+        return self._life is not None and not self._drain.is_set() and sure
 
     def _lose_volatile(self) -> None:
         """The runners are killed, and with them what lies nowhere else."""
@@ -431,20 +457,19 @@ class Node:
     def node(self) -> str:
         return self._life.identity.node if self._life is not None else ""
 
-    def ready(self) -> str | None:
-        return self.why_not_ready()
-
     def why_not_ready(self) -> str | None:
         """Why this node should be given nothing now, or None: one sentence, for people and for `/readyz`."""
-        life = self._life
         if self._drain.is_set():
             return "leaving"
-        if life is None:
-            return "not a member of the cluster now: it joins as soon as the store lets it"
-        if not self._membership.is_sure:
+        life, membership = self._life, self._membership
+        if life is None or membership is None:
+            return f"not a member of the cluster now: {(membership and membership.joining) or self.phase}"
+        if not membership.is_sure:
             return "the store has not renewed its lease in time: nothing runs here until it answers"
-        if not self._membership.may_start():
+        if not membership.may_start():
             return "the store does not renew its lease: nothing is begun here until it answers"
+        if (unserved := self._reach.why_not(life.commits.waits_s)) is not None:
+            return unserved
         if self.runners.trouble is not None:
             return self.runners.trouble
         if not self.runners.stand:
@@ -459,6 +484,8 @@ class Node:
         life = self._life
         if life is None:
             raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        if (unserved := self._reach.why_not(life.commits.waits_s)) is not None:
+            raise Overloaded(unserved, 1.0)
         await life.registered.wait()
         await self.directory.listed.wait()      # what it does not know, it would take a serial queue for any other
         return await life.intake.enqueue(bundles, seen_revision)
@@ -536,4 +563,3 @@ class Node:
     def _counters(self) -> tuple[int, int]:
         life = self._life
         return (life.intake.taken, life.executor.finished) if life is not None else (0, 0)
-

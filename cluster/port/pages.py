@@ -137,7 +137,7 @@ class Pages:
 
     def _too_late(self, request: web.Request) -> web.Response:
         """A look can be asked for again; what was to be done may still be done, when the store is back."""
-        why = self._service.ready() or "the store (etcd) gives this node no answer"
+        why = self._service.why_not_ready() or "the store (etcd) gives this node no answer"
         if request.method == "GET":
             return self._refuse(errors.Unreachable(why))
         if request.path == "/v1/jobs":
@@ -151,7 +151,7 @@ class Pages:
         if isinstance(error, errors.Unreachable):
             return refuse(503, "Unreachable", str(error), ADVICE[errors.Unreachable], {"Retry-After": "1"})
         if isinstance(error, Overloaded):
-            status = 429 if self._service.ready() is None else 503
+            status = 429 if self._service.why_not_ready() is None else 503
             headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
             return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
         if status == 500:
@@ -273,7 +273,7 @@ class Pages:
         return json_page({"status": "ok"})
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        why_not = self._service.ready()
+        why_not = self._service.why_not_ready()
         if why_not is None:
             return json_page({"status": "ok"})
         return json_page({"status": "not ready", "why": why_not}, status=503)

@@ -77,6 +77,6 @@ class NodeService(Protocol):
         """"cancelled", "requested" (a node holds the job, and stops it) or "ended"."""
         ...
 
-    def ready(self) -> str | None:
+    def why_not_ready(self) -> str | None:
         """None if the node is a member and its runners are up, otherwise why not."""
         ...

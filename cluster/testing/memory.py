@@ -121,7 +121,7 @@ class MemoryCluster:
         try:
             async with HttpPort(node) as port, asyncio.TaskGroup() as group:
                 group.create_task(node.run(), name="node")
-                while node.ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
+                while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
                     await asyncio.sleep(LOOK_S)
                 self._ready.set_result(port.url)
                 await self._stop.wait()

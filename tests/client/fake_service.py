@@ -162,7 +162,7 @@ class FakeService:
     async def stats(self) -> StatsView:
         return StatsView(self.store.revision, self.node, 1, self.store.jobs, 0, 0, 0, None, 0.0, 0.0)
 
-    def ready(self) -> str | None:
+    def why_not_ready(self) -> str | None:
         return self.not_ready
 
 

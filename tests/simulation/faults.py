@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
-from rota.client.errors import LeaseGone, LedgerError, LedgerUnavailable, StoreBusy, WriteUnknown
+from rota.client.errors import LeaseGone, LedgerDenied, LedgerError, LedgerUnavailable, StoreBusy, WriteUnknown
 from rota.cluster.ledger.ledger import Changes, Page, StoreStatus, Txn, TxnResult
 from rota.cluster.ledger.memory import MemoryLedger, MemoryWatch
 
@@ -86,6 +86,8 @@ class FaultyLedger:
         """Fates of the next commits, before chance decides again: for tests that need one fault at one place."""
         self.hold_answer_s = 0.0
         """So long the answer to the commit that is being watched is under way."""
+        self.shut_out = False
+        """The store knows our password no more; leases it renews for anybody."""
         self.counts: dict[str, int] = {}
         self._chance = seed if isinstance(seed, random.Random) else random.Random(seed)
         self._note = note
@@ -132,6 +134,7 @@ class FaultyLedger:
             self._count(fate.value)
         self._watched(txn, False)
         await self._send(txn)
+        self._let_in()
         match fate:
             case Fate.REFUSED:
                 raise LedgerUnavailable("simulated: no endpoint could be reached")
@@ -223,6 +226,12 @@ class FaultyLedger:
             self._count(f"{what} refused")
             raise LedgerUnavailable("simulated: no endpoint could be reached")
         await self._travel()
+        if what != "keep-alive":
+            self._let_in()
+
+    def _let_in(self) -> None:
+        if self.shut_out:
+            raise LedgerDenied("simulated: authentication failed")
 
     async def _send(self, txn: Txn) -> None:
         """The way of a commit. What hangs in a cut connection may still be delivered when it heals."""
@@ -323,12 +332,14 @@ class FaultyWatch:
     async def __anext__(self) -> Changes:
         while True:
             await self._ledger.connected()
+            while self._ledger.shut_out:        # noqa: ASYNC110 - in virtual time
+                await asyncio.sleep(0.05)
             watch = self._open()
             if self._held is None:
                 self._held = await watch.__anext__()
                 self._due = asyncio.get_running_loop().time() + self._ledger.watch_delay_s()
             await asyncio.sleep(self._due - asyncio.get_running_loop().time())
-            if not self._ledger.cut and self._cuts == self._ledger.cuts:
+            if not self._ledger.cut and self._cuts == self._ledger.cuts and not self._ledger.shut_out:
                 break
         changes, self._held = self._held, None
         self._next_revision = changes.revision + 1

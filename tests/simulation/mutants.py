@@ -19,7 +19,7 @@ from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, T
 from rota.cluster.master import scheduler, takeover
 from rota.cluster.master import term as master
 from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.node import executor, intake, membership, node, outcomes, reporter, volatile
+from rota.cluster.node import executor, intake, membership, node, outcomes, reach, reporter, volatile
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, splitting
 from rota.cluster.state.records import Claim, Token, decode, token_of
@@ -669,6 +669,12 @@ def deadline_from_the_answer() -> None:
         original(self, self._clock.monotonic(), ttl_s)
 
     membership.Membership._renewed = _renewed
+
+
+@mutant
+def a_shut_out_node_keeps_its_lease() -> None:
+    """It was so: a node that etcd refused everything but keepalives stayed a member, and master."""
+    setattr(reach.Reach, "shut_out", property(lambda self: False))  # noqa: B010 - it is one
 
 
 @mutant

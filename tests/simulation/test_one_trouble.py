@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 from rota.client.codec import encode_body
-from rota.client.errors import Overloaded
+from rota.client.errors import LedgerUnavailable, Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.cluster.ledger.ledger import Page
+from rota.cluster.node.reach import PATIENCE_S
 
 from .faults import Fate
 from .loop import run_virtual
-from .plans import QUIET, TASKS
+from .plans import QUIET, TASKS, TTL_S
 from .process import Process
 from .scripted import Run
 from .world import World
@@ -37,7 +38,7 @@ def play(nodes: int, deed: Callable[..., Awaitable[None]]) -> list[str]:
         async with asyncio.TaskGroup() as world.group:
             world.prepare()
             processes = [world.add_process() for _ in range(nodes)]
-            await world.until(lambda: all(process.node.ready() is None for process in processes), 10.0, "they join")
+            await world.until(world.all_are_ready, 10.0, "they join")
             await deed(world, *processes)
             await world.until(world.is_empty, 30.0, "all has ended")
             assert not world.store.read(world.keys.failed, world.keys.failed[:-1] + b"0", 0, 0, True, 0).records
@@ -217,3 +218,42 @@ def test_what_was_in_memory_is_lost_with_its_runners() -> None:
             process.ledger.lose_lease(lease)
 
     assert set(play(1, deed)) <= set(ONCE_EACH)
+
+
+def test_a_node_that_the_store_shuts_out_leaves_its_work_to_others() -> None:
+    """Only keepalives are answered: it is not ready, nor master, nor a member for long, and comes back."""
+    seen: list[bool] = []
+
+    async def deed(world: World, *processes: Process) -> None:
+        await world.until(lambda: any(process.node.is_master for process in processes), 10.0, "there is a master")
+        other, master = sorted(processes, key=lambda process: process.node.is_master)
+        lost = master.node.node
+        master.ledger.shut_out = True
+        await other.node.enqueue([order("durable")], 0)
+        await asyncio.sleep(PATIENCE_S + 2 * TTL_S + 2.0)
+        seen.extend([other.node.is_master, bool(master.node.why_not_ready()), other.node.why_not_ready() is None])
+        master.ledger.shut_out = False
+        await world.until(world.all_are_ready, 5.0, "it is let in again")
+        seen.append(master.node.node != lost)
+
+    play(2, deed)
+    assert seen == [True] * 4
+
+
+def test_a_side_task_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compaction does while two of three members of etcd stand still, and whatever comes from a bug."""
+    seen: list[int] = []
+
+    async def deed(world: World, process: Process) -> None:
+        process.node.settings = msgspec.structs.replace(process.node.settings, compact=True)
+        monkeypatch.setattr(process.ledger.inner, "compact", fail)
+        monkeypatch.setattr(process.node._status, "run", fail)
+        await process.node.enqueue([order("durable")], 0)
+        await asyncio.sleep(100.0)
+        seen.append(process.node.identities)
+
+    async def fail(*_: Any) -> None:
+        raise LedgerUnavailable("no endpoint answered in time")
+
+    assert play(1, deed) == ONCE_EACH
+    assert seen == [1]

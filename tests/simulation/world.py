@@ -208,7 +208,7 @@ class World:
         self.prepare()
         for _ in range(self.plan.nodes):
             self.add_process()
-        await self.until(lambda: all(process.node.ready() is None for process in self.processes), 30.0, "all join")
+        await self.until(self.all_are_ready, 30.0, "all join")
         self._set_faults(self.plan)
         poison = [self.plan.poison if number == 0 else 0 for number in range(self.plan.clients)]
         clients = [
@@ -282,6 +282,9 @@ class World:
         return not volatile and not any(
             self._records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims)
         )
+
+    def all_are_ready(self) -> bool:
+        return all(process.node.why_not_ready() is None for process in self.processes)
 
     def _all_are_members(self) -> bool:
         members = {record.key for record in self._records(self.keys.nodes)}

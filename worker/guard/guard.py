@@ -361,7 +361,7 @@ class Etcd:
     def __init__(self, said: dict[str, Any]) -> None:
         self._endpoints: list[str] = said["endpoints"]
         self._user: str = said.get("user") or ""
-        self._password: str = said.get("password") or ""
+        self._password_file: str = said.get("password_file") or ""
         self._token: str = said.get("token") or ""
         self._ca: str | None = said.get("ca") or None
         self._cert: str = said.get("cert") or ""
@@ -390,12 +390,16 @@ class Etcd:
         status, answer = self._post(endpoint, "/v3/lease/revoke", body, self._token)
         if self._user and status in (400, 401, 403):    # the token has run out, or there was none
             status, answer = self._post(
-                endpoint, "/v3/auth/authenticate", {"name": self._user, "password": self._password}, ""
+                endpoint, "/v3/auth/authenticate", {"name": self._user, "password": self._password()}, ""
             )
             if status == 200:
                 self._token = json.loads(answer)["token"]
                 status, answer = self._post(endpoint, "/v3/lease/revoke", body, self._token)
         return status, answer
+
+    def _password(self) -> str:
+        """Read anew each time: it is changed while we wait."""
+        return read_file(self._password_file).decode().strip() if self._password_file else ""
 
     def _post(self, endpoint: str, path: str, body: dict[str, str], token: str) -> tuple[int, str]:
         scheme, _, address = endpoint.rpartition("://")

@@ -2,7 +2,7 @@
 
     node -> guard   {"op": "lease", "id": "<hex>", "deadline": <CLOCK_BOOTTIME, s>}     after every good keepalive
                     {"op": "no-lease"}                                                  given back in good order
-                    {"op": "etcd", "endpoints": [...], "user": …, "password": …, "token": …, "ca": …, "cert": …,
+                    {"op": "etcd", "endpoints": [...], "user": …, "password_file": …, "token": …, "ca": …, "cert": …,
                      "key": …}
                     {"op": "spawn", "runner": n, "argv": [...]}
                     {"op": "kill", "runner": n}
@@ -122,14 +122,14 @@ class GuardLink:
         self._send({"op": "no-lease"})
 
     def etcd(
-        self, endpoints: Sequence[str], *, user: str = "", password: str = "", token: str = "",
+        self, endpoints: Sequence[str], *, user: str = "", password_file: str = "", token: str = "",
         ca: str = "", cert: str = "", key: str = "",
     ) -> None:
         """Where to revoke the lease if this process dies: `http://` or `https://` and `host:port`, nearest first. With
         a `token` (the node's own, sent again whenever it changes) the guard need not log in first, which etcd makes
         slow on purpose."""
         self._send({
-            "op": "etcd", "endpoints": list(endpoints), "user": user, "password": password, "token": token,
+            "op": "etcd", "endpoints": list(endpoints), "user": user, "password_file": password_file, "token": token,
             "ca": ca, "cert": cert, "key": key,
         })  # fmt: skip
 

@@ -35,7 +35,7 @@ async def test_a_life_in_events() -> None:
     async with HttpPort(node) as port:
         life = asyncio.create_task(node.run(), name="node")
         async with asyncio.timeout(20), rota.AsyncClient(port.url) as client:
-            while node.ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
+            while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
                 await asyncio.sleep(0.01)
             assert await (await client.enqueue(lambda: 7)) == 7
             with pytest.raises(rota.JobFailed):

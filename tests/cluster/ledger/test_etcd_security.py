@@ -117,7 +117,7 @@ async def test_a_renewed_certificate_is_picked_up(
 async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
     config = EtcdConfig(("https://127.0.0.1:1",), ca_cert=tmp_path / "none.pem")
     async with EtcdLedger(config) as ledger:
-        with pytest.raises(errors.ConfigError, match=r"none\.pem"):
+        with pytest.raises(errors.LedgerUnavailable, match=r"none\.pem"):      # it is being renewed, perhaps
             await ledger.read(b"/a")
 
 
@@ -195,12 +195,11 @@ async def test_users(tmp_path: Path, etcd_binary: Path | None) -> None:
                     await ledger.commit(Txn((), (Put(b"/foreign", b""),)))
                 with pytest.raises(errors.LedgerDenied):
                     await ledger.read(b"/foreign")
-                async with ledger.watch(b"/foreign", from_revision=start) as foreign:
-                    with pytest.raises(errors.LedgerDenied):
-                        await anext(aiter(foreign))
-                # Any change of users makes tokens "old" for a moment.
-                await administrator.grant("ours", b"/foreign")
-                assert (await ledger.commit(Txn((), (Put(b"/foreign", b""),)))).succeeded
+                async with ledger.watch(b"/foreign", prefix_end(b"/foreign"), from_revision=start) as foreign:
+                    # Any change of users makes tokens "old" for a moment.
+                    await administrator.grant("ours", b"/foreign")
+                    assert (await ledger.commit(Txn((), (Put(b"/foreign", b""),)))).succeeded
+                    assert (await anext(aiter(foreign))).events      # refused at first, it has waited
                 await ledger.commit(Txn((), (Put(OURS + b"a", b"1"),)))
                 while not (changes := await anext(aiter(watch))).events:
                     pass
@@ -211,6 +210,38 @@ async def test_users(tmp_path: Path, etcd_binary: Path | None) -> None:
         async with EtcdLedger(EtcdConfig((server.endpoint,))) as ledger:
             with pytest.raises(errors.LedgerDenied):
                 await ledger.read(OURS)
+
+
+async def test_the_password_is_read_again_when_it_is_refused(
+    tmp_path: Path, etcd_binary: Path | None
+) -> None:
+    """Changed in etcd first, in its file later. Until then etcd, which pays dearly for each, is asked now and then."""
+    password_file = tmp_path / "password"
+    password_file.write_text(f"{PASSWORD}\n")
+    async with guarded_etcd(tmp_path / "etcd", etcd_binary) as (server, administrator):
+        config = replace(config_for(server), password="", password_file=password_file)
+        async with EtcdLedger(config) as ledger:
+            start = (await ledger.commit(Txn((), (Put(OURS + b"a", b""),)))).revision
+            async with ledger.watch(OURS, prefix_end(OURS), from_revision=start + 1) as watch:
+                change = rpc.AuthUserChangePasswordRequest(name="rota", password="something new")
+                await administrator.ask("UserChangePassword", change)
+                asked = logins(server)
+                for _ in range(5):
+                    with pytest.raises(errors.LedgerDenied, match="authentication failed"):
+                        await ledger.read(OURS)
+                assert logins(server) <= asked + 1
+                password_file.unlink()
+                with pytest.raises(errors.LedgerDenied, match="password"):
+                    await ledger.read(OURS)
+                password_file.write_text("something new\n")
+                assert (await ledger.commit(Txn((), (Put(OURS + b"b", b""),)))).succeeded
+                while not (await anext(aiter(watch))).events:
+                    pass
+                await administrator.log_in()        # its own token is of before the change
+                change = rpc.AuthUserChangePasswordRequest(name="rota", password=PASSWORD)
+                await administrator.ask("UserChangePassword", change)
+                password_file.write_text(PASSWORD)
+                assert (await ledger.read(OURS)).revision
 
 
 async def test_one_login_for_all_after_a_restart(tmp_path: Path, etcd_binary: Path | None) -> None:

@@ -352,16 +352,20 @@ def test_another_endpoint_is_tried(guarded: Guarded, gateway: Gateway) -> None:
     assert [path for path, _, _ in gateway.requests] == ["/v3/lease/revoke"]
 
 
-def test_the_guard_logs_in_if_it_must(guarded: Guarded, gateway: Gateway) -> None:
+def test_the_guard_logs_in_if_it_must(guarded: Guarded, gateway: Gateway, tmp_path: Path) -> None:
+    """With the password as it is then."""
     gateway.token = "good"
+    password_file = tmp_path / "password"
     node = guarded.node()
-    node.send(op="etcd", endpoints=[gateway.address], user="rota", password="secret", token="stale")
+    node.send(op="etcd", endpoints=[gateway.address], user="rota", password_file=str(password_file), token="stale")
+    password_file.write_text("secret\n")
     node.lease(600)
     node.exit(1)
     guarded.node()
     assert [path for path, _, _ in gateway.requests] == [
         "/v3/lease/revoke", "/v3/auth/authenticate", "/v3/lease/revoke"
     ]
+    assert gateway.requests[1][1] == {"name": "rota", "password": "secret"}
     assert "is revoked" in guarded.said() and "secret" not in guarded.said()
 
 
