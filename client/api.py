@@ -10,7 +10,6 @@ Both connect when first used, to any of the nodes they were given, and to anothe
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 from collections.abc import Callable, Coroutine, Iterable
 from os import PathLike
 from types import TracebackType
@@ -31,6 +30,7 @@ from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
 from .progress import afinish, finish, steps
 from .tasks import Task, as_task
+from .threads import Future
 from .transport import Transport
 from .views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
 
@@ -337,11 +337,11 @@ class Client(Operations):
         engine, on = self._engine()
         return await asyncio.wrap_future(on.start(engine.transport.job(job_id)))
 
-    def _hand_over(self, order: Order) -> concurrent.futures.Future[Ref]:
+    def _hand_over(self, order: Order) -> Future[Ref]:
         engine, on = self._engine()
         if order.route.function or order.route.mode is None:
             return on.start(engine.enqueue(order))
-        ref: concurrent.futures.Future[Ref] = concurrent.futures.Future()
+        ref: Future[Ref] = Future()
         engine.submit(order, ref)
         return ref
 

@@ -12,11 +12,12 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
-from . import ending
+from . import ending, threads
 from .errors import ClientClosed
+from .threads import Future, OwnThread
 
 T = TypeVar("T")
 
@@ -26,13 +27,6 @@ EXIT_S = 2.0
 
 class Closeable(Protocol):
     async def close(self) -> None: ...
-
-
-class OwnThread(threading.Thread):
-    """A thread of rota's own, a daemon: whatever waits for an answer, waits for one of these. None of them may wait."""
-
-    def __init__(self, target: Callable[[], None], name: str) -> None:
-        super().__init__(target=target, name=name, daemon=True)
 
 
 class Background:
@@ -48,13 +42,25 @@ class Background:
         """Whether this is the loop of this very process, and not of the parent that it was forked from."""
         return _background is self
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop, from any other thread."""
+        answer: Future[T] = Future()
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+            self.loop.call_soon_threadsafe(self._carry_out, coroutine, answer)
         except RuntimeError:            # the loop is closed
             coroutine.close()
             raise ClientClosed("the event loop of rota's clients has been closed") from None
+        return answer
+
+    def _carry_out(self, coroutine: Coroutine[Any, Any, T], answer: Future[T]) -> None:
+        task = self.loop.create_task(coroutine, name="rota call")
+
+        def cancel(asked: concurrent.futures.Future[T]) -> None:
+            if asked.cancelled() and not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(task.cancel)
+
+        task.add_done_callback(lambda done: _hand_on(done, answer))
+        answer.add_done_callback(cancel)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run a coroutine on the loop, from a coroutine on another one."""
@@ -80,7 +86,7 @@ class Background:
                 await asyncio.gather(*(item.close() for item in self._open), return_exceptions=True)
 
         with contextlib.suppress(TimeoutError, RuntimeError):       # the process ends anyway
-            self.start(close_all()).result(EXIT_S + 1)
+            threads.wait(self.start(close_all()), EXIT_S + 1)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(EXIT_S)
 
@@ -115,7 +121,7 @@ def background() -> Background:
 
 def check_may_wait() -> None:
     """Raise RuntimeError on a thread of rota's own."""
-    if isinstance(threading.current_thread(), OwnThread):
+    if threads.is_own():
         raise RuntimeError(
             "this code runs on a thread of rota's own, which cannot wait for its own work: it is a finalizer (__del__, "
             "a weakref's callback) or a log handler that Python happened to call here. Let another thread do this"
@@ -126,10 +132,22 @@ def wait(future: concurrent.futures.Future[T]) -> T:
     """The future's result; interrupted, it is cancelled."""
     check_may_wait()
     try:
-        return future.result()
+        return threads.wait(future)
     except BaseException:
         future.cancel()
         raise
+
+
+def _hand_on(task: asyncio.Task[T], answer: Future[T]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if task.cancelled():
+        answer.cancel()
+    elif not answer.set_running_or_notify_cancel():
+        pass                # nobody waits for it any more
+    elif error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(task.result())
 
 
 def _end() -> None:

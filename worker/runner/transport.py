@@ -11,13 +11,12 @@ import itertools
 import socket
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future
 from typing import TypeVar
 
 from rota.client import errors, wire
-from rota.client.background import OwnThread
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.threads import Future, OwnThread
 from rota.client.transport import Follower
 from rota.client.views import JobView
 
@@ -40,7 +39,7 @@ class RunnerTransport:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[Reply]] = {}
-        self._reader: threading.Thread | None = None
+        self._reader: OwnThread | None = None
         self._broken = ""
         self._to_stop: StopAsked | None = None      # the last: of a runner that does one job after another
 
