@@ -127,6 +127,19 @@ def text(name: str) -> str:
         return ""                   # a picture
 
 
+def test_watches_are_followed() -> None:
+    """A watch alone loses its place at a compaction: `ledger/follow` lists again."""
+    places = {"cluster/ledger/", "cluster/master/term.py", "cluster/demo/"}    # a term starts over; a demo is short
+    wrong = [
+        f"{name}:{line}: {called}()"
+        for name in modules("cluster")
+        if not allowed(name, places)
+        for line, called, _ in calls(name)
+        if called.endswith("edger.watch")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_no_room_of_leftovers() -> None:
     names = [name for name in files() if Path(name).stem in ("utils", "util", "common", "helpers", "misc", "base")]
     assert not names, f"a module is one noun: {names}"

@@ -1,17 +1,15 @@
-"""What every node keeps in mind of the cluster: its members, its master, its tasks. From one list and a few watches."""
+"""What every node keeps in mind of the cluster: its members, its master, its tasks. It follows each of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rota.client.errors import Compacted
 from rota.client.ids import is_task_name
 from rota.client.model import Mode
 
-from ..cancellation import apart
-from ..ledger.ledger import Event, Ledger, Page, Record, prefix_end
-from ..ledger.patience import patiently
+from ..ledger.follow import Listing, follow
+from ..ledger.ledger import Event, Ledger
 from .keys import Keys
 from .records import Member, QueueRecord, TaskRecord, decode
 
@@ -31,6 +29,7 @@ class Directory:
         self.tasks: dict[str, TaskRecord] = {}
         self.queues: dict[str, QueueRecord] = {}
         self.listed = asyncio.Event()
+        """All of it has been read once."""
 
     @property
     def master(self) -> str:
@@ -41,40 +40,30 @@ class Directory:
         return min(standing)[1] if standing else ""
 
     async def run(self) -> None:
-        while True:
-            try:
-                await apart(self._follow(), "directory-follow")
-            except* Compacted:
-                pass
-
-    async def _follow(self) -> None:
-        """List everything, then watch."""
-        prefixes = (self._keys.nodes, self._keys.master, self._keys.tasks, self._keys.queues)
-        revision = 0
-        found: list[Record] = []
-        for prefix in prefixes:
-            page = await self._list(prefix, revision)
-            revision = page.revision
-            found += page.records
-        for table in (self.members, self._leases, self._candidates, self.tasks, self.queues):
-            table.clear()       # only now: who asks meanwhile gets what was known before
-        for record in found:
-            self._apply(Event(False, record))
-        self.revision = max(self.revision, revision)
-        self.listed.set()
+        tables: dict[bytes, tuple[dict[Any, Any], ...]] = {
+            self._keys.nodes: (self.members, self._leases), self._keys.master: (self._candidates,),
+            self._keys.tasks: (self.tasks,), self._keys.queues: (self.queues,),
+        }
+        unlisted = set(tables)
         async with asyncio.TaskGroup() as group:
-            for prefix in prefixes:
-                group.create_task(self._watch(prefix, revision + 1), name="directory-watch")
+            for prefix, of_prefix in tables.items():
+                group.create_task(self._follow(prefix, of_prefix, unlisted), name="directory-follow")
 
-    async def _list(self, prefix: bytes, revision: int) -> Page:
-        return await patiently(lambda: self._ledger.read(prefix, prefix_end(prefix), revision=revision))
-
-    async def _watch(self, prefix: bytes, revision: int) -> None:
-        async with self._ledger.watch(prefix, prefix_end(prefix), from_revision=revision) as watch:
-            async for changes in watch:
-                for event in changes.events:
-                    self._apply(event)
-                self.revision = max(self.revision, changes.revision)
+    async def _follow(self, prefix: bytes, tables: tuple[dict[Any, Any], ...], unlisted: set[bytes]) -> None:
+        async with follow(self._ledger, prefix) as news:
+            async for seen in news:
+                if isinstance(seen, Listing):
+                    for table in tables:
+                        table.clear()       # only now: who asks meanwhile gets what was known before
+                    for record in seen.records:
+                        self._apply(Event(False, record))
+                    unlisted.discard(prefix)
+                    if not unlisted:
+                        self.listed.set()
+                else:
+                    for event in seen.events:
+                        self._apply(event)
+                self.revision = max(self.revision, seen.revision)
 
     def _apply(self, event: Event) -> None:
         """Keys that rota did not write, and records that cannot be read, are as good as absent; but settings that were
