@@ -71,7 +71,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     http_key_file: str = ""
     advertise: str = ""                 # the URL under which others reach the node; "": from host and port
     sync_runners: int = 1               # processes that run plain functions, one job at a time each
-    async_capacity: int = 100           # `async def` jobs at a time, on one runner's event loop
+    async_capacity: int = 100           # `async def` jobs at a time
+    async_processes: int = 1            # event loops that share them, each in a process of its own
     lease_ttl_s: int = 10               # a lost machine is noticed after this
     grace_s: float = 30.0               # how long running jobs may go on after SIGTERM
     keep_result_s: float = 3600.0       # for tasks that do not say
@@ -117,6 +118,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--http port", self.port, 0, 65535)
         _within("--sync", self.sync_runners, 0, 1024)
         _within("--async", self.async_capacity, 0, 100_000)
+        _within("--async-processes", self.async_processes, 1, 1024)
         _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
         _within("--grace", self.grace_s, 0, 86_400)
         _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)

@@ -57,7 +57,8 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
         token = load_token(config.token_file) if config.token_file else None
         pool = PoolConfig(
-            apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity
+            apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity,
+            async_processes=config.async_processes,
         )
 
         def runners(node: Node) -> RunnerPool:

@@ -25,6 +25,7 @@ SETTINGS: dict[str, str] = {
     "advertise": "advertise",
     "sync": "sync_runners",
     "async": "async_capacity",
+    "async_processes": "async_processes",
     "ttl": "lease_ttl_s",
     "grace": "grace_s",
     "keep_result": "keep_result_s",

@@ -30,6 +30,7 @@ def node(
     queues: options.Queues = None,
     sync: options.Sync = None,
     async_: options.Async = None,
+    async_processes: options.AsyncProcesses = None,
     http: options.Http = None,
     advertise: options.Advertise = None,
     cluster: options.Cluster = None,
@@ -86,6 +87,7 @@ def dev(
     queues: options.Queues = None,
     sync: options.Sync = None,
     async_: options.Async = None,
+    async_processes: options.AsyncProcesses = None,
     http: options.Http = None,
     grace: options.Grace = None,
     data: Annotated[
@@ -102,7 +104,8 @@ def dev(
       rota dev --app shop
     """
     flags: dict[str, Any] = {
-        "app": app, "queues": queues, "sync": sync, "async": async_, "http": http, "grace": grace, "log": log,
+        "app": app, "queues": queues, "sync": sync, "async": async_, "async_processes": async_processes,
+        "http": http, "grace": grace, "log": log,
         "dev": True, "etcd_allow_broken": True,
     }  # fmt: skip
     binary = os.environ.get("ROTA_ETCD_BINARY")

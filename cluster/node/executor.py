@@ -272,6 +272,9 @@ class Executor:
         held.review = None
         if self._over or held.over or self.draining or not self._may_start():
             return
+        if self._runners.keeps(held.key):
+            held.review = asyncio.get_running_loop().call_later(SLICE_S, self._review, held)
+            return
         mode, pending = held.claim.mode, held.pending
         through = self._through[mode].in_a_slice(self._clock.monotonic())
         if self._runners.begins(mode) or pending <= KEEP_SLICES * through:      # soon begun, or soon done

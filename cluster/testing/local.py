@@ -64,6 +64,9 @@ class LocalRunners:
     def stand(self) -> bool:
         return True
 
+    def keeps(self, key: int) -> bool:
+        return False
+
     def begins(self, mode: Mode) -> bool:
         return False
 

@@ -108,6 +108,9 @@ class ScriptedRunners:
     def stand(self) -> bool:
         return True
 
+    def keeps(self, key: int) -> bool:
+        return False
+
     def begins(self, mode: Mode) -> bool:
         return False
 

@@ -48,6 +48,10 @@ class ReadyQueue:
     def first(self) -> Work:
         return self._pieces[0].work
 
+    def first_size(self) -> int:
+        """How many jobs of it wait here, in one piece."""
+        return len(self._pieces[0].jobs)
+
     def take(self, count: int) -> list[Job]:
         """At most so many jobs of the first work."""
         piece = self._pieces[0]

@@ -9,6 +9,7 @@ import enum
 import heapq
 import os
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,10 @@ PATIENCE_S = 0.5
 LOOK_S = 0.02
 
 
+Role = Literal["regular", "apart"]
+"""What a runner is there for: the node's work, or one suspect at a time (see `suspects`)."""
+
+
 class State(enum.Enum):
     STARTING = "starting"
     READY = "ready"
@@ -42,8 +47,9 @@ class State(enum.Enum):
 class Seat:
     """`capacity` bounds the jobs of an async runner."""
 
-    def __init__(self, number: int, kind: Mode, capacity: int, born: float) -> None:
+    def __init__(self, number: int, kind: Mode, capacity: int, born: float, *, role: Role = "regular") -> None:
         self.number = number
+        self.role: Role = role
         self.pid = 0
         self.kind: Mode = kind
         self.capacity = capacity
@@ -54,10 +60,13 @@ class Seat:
         self.fault = ""                             # what was wrong with its channel
         self.doomed: dict[int, Outcome] = {}        # what becomes of jobs if it is killed for them
         self.killed_for_job = False
+        self.blocked = False                        # it was killed because its loop did not turn
+        self.leaving = False                        # it goes when it has nothing to do
         self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
         self.touched: dict[int, float] = {}         # slot -> when its job restarted its clock
+        self.told: set[int] = set()                 # jobs of an async runner that were told to end
         self._deadlines: list[tuple[float, int]] = []
         self._functions: dict[bytes, int] = {}
         self._function_number = 0
@@ -103,12 +112,14 @@ class Seat:
 
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile."""
-        pop, touched, known = self.sent.pop, self.touched, []
+        pop, touched, told, known = self.sent.pop, self.touched, self.told, []
         for item in outcomes:
             slot = item[0] << SLOT_BITS | item[1].index
             sent = pop(slot, None)
             if touched:
                 touched.pop(slot, None)
+            if told:
+                told.discard(slot)
             if sent is not None:
                 self.bytes_ahead -= len(sent[1][1])
                 known.append(item)
@@ -151,6 +162,10 @@ class Seat:
         if waiting is None or waiting > len(slots):
             return slots[:1] if self.kind == "sync" else slots
         return slots[: len(slots) - waiting]
+
+    def waiting(self) -> int:
+        """How many of the jobs sent have not been started."""
+        return permits.left(self.permits) or 0 if self.sent and self.permits >= 0 else 0
 
     def begins(self, now: float) -> bool:
         """Whether it is beginning what it was sent: what is left then needs no other runner, only a moment."""

@@ -33,21 +33,6 @@ async def test_only_the_job_that_harms_its_runner_fails(task: str, error: str) -
         assert all(rig.outcomes[key, index].status == "ok" for key in (before, after) for index in range(20))
 
 
-@pytest.mark.parametrize("task", ["acrash", "awrite_garbage"])
-async def test_harm_among_async_jobs(task: str) -> None:
-    """What runs beside it shares its fate; what comes after it does not."""
-    async with Rig.open(sync=0, async_=3) as rig:
-        beside = rig.submit("asleep", (600,))
-        await rig.until(lambda: rig.pool.running() == [(beside, 0)])
-        harmful = rig.submit(task, ())
-        after = rig.submit("adouble", *((number,) for number in range(20)))
-        await rig.until(lambda: len(rig.outcomes) == 22)
-        assert all(rig.outcomes[key, 0].error.startswith("runner died") for key in (beside, harmful))
-        assert sum(rig.outcomes[after, index].status == "ok" for index in range(20)) >= 19
-        # the one that may have been running when it happened was the first of them
-        assert all(rig.outcomes[after, index].status == "ok" for index in range(1, 20))
-
-
 async def test_an_async_job_that_crashes_in_its_first_step_takes_none_of_its_bundle_along() -> None:
     async with Rig.open(sync=0, async_=100) as rig:
         crash = rig.submit("acrash", ())
@@ -90,7 +75,8 @@ async def test_a_stopped_runner_is_replaced_at_a_jobs_timeout() -> None:
 
 
 async def test_runners_killed_while_jobs_fly(tmp_path: Path) -> None:
-    """Each job has one outcome and was run at most once; what did not run in a killed runner was run exactly once."""
+    """Each job has one outcome. A plain function was run at most once, and exactly once if its runner was not killed.
+    Coroutines that were beside each other begin again, and all end well but one that was alone."""
     notes = tmp_path / "notes"
     async with Rig.open(sync=2, async_=50) as rig:
         keys: list[int] = []
@@ -104,12 +90,13 @@ async def test_runners_killed_while_jobs_fly(tmp_path: Path) -> None:
             await rig.until(lambda: victim not in rig.ready())       # noqa: B023
         await rig.until(lambda: len(rig.outcomes) == len(keys) * 40)
     ran = Counter(notes.read_text().split())
-    assert set(ran.values()) == {1}
     names = {(key, index): f"{number}/{index}" for number, key in enumerate(keys) for index in range(40)}
+    plain = [ran[name] for (key, _), name in names.items() if keys.index(key) % 2 == 0]
+    assert set(plain) == {1}
+    assert all(ran[name] >= 1 for name in names.values())
     failed = {job: outcome for job, outcome in rig.outcomes.items() if outcome.status != "ok"}
     assert all(outcome.error == "runner died (signal 9)" for outcome in failed.values())
-    assert len(failed) <= 6 * 50
-    assert all(ran[names[job]] == 1 for job in rig.outcomes.keys() - failed.keys())
+    assert len(failed) <= 6
 
 
 # -- timeouts --------------------------------------------------------------------------------------------------------
@@ -131,15 +118,6 @@ async def test_an_async_job_over_its_time_is_cancelled() -> None:
         outcome = await rig.run("atoo_slow")
         assert (outcome.status, outcome.error) == ("retry", "TimeoutError: timed out after 0.2 s")
         assert await rig.value("apid") == pid
-
-
-async def test_an_async_job_that_ignores_its_cancellation_takes_its_runner_with_it() -> None:
-    async with Rig.open(sync=0, async_=2) as rig:
-        innocent = rig.submit("asleep", (600,))
-        outcome = await rig.run("stubborn")
-        assert outcome.status == "failed" and "did not end" in outcome.error
-        assert (await rig.outcome(innocent)).status == "snooze"
-        assert await rig.value("adouble", 1) == 2
 
 
 async def test_a_job_that_blocks_the_loop_is_killed_at_its_timeout() -> None:

@@ -1,0 +1,91 @@
+"""What becomes of the jobs that a runner was running when it died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from rota.client.backoff import delay_s as backoff_s
+from rota.client.ids import job_id
+from rota.client.model import Mode, Outcome, TaskInfo
+
+from ..channel.frames import Work
+from ..channel.slots import slot_of
+from .seat import Seat
+from .suspects import Sent, Suspects
+
+log = logging.getLogger(__name__)
+
+Outcomes = list[tuple[int, Outcome]]
+
+
+class Inquest:
+    """`requeue` puts jobs at the head of what waits: they begin again, and have used up no attempt."""
+
+    def __init__(
+        self, info_of: Callable[[str], TaskInfo | None], requeue: Callable[[Mode, list[Sent]], None]
+    ) -> None:
+        self.suspects = Suspects()
+        self._info_of = info_of
+        self._requeue = requeue
+
+    def hold(self, seat: Seat, started: list[Sent], status: int) -> Outcomes:
+        """`started`: what has no outcome, in the order in which it began. Returns the outcomes of those who pay: the
+        one for whom the runner was killed, or who did it. A job that must not run twice pays in any case."""
+        text = seat.epitaph(status)
+        outcomes: Outcomes = []
+        rest: list[Sent] = []
+        for sent in started:
+            work, (index, _) = sent
+            outcome = seat.doomed.get(slot_of(work.key, index))
+            if outcome is not None:
+                outcomes.append((work.key, outcome))
+                self._absolve(seat, sent)
+            elif seat.kind == "sync" or self._must_not_repeat(work):
+                outcomes.append((work.key, self.ended(work, index, text)))
+            else:
+                rest.append(sent)
+        if rest:
+            outcomes += self._judge(seat, rest, text, alone=len(started) == 1)
+        if outcomes:
+            log.warning("%s; %d of the jobs that it was running ended with it", text, len(outcomes))
+        return outcomes
+
+    def _judge(self, seat: Seat, rest: list[Sent], text: str, *, alone: bool) -> Outcomes:
+        """They were on an event loop that is no more."""
+        if seat.killed_for_job and not seat.blocked:
+            log.warning("%d jobs that ran beside that one begin again: it was not their fault", len(rest))
+            self._requeue(seat.kind, rest)
+            return []
+        verdict = self.suspects.died(rest, alone=alone)
+        self._requeue(seat.kind, verdict.cleared)
+        if not verdict.guilty:
+            log.warning(
+                "%s; it was running %d jobs, and any of them may have done it: each begins again, apart from all "
+                "others, and none has used up an attempt",
+                "a runner was killed because its event loop did not turn" if seat.blocked else text, len(rest),
+            )
+        return [(work.key, self.ended(work, index, text)) for work, (index, _) in verdict.guilty]
+
+    def _absolve(self, seat: Seat, sent: Sent) -> None:
+        """A suspect had to be killed. If its loop did not turn, it was the one, and its company is cleared."""
+        slot = slot_of(sent[0].key, sent[1][0])
+        if seat.role == "apart" and slot in seat.told:
+            self.suspects.ended(slot)
+        elif seat.role == "apart":
+            self._requeue(seat.kind, self.suspects.died([sent], alone=True).cleared)
+
+    def _must_not_repeat(self, work: Work) -> bool:
+        info = self._info_of(work.task)
+        return info is not None and info.on_orphan == "fail"
+
+    def ended(self, work: Work, index: int, error: str) -> Outcome:
+        """Failed, or to be tried again if the task's options allow it."""
+        info = self._info_of(work.task) or TaskInfo(work.task, work.mode)
+        job = job_id(work.bundle, index)
+        if work.attempt >= (work.options.max_attempts or info.max_attempts):
+            log.error("job %s (%s) failed for good, at attempt %d: %s", job, work.task, work.attempt, error)
+            return Outcome(index, "failed", error=error)
+        delay_s = backoff_s(info, work.options, work.attempt)
+        log.warning("job %s (%s) failed, and is tried again in %.3g s: %s", job, work.task, delay_s, error)
+        return Outcome(index, "retry", error=error, delay_s=delay_s)

@@ -1,0 +1,150 @@
+"""How many runners there are, and of what kind: what is missing is started, what is worn is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from rota.client.errors import ConfigError
+from rota.client.model import Mode
+
+from ..guard.guardlink import GuardLink
+from .seat import Role, Seat, State
+
+log = logging.getLogger(__name__)
+
+RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
+STOP_HOOKS_S = 5.0
+"""A runner that was told to stop, and has nothing to do, is killed after this."""
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
+    apps: tuple[str, ...] = ()
+    sync_runners: int = 1
+    async_capacity: int = 100
+    async_processes: int = 1            # event loops that share the capacity
+    memory_bytes_max: int = 0           # of each runner; 0: no limit
+    start_timeout_s: float = 60.0
+
+
+class Staff:
+    """The seats of a pool, by number. `wanted(kind, role)`: how many there are to be; of what is too much nothing is
+    done here."""
+
+    def __init__(self, config: PoolConfig, guard: GuardLink, wanted: Callable[[Mode, Role], int]) -> None:
+        self.seats: dict[int, Seat] = {}
+        self.trouble: str | None = None
+        self.halted = True              # no runner may be started
+        self.stopping = False
+        self.started: asyncio.Future[None] | None = None
+        self._config = config
+        self._guard = guard
+        self._wanted = wanted
+        self._numbers = 0
+        self._failures = 0              # starts that failed, in a row
+        self._spawn_timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> asyncio.Future[None]:
+        """Start all runners. The future is done when they have imported the app."""
+        self._loop = asyncio.get_running_loop()
+        self.halted = False
+        self.started = self._loop.create_future()
+        self.maintain()
+        return self.started
+
+    def of(self, kind: Mode, role: Role = "regular", state: State | None = State.READY) -> list[Seat]:
+        return [
+            seat for seat in self.seats.values()
+            if seat.kind == kind and seat.role == role and (state is None or seat.state is state)
+        ]
+
+    def maintain(self) -> None:
+        """Start what is missing; one at a time, and ever less often, while starts fail."""
+        if self.halted or self.stopping or self._spawn_timer is not None:
+            return
+        for kind, role in self._posts():
+            while self._present(kind, role) < self._wanted(kind, role):
+                if self._failures and any(seat.state is State.STARTING for seat in self.seats.values()):
+                    return
+                self._spawn(kind, role)
+
+    def _posts(self) -> Iterator[tuple[Mode, Role]]:
+        yield "sync", "regular"
+        yield "async", "regular"
+        yield "async", "apart"
+
+    def _present(self, kind: Mode, role: Role) -> int:
+        return sum(seat.kind == kind and seat.role == role and not seat.leaving for seat in self.seats.values())
+
+    def _spawn(self, kind: Mode, role: Role) -> None:
+        self._numbers += 1
+        capacity = self._config.async_capacity if role == "regular" else 1
+        seat = Seat(self._numbers, kind, capacity, self._loop.time(), role=role)
+        self.seats[seat.number] = seat
+        argv = [sys.executable, "-m", "rota.worker.runner.process", "--kind", kind]
+        for app in self._config.apps:
+            argv += ["--app", app]
+        if self._config.memory_bytes_max:
+            argv += ["--memory-bytes", str(self._config.memory_bytes_max)]
+        self._guard.spawn(seat.number, argv)
+
+    def is_up(self, seat: Seat) -> None:
+        """It has imported the app."""
+        seat.state, seat.was_ready = State.READY, True
+        self._failures = 0
+        self.trouble = None
+        self.maintain()
+        up = sum(seat.was_ready and seat.role == "regular" for seat in self.seats.values())
+        wanted = self._wanted("sync", "regular") + self._wanted("async", "regular")
+        if self.started is not None and not self.started.done() and up == wanted:
+            self.started.set_result(None)
+
+    def did_not_start(self, seat: Seat, status: int) -> None:
+        why = seat.broken or f"while it imported the app, the {seat.epitaph(status)}"
+        if self.started is not None and not self.started.done():
+            self.started.set_exception(ConfigError(f"the runners cannot start: {why}"))
+            self.halted = True
+            return
+        self._failures += 1
+        self.trouble = why
+        delay_s = min(RESTART_MIN_S * 2 ** (self._failures - 1), RESTART_MAX_S)
+        log.error("a runner cannot start, trying again in %g s: %s", delay_s, why)
+        if self._spawn_timer is not None:
+            self._spawn_timer.cancel()
+        self._spawn_timer = self._loop.call_later(delay_s, self._spawn_again)
+
+    def _spawn_again(self) -> None:
+        self._spawn_timer = None
+        self.maintain()
+
+    def kill(self, seat: Seat) -> None:
+        seat.state = State.DYING
+        self._guard.kill(seat.number)
+
+    def dismiss(self, seat: Seat) -> None:
+        """It has nothing to do, and is not needed any more."""
+        seat.leaving = True
+        seat.stop()
+        self._loop.call_later(STOP_HOOKS_S, self._insist, seat)
+
+    def _insist(self, seat: Seat) -> None:
+        if self.seats.get(seat.number) is seat and seat.state is State.STOPPING:
+            self.kill(seat)
+
+    def halt(self) -> None:
+        """Until the next lease no runner is started; what was sent to one is forgotten."""
+        self.halted = True
+        if self._spawn_timer is not None:
+            self._spawn_timer.cancel()
+            self._spawn_timer = None
+        for seat in self.seats.values():
+            seat.sent.clear()
+
+    def resume(self) -> None:
+        if self.halted and not self.stopping and self.started is not None and self.started.done():
+            self.halted = False
+            self.maintain()
