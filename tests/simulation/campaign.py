@@ -15,7 +15,7 @@ import msgspec
 from .checker import Checker
 from .conduct import DUE_SKEW_S, Conduct
 from .loop import EPOCH_S
-from .plans import ATTEMPTS_MAX, CLUSTER, TASKS
+from .plans import ATTEMPTS_MAX, CLUSTER, CRASH, TASKS
 from .terms import Terms
 from .world import History, simulate
 
@@ -57,6 +57,7 @@ def judge(history: History) -> list[str]:
     terms = Terms(
         TASKS, history.orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,
         killings=[killing for killing in history.killings if killing[0] <= history.ended_at], slack_s=DUE_SKEW_S,
+        kills=lambda job, order: order.task == CRASH and job[1] == 1,
     )
     return [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
 

@@ -50,7 +50,7 @@ class Run(Protocol):
 
     @property
     def what(self) -> str:
-        """"start", "end" or "killed"."""
+        """"start", "end", "killed" or "crashed"."""
         ...
 
     @property
@@ -417,6 +417,8 @@ class Checker:
             claim = held.place.create_revision if held is not None else run.fence
             if run.what == "end":
                 finished.add((job, claim))
+            elif run.what == "crashed":
+                seen[run.job, claim, run.node] -= 1         # its runner died, of whomever: it begins again
             elif run.what == "killed":
                 if (bundle, run.node) in self.own:
                     seen[run.job, claim, run.node] = 0      # what is stored after all begins again

@@ -7,7 +7,7 @@ knows of them; `apply` replaces methods for the life of a process (campaigns for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -23,6 +23,7 @@ from rota.cluster.node import executor, intake, membership, node, outcomes, reac
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, splitting
 from rota.cluster.state.records import Claim, Token, decode, token_of
+from rota.worker.pool import suspects
 
 from . import process
 
@@ -503,6 +504,15 @@ def orphans_run_again() -> None:
 def starts_are_not_marked() -> None:
     """What must not run twice is begun before the store says so."""
     executor.Executor._must_not_repeat = lambda self, claim: False
+
+
+@mutant
+def everybody_pays_for_a_runner() -> None:
+    """When a runner dies, all that it ran have used up an attempt. (It was so.)"""
+    def died(self: suspects.Suspects, started: Sequence[suspects.Sent], *, alone: bool) -> suspects.Verdict:
+        return suspects.Verdict(list(started), [])
+
+    suspects.Suspects.died = died
 
 
 # -- persistence levels ----------------------------------------------------------------------------------------------

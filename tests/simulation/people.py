@@ -15,7 +15,7 @@ from rota.client.views import FailedFilter
 from rota.cluster.node.node import Node
 
 from .history import Order
-from .plans import GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .plans import CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
 
 if TYPE_CHECKING:
     from .process import Process
@@ -35,11 +35,12 @@ KIND_WEIGHTS = (26, 26, 12, 8, 6, 8, 6, 8, 6)
 class Client:
     """Enqueues bundle after bundle: the same one again, to any node, until the answer is definite or time is over."""
 
-    def __init__(self, world: World, *, poison: int = 0) -> None:
+    def __init__(self, world: World, *, poison: int = 0, crashing: int = 0) -> None:
         self.world = world
         self.rng = random.Random(world.rng.getrandbits(64))
         self.session = new_session(lambda count: self.rng.randbytes(count))
         self.poison = poison
+        self.crashing = crashing
         self.seen = 0       # the newest revision it has been told
 
     async def run(self) -> None:
@@ -53,6 +54,9 @@ class Client:
         if self.poison:
             self.poison -= 1
             return self._bundle(bundle, POISON, "q1", 3)
+        if self.crashing:
+            self.crashing -= 1
+            return self._bundle(bundle, CRASH, "q2", 3)
         (kind,) = rng.choices(KINDS, KIND_WEIGHTS)
         plain = rng.choice(("m:sync", "m:async"))
         match kind:

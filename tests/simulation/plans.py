@@ -30,6 +30,7 @@ TASKS = {
     "m:once": TaskInfo("m:once", "sync", max_attempts=ATTEMPTS_MAX, on_orphan="fail"),
     "m:patient": TaskInfo("m:patient", "sync", max_attempts=ATTEMPTS_MAX, requeue_delay_s=1.5),
     "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
+    "m:crash": TaskInfo("m:crash", "async", max_attempts=ATTEMPTS_MAX),
 }
 TASK_RECORDS = {
     name: TaskRecord(
@@ -43,6 +44,9 @@ KEYS = ("ann", "bob")
 
 POISON = "m:poison"
 """One of its jobs kills the node that runs it."""
+
+CRASH = "m:crash"
+"""The second job of each bundle kills its runner, and with it whatever `async def` jobs run there."""
 
 CAPACITY: dict[Mode, int] = {"sync": 2, "async": 4}
 
@@ -68,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     drains: int = 1
     ambushes: int = 1               # in wait for the moment at which a feature hangs in the balance
     poison: int = 0                 # bundles with a job that kills its node
+    crashing: int = 0               # bundles with a job that kills its runner
     operator: bool = True           # a person retries, skips, cancels, pauses
     failures: bool = True           # jobs fail and retry
 
@@ -76,7 +81,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Nothing whatever goes wrong: each job runs exactly once."""
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
-            or self.ambushes or self.poison or self.operator or self.failures or self.faults is not GOOD
+            or self.ambushes or self.poison or self.crashing or self.operator or self.failures
+            or self.faults is not GOOD
         )
 
 
@@ -104,4 +110,5 @@ def plan_of(seed: int) -> Plan:
         poison=int(rng.random() < 0.1),
         operator=rng.random() < 0.7,
         ambushes=rng.choice((1, 1, 2)),
+        crashing=int(rng.random() < 0.2),
     )

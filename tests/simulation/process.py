@@ -62,7 +62,7 @@ class Process:
         )
         return self.runners
 
-    def _record(self, what: str, work: Work, index: int, outcome: Outcome | None) -> None:
+    def _record(self, what: str, work: Work, index: int, outcome: Outcome | None, blamed: bool = False) -> None:
         job = job_id(work.bundle, index)
         if what == "start":
             self._began[work.key, index] = self.node.node
@@ -70,6 +70,7 @@ class Process:
         self.world.runs.append(Run(
             what, self.world.clock.monotonic(), job, node, work.fence, work.attempt,
             outcome.status if outcome is not None else "", outcome.delay_s if outcome is not None else 0.0,
+            blamed,
         ))
         if what == "start" and work.task == POISON and self.world.is_poison(job) and self.alive:
             self.world.note(f"{job} kills {self.node.node}")

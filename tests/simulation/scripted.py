@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
+from rota.worker.channel.slots import slot_of
+from rota.worker.pool.inquest import Inquest
 from rota.worker.pool.runners import Work
+from rota.worker.pool.suspects import Sent
+
+KILLS_ITS_RUNNER = "kills its runner"
+"""The error of a scripted end that takes along what runs on the same event loop."""
 
 
 class Run(NamedTuple):
     """What a runner saw of a job."""
 
-    what: str           # "start"; "end", or "killed" where there is no outcome
+    what: str           # "start"; "end"; or, where there is no outcome, "killed" or "crashed" (it begins again)
     at: float
     job: str
     node: str
@@ -22,6 +29,7 @@ class Run(NamedTuple):
     attempt: int
     outcome: str = ""   # of an end
     delay_s: float = 0.0    # of an end that is a retry
+    blamed: bool = False    # of an end: for the death of its runner
 
 
 class ScriptedRunners:
@@ -36,7 +44,7 @@ class ScriptedRunners:
         play: Callable[[Work, int], tuple[float, Outcome]],
         on_outcomes: Callable[[Iterable[tuple[int, Outcome]]], None],
         clock: Callable[[], float],
-        record: Callable[[str, Work, int, Outcome | None], None] = lambda what, work, index, outcome: None,
+        record: Callable[..., None] = lambda what, work, index, outcome, blamed=False: None,
         on_kill: Callable[[], None] = lambda: None,
     ) -> None:
         self.tasks = tasks
@@ -50,6 +58,9 @@ class ScriptedRunners:
         self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
         self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
+        self._inquest = Inquest(tasks.get, self._requeue)
+        self._suspects = self._inquest.suspects
+        self._apart: set[tuple[int, int]] = set()       # suspects that run, at most one
         self._deadline = 0.0
         self._guard: asyncio.TimerHandle | None = None
         self._heard = True
@@ -69,19 +80,64 @@ class ScriptedRunners:
             if self._clock() >= self._deadline:
                 return
             work, index = self._waiting[mode].popleft()
-            seconds, outcome = self._play(work, index)
-            self._record("start", work, index, None)
             self._used[mode] += 1
-            timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
-            self._running[work.key, index] = (work, timer)
+            self._begin(work, index)
+        if mode == "async" and not self._apart and not self.dead and self._clock() < self._deadline:
+            sent = self._suspects.take()
+            if sent is not None:
+                self._apart.add((sent[0].key, sent[1][0]))
+                self._begin(sent[0], sent[1][0])
+
+    def _begin(self, work: Work, index: int) -> None:
+        seconds, outcome = self._play(work, index)
+        self._record("start", work, index, None)
+        timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
+        self._running[work.key, index] = (work, timer)
 
     def _end(self, work: Work, index: int, outcome: Outcome) -> None:
-        del self._running[work.key, index]
-        self._used[work.mode] -= 1
+        if outcome.error == KILLS_ITS_RUNNER:
+            self._crash(work, index)
+            return
+        self._over(work, index)
+        self._suspects.ended(slot_of(work.key, index))
         self._record("end", work, index, outcome)
         if self._heard:
             self._pump(work.mode)
             self._on_outcomes([(work.key, outcome)])
+
+    def _over(self, work: Work, index: int) -> None:
+        del self._running[work.key, index]
+        if (work.key, index) in self._apart:
+            self._apart.discard((work.key, index))
+        else:
+            self._used[work.mode] -= 1
+
+    def _crash(self, work: Work, index: int) -> None:
+        """The process of a job dies, and with it, unless it is a suspect's, all others on the event loop."""
+        apart = (work.key, index) in self._apart
+        company = [(work, index)] if apart else [
+            (beside, other) for (key, other), (beside, _) in self._running.items()
+            if beside.mode == "async" and (key, other) not in self._apart
+        ]
+        for beside, other in company:
+            self._running[beside.key, other][1].cancel()
+            self._over(beside, other)
+        started: list[Sent] = [(beside, (other, b"")) for beside, other in company]
+        seat: Any = SimpleNamespace(
+            kind="async", role="apart" if apart else "regular", doomed={}, told=set(), killed_for_job=False,
+            blocked=False, epitaph=lambda status: "runner died",
+        )
+        outcomes = self._inquest.hold(seat, started, 11) if self._heard else []
+        blamed = {(key, outcome.index): outcome for key, outcome in outcomes}
+        for beside, other in company:
+            outcome = blamed.get((beside.key, other))
+            self._record("crashed" if outcome is None else "end", beside, other, outcome, outcome is not None)
+        if self._heard:
+            self._pump("async")
+            self._on_outcomes(outcomes)
+
+    def _requeue(self, mode: Mode, jobs: list[Sent]) -> None:
+        self._waiting[mode].extendleft((work, job[0]) for work, job in reversed(jobs))
 
     def cancel(self, key: int, index: int) -> None:
         """What waits is cancelled at once, and so is what runs on a loop; a sync job runs to its end."""
@@ -92,16 +148,19 @@ class ScriptedRunners:
                     waiting.remove(entry)
                     asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
                     return
+        if self._suspects.remove(slot_of(key, index)):
+            asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+            return
         work, timer = self._running.get((key, index), (None, None))
         if work is not None and timer is not None and work.mode == "async":
             timer.cancel()
+            self._suspects.ended(slot_of(key, index))
             self._stopped(work, index)
-            del self._running[key, index]
             asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
             self._pump(work.mode)
 
     def _stopped(self, work: Work, index: int) -> None:
-        self._used[work.mode] -= 1
+        self._over(work, index)
         self._record("killed", work, index, None)
 
     @property
@@ -109,7 +168,7 @@ class ScriptedRunners:
         return True
 
     def keeps(self, key: int) -> bool:
-        return False
+        return self._suspects.has(key)
 
     def begins(self, mode: Mode) -> bool:
         return False
@@ -128,6 +187,8 @@ class ScriptedRunners:
                 else:
                     kept.append((work, index))
             self._waiting[mode] = kept
+        for key, indexes in self._suspects.withdraw(wanted).items():
+            taken.setdefault(key, []).extend(indexes)
         return list(taken.items())
 
     def running(self) -> list[tuple[int, int]]:
@@ -148,10 +209,10 @@ class ScriptedRunners:
 
     def _kill(self) -> None:
         self._on_kill()
-        for (_, index), (work, timer) in self._running.items():
+        for (_, index), (work, timer) in list(self._running.items()):
             timer.cancel()
             self._stopped(work, index)
-        self._running.clear()
+        self._suspects.clear()
         for waiting in self._waiting.values():
             waiting.clear()
 

@@ -5,11 +5,12 @@
     T3  an orphan with a `requeue_delay` waits that long
     T4  `on_orphan="fail"`: what may have begun when its node was lost is not started again, unless a person says so
     T5  level `none`: it runs where it was taken, each attempt once, and ends, unless the runners there were killed
+    T6  when a runner dies, only a job that kills runners pays for it
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from rota.client.model import TaskInfo
 
@@ -25,6 +26,7 @@ class Terms:
         self, tasks: Mapping[str, TaskInfo], orders: Mapping[str, Order], *,
         again: Mapping[Job, Sequence[float]], orphaned: Mapping[Job, Sequence[tuple[float, str]]],
         own: Container[tuple[str, str]], killings: Sequence[tuple[float, str]], slack_s: float,
+        kills: Callable[[Job, Order], bool] = lambda job, order: False,
     ) -> None:
         self._tasks = tasks
         self._orders = orders
@@ -33,6 +35,7 @@ class Terms:
         self._own = own
         self._killings = killings
         self._slack_s = slack_s
+        self._kills = kills
         self.violations: list[str] = []
 
     def judge(self, runs: Iterable[Run]) -> list[str]:
@@ -43,6 +46,7 @@ class Terms:
             by_job.setdefault((bundle, int(index)), []).append(run)
         for job, some in by_job.items():
             order = self._orders[job[0]]
+            self._check_blame(job, order, some)
             if order.level == "none":
                 self._check_volatile(order, some)
                 continue
@@ -96,6 +100,12 @@ class Terms:
         """When a person had it run again, between two moments."""
         return next((at for at in self._again.get(job, ()) if after_s < at <= until_s), None)
 
+    def _check_blame(self, job: Job, order: Order, runs: Iterable[Run]) -> None:
+        """T6."""
+        for run in runs:
+            if run.blamed and not self._kills(job, order):
+                self._say("T6", run, "and pays for the death of a runner that another job has killed")
+
     # -- how often, and where ----------------------------------------------------------------------------------------
 
     def _check_once(self, job: Job, runs: Iterable[Run]) -> None:
@@ -119,6 +129,8 @@ class Terms:
             process = run.node.partition("-")[0]
             if run.outcome == "retry":
                 retries.setdefault(process, {})[run.attempt] = run
+            if run.what == "crashed":
+                seen[process] = run.attempt - 1
             if run.what != "start":
                 continue
             if process not in order.asked or run.at < order.asked[process]:

@@ -16,7 +16,7 @@ from .test_cluster import SEEDS
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
-    "keys_unknown_to_a_new_master", "orphans_run_again", "memory_outlives_its_runners",
+    "keys_unknown_to_a_new_master", "orphans_run_again", "memory_outlives_its_runners", "everybody_pays_for_a_runner",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 

@@ -23,6 +23,7 @@ from rota.cluster.ledger.memory_store import Entry, MemoryStore
 from rota.cluster.node.node import Node
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Token, decode, encode
+from rota.worker.pool import inquest
 from rota.worker.pool.runners import Work
 
 from .history import Order
@@ -32,6 +33,7 @@ from .people import Client, Operator
 from .plans import (
     ATTEMPTS_MAX,
     CLUSTER,
+    CRASH,
     GOOD,
     POISON,
     QUEUE_RECORDS,
@@ -43,7 +45,7 @@ from .plans import (
     plan_of,
 )
 from .process import Process
-from .scripted import Run
+from .scripted import KILLS_ITS_RUNNER, Run
 
 SETTLE_MORE_S = 20.0
 """A run that takes longer than it may (L1) goes on a little, to tell what is late from what never comes."""
@@ -57,6 +59,10 @@ DURATION_WEIGHTS = (4, 4, 4, 4, 3, 1)
 
 POISONINGS_MAX = 4
 """Runs that end in the death of their node: in company, and then as often as it takes to be put aside."""
+
+
+CRASH_S = 6.0
+"""For the company of a job that kills its runner: each of them is run again, one after the other."""
 
 
 class Spell(msgspec.Struct, frozen=True):
@@ -170,6 +176,9 @@ class World:
         if script is None:
             chance = random.Random(f"{self.seed} {job} {attempt}")
             seconds = chance.choices(DURATIONS_S, DURATION_WEIGHTS)[0] * chance.uniform(0.5, 1.5)
+            if self.kills_its_runner(job):
+                script = self._scripts[job, attempt] = (seconds, Outcome(index, "failed", error=KILLS_ITS_RUNNER))
+                return script
             draw = chance.random() if self.plan.failures else 1.0
             if draw < 0.08 and attempt < ATTEMPTS_MAX:
                 outcome = Outcome(index, "retry", error="not yet", delay_s=chance.uniform(0.1, 2.0))
@@ -179,6 +188,11 @@ class World:
                 outcome = Outcome(index, "ok", b"r")
             script = self._scripts[job, attempt] = (seconds, outcome)
         return script
+
+    def kills_its_runner(self, job: str) -> bool:
+        """In every attempt."""
+        bundle, _, index = job.partition("/")
+        return index == "1" and bundle in self.orders and self.orders[bundle].task == CRASH
 
     def is_poison(self, job: str) -> bool:
         """The middle one of three, as often as it takes."""
@@ -210,10 +224,13 @@ class World:
             self.add_process()
         await self.until(self.all_are_ready, 30.0, "all join")
         self._set_faults(self.plan)
-        poison = [self.plan.poison if number == 0 else 0 for number in range(self.plan.clients)]
+        first, last = 0, self.plan.clients - 1
         clients = [
-            self.group.create_task(Client(self, poison=some).run(), name=f"client-{number}")
-            for number, some in enumerate(poison)
+            self.group.create_task(Client(
+                self, poison=self.plan.poison if number == first else 0,
+                crashing=self.plan.crashing if number == last else 0,
+            ).run(), name=f"client-{number}")
+            for number in range(self.plan.clients)
         ]
         operator = self.group.create_task(self.operator.run(), name="operator")
         await self.nemesis.run()
@@ -340,7 +357,9 @@ class World:
         while True:
             more, outcome = self._script(job, index, attempt)
             seconds += more
-            if outcome.status != "retry":
+            if outcome.error == KILLS_ITS_RUNNER and attempt < ATTEMPTS_MAX:
+                seconds, delay_s = 2 * seconds, delay_s + CRASH_S
+            elif outcome.status != "retry":
                 return seconds, delay_s
             delay_s += outcome.delay_s
             attempt += 1
@@ -366,7 +385,10 @@ def simulate(seed: int, plan: Plan | None = None, *, notes: list[str] | None = N
 
     gc.disable()        # when it strikes is no part of the seed
     try:
-        with patch.object(memory, "PROGRESS_PERIOD_S", PROGRESS_PERIOD_S):
+        with (
+            patch.object(memory, "PROGRESS_PERIOD_S", PROGRESS_PERIOD_S),
+            patch.object(inquest, "backoff_s", lambda info, said, attempt: 0.5 * attempt),     # without chance
+        ):
             return run_virtual(main())
     finally:
         gc.enable()
