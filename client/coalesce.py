@@ -152,10 +152,6 @@ class Coalescer:
         if self._sender is not None:
             await asyncio.wait([self._sender])
 
-    def cancel(self) -> None:
-        if self._sender is not None:
-            self._sender.cancel()
-
     async def _send_all(self) -> None:
         while self._open or self._full:
             batch = self._take()

@@ -6,7 +6,6 @@ Wall time only for what is stored or shown, monotonic time for differences. Chan
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Protocol
 
@@ -20,8 +19,6 @@ class Clock(Protocol):
         """Seconds on the clock that runs while the machine is suspended (CLOCK_BOOTTIME), because leases do."""
         ...
 
-    async def sleep(self, seconds: float) -> None: ...
-
 
 class SystemClock:
     """The machine's clocks."""
@@ -31,6 +28,3 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)

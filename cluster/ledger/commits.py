@@ -87,8 +87,6 @@ class Commits:
         self._closed: LedgerError | None = None
         self.revision = 0
         """The newest revision that a transaction of ours has seen."""
-        self.transactions = 0
-        self.operations = 0
 
     async def __aenter__(self) -> Commits:
         return self
@@ -241,8 +239,6 @@ class Commits:
                 pass
             await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
             tries += 1
-        self.transactions += 1
-        self.operations += len(txn.then)
         self.revision = max(self.revision, result.revision)
         if result.succeeded:
             verdict = Verdict(True, result.revision)

@@ -124,9 +124,6 @@ class ManualClock:
     def monotonic(self) -> float:
         return self.now_s
 
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
 
 class Pair:
     """The same watch on both sides, and what came of it."""

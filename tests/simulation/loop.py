@@ -139,9 +139,6 @@ class VirtualClock:
     def monotonic(self) -> float:
         return self._loop.time()
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """Run to its end in virtual time. Raises what `main` raises, and for exceptions that nobody looked at."""

@@ -44,9 +44,6 @@ class ManualClock:
     def monotonic(self) -> float:
         return self.now_s
 
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
 
 class Script:
     """Writes a history as a cluster would, step by step. Each step returns the key it wrote."""
