@@ -142,7 +142,7 @@ class Keyring:
         self._keys: dict[str, bytes] = {}
         for key_id, key in keys.items():
             if not is_name(key_id) or len(key_id) > 32:
-                raise ConfigError(f"{key_id!r:.40} is no key id: letters, digits and _ . : @ - (at most 32)")
+                raise ConfigError(f"{key_id!r:.40} is not a valid key id: letters, digits and _ . : @ - (at most 32)")
             if len(key) < KEY_BYTES_MIN:
                 raise ConfigError(
                     f"the signing key {key_id!r} has {len(key)} bytes; at least {KEY_BYTES_MIN} are needed. "

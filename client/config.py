@@ -106,7 +106,7 @@ def _url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.username or parts.query or parts.fragment:
-        raise ConfigError(f"{text!r:.200} is no address of a node; one looks like {DEFAULT_URL}")
+        raise ConfigError(f"{text!r:.200} is not the address of a node; one looks like {DEFAULT_URL}")
     return url.rstrip("/")
 
 

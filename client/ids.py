@@ -52,7 +52,7 @@ def parse_job_id(text: str) -> tuple[str, int]:
     """(bundle, index). A bare bundle means its first job. Raises ValueError with advice."""
     match = JOB.match(text if "/" in text else f"{text}/0")
     if match is None:
-        raise ValueError(f"{text!r} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
+        raise ValueError(f"{text!r} is not a valid job id; one looks like k3f9q2m7xa5t-0000001f/0")
     return match[1], int(match[2])
 
 

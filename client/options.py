@@ -15,7 +15,7 @@ LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 
 def queue_name(queue: str) -> str:
     if not isinstance(queue, str) or not is_name(queue):
-        raise InvalidJob(f"{queue!r:.80} is no queue name: letters, digits and _ . : @ - (at most 128)")
+        raise InvalidJob(f"{queue!r:.80} is not a valid queue name: letters, digits and _ . : @ - (at most 128)")
     return str(queue)
 
 

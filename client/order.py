@@ -166,5 +166,5 @@ class NamedTask(Routed):
 
     def __init__(self, name: str, *, queue: str = "default") -> None:
         if not is_task_name(name) or "<" in name:
-            raise InvalidJob(f"{name!r:.80} is no task name; one looks like mypackage.tasks:resize")
+            raise InvalidJob(f"{name!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
         super().__init__(name, Route(name, options.queue_name(queue), None))

@@ -91,7 +91,8 @@ class Task(Routed, Generic[P, R]):
         )
         self.retries = retries(retry_delay, retry_on, never_retry_on)
         if not is_task_name(self.info.name):
-            raise ConfigError(f"{self.info.name!r:.80} is no task name: letters, digits and _ . : @ - (at most 256)")
+            name = self.info.name
+            raise ConfigError(f"{name!r:.80} is not a valid task name: letters, digits and _ . : @ - (at most 256)")
         self.function: Callable[P, Any] = function
         self._signature: inspect.Signature | None = None     # read when first needed
         self._shapes: set[tuple[object, ...]] = set()

@@ -67,7 +67,7 @@ class Operations:
     async def set_queue(self, queue: str, changes: dict[str, object]) -> QueueRecord:
         """Change settings of a queue (`paused`, `serial`, `max_concurrency`); returns them all."""
         if not is_name(queue):
-            raise InvalidJob(f"{queue[:200]!r} is no queue name: letters, digits and _ . : @ - (at most 128)")
+            raise InvalidJob(f"{queue[:200]!r} is not a valid queue name: letters, digits and _ . : @ - (at most 128)")
         unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency"})
         if unknown:
             raise InvalidJob(f"a queue has no setting {', '.join(unknown)}; it has paused, serial and max_concurrency")

@@ -57,12 +57,12 @@ class Status:
     # -- one job -----------------------------------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> JobView:
-        """Raises `InvalidJob` for what is no job id."""
+        """Raises `InvalidJob` for what is not a valid job id."""
         return (await self.find(*_parse(job_id)))[0]
 
     async def body(self, job_id: str) -> bytes:
         """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for
-        what is no job id, `JobUnknown` where no arguments are kept."""
+        what is not a valid job id, `JobUnknown` where no arguments are kept."""
         bundle, index = _parse(job_id)
         keys, body, finished = self._keys, self._keys.body(bundle), self._keys.finished_of(bundle)
         waiting, failure, ended = (await self._ledger.commit(Txn((), (

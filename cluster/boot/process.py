@@ -102,7 +102,7 @@ async def _check_store(ledger: EtcdLedger, config: NodeConfig) -> None:
         except (LedgerUnavailable, WriteUnknown) as error:
             if not said:
                 log.error(
-                    "no etcd answers at %s (%s). Is it running, and is the address right? Trying on.",
+                    "no etcd answers at %s (%s). Is it running, is the address right? Trying again.",
                     ", ".join(config.etcd.endpoints), error,
                 )
                 said = True

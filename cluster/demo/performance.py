@@ -57,7 +57,7 @@ def files_of(folder: Path | None) -> list[Path]:
     """Every Python file below a folder; of the standard library, without installed packages. Raises `ConfigError`."""
     root = folder or Path(sysconfig.get_path("stdlib"))
     if not root.is_dir():
-        raise ConfigError(f"{root} is no folder")
+        raise ConfigError(f"{root} is not a folder")
     found = sorted(
         path for path in root.rglob("*.py")
         if path.is_file() and (folder or not {"site-packages", "dist-packages"} & set(path.parts))

@@ -146,7 +146,7 @@ class MemoryStore:
     def grant(self, ttl_s: int, lease: int) -> int:
         self._expire()
         if not 0 < lease < 2**63:
-            raise TransactionInvalid(f"{lease} is no lease id")
+            raise TransactionInvalid(f"{lease} is not a valid lease id")
         if self.no_space:
             raise NoSpace("the store's quota is used up")       # even to a repeat
         if (known := self.leases.get(lease)) is not None:

@@ -242,10 +242,10 @@ class Intake:
     @staticmethod
     def _check_route(bundle: Enqueue) -> None:
         if not BUNDLE.match(bundle.bundle):
-            raise InvalidJob(f"{bundle.bundle[:80]!r} is no bundle id")
+            raise InvalidJob(f"{bundle.bundle[:80]!r} is not a valid bundle id")
         if not is_name(bundle.queue):
             raise InvalidJob(
-                f"{bundle.queue[:200]!r} is no queue name: letters, digits and _ . : @ - (at most 128 characters)"
+                f"{bundle.queue[:200]!r} is not a valid queue name: letters, digits and _ . : @ - (at most 128)"
             )
         if not PRIORITY_MIN <= bundle.priority <= PRIORITY_MAX:
             raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")

@@ -366,4 +366,4 @@ def _number(text: str, name: str) -> float:
     try:
         return duration_s(float(text), name)
     except ValueError:
-        raise InvalidJob(f"{name}={text!r:.40} is no number") from None
+        raise InvalidJob(f"{name}={text!r:.40} is not a number") from None

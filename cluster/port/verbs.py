@@ -63,7 +63,7 @@ def job_of(request: web.Request) -> str:
     """The id in the path."""
     job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
     if not JOB.match(job_id):
-        raise InvalidJob(f"{job_id!r:.60} is no job id; one looks like k3f9q2m7xa5t-0000001f/0")
+        raise InvalidJob(f"{job_id!r:.60} is not a valid job id; one looks like k3f9q2m7xa5t-0000001f/0")
     return job_id
 
 

@@ -48,7 +48,7 @@ class Keys:
 
     def __init__(self, cluster: str) -> None:
         if not is_name(cluster):
-            raise ValueError(f"{cluster!r} is no cluster name: letters, digits and _ . : @ - (at most 128)")
+            raise ValueError(f"{cluster!r} is not a valid cluster name: letters, digits and _ . : @ - (at most 128)")
         self.cluster = cluster
         self.root = f"/rota/{cluster}/".encode()
         self.data = f"/rota-data/{cluster}/".encode()

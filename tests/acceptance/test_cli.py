@@ -120,9 +120,9 @@ def test_tables_for_people(running: Running) -> None:
     (["enqueue", "shop:nothing"], 4, "shop:nothing"),
     (["enqueue", "nonsense"], 4, "nonsense"),
     (["enqueue", "shop:add", "--set", "b"], 2, "name=value"),
-    (["enqueue", "shop:add", "1", "--queue", "a/b"], 4, "no queue name"),
+    (["enqueue", "shop:add", "1", "--queue", "a/b"], 4, "not a valid queue name"),
     (["job", "k3f9q2m7xa5t-0000001f/0"], 5, "k3f9q2m7xa5t-0000001f/0"),
-    (["job", "nonsense"], 2, "no job id"),
+    (["job", "nonsense"], 2, "not a valid job id"),
     (["nodes", "--token-file", "nowhere"], 2, "nowhere"),
     (["noodles"], 2, "noodles"),
 ])

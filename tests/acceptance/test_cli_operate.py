@@ -102,7 +102,7 @@ def test_a_job_is_cancelled(running: Running) -> None:
     assert "a node has it" in say(running, "cancel", now)
     until(lambda: "it was cancelled" in say(running, "job", now), "it has stopped")
     assert "is unknown" in say(running, "cancel", "k3f9q2m7xa5t-0000001f/0", code=5)
-    assert "no job id" in say(running, "cancel", "nonsense", code=2)
+    assert "not a valid job id" in say(running, "cancel", "nonsense", code=2)
 
 
 def test_a_shell_has_a_client(running: Running) -> None:

@@ -467,7 +467,7 @@ async def queue_settings(rig: Rig) -> None:
         await rig.client.set_queue("some")
     with pytest.raises(rota.InvalidJob, match="max_concurrency 0"):
         await rig.client.set_queue("some", max_concurrency=0)
-    with pytest.raises(rota.InvalidJob, match="no queue name"):
+    with pytest.raises(rota.InvalidJob, match="not a valid queue name"):
         await rig.client.pause("no/queue")
 
 
@@ -521,7 +521,7 @@ async def jobs_are_cancelled_wherever_they_are(rig: Rig, folder: Path) -> None:
         await stubborn.aresult(PATIENCE_S)
     with pytest.raises(rota.InvalidJob, match="unknown"):
         await rig.client.cancel("k3f9q2m7xa5t-0000001f/0")
-    with pytest.raises(rota.InvalidJob, match="no job id"):
+    with pytest.raises(rota.InvalidJob, match="not a valid job id"):
         await rig.client.cancel("nonsense")
 
 

@@ -156,7 +156,7 @@ async def test_bad_input_is_refused_before_anything_is_sent() -> None:
         refusals: list[tuple[type[Exception], Any, tuple[Any, ...], dict[str, Any]]] = [
             (InvalidJob, add, (), {}),
             (InvalidJob, add, (1,), {"c": 2}),
-            (InvalidJob, "no task name", (1,), {}),
+            (InvalidJob, "not a valid task name", (1,), {}),
             (InvalidJob, 7, (), {}),
             (NotSerializable, echo, (threading.Lock(),), {}),
             (JobTooLarge, echo, (), {"x": bytes(BUNDLE_BYTES_MAX)}),
@@ -349,7 +349,7 @@ async def test_a_job_that_left_no_trace() -> None:
         with pytest.raises(JobUnknown):
             await lost.astatus()
         for wrong in ("", "x", "k3f9q2m7xa5t-0000001f/", "k3f9q2m7xa5t-0000001f/999", "../x"):
-            with pytest.raises(ValueError, match="is no job id"):
+            with pytest.raises(ValueError, match="is not a valid job id"):
                 client.handle(wrong)
 
 

@@ -93,5 +93,5 @@ def test_queues_are_declared_once() -> None:
     for wrong in ({"max_concurrency": 0}, {"max_concurrency": "many"}):
         with pytest.raises(InvalidJob):
             rota.Queue("tests-wrong", **wrong)  # type: ignore[arg-type]
-    with pytest.raises(InvalidJob, match="no queue name"):
+    with pytest.raises(InvalidJob, match="not a valid queue name"):
         rota.Queue("no/name")

@@ -102,13 +102,13 @@ def test_run_after_a_moment() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"queue": ""}, "no queue name"),
-    ({"queue": "a/b"}, "no queue name"),
-    ({"queue": "../x"}, "no queue name"),
-    ({"queue": "a\n"}, "no queue name"),
-    ({"queue": "x" * 129}, "no queue name"),
-    ({"queue": "x\0"}, "no queue name"),
-    ({"queue": 7}, "no queue name"),
+    ({"queue": ""}, "not a valid queue name"),
+    ({"queue": "a/b"}, "not a valid queue name"),
+    ({"queue": "../x"}, "not a valid queue name"),
+    ({"queue": "a\n"}, "not a valid queue name"),
+    ({"queue": "x" * 129}, "not a valid queue name"),
+    ({"queue": "x\0"}, "not a valid queue name"),
+    ({"queue": 7}, "not a valid queue name"),
     ({"priority": 101}, "from -100 to 100"),
     ({"priority": 1.5}, "from -100 to 100"),
     ({"priority": True}, "from -100 to 100"),
@@ -200,7 +200,7 @@ def test_names_instead_of_tasks() -> None:
     assert isinstance(named, NamedTask) and named.route.mode is None
     assert named.using(queue="q").route.queue == "q"
     for wrong in ("", "a b", "x/y:z", "m:<lambda>", "m:f\n", "x" * 300):
-        with pytest.raises(InvalidJob, match="no task name"):
+        with pytest.raises(InvalidJob, match="not a valid task name"):
             as_task(wrong)
     with pytest.raises(InvalidJob, match="cannot be enqueued"):
         as_task(7)  # type: ignore[arg-type]
