@@ -6,6 +6,7 @@
     ├── Unauthorized                the node refused the bearer token
     ├── ProtocolMismatch            client and node speak different versions
     ├── ClientClosed                the client was closed, or the process is about to end
+    ├── NotInJob                    a job asked for what a job cannot have: the result of another one, …
     ├── EnqueueError                nothing was stored, unless it says otherwise
     │   ├── UnknownTask             no node has ever registered this task
     │   ├── InvalidJob              a bad queue name, option, delay, …
@@ -60,6 +61,11 @@ class ProtocolMismatch(RotaError):
 
 class ClientClosed(RotaError):
     """The client was closed, or the process is about to end: nobody answers any more."""
+
+
+class NotInJob(RotaError):
+    """A job asked for what only a client outside of jobs can have, such as the result of another job. It would be so
+    the next time, too: a job that fails with this is not tried again."""
 
 
 class EnqueueError(RotaError):

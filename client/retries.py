@@ -12,7 +12,7 @@ import msgspec
 
 from . import options
 from .backoff import Delay, Schedule, delay_s, says_delays
-from .errors import InvalidJob
+from .errors import InvalidJob, NotInJob
 from .model import NO_OPTIONS, Options, TaskInfo
 
 Kinds = tuple[type[BaseException], ...]
@@ -57,7 +57,7 @@ class Retries(msgspec.Struct, frozen=True):
 
     def decide(self, info: TaskInfo, error: BaseException, attempt: int, said: Options = NO_OPTIONS) -> Decision:
         """What becomes of a job after its attempt number `attempt` (from 1) raised `error`."""
-        if attempt >= (said.max_attempts or info.max_attempts):
+        if is_final(error) or attempt >= (said.max_attempts or info.max_attempts):
             return Decision(None)
         if isinstance(error, Retry):
             return self._delay(info, attempt, said) if error.after_s is None else Decision(error.after_s)
@@ -76,6 +76,13 @@ class Retries(msgspec.Struct, frozen=True):
             return Decision(options.duration_s(answer, "retry_delay"))
         except InvalidJob as error:
             return Decision(None, f"its retry_delay({attempt}) gave no delay: {error}")
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether every further attempt would end in the same way. A group is final if all in it is."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_final(part) for part in error.exceptions)
+    return isinstance(error, NotInJob)
 
 
 def retries(delay: Delay | None, only_on: object, never_on: object) -> Retries:

@@ -169,10 +169,7 @@ def _end_ops(keys: Keys, clock: Clock, held: Held, done: int) -> list[Put | Dele
 
 def _coarse(delay_s: float) -> int:
     """Delays that are nearly the same (jitter) count as the same: jobs that fail together retry together."""
-    step = 1
-    while step * 2 <= delay_s:
-        step *= 2
-    return step
+    return 1 << max(int(delay_s).bit_length() - 1, 0)
 
 
 def _again(claim: Claim, outcome: Outcome) -> Token:

@@ -14,7 +14,7 @@ from rota.client.codec import load_function
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.worker.pool.runners import CANCEL_GRACE_S, Work
 from rota.worker.runner.context import Runner, running
-from rota.worker.runner.execution import Call, Runnable
+from rota.worker.runner.execution import Call, Runnable, awaited
 
 OnOutcomes = Callable[[list[tuple[int, Outcome]]], None]
 Slot = tuple[int, int]
@@ -175,6 +175,8 @@ def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
     try:
         args, kwargs = call.arguments(payload)
         result = call.function(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            result = asyncio.run(awaited(result))
     except BaseException as error:
         return call.failed(index, error)
     finally:
@@ -189,7 +191,7 @@ async def run_async(call: Call, index: int, payload: bytes) -> Outcome:
     token = running.set((call.work, index))
     try:
         args, kwargs = call.arguments(payload)
-        result = await call.function(*args, **kwargs)
+        result = await awaited(call.function(*args, **kwargs))
     except asyncio.CancelledError:
         raise
     except BaseException as error:

@@ -17,6 +17,7 @@ from rota.client.errors import ConfigError, EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 
 from ..channel.frames import Broken, Done, Dropped, FromRunner, Interrupted, Ready, Started, Starved, Touched, Work
+from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from ..channel.slots import job_of, slot_of
 from ..guard.guardlink import Descriptors, GuardLink
 from .desk import Desk
@@ -388,6 +389,8 @@ class RunnerPool:
             else:
                 self._heard(seat, frame)
         outcomes = seat.settle(outcomes)
+        if seat.fault and seat.state is not State.DYING:
+            self._staff.kill(seat)
         if outcomes:
             self._learn(seat, "" if head is None else head[1].task, len(outcomes))
             if seat.doomed and seat.state is not State.DYING:
@@ -409,9 +412,8 @@ class RunnerPool:
 
     def _heard(self, seat: Seat, frame: FromRunner) -> None:
         match frame:
-            case Ready(tasks, queues):
-                self.queues = {info.name: info for info in queues}
-                self._ready(seat, tasks)
+            case Ready():
+                self._ready(seat, frame)
             case Touched(key, index):
                 if slot_of(key, index) in seat.sent:
                     seat.touched[slot_of(key, index)] = self._loop.time()
@@ -419,7 +421,7 @@ class RunnerPool:
                 if slot_of(key, index) in seat.sent:
                     seat.told.add(slot_of(key, index))
             case Broken(error, traceback):
-                seat.broken = f"{error}\n{traceback}".rstrip()
+                seat.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
             case Started(key, index):
                 if self._on_started is not None:
                     self._on_started(key, index)
@@ -432,9 +434,10 @@ class RunnerPool:
                     seat.fault = "a job read from files of its runner"
                     self._staff.kill(seat)
 
-    def _ready(self, seat: Seat, tasks: list[TaskInfo]) -> None:
+    def _ready(self, seat: Seat, ready: Ready) -> None:
         if seat.state is State.STARTING:
-            self.tasks = {info.name: info for info in tasks}
+            self.tasks = {info.name: info for info in ready.tasks}
+            self.queues = {info.name: info for info in ready.queues}
             self._staff.is_up(seat)
             self._refill(seat)
 

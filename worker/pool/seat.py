@@ -18,6 +18,7 @@ from rota.client.model import Mode, Outcome
 from ..channel import permits
 from ..channel.channel import BadFrame, LoopEnd
 from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, StopAsked, Work
+from ..channel.outcomes import checked
 from ..channel.slots import SLOT_BITS, slot_of
 from ..guard.guardlink import Descriptors
 from ..runner.execution import FUNCTIONS_MAX
@@ -111,10 +112,13 @@ class Seat:
         self._post(Run(_part(work, jobs), self._function(work)))
 
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
-        """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile."""
+        """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile; each held to its bounds."""
         pop, touched, told, known = self.sent.pop, self.touched, self.told, []
         for item in outcomes:
             slot = item[0] << SLOT_BITS | item[1].index
+            if self.kind == "sync" and slot in self.sent and slot != next(iter(self.sent)):
+                self.fault = "a job reported the end of another one"
+                break
             sent = pop(slot, None)
             if touched:
                 touched.pop(slot, None)
@@ -122,7 +126,8 @@ class Seat:
                 told.discard(slot)
             if sent is not None:
                 self.bytes_ahead -= len(sent[1][1])
-                known.append(item)
+                outcome = checked(item[1])
+                known.append(item if outcome is item[1] else (item[0], outcome))
         return known
 
     def head(self) -> tuple[int, Work] | None:

@@ -127,7 +127,7 @@ class AsyncRunner:
         try:
             args, kwargs = call.arguments(payload)
             result = function(*args, **kwargs)
-            if inspect.isawaitable(result):
+            while hasattr(type(result), "__await__"):       # (as `awaited`, without a coroutine more)
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner
             if forks.forked:

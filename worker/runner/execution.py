@@ -8,21 +8,21 @@ import logging
 import pickle
 import traceback
 from collections.abc import Callable
-from types import TracebackType
+from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, Protocol
 
 from rota.client.codec import dump_value, load_arguments, load_function
-from rota.client.errors import JobTooLarge
+from rota.client.errors import JobTooLarge, RotaError
 from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
 from rota.client.retries import Decision, Retries, Snooze
 
 from ..channel.frames import Work
+from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
 from . import hooks
 from .context import Cancelled
 
 log = logging.getLogger("rota.job")
 
-ERROR_CHARS_MAX = 1_000
 TRACEBACK_CHARS_MAX = 16_000
 FUNCTIONS_MAX = 200
 """Functions shipped by value that a runner keeps. Its node sends one again when it has sent so many others."""
@@ -69,6 +69,11 @@ class Call:
         try:
             value, codec = dump_value(result, self.codec)
         except BaseException as error:
+            if isinstance(result, GeneratorType | AsyncGeneratorType):
+                return self._useless(index, (
+                    f"{self.work.task} returned a generator: nothing of it has run. A job is a function that returns "
+                    "its result; let it return a list"
+                ), error)
             return self._useless(index, one_line(f"the job ran, but {describe(error)}"), error)
         if len(value) > BUNDLE_BYTES_MAX:
             too_large = JobTooLarge(len(value), BUNDLE_BYTES_MAX, "its result")
@@ -86,33 +91,44 @@ class Call:
 
     def failed(self, index: int, error: BaseException) -> Outcome:
         """The outcome of a job that raised: the task decides whether it is tried again. It is reported (an error in
-        the log, the hooks) when it is not; earlier failures are warnings."""
+        the log, the hooks) when it is not; earlier failures are warnings. Never raises, whatever the exception's own
+        class, the task's rules or the application's logging do."""
+        try:
+            return self._failed(index, error)
+        except BaseException as worse:
+            return Outcome(index, "failed", error=one_line(f"{describe(error)}; then came {describe(worse)}"))
+
+    def _failed(self, index: int, error: BaseException) -> Outcome:
         work, text = self.work, describe(error)
         if isinstance(error, Cancelled):
             return Outcome(index, "cancelled", error="cancelled")
-        if isinstance(error, Snooze):
-            log.info("%s %s", work.task, error)
+        if isinstance(error, Snooze) and is_delay(error.after_s):
+            log.info("%s %s", work.task, text)
             return Outcome(index, "snooze", error=text, delay_s=error.after_s)
         trace = trace_of(error)
         decision = self._decide(error)
-        if decision.delay_s is not None:
+        if decision.delay_s is not None and is_delay(decision.delay_s):
             log.warning(
                 "%s failed at attempt %d, and is tried again in %.3g s: %s",
                 work.task, work.attempt, decision.delay_s, text,
             )
             return Outcome(index, "retry", error=text, traceback=trace, delay_s=decision.delay_s)
-        if decision.problem:
-            text = one_line(f"{text}; {decision.problem}")
+        problem = decision.problem if decision.delay_s is None else f"{decision.delay_s!r} is not a delay"
+        if problem:
+            text = one_line(f"{text}; {problem}")
         log.error("%s failed for good, at attempt %d: %s\n%s", work.task, work.attempt, text, trace.rstrip())
         hooks.report(error)
         return Outcome(index, "failed", error=text, traceback=trace)
 
     def not_run(self, index: int) -> Outcome:
         log.error("%s cannot be run: %s", self.work.task, self.problem)
+        hooks.report(RotaError(self.problem))
         return Outcome(index, "failed", error=self.problem)
 
     def _decide(self, error: BaseException) -> Decision:
         work = self.work
+        if isinstance(error, Snooze):       # its delay is none
+            return Decision(None, f"{error.after_s!r} is not a delay")
         if self.task is not None:
             return self.task.retry_decision(error, work.attempt, work.options)
         return Retries().decide(TaskInfo(work.task, work.mode), error, work.attempt, work.options)   # shipped by value
@@ -154,6 +170,13 @@ class Functions:
         if not callable(function):
             raise TypeError(f"a {type(function).__name__} cannot be called")
         return function
+
+
+async def awaited(result: Any) -> Any:
+    """What a job returned in the end: a plain function may hand over a coroutine, a future, or several in a row."""
+    while hasattr(type(result), "__await__"):
+        result = await result
+    return result
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -19,7 +20,7 @@ from ..channel.frames import Done, Drop, Dropped, Function, Ready, Run, Started,
 from ..channel.permits import take
 from . import forks, hooks
 from .context import Runner, running
-from .execution import Call, Functions
+from .execution import Call, Functions, awaited
 
 EXIT_CHANNEL = 70
 """The exit status of a runner whose channel is gone or garbled."""
@@ -100,6 +101,8 @@ def _run(call: Call, index: int, payload: bytes) -> Outcome:
     try:
         args, kwargs = call.arguments(payload)
         result = function(*args, **kwargs)
+        if hasattr(type(result), "__await__"):
+            result = asyncio.run(awaited(result))
     except BaseException as error:      # also SystemExit: a job may not end its runner
         if forks.forked:
             forks.leave(error)

@@ -84,7 +84,7 @@ class RunnerTransport:
 
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:
         for bundle in bundles:
-            follower.refuse(bundle, errors.RotaError(
+            follower.refuse(bundle, errors.NotInJob(
                 "a job cannot wait for the result of another one: it would hold its place while it waits. "
                 "Let that job enqueue what comes next."
             ))
@@ -93,10 +93,10 @@ class RunnerTransport:
         pass
 
     async def job(self, job_id: str) -> JobView:
-        raise errors.RotaError("a job cannot look up jobs: ask a node's HTTP port")
+        raise errors.NotInJob("a job cannot look up jobs: ask a node's HTTP port")
 
     async def post(self, path: str, body: object, kind: type[T]) -> T:
-        raise errors.RotaError("a job does not operate its cluster: make a rota.Client of its own")
+        raise errors.NotInJob("a job does not operate its cluster: make a rota.Client of its own")
 
     async def close(self) -> None:
         pass

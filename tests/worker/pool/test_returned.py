@@ -1,0 +1,35 @@
+"""What a job hands back: awaitables are awaited, generators refused, and waiting for another job fails for good."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..rig import Rig
+
+
+async def test_whatever_is_awaitable_is_awaited() -> None:
+    async with Rig.open(async_=5, app="wrapped") as rig:
+        for task in ("hands_over", "hands_over_a_partial", "hands_over_twice", "ahands_over"):
+            assert await rig.value(task, 41, app="wrapped") == 42, task
+            assert await rig.value(task, 41, app="wrapped", mode="async") == 42, task
+            assert await rig.value(task, 41, app="wrapped", mode="sync") == 42, task
+        failed = await rig.run("fails_later", "no", app="wrapped")
+        assert (failed.status, failed.error) == ("failed", "ValueError: no")
+
+
+@pytest.mark.parametrize("task", ["generates", "agenerates"])
+async def test_a_generator_has_not_run(task: str) -> None:
+    async with Rig.open(async_=5, app="wrapped") as rig:
+        outcome = await rig.run(task, 1, app="wrapped")
+        assert outcome.status == "failed" and "nothing of it has run" in outcome.error
+
+
+@pytest.mark.parametrize(("task", "words"), [
+    ("waits", "NotInJob: a job cannot wait"),
+    ("awaits_several", "ExceptionGroup"),
+    ("looks_up", "NotInJob: a job does not operate"),
+])
+async def test_what_a_job_cannot_have_it_is_refused_once(task: str, words: str) -> None:
+    async with Rig.open(async_=5, app="wrapped") as rig:
+        outcome = await rig.run(task, 1, app="wrapped")
+        assert outcome.status == "failed" and words in outcome.error

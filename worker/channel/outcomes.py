@@ -1,0 +1,35 @@
+"""What a runner says of a job, held to its bounds: user code shares its process, and can say anything."""
+
+from __future__ import annotations
+
+import math
+
+from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, Outcome
+
+ERROR_CHARS_MAX = 1_000
+TRACEBACK_CHARS_MAX = 17_000
+
+
+def checked(outcome: Outcome) -> Outcome:
+    """The outcome itself, or, if it is none that a runner makes, that the job failed and why."""
+    problem = _problem(outcome)
+    return outcome if not problem else Outcome(outcome.index, "failed", error=f"its outcome is not valid: {problem}")
+
+
+def _problem(outcome: Outcome) -> str:
+    if len(outcome.value) > BUNDLE_BYTES_MAX:
+        return f"a result of {len(outcome.value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}"
+    if outcome.status == "ok":
+        return "" if not outcome.error and not outcome.traceback else "a result with an error"
+    if len(outcome.error) > ERROR_CHARS_MAX:
+        return f"an error of {len(outcome.error):,} characters; the limit is {ERROR_CHARS_MAX:,}"
+    if len(outcome.traceback) > TRACEBACK_CHARS_MAX:
+        return f"a traceback of {len(outcome.traceback):,} characters; the limit is {TRACEBACK_CHARS_MAX:,}"
+    if not is_delay(outcome.delay_s):
+        return f"a delay of {outcome.delay_s!r} s"
+    return ""
+
+
+def is_delay(seconds: float) -> bool:
+    """(NaN is none.)"""
+    return math.isfinite(seconds) and 0 <= seconds <= DURATION_S_MAX
