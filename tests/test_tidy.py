@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "cluster/boot/launch.py",            # a child inherits it
     "cluster/boot/process.py",           # its settings come in one variable
     "worker/guard/guard.py",
+    "worker/runner/frameworks.py",  # which settings Django is to load
     "worker/runner/process.py",
 }
 LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

@@ -20,7 +20,7 @@ from rota.client import errors, queues, tasks, transport
 
 from ..channel import channel
 from ..channel.frames import Broken, Ready
-from . import forks, logs, loop
+from . import forks, frameworks, logs, loop
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def load_tasks(apps: list[str]) -> dict[str, Runnable]:
     """Import the modules that declare tasks; whatever they raise goes to the node as text."""
+    frameworks.set_up()
     for app in apps:
         importlib.import_module(app)
     return dict(tasks.registry)
