@@ -128,6 +128,29 @@ def text(name: str) -> str:
         return ""                   # a picture
 
 
+WRITTEN_BY_HAND = {
+    "cluster/master/election.py": {"self.key", "record.key"},           # candidates
+    "cluster/node/membership.py": {"key"},                              # a member
+    "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # tasks, shipped functions, a member
+    "cluster/admin/operations.py": {"key"},                             # settings of queues, requests to cancel
+    "cluster/node/outcomes.py": {"op.key"},                             # leases put to what moves made
+    "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
+}
+"""Keys that are put or deleted outside the ledger and the moves. None of them is that of a token."""
+
+
+def test_tokens_are_moved_by_the_moves() -> None:
+    """Nobody else writes below jobs/, scheduled/, claims/ or failed/: the states of a job are drawn in one place."""
+    found: dict[str, set[str]] = {}
+    for name in modules("cluster", "worker", "client"):
+        if name.startswith(("cluster/ledger/", "cluster/state/moves/")):
+            continue
+        for _, called, call in calls(name):
+            if called.rpartition(".")[2] in ("Put", "Delete"):
+                found.setdefault(name, set()).add(ast.unparse(call.args[0]))
+    assert found == WRITTEN_BY_HAND
+
+
 def test_watches_are_followed() -> None:
     """A watch alone loses its place at a compaction: `ledger/follow` lists again."""
     places = {"cluster/ledger/", "cluster/master/term.py", "cluster/demo/"}    # a term starts over; a demo is short

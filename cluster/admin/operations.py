@@ -9,31 +9,29 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from rota.client.codec import Seal, encode_results, slice_body
+from rota.client.codec import Seal, slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import parse_job_id
-from rota.client.model import ResultEntry, Results
+from rota.client.model import ResultEntry
 from rota.client.views import FailedFilter
 
 from ..clock import Clock
 from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits, Verdict, Write, created, unmodified
+from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
 from ..ledger.scan import scan
+from ..state import moves
 from ..state.keys import Keys, is_name
 from ..state.quarantine import ADVICE
 from ..state.records import (
     FailedRecord,
-    Failure,
     QueueRecord,
     Token,
-    bits,
     decode,
     encode,
     failed_at,
     failure_in,
     header_of,
-    hex_bits,
     waiting_at,
 )
 from ..state.splitting import piece_name
@@ -121,28 +119,22 @@ class Operations:
             header = header_of(body)
             indexes = header.indexes if header is not None else [int(bundle.partition(".")[2] or 0)]
             index = next((index for index in indexes if not token.done_bits >> index & 1), indexes[0])
+            at = unmodified(record.key, record.mod_revision)
             if verb == "retry":
-                fresh = msgspec.structs.replace(token, blocked=False, not_before=0, attempt=1)
-                ops: tuple[Put | Delete, ...] = (Put(record.key, encode(fresh)),)
+                write = moves.retry_head((self._member,), at, token)
             else:
-                failed = self._failed_ops(token, bundle, index, body)
-                ops = (Delete(record.key), Delete(self._keys.body(bundle)), *failed)
-            verdict = await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
-            if verdict.applied:
+                skipped = self._skipped(token, bundle, index, body if header is not None else b"")
+                write = moves.skip_head(self._keys, (self._member,), at, bundle, skipped)
+            if (await self._commits.submit(write)).applied:
                 return f"{bundle.partition('.')[0]}/{index}"
             break
         raise InvalidJob(f"the head of queue {queue} has not failed: there is nothing to {verb}")
 
-    def _failed_ops(self, token: Token, bundle: str, index: int, body: bytes) -> tuple[Put, ...]:
-        record = FailedRecord(
-            f"{bundle.partition('.')[0]}/{index}", token.task, token.queue, token.error or "skipped", token.attempt,
-            "", self._clock.wall(), "skipped",
-        )
-        part = slice_body(body, [index]) if header_of(body) is not None else b""
-        failure = Failure(part, "", encode(token))          # of its siblings nothing is left to run
-        return (
-            Put(self._keys.failed_job(token.queue, bundle, index), encode(record)),
-            Put(self._keys.failure(bundle, index), msgspec.msgpack.encode(failure)),
+    def _skipped(self, token: Token, bundle: str, index: int, body: bytes) -> moves.Ops:
+        part = slice_body(body, [index]) if body else b""       # of its siblings nothing is left to run
+        return moves.fail(
+            self._keys, bundle, index, token, body=part, error=token.error or "skipped", at_s=self._clock.wall(),
+            reason="skipped",
         )
 
     async def _body(self, bundle: str) -> bytes:
@@ -221,20 +213,13 @@ class Operations:
             token.task, token.queue, token.priority, order, 1, token.mode, int(self._clock.wall() * 1000),
             python=token.python, function=token.function, key=token.key, signed=token.signed,
         )
-        return Write(       # not while jobs that were in a piece with it still lie under that name
-            (self._member, unmodified(record.key, record.mod_revision), created(self._keys.body(name), 0)),
-            (
-                Delete(record.key), Delete(failure.key), Put(self._keys.body(name), kept.body),
-                Put(self._keys.job(token.queue, token.priority, order, name), encode(token)),
-            ),
-        )
+        at = unmodified(record.key, record.mod_revision)
+        return moves.revive(self._keys, (self._member,), at, failure.key, name, token, kept.body)
 
     def _delete_one(self, record: Record, failed: FailedRecord, failure: Record | None) -> Write:
         bundle, _, index = failed.id.rpartition("/")
-        return Write(
-            (self._member, unmodified(record.key, record.mod_revision)),
-            (Delete(record.key), Delete(self._keys.failure(bundle, int(index)))),
-        )
+        at = unmodified(record.key, record.mod_revision)
+        return moves.delete(self._keys, (self._member,), at, bundle, int(index))
 
     # -- cancelling --------------------------------------------------------------------------------------------------
 
@@ -276,15 +261,14 @@ class Operations:
         if index is not None and index not in pending:
             return None
         gone = pending if index is None else [index]
-        ops: list[Put | Delete]         # (of a body that cannot be read, all goes, whatever it was)
-        if len(gone) == len(pending):
-            ops = [Delete(record.key), Delete(self._keys.body(bundle))]
-        else:
-            left = msgspec.structs.replace(token, done=hex_bits(token.done_bits | bits(gone)))
-            ops = [Put(record.key, encode(left))]
+        told: list[Put] = []
         if gone:
             entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
-            results = self._seal.keyring.sign_results(Results(bundle.partition(".")[0], entries), self._seal.cluster)
             lease = await self._buckets.of(CANCEL_S).lease()
-            ops.append(Put(self._keys.result(bundle, gone[0], record.mod_revision), encode_results(results), lease))
-        return await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), ops)
+            told = [moves.result(self._keys, self._seal, bundle, entries, record.mod_revision, lease)]
+        at = unmodified(record.key, record.mod_revision)
+        if len(gone) == len(pending):       # (of a body that cannot be read, all goes, whatever it was)
+            write = moves.cancel(self._keys, (self._member,), at, bundle, told)
+        else:
+            write = moves.cancel_some((self._member,), at, token, gone, told)
+        return await self._commits.submit(write)

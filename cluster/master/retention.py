@@ -12,8 +12,9 @@ from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import FailedDropped
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Record
+from ..ledger.ledger import Guard, Ledger, Record
 from ..ledger.scan import pages
+from ..state import moves
 from ..state.keys import Keys
 from ..state.records import failed_at
 
@@ -58,7 +59,5 @@ class Retention:
         failed, parsed = failed_at(self._keys, record), self._keys.parse_failed(record.key)
         if failed is None or parsed is None or not failed.at or failed.at + self._keep_s > self._clock.wall():
             return None         # (one that cannot be read does not say since when it lies here)
-        return Write(
-            (self._fence, unmodified(record.key, record.mod_revision)),
-            (Delete(record.key), Delete(self._keys.failure(parsed[1], parsed[2]))),
-        )
+        at = unmodified(record.key, record.mod_revision)
+        return moves.delete(self._keys, (self._fence,), at, parsed[1], parsed[2])

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Changes, Delete, Guard, Ledger, Put, Record
+from ..ledger.ledger import Changes, Guard, Ledger, Record
 from ..ledger.scan import pages
+from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import encode, token_in
+from ..state.records import token_in
 
 PAGE = 1_000
 LOOK_S_MAX = 5.0
@@ -85,9 +84,6 @@ class Scheduler:
         if token is None:
             return await self._aside.unreadable((self._fence,), record)
         order = max(self._seen, self._commits.revision, token.order)
-        token = msgspec.structs.replace(token, order=order)
-        place = self._keys.job(token.queue, token.priority, order, parsed[2])
-        return Write(
-            (self._fence, unmodified(record.key, record.mod_revision)), (Delete(record.key), Put(place, encode(token)))
-        )
+        at = unmodified(record.key, record.mod_revision)
+        return moves.become_due(self._keys, (self._fence,), at, parsed[2], token, order)
 

@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-import msgspec
-
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, Target, prefix_end
+from ..ledger.ledger import Guard, Ledger, Record, Target, prefix_end
+from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import TaskRecord, claim_in, encode, token_of
+from ..state.records import TaskRecord, claim_in
 
 log = logging.getLogger(__name__)
 
@@ -65,22 +64,14 @@ async def _back(
         return None
     if claim is None:
         return await aside.unreadable(guards, record)
-    node, bundle = parsed
+    (node, bundle), at = parsed, unmodified(record.key, record.mod_revision)
     if not claim.pending:
-        guards = (*guards, unmodified(record.key, record.mod_revision))
-        return Write(guards, (Delete(record.key), Delete(keys.body(bundle))))
+        return Write((*guards, at), moves.end(keys, record.key, bundle))
     task = tasks.get(claim.task)
     if claim.started and task is not None and task.on_orphan == "fail":
         return await aside.fail(guards, record, claim, "lost", node=node)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
         return await aside.fail(guards, record, claim, "orphaned", node=node)
-    token = msgspec.structs.replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
-    place = keys.job(token.queue, token.priority, token.order, bundle)
-    if due_ms and claim.serial:
-        token = msgspec.structs.replace(token, not_before=due_ms)       # it keeps its place
-    elif due_ms:
-        place = keys.due(due_ms, token.queue, bundle)
-    guards = (*guards, unmodified(record.key, record.mod_revision))
-    return Write(guards, (Delete(record.key), Put(place, encode(token))))
+    return moves.take_over(keys, guards, at, bundle, claim, lost=lost, due_ms=due_ms)

@@ -18,14 +18,14 @@ from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import SnapshotRetaken, StrayFound, TookOver
 from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Changes, Delete, Event, Guard, Ledger, Page, Put, Record, prefix_end
+from ..ledger.commits import Commits, Verdict, unmodified
+from ..ledger.ledger import Changes, Event, Guard, Ledger, Page, Record, prefix_end
 from ..ledger.patience import steadily
 from ..ledger.scan import pages
+from ..state import moves
 from ..state.keys import Keys, shown
 from ..state.quarantine import SetAside, damage
-from ..state.records import Token, claim_of, encode
-from ..state.splitting import split_write
+from ..state.records import Token
 from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .election import Deposed
 from .retention import Retention
@@ -211,14 +211,10 @@ class Master:
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
         item, seat, aggregator = command.item, command.seat, self.aggregator
-        claim = claim_of(item.token, self.fence_revision, serial=aggregator.queues[item.token.queue].settings.serial)
-        write = Write(
-            (
-                self._fence,
-                unmodified(self._keys.node(seat.node), seat.mod_revision),
-                unmodified(item.key, item.mod_revision),
-            ),
-            (Delete(item.key), Put(self._keys.claim(seat.node, item.bundle), encode(claim))),
+        write = moves.claim(
+            self._keys, (self._fence, unmodified(self._keys.node(seat.node), seat.mod_revision)),
+            unmodified(item.key, item.mod_revision), item.bundle, item.token, seat.node, fence=self.fence_revision,
+            serial=aggregator.queues[item.token.queue].settings.serial,
         )
 
         def settled(future: asyncio.Future[Verdict]) -> None:
@@ -275,8 +271,10 @@ class Master:
             await self._set_aside(Record(item.key, b"", 0, item.mod_revision, 0), item.token, wrong)
             self.aggregator.settle(item, None, applied=True, token_stale=True, doubtful_at=None, now=0.0)
             return
-        write = split_write(self._keys, self._fence, item.key, item.bundle, item.mod_revision, item.token,
-                            body.records[0], command.size)
+        write = moves.split(
+            self._keys, (self._fence,), unmodified(item.key, item.mod_revision), item.bundle, item.token,
+            body.records[0], command.size,
+        )
         future = self._commits.submit(write)
         await asyncio.wait([future])
         verdict = self._verdict(future)

@@ -23,11 +23,12 @@ from ..events.records import BundleTaken, KeyMissing
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
 from ..ledger.follow import Listing, Show, follow
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.ledger import Guard, Ledger, Record
 from ..ledger.patience import patiently
+from ..state import moves
 from ..state.keys import Keys, whole
 from ..state.quarantine import SetAside
-from ..state.records import Claim, bits, claim_in, encode, hex_bits, token_of
+from ..state.records import Claim, bits, claim_in, hex_bits
 from ..state.splitting import piece_name
 from ..state.throughput import SLICE_S, Throughput
 from .bodies import Bodies
@@ -415,11 +416,9 @@ class Executor:
     def _mark_started(self, held: Held) -> None:
         if self._over or held.over:
             return
-        claim = msgspec.structs.replace(held.claim, started=True)
-        held.claim = claim
-        future = self._commits.submit(Write(
-            self._reporter.guards(held), (Put(held.record.key, encode(claim)),)
-        ))
+        held.claim = msgspec.structs.replace(held.claim, started=True)
+        member, at = self._reporter.guards(held)
+        future = self._commits.submit(moves.mark_started((member,), at, held.claim))
 
         def marked(done: asyncio.Future[Verdict]) -> None:
             if done.cancelled() or self._over or held.over:
@@ -486,10 +485,9 @@ class Executor:
         for held in batch:
             if held.over:
                 continue
-            token = msgspec.structs.replace(token_of(held.claim), done=hex_bits(held.done))
-            place = self._keys.job(token.queue, token.priority, token.order, held.bundle)
-            write = Write(self._reporter.guards(held), (Delete(held.record.key), Put(place, encode(token))))
-            futures.append(self._insist(write))
+            member, at = self._reporter.guards(held)
+            claim = msgspec.structs.replace(held.claim, done=hex_bits(held.done))
+            futures.append(self._insist(moves.hand_back(self._keys, (member,), at, held.bundle, claim)))
             self._forget(held)
         return futures
 

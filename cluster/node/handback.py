@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record, prefix_end
+from ..ledger.ledger import Guard, Ledger, Record, prefix_end
+from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Claim, claim_in, encode, token_of
+from ..state.records import Claim, claim_in
 
 PAGE = 500
 
@@ -62,8 +63,5 @@ class HandBack:
         self._on_write(bundle, record.create_revision)
         if claim.started and self._must_not_repeat(claim):
             return await self._aside.fail((self._member,), record, claim, "lost", node=self._node)
-        token = token_of(claim)
-        place = self._keys.job(token.queue, token.priority, token.order, bundle)
-        return Write(
-            (self._member, unmodified(record.key, record.mod_revision)), (Delete(record.key), Put(place, encode(token)))
-        )
+        at = unmodified(record.key, record.mod_revision)
+        return moves.hand_back(self._keys, (self._member,), at, bundle, claim)

@@ -38,11 +38,12 @@ from rota.client.options import KEY_CHARS_MAX
 
 from ..clock import Clock
 from ..ledger.buckets import Bucket
-from ..ledger.commits import Commits, Verdict, Write, created, unmodified
-from ..ledger.ledger import Guard, Ledger, Put
+from ..ledger.commits import Commits, Verdict, Write, unmodified
+from ..ledger.ledger import Guard, Ledger
+from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import Keys, is_name
-from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, encode, tail_of
+from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
 BACKLOG_MAX = 20_000
@@ -105,7 +106,7 @@ class Intake:
         receipts: Bucket, cache: BodyCache, seal: Seal, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
-        claim_key: Callable[[str], bytes],
+        node: str,
     ) -> None:
         self._ledger = ledger
         self._commits = commits
@@ -118,7 +119,7 @@ class Intake:
         self._seal = seal
         self._volatile = volatile
         self._begin = begin
-        self._claim_key = claim_key
+        self._node = node
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.full: str | None = None
@@ -174,14 +175,7 @@ class Intake:
     async def _start_now(self, bundle: Enqueue, body: VerifiedBody, order: int) -> asyncio.Future[Verdict]:
         """Level `delayed`: the jobs start while body and this node's own claim are being written. Jobs that must not
         run twice wait for that: a repeat at another node would start them too."""
-        keys = self._keys
-        now_ms = int(self._clock.wall() * 1000)
-        token = Token(
-            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
-            python=bundle.python, function=bundle.function, key=bundle.key,
-            signed=self._seal.keyring.mark(body[1].key_id),
-        )
-        receipt = keys.receipt(bundle.bundle)
+        token = self._token(bundle, body, order)
         lease = self._receipts.take() or await self._receipts.lease()
         claim = claim_of(token, 0)
         task = self._directory.tasks.get(bundle.task)
@@ -189,13 +183,9 @@ class Intake:
         if once:
             claim = msgspec.structs.replace(claim, started=True)
             self._cache.put(bundle.bundle, body)
-        future = self._commits.submit(Write(
-            (self._member, created(receipt, 0)),
-            (
-                Put(self._claim_key(bundle.bundle), encode(claim)),
-                Put(keys.body(bundle.bundle), bundle.body),
-                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
-            ),
+        future = self._commits.submit(moves.enqueue_claimed(
+            self._keys, (self._member,), bundle.bundle, claim, self._node, bundle.body,
+            enqueue_digest(bundle.body).hex(), lease,
         ))
         if not once:
             self._begin(bundle.bundle, claim, body, future)
@@ -214,10 +204,7 @@ class Intake:
                     page = await self._ledger.read(tail)
                     known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
                 order = max(order, known[1] + 1)
-                write = await self._write(bundle, body, order)
-                future = self._commits.submit(Write(
-                    (*write.guards, unmodified(tail, known[0])), (*write.ops, Put(tail, b"%d" % order))
-                ))
+                future = self._commits.submit(await self._write(bundle, body, order, unmodified(tail, known[0])))
                 verdict = await future
                 if verdict.applied:
                     self._tails[bundle.queue] = (verdict.revision, order)
@@ -264,28 +251,23 @@ class Intake:
         if mode != bundle.mode:
             raise InvalidJob(f"task {bundle.task!r} is {mode} on the nodes, but was enqueued as {bundle.mode}")
 
-    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Write:
-        keys = self._keys
-        now_ms = int(self._clock.wall() * 1000)
-        token = Token(
-            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode, now_ms,
-            python=bundle.python, function=bundle.function, key=bundle.key,
-            signed=self._seal.keyring.mark(body[1].key_id),
-        )
+    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Guard | None = None) -> Write:
+        token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
-            place = keys.due(now_ms + int(bundle.delay_s * 1000), bundle.queue, bundle.bundle)
+            due_ms = token.at + int(bundle.delay_s * 1000)
         else:
-            place = keys.job(bundle.queue, bundle.priority, order, bundle.bundle)
             self._cache.put(bundle.bundle, body)
-        receipt = keys.receipt(bundle.bundle)
         lease = self._receipts.take() or await self._receipts.lease()
-        return Write(
-            (self._member, created(receipt, 0)),
-            (
-                Put(place, encode(token)),
-                Put(keys.body(bundle.bundle), bundle.body),
-                Put(receipt, encode(ReceiptRecord(enqueue_digest(bundle.body).hex(), order, bundle.priority)), lease),
-            ),
+        return moves.enqueue(
+            self._keys, (self._member,), bundle.bundle, token, bundle.body, enqueue_digest(bundle.body).hex(), lease,
+            due_ms=due_ms, tail=tail,
+        )
+
+    def _token(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Token:
+        return Token(
+            bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode,
+            int(self._clock.wall() * 1000), python=bundle.python, function=bundle.function, key=bundle.key,
+            signed=self._seal.keyring.mark(body[1].key_id),
         )
 
     async def _answer(

@@ -223,7 +223,7 @@ class Node:
             self._ledger, commits, self._keys, self._clock, self.directory, identity.guard,
             buckets.of(settings.receipt_ttl_s), self._cache, self._seal, volatile=self._volatile.take,
             begin=lambda *order: executor.begin(*order),
-            claim_key=lambda bundle: self._keys.claim(identity.node, bundle),
+            node=identity.node,
         )
         executor = Executor(
             self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,

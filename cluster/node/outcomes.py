@@ -9,15 +9,15 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from rota.client.codec import Seal, encode_results, slice_body
-from rota.client.model import Outcome, ResultEntry, Results
+from rota.client.codec import Seal, slice_body
+from rota.client.model import Outcome, ResultEntry
 
 from ..clock import Clock
 from ..ledger.buckets import Bucket, Buckets
 from ..ledger.ledger import Delete, Put
-from ..state.keys import Keys, whole
-from ..state.records import Claim, FailedRecord, Failure, FinishedRecord, Token, bits, encode, hex_bits, token_of
-from ..state.splitting import piece_name, shrunk
+from ..state import moves
+from ..state.keys import Keys
+from ..state.records import Claim, Token, bits, hex_bits, token_of
 from .held import Held
 
 FAILURES_PER_WRITE = 20
@@ -72,19 +72,19 @@ def settle(
     for number, step in enumerate(steps):
         done |= bits([outcome.index for outcome in step])
         last = number == len(steps) - 1
-        ops: list[Put | Delete] = _failed_ops(keys, clock, held, step, node)
+        ops: list[Put | Delete] = _failures(keys, clock, held, step, node)
         final = complete and last
-        if final:
-            ops += _end_ops(keys, clock, held, done)
-        else:
-            ops.append(Put(held.record.key, encode(_shown(held, done))))
+        ops += _end(keys, clock, held, done) if final else moves.record(held.record.key, _shown(held, done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         without = deletes if final and len(deletes) == len(ops) else None
         kept: list[Kept] = []
         if step and keep_result_s > 0:
-            kept.append(_keep_results(keys, seal, buckets.of(keep_result_s), held, step, ops))
+            entries = [_entry(outcome, held.claim.attempt) for outcome in step]
+            ops.append(put := moves.result(keys, seal, held.bundle, entries, held.record.create_revision))
+            kept.append(Kept(buckets.of(keep_result_s), (put.key,)))
         if keep_finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
-            kept.append(_keep_finished(keys, clock, buckets.of(keep_finished_s), held, good, node, ops))
+            ops += (puts := _finished(keys, clock, held, good, node))
+            kept.append(Kept(buckets.of(keep_finished_s), tuple(put.key for put in puts)))
         settlement = Settlement(tuple(ops), final, len(step), tuple(kept), not kept, without)
         leases = [entry.bucket.take(len(entry.keys)) for entry in kept]
         settlements.append(settlement.with_leases([lease or 0 for lease in leases]) if all(leases) else settlement)
@@ -93,13 +93,10 @@ def settle(
 
 def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settlement:
     """Return jobs of a bundle to their queue, in pieces of `size`: they have not begun here."""
-    ops: list[Put | Delete] = [Put(held.record.key, encode(_shown(held, held.done)))]
-    for part in (indexes[start : start + size] for start in range(0, len(indexes), size)):
-        name = piece_name(held.bundle, part)
-        token = shrunk(token_of(held.claim), len(part))
-        ops.append(Put(keys.job(token.queue, token.priority, token.order, name), encode(token)))
-        ops.append(Put(keys.body(name), slice_body(held.body, part)))
-    return Settlement(tuple(ops), False, 0)
+    claim = _shown(held, held.done)
+    return Settlement(
+        moves.give_back(keys, held.record.key, held.bundle, claim, held.body, indexes, size), False, 0
+    )
 
 
 def _shown(held: Held, done: int) -> Claim:
@@ -122,49 +119,37 @@ def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:
     return steps
 
 
-def _failed_ops(keys: Keys, clock: Clock, held: Held, step: list[Outcome], node: str) -> list[Put | Delete]:
-    ops: list[Put | Delete] = []
-    claim = held.claim
-    for outcome in step:
-        if outcome.status != "failed":
-            continue
-        index = outcome.index
-        record = FailedRecord(
-            f"{held.bundle.partition('.')[0]}/{index}", claim.task, claim.queue, outcome.error, claim.attempt, node,
-            clock.wall(),
+def _failures(keys: Keys, clock: Clock, held: Held, step: list[Outcome], node: str) -> list[Put | Delete]:
+    failed = [outcome for outcome in step if outcome.status == "failed"]
+    if not failed:
+        return []
+    token = token_of(held.claim)
+    return [
+        put for outcome in failed for put in moves.fail(
+            keys, held.bundle, outcome.index, token, body=slice_body(held.body, [outcome.index]), error=outcome.error,
+            traceback=outcome.traceback, node=node, at_s=clock.wall(),
         )
-        failure = Failure(slice_body(held.body, [index]), outcome.traceback, encode(token_of(claim)))
-        ops.append(Put(keys.failed_job(claim.queue, held.bundle, index), encode(record)))
-        ops.append(Put(keys.failure(held.bundle, index), msgspec.msgpack.encode(failure)))
-    return ops
+    ]
 
 
-def _end_ops(keys: Keys, clock: Clock, held: Held, done: int) -> list[Put | Delete]:
+def _end(keys: Keys, clock: Clock, held: Held, done: int) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
-    body_key = keys.body(held.bundle)
+    key, bundle = held.record.key, held.bundle
     if not held.retries:
-        return [Delete(held.record.key), Delete(body_key)]
+        return moves.end(keys, key, bundle)
     if held.claim.serial:
-        return [Delete(held.record.key), _in_place(keys, clock, held)]
+        (outcome,) = held.retries       # serial queues run single jobs
+        token = _again(held.claim, outcome)
+        if outcome.status == "failed":
+            return moves.block(keys, key, bundle, replace(token, attempt=held.claim.attempt))
+        return moves.retry_in_place(keys, key, bundle, token, _due_ms(clock, [outcome]))
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
         groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
-    ops: list[Put | Delete] = [Delete(held.record.key)]
-    if len(groups) == 1:
-        (group,) = groups.values()
-        token = replace(_again(held.claim, group[0]), done=hex_bits(done))
-        ops.append(_schedule(keys, clock, token, held.bundle, group))
-        return ops
-    names = []
-    for group in groups.values():
-        indexes = [outcome.index for outcome in group]
-        name = piece_name(held.bundle, indexes)
-        names.append(keys.body(name))
-        ops.append(_schedule(keys, clock, shrunk(_again(held.claim, group[0]), len(group)), name, group))
-        ops.append(Put(keys.body(name), slice_body(held.body, indexes)))
-    if body_key not in names:
-        ops.append(Delete(body_key))
-    return ops
+    return moves.retry(keys, key, bundle, held.body, done, [
+        ([outcome.index for outcome in group], _again(held.claim, group[0]), _due_ms(clock, group))
+        for group in groups.values()
+    ])
 
 
 def _coarse(delay_s: float) -> int:
@@ -178,44 +163,15 @@ def _again(claim: Claim, outcome: Outcome) -> Token:
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
 
 
-def _in_place(keys: Keys, clock: Clock, held: Held) -> Put:
-    """In a serial queue a job is tried again at its place, and what has failed for good stays there: it blocks."""
-    (outcome,) = held.retries       # serial queues run single jobs
-    token = _again(held.claim, outcome)
-    if outcome.status == "failed":
-        token = replace(token, attempt=held.claim.attempt, blocked=True)
-    else:
-        token = replace(token, not_before=int((clock.wall() + outcome.delay_s) * 1000))
-    return Put(keys.job(token.queue, token.priority, token.order, held.bundle), encode(token))
+def _due_ms(clock: Clock, group: list[Outcome]) -> int:
+    return int((clock.wall() + max(outcome.delay_s for outcome in group)) * 1000)
 
 
-def _schedule(keys: Keys, clock: Clock, token: Token, name: str, group: list[Outcome]) -> Put:
-    due = clock.wall() + max(outcome.delay_s for outcome in group)
-    return Put(keys.due(int(due * 1000), token.queue, name), encode(token))
-
-
-def _keep_results(
-    keys: Keys, seal: Seal, bucket: Bucket, held: Held, step: list[Outcome], ops: list[Put | Delete]
-) -> Kept:
-    entries = [_entry(outcome, held.claim.attempt) for outcome in step]
-    results = Results(held.bundle.partition(".")[0], entries)
-    key = keys.result(held.bundle, step[0].index, held.record.create_revision)
-    ops.append(Put(key, encode_results(seal.keyring.sign_results(results, seal.cluster))))
-    return Kept(bucket, (key,))
-
-
-def _keep_finished(
-    keys: Keys, clock: Clock, bucket: Bucket, held: Held, indexes: list[int], node: str, ops: list[Put | Delete]
-) -> Kept:
-    """What can be looked at afterwards: the jobs that ended well, with their arguments."""
-    claim, fence = held.claim, held.record.create_revision
-    record = FinishedRecord(
-        whole(held.bundle), indexes, claim.task, claim.queue, claim.attempt, node, round(clock.wall(), 3)
+def _finished(keys: Keys, clock: Clock, held: Held, indexes: list[int], node: str) -> tuple[Put, Put]:
+    return moves.finished(
+        keys, held.bundle, indexes, held.claim, held.record.create_revision, node=node,
+        at_s=round(clock.wall(), 3), body=held.body,
     )
-    public = keys.finished_jobs(claim.queue, held.bundle, indexes[0], fence)
-    private = keys.finished_body(held.bundle, indexes[0], fence)
-    ops += [Put(public, encode(record)), Put(private, slice_body(held.body, indexes))]
-    return Kept(bucket, (public, private))
 
 
 def _entry(outcome: Outcome, attempts: int) -> ResultEntry:

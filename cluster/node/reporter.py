@@ -115,7 +115,7 @@ class Reporter:
             asked = info.keep_finished_s
         return self._keep_finished_s if asked is None else asked
 
-    def guards(self, held: Held) -> tuple[Guard, ...]:
+    def guards(self, held: Held) -> tuple[Guard, Guard]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
         an older bitmap back."""
         return (self._member, unmodified(held.record.key, held.mod_revision))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, Seal, encode_results, slice_body
-from rota.client.model import Header, ResultEntry, Results
+from rota.client.codec import BODY_BYTES_MAX, Seal, slice_body
+from rota.client.model import Header, ResultEntry
 
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.ledger import Guard, Ledger, Record
+from . import moves
 from .keys import Keys, whole
-from .records import Claim, FailedRecord, Failure, Token, bits, encode, header_of, token_of
+from .records import Claim, Token, bits, header_of, token_of
 
 ADVICE = {
     "unreadable": "its record is none that this release of rota can read; what is left of it is kept",
@@ -54,13 +55,12 @@ class SetAside:
     ) -> Write:
         """For a token or a claim that can be read. `body`: if it is known already. In a serial queue the job stays at
         its place, and blocks it."""
-        keys, bundle = self._keys, _name(record.key)
-        guards = (*guards, unmodified(record.key, record.mod_revision))
+        bundle = _name(record.key)
         plain = token_of(token) if isinstance(token, Claim) else token
         if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
-            blocked = msgspec.structs.replace(plain, blocked=True, error=ADVICE[reason])
-            place = keys.job(token.queue, token.priority, token.order, bundle)
-            return Write(guards, (Delete(record.key), Put(place, encode(blocked))))
+            at = unmodified(record.key, record.mod_revision)
+            blocked = msgspec.structs.replace(plain, error=ADVICE[reason])
+            return Write((*guards, at), moves.block(self._keys, record.key, bundle, blocked))
         if body is None:
             body = await self._body(bundle)
         return await self._write(guards, record, plain, reason, node, body, "")
@@ -70,7 +70,6 @@ class SetAside:
         it can be retried."""
         body = await self._body(_name(record.key))
         token = self._token_from(record, header_of(body))
-        guards = (*guards, unmodified(record.key, record.mod_revision))
         return await self._write(guards, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
 
     async def _body(self, bundle: str) -> bytes:
@@ -81,29 +80,22 @@ class SetAside:
         self, guards: tuple[Guard, ...], record: Record, token: Token, reason: str, node: str, body: bytes, told: str
     ) -> Write:
         """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
-        keys, bundle = self._keys, _name(record.key)
+        keys, bundle, at = self._keys, _name(record.key), unmodified(record.key, record.mod_revision)
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
-            return Write(guards, (Delete(record.key),))     # they were set aside before, with their arguments
-        ops: list[Put | Delete] = [Delete(record.key), Delete(keys.body(bundle))]
-        for index in indexes:
-            failed = FailedRecord(
-                f"{whole(bundle)}/{index}", token.task, token.queue, ADVICE[reason], token.attempt, node,
-                self._clock.wall(), reason,
+            return moves.set_aside(keys, guards, at, bundle, ())    # they were before, with their arguments
+        at_s = self._clock.wall()
+        failures = [
+            put for index in indexes for put in moves.fail(
+                keys, bundle, index, token, body=_part(body, index, first=index == indexes[0]), error=ADVICE[reason],
+                traceback=told, node=node, at_s=at_s, reason=reason,
             )
-            failure = Failure(_part(body, index, first=index == indexes[0]), told, encode(token))
-            ops.append(Put(keys.failed_job(token.queue, bundle, index), encode(failed)))
-            ops.append(Put(keys.failure(bundle, index), msgspec.msgpack.encode(failure)))
-        ops.append(await self._notice(record, token, bundle, indexes, ADVICE[reason]))
-        return Write(guards, tuple(ops))
-
-    async def _notice(self, record: Record, token: Token, bundle: str, indexes: list[int], error: str) -> Put:
-        """For whoever waits for these jobs."""
-        entries = [ResultEntry(index, "failed", error=error, attempts=token.attempt) for index in indexes]
-        results = self._seal.keyring.sign_results(Results(whole(bundle), entries), self._seal.cluster)
+        ]
+        entries = [ResultEntry(index, "failed", error=ADVICE[reason], attempts=token.attempt) for index in indexes]
+        revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
-        revision = record.create_revision if record.key.startswith(self._keys.claims) else record.mod_revision
-        return Put(self._keys.result(bundle, indexes[0], revision), encode_results(results), lease)
+        notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
+        return moves.set_aside(keys, guards, at, bundle, tuple(failures), (notice,))
 
     def _token_from(self, record: Record, header: Header | None) -> Token:
         """A token for a bundle of which only the body can be read; if that."""

@@ -1,4 +1,4 @@
-"""Splitting a bundle into all its pieces, in one transaction. Pure.
+"""The pieces of a bundle: their names, tokens and bodies. Pure.
 
 Each piece gets its own token at its own place (so that order is kept) and its own slice of the body: from then on a
 piece is a bundle like any other, and nothing has to count how many of its siblings are still there.
@@ -10,10 +10,8 @@ import msgspec
 
 from rota.client.codec import decode_header, slice_body
 
-from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Delete, Guard, Put, Record
-from .keys import Keys, whole
-from .records import Token, encode
+from .keys import whole
+from .records import Token
 
 
 def pieces(bundle: str, token: Token, body: bytes, size: int) -> list[tuple[str, Token, bytes]]:
@@ -34,19 +32,3 @@ def piece_name(bundle: str, indexes: list[int]) -> str:
 
 def shrunk(token: Token, count: int, **changes: object) -> Token:
     return msgspec.structs.replace(token, count=count, done="", **changes)
-
-
-def split_write(
-    keys: Keys, guard: Guard, key: bytes, bundle: str, mod_revision: int, token: Token, body: Record, size: int
-) -> Write:
-    """Replace token and body of a bundle by those of its pieces."""
-    puts: dict[bytes, bytes] = {}
-    for name, piece, piece_body in pieces(bundle, token, body.value, size):
-        puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
-        puts[keys.body(name)] = piece_body
-    deletes = [Delete(gone) for gone in (key, body.key) if gone not in puts]
-    return Write(
-        (guard, unmodified(key, mod_revision)),
-        (*deletes, *(Put(name, value) for name, value in puts.items())),
-    )
-

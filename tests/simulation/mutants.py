@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
-from rota.cluster.admin import operations
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
 from rota.cluster.master import scheduler, takeover
@@ -21,8 +20,10 @@ from rota.cluster.master import term as master
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.node import executor, intake, membership, node, outcomes, reach, reporter, volatile
 from rota.cluster.node.held import Held
-from rota.cluster.state import directory, splitting
-from rota.cluster.state.records import Claim, Token, decode, token_of
+from rota.cluster.state import directory, moves, splitting
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.moves import waiting
+from rota.cluster.state.records import Claim, Token, decode, encode
 from rota.worker.pool import suspects
 
 from . import process
@@ -45,33 +46,23 @@ def _without(write: Write, prefix: bytes) -> Write:
     return Write(tuple(guard for guard in write.guards if not guard.key.startswith(prefix)), write.ops)
 
 
-def _change_enqueues(change: Callable[[intake.Intake, Write], Write]) -> None:
-    original = intake.Intake._write
+def _change(module: Any, name: str, change: Callable[[Keys, Write], Write]) -> None:
+    """One of the moves, wherever it is made."""
+    original = getattr(module, name)
 
-    async def _write(self: intake.Intake, *arguments: Any) -> Write:
-        return change(self, await original(self, *arguments))
+    def move(keys: Keys, *arguments: Any, **options: Any) -> Write:
+        return change(keys, original(keys, *arguments, **options))
 
-    intake.Intake._write = _write
+    setattr(module, name, move)
 
 
-def _change_claims(change: Callable[[master.Master, Write], Write]) -> None:
+def _change_enqueues(change: Callable[[Keys, Write], Write]) -> None:
+    _change(moves, "enqueue", change)
+
+
+def _change_claims(change: Callable[[Keys, Write], Write]) -> None:
     """The write that gives a token to a node."""
-    original = master.Master._give
-
-    def _give(self: master.Master, command: Any) -> None:
-        commits = self._commits
-
-        class Changing:
-            def submit(self_, write: Write) -> asyncio.Future[Verdict]:
-                return commits.submit(change(self, write))
-
-        self._commits = Changing()
-        try:
-            original(self, command)
-        finally:
-            self._commits = commits
-
-    master.Master._give = _give
+    _change(moves, "claim", change)
 
 
 # -- taking jobs in --------------------------------------------------------------------------------------------------
@@ -80,15 +71,15 @@ def _change_claims(change: Callable[[master.Master, Write], Write]) -> None:
 @mutant
 def enqueue_without_member_guard() -> None:
     """A node that is dead can still take jobs in: what it sent arrives late."""
-    _change_enqueues(lambda self, write: _without(write, self._keys.nodes))
+    _change_enqueues(lambda keys, write: _without(write, keys.nodes))
 
 
 @mutant
 def no_receipt() -> None:
     """Nothing remembers that a bundle was enqueued."""
-    def change(self: intake.Intake, write: Write) -> Write:
-        ops = tuple(op for op in write.ops if not op.key.startswith(self._keys.receipts))
-        return Write(_without(write, self._keys.receipts).guards, ops)
+    def change(keys: Keys, write: Write) -> Write:
+        ops = tuple(op for op in write.ops if not op.key.startswith(keys.receipts))
+        return Write(_without(write, keys.receipts).guards, ops)
 
     _change_enqueues(change)
 
@@ -96,7 +87,7 @@ def no_receipt() -> None:
 @mutant
 def receipt_without_guard() -> None:
     """The receipt is written, but a repeat is not held against it."""
-    _change_enqueues(lambda self, write: _without(write, self._keys.receipts))
+    _change_enqueues(lambda keys, write: _without(write, keys.receipts))
 
 
 @mutant
@@ -141,16 +132,16 @@ def unknown_is_done() -> None:
 @mutant
 def claims_beside_jobs() -> None:
     """A claim is a key beside the token, which stays in its queue."""
-    _change_claims(lambda self, write: Write(write.guards, tuple(op for op in write.ops if isinstance(op, Put))))
+    _change_claims(lambda keys, write: Write(write.guards, tuple(op for op in write.ops if isinstance(op, Put))))
 
 
 @mutant
 def claim_guarded_by_its_absence() -> None:
     """Claiming asks whether there is a claim, not whether the token still lies there: a late twin claims a job again
     that was handed back, and given to another."""
-    def change(self: master.Master, write: Write) -> Write:
+    def change(keys: Keys, write: Write) -> Write:
         (claim,) = (op for op in write.ops if isinstance(op, Put))
-        return Write((*_without(write, self._keys.jobs).guards, created(claim.key, 0)), write.ops)
+        return Write((*_without(write, keys.jobs).guards, created(claim.key, 0)), write.ops)
 
     _change_claims(change)
 
@@ -158,13 +149,13 @@ def claim_guarded_by_its_absence() -> None:
 @mutant
 def claims_without_fence() -> None:
     """A master that has been succeeded goes on giving out jobs."""
-    _change_claims(lambda self, write: _without(write, self._keys.master))
+    _change_claims(lambda keys, write: _without(write, keys.master))
 
 
 @mutant
 def claims_for_the_dead() -> None:
     """The node that is given a job need not be a member."""
-    _change_claims(lambda self, write: _without(write, self._keys.nodes))
+    _change_claims(lambda keys, write: _without(write, keys.nodes))
 
 
 @mutant
@@ -274,14 +265,14 @@ def pieces_sort_as_text() -> None:
     def piece_name(bundle: str, indexes: list[int]) -> str:
         return f"{splitting.whole(bundle)}.{min(indexes)}"
 
-    splitting.piece_name = piece_name
+    splitting.piece_name = piece_name           # by which a bundle is split
 
 
 @mutant
 def split_loses_a_job() -> None:
     """The last job of a bundle is in none of its pieces."""
-    original = splitting.pieces
-    splitting.pieces = lambda *arguments: original(*arguments)[:-1] or original(*arguments)
+    original = waiting.pieces
+    waiting.pieces = lambda *arguments: original(*arguments)[:-1] or original(*arguments)
 
 
 # -- running them ----------------------------------------------------------------------------------------------------
@@ -398,13 +389,7 @@ def nothing_is_handed_back() -> None:
 def retried_over_its_siblings() -> None:
     """A failed job that is retried takes the name of the piece it came from, while its siblings still have it. (It was
     so.)"""
-    original = operations.Operations._retry_one
-
-    def _retry_one(self: operations.Operations, *arguments: Any) -> Write | None:
-        write = original(self, *arguments)
-        return None if write is None else _without(write, self._keys.bodies)
-
-    operations.Operations._retry_one = _retry_one
+    _change(moves, "revive", lambda keys, write: _without(write, keys.bodies))
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------
@@ -445,45 +430,45 @@ def due_before_its_time() -> None:
 @mutant
 def retries_at_once() -> None:
     """A job that is to be tried again later is tried again at once."""
-    original = outcomes._schedule
+    original = moves.retry
 
-    def _schedule(keys: Any, clock: Any, token: Token, name: str, group: list[Any]) -> Put:
-        return original(keys, clock, token, name, [msgspec.structs.replace(one, delay_s=0.0) for one in group])
+    def retry(keys: Any, key: bytes, bundle: str, body: bytes, done: int, again: Any) -> moves.Ops:
+        return original(keys, key, bundle, body, done, [(indexes, token, 0) for indexes, token, _ in again])
 
-    outcomes._schedule = _schedule
+    moves.retry = retry
 
 
 @mutant
 def serial_retries_at_once() -> None:
     """In a serial queue the head is tried again without waiting."""
-    original = outcomes._in_place
-
-    def _in_place(*arguments: Any) -> Put:
-        put = original(*arguments)
-        token = decode(Token, put.value)
-        assert token is not None
-        return Put(put.key, takeover.encode(msgspec.structs.replace(token, not_before=0)))
-
-    outcomes._in_place = _in_place
+    original = moves.retry_in_place
+    moves.retry_in_place = lambda keys, key, bundle, token, not_before_ms: original(keys, key, bundle, token, 0)
 
 
 @mutant
 def a_lost_node_costs_an_attempt() -> None:
     """Jobs that are taken over have one attempt less."""
-    def costly(claim: Claim) -> Token:
-        return msgspec.structs.replace(token_of(claim), attempt=claim.attempt + 1)
+    _change_orphans(lambda claim: msgspec.structs.replace(claim, attempt=claim.attempt + 1))
 
-    takeover.token_of = costly
+
+def _change_orphans(change: Callable[[Claim], Claim]) -> None:
+    """The claims that are taken over."""
+    original = moves.take_over
+
+    def take_over(keys: Any, who: Any, at: Any, bundle: str, claim: Claim, **options: Any) -> Write:
+        return original(keys, who, at, bundle, change(claim), **options)
+
+    moves.take_over = take_over
 
 
 def _change_tasks_at_takeover(**changes: Any) -> None:
     original = takeover._back
 
     async def _back(
-        keys: Any, clock: Any, guards: Any, record: Any, tasks: dict[str, Any], orphans: Any
-    ) -> Write:
+        keys: Any, clock: Any, guards: Any, record: Any, tasks: dict[str, Any], aside: Any
+    ) -> Write | None:
         tasks = {name: msgspec.structs.replace(task, **changes) for name, task in tasks.items()}
-        return await original(keys, clock, guards, record, tasks, orphans)
+        return await original(keys, clock, guards, record, tasks, aside)
 
     takeover._back = _back
 
@@ -646,28 +631,22 @@ def revoke_before_reaping() -> None:
 @mutant
 def done_ignored_at_takeover() -> None:
     """What a dead node had finished is run again."""
-    def forgetful(claim: Claim) -> Token:
-        return msgspec.structs.replace(token_of(claim), done="")
-
-    takeover.token_of = forgetful
+    _change_orphans(lambda claim: msgspec.structs.replace(claim, done=""))
 
 
 @mutant
 def takeover_without_suspicion() -> None:
     """Taking over does not count how often a bundle was orphaned: what kills its nodes goes on killing them."""
-    original = takeover._back
-
-    async def _back(*arguments: Any) -> Write:
-        write = await original(*arguments)
+    def trusting(keys: Keys, write: Write) -> Write:
         ops: list[Put | Delete] = []
         for op in write.ops:
-            token = decode(Token, op.value) if isinstance(op, Put) and b"/jobs/" in op.key else None
+            token = decode(Token, op.value) if isinstance(op, Put) and op.key.startswith(keys.jobs) else None
             if token is not None:
-                op = Put(op.key, takeover.encode(msgspec.structs.replace(token, orphanings=0, lost=0)))
+                op = Put(op.key, encode(msgspec.structs.replace(token, orphanings=0, lost=0)))
             ops.append(op)
         return Write(write.guards, tuple(ops))
 
-    takeover._back = _back
+    _change(moves, "take_over", trusting)
 
 
 @mutant

@@ -58,17 +58,11 @@ def json_large_numbers(codec: Any) -> None:
     change(codec, "load_arguments", as_floats)
 
 
-@switch("B6", f"{CLUSTER}: the_store_is_left_clean", "rota.cluster.node.outcomes",
+@switch("B6", f"{CLUSTER}: the_store_is_left_clean", "rota.cluster.state.moves",
         fails=r"assert not \[record\.key .* -> AssertionError")
-def finished_jobs_are_deleted(outcomes: Any) -> None:
+def finished_jobs_are_deleted(moves: Any) -> None:
     """The arguments of a job that has ended stay in the store."""
-    def keeping(end: Any) -> Any:
-        def _end_ops(keys: Any, clock: Any, held: Any, done: int) -> list[Any]:
-            return [op for op in end(keys, clock, held, done) if not op.key.startswith(keys.bodies)]
-
-        return _end_ops
-
-    change(outcomes, "_end_ops", keeping)
+    change(moves, "end", lambda end: lambda *arguments: end(*arguments)[:1])
 
 
 @switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.node.reporter",
@@ -278,11 +272,11 @@ def failed_jobs_can_be_deleted(operations: Any) -> None:
     operations.Operations._delete_one = lambda self, record, failed, failure: None
 
 
-@switch("T29 T13", f"{CLUSTER}: failures_carry_their_traceback", "rota.cluster.node.outcomes",
+@switch("T29 T13", f"{CLUSTER}: failures_carry_their_traceback", "rota.cluster.state.moves",
         fails=r"\(failed,\) = .* -> ValueError: not enough values")
-def failed_jobs_are_recorded(outcomes: Any) -> None:
+def failed_jobs_are_recorded(moves: Any) -> None:
     """There is no failed set."""
-    outcomes._failed_ops = lambda *arguments: []
+    moves.fail = lambda *arguments, **more: ()
 
 
 @switch("T29", f"{CLUSTER}: failures_carry_their_traceback", "rota.worker.runner.execution",

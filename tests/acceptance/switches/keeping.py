@@ -21,12 +21,12 @@ def keep_finished(reporter: Any) -> None:
 def only_good_jobs_are_kept(outcomes: Any) -> None:
     """A bundle is kept as a whole, whatever became of its jobs."""
     def whole(keep: Any) -> Any:
-        def _keep_finished(keys: Any, clock: Any, bucket: Any, held: Any, indexes: list[int], *more: Any) -> Any:
-            return keep(keys, clock, bucket, held, list(held.header.indexes), *more)
+        def _finished(keys: Any, clock: Any, held: Any, indexes: list[int], *more: Any) -> Any:
+            return keep(keys, clock, held, list(held.header.indexes), *more)
 
-        return _keep_finished
+        return _finished
 
-    change(outcomes, "_keep_finished", whole)
+    change(outcomes, "_finished", whole)
 
 
 @switch("B4 E15 Q12 T43", f"{KEEPING}: an_enqueue_says_how_it_is_retried", "rota.client.backoff",

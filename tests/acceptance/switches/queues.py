@@ -122,11 +122,11 @@ def where_a_job_is(status: Any) -> None:
     change(status.Status, "_view", waiting)
 
 
-@switch("E14 Q2", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master.term",
+@switch("E14 Q2", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.state.moves",
         fails=r"the second job blocks. -> |the second job blocks.\) -> AssertionError: not within", patience_s=NEVER_S)
-def a_failure_blocks(master: Any) -> None:
+def a_failure_blocks(moves: Any) -> None:
     """A job that has failed for good leaves its serial queue, as it leaves any other."""
-    change(master, "claim_of", lambda made: lambda token, fence, serial=False: made(token, fence))
+    change(moves, "claim", lambda claim: lambda *arguments, serial, **more: claim(*arguments, serial=False, **more))
 
 
 @switch("E14 Q2", "cluster/master/test_dispatch.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
@@ -154,7 +154,7 @@ def _head_untouched(operations: Any) -> None:
     def looking(head: Any) -> Any:
         async def _head(self: Any, queue: str, verb: str) -> Any:
             class Deaf:
-                async def write(self_, guards: Any, ops: Any) -> Any:
+                async def submit(self_, write: Any) -> Any:
                     return operations.Verdict(True, 1)
 
             commits, self._commits = self._commits, Deaf()

@@ -11,13 +11,13 @@ from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.buckets import Buckets
-from rota.cluster.ledger.commits import Commits, created
+from rota.cluster.ledger.commits import Commits, created, unmodified
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
+from rota.cluster.state import moves
 from rota.cluster.state.directory import Directory
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Token, encode
-from rota.cluster.state.splitting import split_write
 
 KEYS, CLOCK = Keys("t"), SystemClock()
 BUNDLE = "0s8sf4s75de1-00000004"
@@ -35,9 +35,8 @@ class SplitsMeanwhile(MemoryLedger):
             return result
         self.split_after_reads -= 1
         token, body = (await self.read(PLACE)).records[0], (await self.read(KEYS.body(f"{BUNDLE}.17"))).records[0]
-        write = split_write(
-            KEYS, created(b"no such key", 0), token.key, f"{BUNDLE}.17", token.mod_revision, TOKEN, body, 1
-        )
+        at = unmodified(token.key, token.mod_revision)
+        write = moves.split(KEYS, (), at, f"{BUNDLE}.17", TOKEN, body, 1)
         assert (await super().commit(Txn(write.guards, write.ops))).succeeded
         return result
 

@@ -1,0 +1,56 @@
+"""How a job moves: every write that takes a token from one place to another, or ends a job. Pure, one function each.
+
+A token is in exactly one place: `waiting` (below jobs/), `scheduled`, or `claimed` (below claims/). Of what has failed
+for good there is a record in the failed set (`failed`). `[*]`: not in the store yet, or not any more.
+
+    [*] --> waiting: enqueue
+    [*] --> scheduled: enqueue
+    [*] --> claimed: enqueue_claimed
+    waiting --> claimed: claim
+    waiting --> waiting: split
+    waiting --> waiting: cancel_some
+    waiting --> waiting: retry_head
+    waiting --> [*]: cancel
+    waiting --> failed: skip_head
+    waiting --> failed: set_aside
+    scheduled --> waiting: become_due
+    scheduled --> scheduled: cancel_some
+    scheduled --> [*]: cancel
+    scheduled --> failed: set_aside
+    claimed --> claimed: mark_started
+    claimed --> claimed: record
+    claimed --> claimed: give_back
+    claimed --> waiting: give_back
+    claimed --> waiting: hand_back
+    claimed --> waiting: take_over
+    claimed --> scheduled: take_over
+    claimed --> scheduled: retry
+    claimed --> waiting: retry_in_place
+    claimed --> waiting: block
+    claimed --> failed: fail
+    claimed --> failed: set_aside
+    claimed --> [*]: end
+    failed --> waiting: revive
+    failed --> [*]: delete
+
+Every move takes the token away from where it was, or writes it anew there, and puts it where it goes, in one
+transaction that is guarded by the token as it was seen (`at`: its key, and the revision of its last write) and by what
+entitles the writer (`who`: its member key, or the master's fence). So there is at most one of it, and a late twin of a
+repeated write finds its guard broken.
+
+Most functions return a `Write`. A claim's own node may have several writes of one claim ready, of which each must
+wait for the one before: what these put and delete is returned as `Ops`, and guarded when its turn comes.
+"""
+
+from .claimed import block, end, give_back, hand_back, mark_started, record, retry, retry_in_place, take_over
+from .ended import finished, result
+from .entering import enqueue, enqueue_claimed
+from .failed import delete, fail, revive, set_aside, skip_head
+from .ops import Guards, Ops
+from .waiting import become_due, cancel, cancel_some, claim, retry_head, split
+
+__all__ = [
+    "Guards", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
+    "enqueue_claimed", "fail", "finished", "give_back", "hand_back", "mark_started", "record", "result", "retry",
+    "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split", "take_over",
+]

@@ -1,0 +1,56 @@
+"""Moves into the failed set, and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ...ledger.commits import Write, created
+from ...ledger.ledger import Delete, Guard, Put
+from ..keys import Keys, whole
+from ..records import FailedRecord, Failure, Token, encode
+from .ops import Guards, Ops, put_waiting
+
+
+def fail(
+    keys: Keys, bundle: str, index: int, token: Token, *, body: bytes, error: str, traceback: str = "", node: str = "",
+    at_s: float, reason: str = "error",
+) -> Ops:
+    """One job has failed for good: a record that shows it, and what it takes to look at it and to run it again: its
+    `body`, traceback and token. To be written together with what takes it from where it was."""
+    shown = FailedRecord(
+        f"{whole(bundle)}/{index}", token.task, token.queue, error, token.attempt, node, at_s, reason
+    )
+    kept = Failure(body, traceback, encode(token))
+    return (
+        Put(keys.failed_job(token.queue, bundle, index), encode(shown)),
+        Put(keys.failure(bundle, index), msgspec.msgpack.encode(kept)),
+    )
+
+
+def set_aside(keys: Keys, who: Guards, at: Guard, bundle: str, failures: Ops, told: Iterable[Put] = ()) -> Write:
+    """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`). `told`: for who waits."""
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failures, *told))
+
+
+def skip_head(keys: Keys, who: Guards, at: Guard, bundle: str, failure: Ops) -> Write:
+    """The head of a serial queue, which has failed, makes way for the next."""
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failure))
+
+
+def revive(
+    keys: Keys, who: Guards, at: Guard, failure_key: bytes, name: str, token: Token, body: bytes
+) -> Write:
+    """Run a failed job again, in a bundle of its own. Not while jobs that were in one piece with it still lie under
+    that name."""
+    body_key = keys.body(name)
+    return Write(
+        (*who, at, created(body_key, 0)),
+        (Delete(at.key), Delete(failure_key), Put(body_key, body), put_waiting(keys, name, token)),
+    )
+
+
+def delete(keys: Keys, who: Guards, at: Guard, bundle: str, index: int) -> Write:
+    """Forget a failed job."""
+    return Write((*who, at), (Delete(at.key), Delete(keys.failure(bundle, index))))
