@@ -117,10 +117,13 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
     def can_verify(self, signed: str | None) -> bool:
-        """Whether it has the key of a token (`Token.signed`). An id without a fingerprint fits every key of that id;
-        where one side says nothing (it is of the release before), the node finds out."""
-        if signed is None or self.keys is None:
+        """Whether it has the key of a token (`Token.signed`). An id without a fingerprint fits every key of that id.
+        A token that says nothing is of the release before: the node finds out. A node of that release says nothing,
+        too, and is given only such tokens: it may not be able to read others."""
+        if signed is None:
             return True
+        if self.keys is None:
+            return False
         if not signed:
             return not self.keys
         return signed in self.keys or signed in [mark.partition("#")[0] for mark in self.keys]

@@ -26,6 +26,7 @@ from rota.cluster.state.records import Claim, Member, Token, decode
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
+from .trust import HAND, Trust
 from .world import History, Spell
 
 CLAIMS_MAX = 20
@@ -64,12 +65,14 @@ class Conduct:
 
     def judge(self) -> list[str]:
         calm = self._calm_spells()
+        trust = Trust(self.keys, self.history.tampered, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
                 calm.until(entry.at)
             self._check_author(entry)
             self._count_claims(entry)
+            trust.see(entry, self._members, self._own)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)
@@ -133,7 +136,7 @@ class Conduct:
 
     def _check_author(self, entry: Entry) -> None:
         """M1: what a dead node sent may arrive late, and must not apply then."""
-        if entry.txn is None or entry.writer == "setup":
+        if entry.txn is None or entry.writer in ("setup", HAND):
             return
         mine = f"{entry.writer}-"
         if any(name.startswith(mine) for name in self._members):
@@ -245,9 +248,15 @@ class Conduct:
         for key, token in self._waiting.items():
             limits = (_limit_of(what) for what in ((token.task,), (token.task, token.key), ("queue", token.queue)))
             held_up = token.queue == SERIAL or token.queue in self._paused or token.lost
-            if not held_up and all(limit is None for limit in limits):
-                return f"{key.decode()} waits, and {idle[0]} is idle"
+            node = next((node for node in idle if self._has_key(node, token)), None)
+            if not held_up and node is not None and all(limit is None for limit in limits):
+                return f"{key.decode()} waits, and {node} is idle"
         return None
+
+    def _has_key(self, node: str, token: Token) -> bool:
+        """As far as its record says; one of the release before may have it."""
+        member = self._members[node]
+        return member.keys is not None and member.can_verify(token.signed)
 
     def take_unclaimed(self, run: Run) -> None:
         """Of level `none`, or `delayed` and not stored yet: it keeps its node busy."""

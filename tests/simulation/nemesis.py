@@ -13,6 +13,7 @@ from rota.cluster.ledger.ledger import Txn
 
 from .ambush import MOMENTS, Scout
 from .process import Process
+from .trust import exchange_bodies
 
 if TYPE_CHECKING:
     from .world import World
@@ -33,7 +34,7 @@ class Nemesis:
         deeds: list[Callable[[], Coroutine[Any, Any, None]]] = (
             [self.crash] * plan.crashes + [self.lose_machine] * plan.lost_machines + [self.cut] * plan.cuts
             + [self.outage] * plan.outages + [self.lose_lease] * plan.lost_leases + [self.compact] * plan.compactions
-            + [self.drain] * plan.drains + [self.ambush] * plan.ambushes
+            + [self.drain] * plan.drains + [self.ambush] * plan.ambushes + [self.exchange] * plan.exchanges
         )
         times = sorted(self.rng.uniform(0.2, plan.trouble_s) for _ in deeds)
         self.rng.shuffle(deeds)
@@ -191,6 +192,12 @@ class Nemesis:
             self.world.betrayed.add(process.node.node)
             for lease in process.leases():
                 process.ledger.lose_lease(lease)
+
+    async def exchange(self) -> None:
+        """Somebody who can write to the store, and has no key."""
+        if done := exchange_bodies(self.world, self.rng):
+            self._count("bodies exchanged")
+            self.world.note(f"the bodies of {done} have changed places")
 
     async def compact(self) -> None:
         self._count("compaction")

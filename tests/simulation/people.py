@@ -7,15 +7,16 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from rota.client.codec import encode_body
-from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError
+from rota.client.codec import encode_body, function_digest
+from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
 from rota.client.ids import bundle_id, job_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.client.views import FailedFilter
 from rota.cluster.node.node import Node
 
 from .history import Order
-from .plans import CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .plans import CLUSTER, CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .trust import signer_for
 
 if TYPE_CHECKING:
     from .process import Process
@@ -28,8 +29,17 @@ COUNTS = (1, 1, 2, 7, 20)
 SERIAL_COUNTS = (1, 1, 2, 12)
 FEW_COUNTS = (1, 2, 5)
 
+SHIPPED = 0.2
+"""Bundles whose code comes along, where jobs are signed: each has code of its own."""
+
+PYTHON = "3.11"
+
 KINDS = ("plain", "serial", "limited", "keyed", "narrow", "once", "patient", "delayed", "none")
 KIND_WEIGHTS = (26, 26, 12, 8, 6, 8, 6, 8, 6)
+
+
+def code_of(bundle: str) -> bytes:
+    return b"code of " + bundle.encode()
 
 
 class Client:
@@ -42,6 +52,7 @@ class Client:
         self.poison = poison
         self.crashing = crashing
         self.seen = 0       # the newest revision it has been told
+        self.keyring = signer_for(random.Random(f"{world.seed} {self.session}"), world.plan.keys)
 
     async def run(self) -> None:
         plan = self.world.plan
@@ -57,6 +68,9 @@ class Client:
         if self.crashing:
             self.crashing -= 1
             return self._bundle(bundle, CRASH, "q2", 3)
+        if self.world.plan.keys and rng.random() < SHIPPED:
+            digest = function_digest(code_of(bundle))
+            return self._bundle(bundle, "m:async", rng.choice(QUEUES), rng.choice(COUNTS), function=digest)
         (kind,) = rng.choices(KINDS, KIND_WEIGHTS)
         plain = rng.choice(("m:sync", "m:async"))
         match kind:
@@ -78,15 +92,19 @@ class Client:
             delay_s=rng.choice((0.0, 0.0, 0.0, 1.0)),
         )
 
-    @staticmethod
     def _bundle(
-        bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0,
-        level: Level = "durable", key: str = "",
+        self, bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0,
+        level: Level = "durable", key: str = "", function: str = "",
     ) -> Enqueue:
-        header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
+        header = Header(
+            bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0, function=function,
+            python=PYTHON if function else "",
+        )
+        payloads = [b"x"] * count
         return Enqueue(
-            bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), priority=priority,
-            delay_s=delay_s, level=level, key=key,
+            bundle, task, queue, count, header.mode,
+            encode_body(self.keyring.sign(header, payloads, CLUSTER), payloads), priority=priority, delay_s=delay_s,
+            level=level, key=key, function=function, python=header.python,
         )
 
     async def _enqueue(self, order: Enqueue) -> None:
@@ -108,15 +126,20 @@ class Client:
                 return
             if isinstance(answer, Overloaded):
                 asked.overloads[process.name] = asked.overloads.get(process.name, 0) + 1
-            elif isinstance(answer, EnqueueError):
+            elif isinstance(answer, EnqueueError) and not isinstance(answer, SignatureRefused):   # others have the key
                 asked.refused_at = revision
                 world.note(f"refused {bundle}: {answer}")
                 return
             await asyncio.sleep(rng.uniform(0.01, 0.3))
 
+    async def _request(self, node: Node, order: Enqueue) -> list[Receipt | EnqueueError]:
+        if order.function:
+            await node.put_function(order.function, self.keyring.sign_function(code_of(order.bundle), CLUSTER, PYTHON))
+        return await node.enqueue([order], self.seen)
+
     async def _ask(self, process: Process, order: Enqueue) -> Receipt | RotaError | None:
         """One node, once. None: no answer in time; what was asked mostly goes on in the node."""
-        request = asyncio.ensure_future(process.node.enqueue([order], self.seen))
+        request = asyncio.ensure_future(self._request(process.node, order))
         await asyncio.wait([request], timeout=self.rng.choice((0.2, 1.0, 5.0)))
         if not request.done():
             if self.rng.random() < 0.3:

@@ -75,13 +75,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     crashing: int = 0               # bundles with a job that kills its runner
     operator: bool = True           # a person retries, skips, cancels, pauses
     failures: bool = True           # jobs fail and retry
+    keys: bool = False              # jobs are signed, and nodes have different keys
+    exchanges: int = 0              # by a writer of the store, of two bundles' bodies
 
     @property
     def quiet(self) -> bool:
         """Nothing whatever goes wrong: each job runs exactly once."""
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
-            or self.ambushes or self.poison or self.crashing or self.operator or self.failures
+            or self.ambushes or self.poison or self.crashing or self.operator or self.failures or self.exchanges
             or self.faults is not GOOD
         )
 
@@ -111,4 +113,6 @@ def plan_of(seed: int) -> Plan:
         operator=rng.random() < 0.7,
         ambushes=rng.choice((1, 1, 2)),
         crashing=int(rng.random() < 0.2),
+        keys=rng.random() < 0.35,
+        exchanges=rng.choice((0, 0, 0, 0, 1, 3)),
     )

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rota.client.codec import UNSIGNED, Seal
+from rota.client.codec import Keyring, Seal
 from rota.client.ids import job_id
 from rota.client.model import Outcome
 from rota.cluster.ledger.memory import MemoryLedger
@@ -28,8 +28,9 @@ GRACE_S = 3.0
 class Process:
     """A production node, its handle on the store, its runners and its guard."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, keyring: Keyring) -> None:
         self.world = world
+        self.keyring = keyring
         self.name = f"n{number}"
         self.rng = random.Random(world.rng.getrandbits(64))
         self.ledger = FaultyLedger(
@@ -44,7 +45,7 @@ class Process:
             name=self.name, python="3.11", version="0", lease_ttl_s=TTL_S, grace_s=GRACE_S, receipt_ttl_s=120.0
         )
         self.node = Node(
-            settings, self.ledger, world.keys, world.clock, self.rng, Seal(UNSIGNED, CLUSTER), self._make_runners
+            settings, self.ledger, world.keys, world.clock, self.rng, Seal(keyring, CLUSTER), self._make_runners
         )
         world.spell(self.name, "up")
         self.task = asyncio.get_running_loop().create_task(self.node.run(), name=f"process-{self.name}")

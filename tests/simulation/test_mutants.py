@@ -8,15 +8,18 @@ import sys
 
 import pytest
 
-from . import test_one_trouble
+from . import mutants_of_trust, test_one_trouble
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
+
+assert mutants_of_trust.__name__        # imported for the bugs it plants
 
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
     "keys_unknown_to_a_new_master", "orphans_run_again", "memory_outlives_its_runners", "everybody_pays_for_a_runner",
+    "keys_are_not_looked_at", "bodies_are_not_compared", "nobody_is_told",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from rota.client.codec import decode_header
+from rota.client.codec import UNSIGNED, Keyring, decode_header
 from rota.client.ids import job_id
 from rota.client.model import Outcome
 from rota.cluster.ledger import memory
@@ -26,6 +26,7 @@ from rota.cluster.state.records import Token, decode, encode
 from rota.worker.pool import inquest
 from rota.worker.pool.runners import Work
 
+from . import trust
 from .history import Order
 from .loop import VirtualClock, run_virtual
 from .nemesis import Nemesis
@@ -86,6 +87,7 @@ class History(msgspec.Struct, kw_only=True):
     orders: dict[str, Order]            # bundle -> what its client asked for
     killings: list[tuple[float, str]]   # when the runners of which process were killed, all at once
     betrayed: set[str]                  # nodes whose lease the store dropped early
+    tampered: set[str]                  # bundles whose records somebody has laid hand on
     notes: list[str]
     faults: dict[str, int]
     deeds: dict[str, int]
@@ -133,6 +135,7 @@ class World:
         self.killings: list[tuple[float, str]] = []
         self.left_behind: list[asyncio.Future[Any]] = []     # requests whose clients have ceased to wait
         self.betrayed: set[str] = set()
+        self.tampered: set[str] = set()
         self.notes: list[str] = []
         self.broken: list[str] = []     # nodes that ended by themselves, and why
         self.nemesis = Nemesis(self)
@@ -146,8 +149,11 @@ class World:
     def spell(self, process: str, state: str) -> None:
         self.spells.append(Spell(self.clock.monotonic(), process, state))
 
-    def add_process(self) -> Process:
-        process = Process(self, len(self.processes))
+    def add_process(self, keyring: Keyring | None = None) -> Process:
+        number, others = len(self.processes), [process.keyring for process in self.processes if process.alive]
+        if keyring is None:
+            keyring = trust.keyring_for(self.seed, number, others) if self.plan.keys else UNSIGNED
+        process = Process(self, number, keyring)
         self.processes.append(process)
         return process
 
@@ -214,7 +220,7 @@ class World:
         return History(
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
-            betrayed=self.betrayed, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
+            betrayed=self.betrayed, tampered=self.tampered, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
         )
 
@@ -290,29 +296,29 @@ class World:
 
     # -- looking at the store ----------------------------------------------------------------------------------------
 
-    def _records(self, prefix: bytes, limit: int = 0) -> tuple[Record, ...]:
+    def records(self, prefix: bytes, limit: int = 0) -> tuple[Record, ...]:
         return self.store.read(prefix, prefix_end(prefix), limit, 0, False, 0).records
 
     def is_empty(self) -> bool:
         keys = self.keys
         volatile = any(process.node.volatile_jobs for process in self.processes if process.alive)
         return not volatile and not any(
-            self._records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims)
+            self.records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims)
         )
 
     def all_are_ready(self) -> bool:
         return all(process.node.why_not_ready() is None for process in self.processes)
 
     def _all_are_members(self) -> bool:
-        members = {record.key for record in self._records(self.keys.nodes)}
+        members = {record.key for record in self.records(self.keys.nodes)}
         return {self.keys.node(process.node.node) for process in self.processes if process.alive} == members
 
     def is_paused(self, queue: str) -> bool:
-        records = self._records(self.keys.queue(queue))
+        records = self.records(self.keys.queue(queue))
         return bool(records) and b'"paused":true' in records[0].value
 
     def is_blocked(self, queue: str) -> bool:
-        head = self._records(self.keys.queue_jobs(queue), 1)
+        head = self.records(self.keys.queue_jobs(queue), 1)
         token = decode(Token, head[0].value) if head else None
         return token is not None and token.blocked
 
@@ -320,7 +326,7 @@ class World:
         """L1: the work that is left, done by one node alone, + 2 lease times + 5 s."""
         keys, work_s, serial_s, retry_s = self.keys, self._volatile_s(), 0.0, 0.0
         for prefix in (keys.jobs, keys.scheduled, keys.claims):
-            for record in self._records(prefix):
+            for record in self.records(prefix):
                 token = decode(Token, record.value)
                 name = record.key.rpartition(b"/")[2].decode()
                 body = self.store.read(keys.body(name), b"", 0, 0, False, 0).records
@@ -367,10 +373,10 @@ class World:
     def _describe(self) -> str:
         keys, rows = self.keys, []
         for prefix in (keys.jobs, keys.scheduled, keys.claims):
-            found = self._records(prefix)
+            found = self.records(prefix)
             rows.append(f"{prefix.decode()}: {len(found)} {[record.key.decode() for record in found[:3]]}")
-        rows.append(f"members {[record.key.decode() for record in self._records(keys.nodes)]}")
-        rows.append(f"candidates {[record.value.decode() for record in self._records(keys.master)]}")
+        rows.append(f"members {[record.key.decode() for record in self.records(keys.nodes)]}")
+        rows.append(f"candidates {[record.value.decode() for record in self.records(keys.master)]}")
         return "; ".join(rows)
 
 

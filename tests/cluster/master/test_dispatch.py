@@ -157,13 +157,17 @@ def test_an_id_without_a_fingerprint_fits_every_key_of_that_id() -> None:
 
 def test_where_the_release_before_says_nothing_of_keys_the_node_finds_out() -> None:
     table = Table()
-    table.member("before")
-    table.job("b1", signed="k1#aaaaaaaa")
-    assert table.given() == [("b1", "before")]
-    table = Table()
     table.member("n1", keys=["k1#aaaaaaaa"])
     table.job("before")
     assert table.given() == [("before", "n1")]
+
+
+def test_a_node_of_the_release_before_is_given_only_jobs_of_that_release() -> None:
+    table = Table()
+    table.member("before", slots=9)
+    table.job("now", signed="k1#aaaaaaaa")
+    table.job("before")
+    assert table.given() == [("before", "before")]
 
 
 def test_a_node_gets_only_its_queues_and_only_while_active() -> None:

@@ -1,0 +1,86 @@
+"""Planted bugs about whom nodes believe: see `mutants.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rota.client.errors import LedgerError
+from rota.cluster.ledger.commits import Write
+from rota.cluster.ledger.ledger import Get, Txn
+from rota.cluster.node import bodies, executor
+from rota.cluster.node.held import Held
+from rota.cluster.state import quarantine
+from rota.cluster.state.records import Member
+
+from .mutants import mutant
+
+# mypy: disable-error-code="method-assign, assignment, attr-defined"
+
+
+@mutant
+def keys_are_not_looked_at() -> None:
+    """The master gives a job to whoever has room, whether he has its key or not. (It was so.)"""
+    Member.can_verify = lambda self, signed: True
+
+
+@mutant
+def a_missing_key_ends_a_job() -> None:
+    """What a node cannot verify is set aside, though others can run it. (It was so.)"""
+    executor.Executor._give_elsewhere = lambda self, held, key_id: self._refuse(held, "bad signature")
+
+
+@mutant
+def set_aside_without_arguments() -> None:
+    """What is set aside leaves its arguments behind: nobody can retry it. (It was so.)"""
+    quarantine._part = lambda body, index, *, first: b""
+
+
+@mutant
+def nobody_is_told() -> None:
+    """Who waits for a job that is set aside waits on. (It was so.)"""
+    original = quarantine.SetAside._write
+
+    async def _write(self: quarantine.SetAside, *arguments: Any) -> Write:
+        write = await original(self, *arguments)
+        return Write(write.guards, tuple(op for op in write.ops if not op.key.startswith(self._keys.results)))
+
+    quarantine.SetAside._write = _write
+
+
+@mutant
+def bodies_are_not_compared() -> None:
+    """A body that is signed is run under whatever claim it lies. (It was so.)"""
+    quarantine.belongs = bodies.belongs = lambda header, bundle, token: True
+
+
+@mutant
+def silence_is_an_outcome() -> None:
+    """A store that does not answer when a body is read counts as one that has none."""
+    async def fetch(self: bodies.Bodies, batch: list[Held]) -> None:
+        try:
+            result = await self._ledger.commit(Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch)))
+        except LedgerError:
+            for held in batch:
+                self._refuse(held, "body missing")
+            return
+        for held, answer in zip(batch, result.answers, strict=True):
+            if not held.over:
+                held.body = answer[0].value if answer else b""
+                self._prepare(held)
+
+    bodies.Bodies.fetch = fetch
+
+
+@mutant
+def silence_about_code_is_an_outcome() -> None:
+    """Likewise, when code is read that was shipped by value. (It was so.)"""
+    async def fetch_function(self: bodies.Bodies, held: Held) -> None:
+        try:
+            page = await self._ledger.read(self._keys.function(held.header.function))
+        except LedgerError:
+            self._refuse(held, "code missing")
+            return
+        self._keep(held.header.function, bodies.function_in(held.header.function, page.records[0].value))
+        self._on_function(held)
+
+    bodies.Bodies.fetch_function = fetch_function

@@ -1,0 +1,359 @@
+"""Keys, stores that stall, and hands on records: one trouble at a time, with production nodes in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from rota.client.codec import UNSIGNED, Keyring, encode_body, function_digest
+from rota.client.errors import LedgerDenied, LedgerUnavailable
+from rota.client.ids import bundle_id, new_session
+from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.views import FailedFilter
+from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
+from rota.cluster.master.members import Seat
+from rota.cluster.node.intake import BodyCache
+from rota.cluster.state.quarantine import ADVICE
+from rota.cluster.state.records import FailedRecord, Token, decode, encode
+
+from .loop import run_virtual
+from .plans import CLUSTER, QUIET, SERIAL, TASKS
+from .process import Process
+from .trust import HAND, KeyringBefore
+from .world import World
+
+SESSION = new_session(lambda count: bytes(range(count)))
+BUNDLE = bundle_id(SESSION, 0)
+CODE = b"code"
+OLD, NEW = {"old": b"o" * 32}, {"new": b"n" * 32}
+OTHER_OLD = {"old": b"x" * 32}
+
+
+def order(
+    keyring: Keyring, bundle: str = BUNDLE, count: int = 2, queue: str = "q2", task: str = "m:async", *,
+    level: Level = "durable", code: bytes = b"",
+) -> Enqueue:
+    header = Header(
+        bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0,
+        function=function_digest(code) if code else "", python="3.11" if code else "",
+    )
+    body = encode_body(keyring.sign(header, [b"x"] * count, CLUSTER), [b"x"] * count)
+    return Enqueue(
+        bundle, task, queue, count, header.mode, body, level=level, function=header.function, python=header.python
+    )
+
+
+Deed = Callable[..., Awaitable[None]]
+
+
+def play(keyrings: list[Keyring], deed: Deed) -> tuple[World, list[tuple[str, str]]]:
+    """Do something to a cluster; returns which jobs were started, and by whom, once nothing runs or waits."""
+    async def main() -> tuple[World, list[tuple[str, str]]]:
+        world = World(1, QUIET)
+        async with asyncio.TaskGroup() as world.group:
+            world.prepare()
+            processes = [world.add_process(keyring) for keyring in keyrings]
+            await world.until(world.all_are_ready, 10.0, "they join")
+            await deed(world, *processes)
+            await world.until(world.is_empty, 30.0, "all has ended")
+            await asyncio.gather(*(process.leave() for process in world.processes))
+        return world, sorted((run.job, run.node.partition("-")[0]) for run in world.runs if run.what == "start")
+
+    return run_virtual(main())
+
+
+async def take(process: Process, *bundles: Enqueue) -> None:
+    for answer in await process.node.enqueue(list(bundles), 0):
+        assert isinstance(answer, Receipt), answer
+
+
+def failed(world: World) -> dict[str, FailedRecord]:
+    records = [decode(FailedRecord, record.value) for record in world.records(world.keys.failed)]
+    return {record.id: record for record in records if record is not None}
+
+
+def left_over(world: World) -> list[bytes]:
+    """Bytes of jobs that no token and no failed record stands for."""
+    return [record.key for record in world.records(world.keys.bodies)]
+
+
+def test_jobs_wait_for_a_node_with_their_key() -> None:
+    async def deed(world: World, new: Process, old: Process) -> None:
+        names = [bundle_id(SESSION, number) for number in range(20)]
+        await take(new, *(order(Keyring(NEW), name) for name in names))
+
+    world, runs = play([Keyring(OLD | NEW), Keyring(OLD)], deed)
+    assert len(runs) == 40 and {node for _, node in runs} == {"n0"}
+    assert not failed(world) and not left_over(world)
+
+
+def test_a_job_that_nobody_can_verify_waits_and_says_so() -> None:
+    async def deed(world: World, old: Process) -> None:
+        await take(old, order(Keyring(OLD), queue="q1"))
+        await old.leave()
+        new = world.add_process(Keyring(NEW))
+        await world.until(lambda: new.node.why_not_ready() is None, 20.0, "it joins")
+        await asyncio.sleep(2.0)
+        view = await new.node.job(f"{BUNDLE}/0")
+        assert view.place == "waiting" and "old#" in view.why and not failed(world)
+        back = world.add_process(Keyring(OLD))
+        await world.until(lambda: back.node.why_not_ready() is None, 20.0, "it joins")
+
+    _, runs = play([Keyring(OLD)], deed)
+    assert {node for _, node in runs} == {"n2"}
+
+
+@pytest.mark.parametrize("other", [Keyring(NEW), Keyring(OTHER_OLD), UNSIGNED])
+def test_a_claim_that_a_node_cannot_verify_goes_back(other: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A master of the release before does not look at keys."""
+    monkeypatch.setattr("rota.cluster.state.records.Member.can_verify", lambda self, signed: True)
+
+    async def deed(world: World, right: Process, wrong: Process) -> None:
+        await take(right, *(order(Keyring(OLD), bundle_id(SESSION, number)) for number in range(6)))
+
+    world, runs = play([Keyring(OLD), other], deed)
+    assert len(runs) == 12 and {node for _, node in runs} == {"n0"}
+    assert not failed(world) and not left_over(world)
+
+
+def test_what_the_release_before_enqueued_finds_its_node() -> None:
+    """Its tokens say nothing of keys: the node that cannot verify one says it for them, and is not asked again."""
+    async def deed(world: World, before: Process, new: Process) -> None:
+        await take(before, *(order(Keyring(OLD), bundle_id(SESSION, number)) for number in range(4)))
+        await before.leave()
+        old = world.add_process(Keyring(OLD))
+        await world.until(lambda: old.node.why_not_ready() is None, 20.0, "it joins")
+
+    world, runs = play([KeyringBefore(OLD), Keyring(NEW)], deed)
+    assert not failed(world) and not left_over(world)
+    claims = [
+        change.event.record.key for entry in world.store.journal or () for change in entry.changes
+        if change.event.record.key.startswith(world.keys.claims + b"n1-") and change.previous is None
+    ]
+    assert len(claims) <= 4 and {node for _, node in runs} <= {"n0", "n2"}
+
+
+def test_unsigned_jobs_do_not_end_where_jobs_are_signed() -> None:
+    async def deed(world: World, keyless: Process, signed: Process) -> None:
+        await keyless.node.set_queue("q2", {"paused": True})
+        await take(keyless, order(UNSIGNED))
+        await keyless.node.set_queue("q2", {"paused": False})
+
+    world, runs = play([UNSIGNED, Keyring(OLD)], deed)
+    assert {node for _, node in runs} == {"n0"} and not failed(world)
+
+
+# -- stores that stall -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that read every body from the store."""
+    monkeypatch.setattr(BodyCache, "put", lambda self, bundle, body: None)
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("fault", [LedgerUnavailable, LedgerDenied])
+@pytest.mark.parametrize("what", ["bodies", "functions"])
+def test_a_store_that_stalls_says_nothing_about_a_job(
+    what: str, fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = 0
+
+    async def deed(world: World, process: Process) -> None:
+        inner, until, prefix = process.ledger.inner, world.clock.monotonic() + 10.0, getattr(world.keys, what)
+        read, commit = inner.read, inner.commit
+
+        def stall(key: bytes) -> None:
+            nonlocal stalled
+            if key.startswith(prefix) and world.clock.monotonic() < until:
+                stalled += 1
+                raise fault("simulated: it stalls")
+
+        async def slow_read(key: bytes, *bounds: bytes, **options: Any) -> Page:
+            stall(key)
+            return await read(key, *bounds, **options)
+
+        async def slow_commit(txn: Txn) -> TxnResult:
+            for op in txn.then:
+                if isinstance(op, Get):
+                    stall(op.key)
+            return await commit(txn)
+
+        monkeypatch.setattr(inner, "read", slow_read)
+        monkeypatch.setattr(inner, "commit", slow_commit)
+        await process.node.put_function(function_digest(CODE), Keyring(OLD).sign_function(CODE, CLUSTER, "3.11"))
+        await take(process, order(Keyring(OLD), code=CODE))
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert stalled > 1 and not failed(world)
+    assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"]
+
+
+# -- hands on records ------------------------------------------------------------------------------------------------
+
+
+def told(world: World, bundle: str) -> dict[int, str]:
+    """What is signed about a bundle, by index: its error, or its status."""
+    found: dict[int, str] = {}
+    for record in world.records(world.keys.bundle_results(bundle)):
+        results = Keyring(OLD).verify_results(record.value, CLUSTER)
+        assert results.bundle == bundle
+        found |= {entry.index: entry.error or entry.status for entry in results.entries}
+    return found
+
+
+async def lay_hand(world: World, process: Process, change: Callable[[], None], *bundles: Enqueue) -> None:
+    """Enqueue, and have somebody change records before the jobs are given out."""
+    await process.node.set_queue("q2", {"paused": True})
+    await take(process, *bundles)
+    change()
+    await process.node.set_queue("q2", {"paused": False})
+
+
+def put(world: World, key: bytes, value: bytes) -> None:
+    world.store.commit(Txn((), (Put(key, value),)), HAND)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_body_under_another_name_is_not_run() -> None:
+    """Its signature is good. Nothing is signed under the victim's name but that it could not be run."""
+    first, second = order(Keyring(OLD)), order(Keyring(OLD), bundle_id(SESSION, 1))
+
+    async def deed(world: World, process: Process) -> None:
+        def change() -> None:
+            put(world, world.keys.body(first.bundle), second.body)
+
+        await lay_hand(world, process, change, first, second)
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{second.bundle}/0", f"{second.bundle}/1"]
+    assert {id: (record.reason, record.queue) for id, record in failed(world).items()} == {
+        f"{BUNDLE}/{index}": ("another's body", "q2") for index in (0, 1)
+    }
+    assert told(world, BUNDLE) == dict.fromkeys((0, 1), ADVICE["another's body"])
+    assert told(world, second.bundle) == {0: "ok", 1: "ok"} and not left_over(world)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("changes", [{"task": "m:sync"}, {"function": "f" * 64}, {"python": "3.12"}, {"count": 1}])
+def test_a_token_that_says_something_else_than_its_body_is_not_run(
+    changes: dict[str, Any], cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not cached:
+        monkeypatch.setattr(BodyCache, "put", lambda self, bundle, body: None)
+
+    async def deed(world: World, process: Process) -> None:
+        def change() -> None:
+            (record,) = world.records(world.keys.queue_jobs("q2"))
+            token = decode(Token, record.value)
+            assert token is not None
+            put(world, record.key, encode(msgspec.structs.replace(token, **changes)))
+
+        monkeypatch.setattr(Seat, "may_run", lambda self, queue, lane: True)        # else nobody might be given it
+        await lay_hand(world, process, change, order(Keyring(OLD)))
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert not runs
+    assert {record.reason for record in failed(world).values()} == {"another's body"}
+    assert 0 in told(world, BUNDLE) and not left_over(world)
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(("body", "reason"), [
+    (b"garbage", "body unreadable"), (None, "body missing"), (b"tampered", "bad signature"),
+])
+def test_a_damaged_body_is_set_aside_and_who_waits_is_told(body: bytes | None, reason: str) -> None:
+    wish = order(Keyring(OLD))
+
+    async def deed(world: World, process: Process) -> None:
+        def change() -> None:
+            key = world.keys.body(BUNDLE)
+            value = wish.body[:-1] + b"y" if body == b"tampered" else body
+            world.store.commit(Txn((), (Delete(key) if value is None else Put(key, value),)), HAND)
+
+        await lay_hand(world, process, change, wish)
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert not runs and not left_over(world)
+    assert {(id, record.reason, record.queue) for id, record in failed(world).items()} == {
+        (f"{BUNDLE}/{index}", reason, "q2") for index in (0, 1)
+    }
+    assert told(world, BUNDLE) == dict.fromkeys((0, 1), ADVICE[reason])
+
+
+@pytest.mark.parametrize("place", ["jobs", "scheduled", "claims"])
+def test_a_token_that_cannot_be_read_is_set_aside_and_can_be_retried_job_by_job(place: str) -> None:
+    async def deed(world: World, process: Process) -> None:
+        keys = world.keys
+
+        def change() -> None:
+            (record,) = world.records(keys.queue_jobs("q2"))
+            where = {
+                "jobs": record.key, "scheduled": keys.due(1, "q2", BUNDLE),
+                "claims": keys.claim(process.node.node, BUNDLE),
+            }[place]
+            world.store.commit(Txn((), tuple({
+                record.key: Delete(record.key), where: Put(where, b"\xff no token")
+            }.values())), HAND)
+
+        await lay_hand(world, process, change, order(Keyring(OLD)))
+        await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside")
+        assert {record.queue for record in failed(world).values()} == {"q2"} and not left_over(world)
+        assert told(world, BUNDLE) == dict.fromkeys((0, 1), ADVICE["unreadable"])
+        assert await process.node.retry_failed(FailedFilter(ids=[f"{BUNDLE}/1"])) == 1
+        await world.until(world.is_empty, 20.0, "it has run")
+        assert [run.job for run in world.runs if run.what == "start"] == [f"{BUNDLE}/1"]
+        assert await process.node.retry_failed(FailedFilter(all=True)) == 1
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"] and not failed(world)
+
+
+def test_code_that_is_gone_can_be_shipped_again() -> None:
+    async def deed(world: World, process: Process) -> None:
+        await take(process, order(Keyring(OLD), code=CODE))
+        await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside")
+        assert {record.reason for record in failed(world).values()} == {"code missing"}
+        put(world, world.keys.function(function_digest(CODE)), Keyring(OLD).sign_function(b"evil", CLUSTER, "3.11"))
+        assert await process.node.retry_failed(FailedFilter(all=True)) == 2
+        await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside again: that is other code")
+        await process.node.put_function(function_digest(CODE), Keyring(OLD).sign_function(CODE, CLUSTER, "3.11"))
+        assert await process.node.retry_failed(FailedFilter(all=True)) == 2
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"] and not failed(world)
+
+
+def test_code_may_have_been_shipped_by_who_has_another_key() -> None:
+    """The signature of the body covers what code is meant."""
+    async def deed(world: World, both: Process, old: Process) -> None:
+        await both.node.put_function(function_digest(CODE), Keyring(NEW).sign_function(CODE, CLUSTER, "3.11"))
+        await both.node.set_queue("q2", {"paused": True})
+        await take(both, order(Keyring(OLD), code=CODE))
+        await both.leave()
+        await old.node.set_queue("q2", {"paused": False})
+
+    world, runs = play([Keyring(OLD | NEW), Keyring(OLD)], deed)
+    assert [node for _, node in runs] == ["n1", "n1"] and not failed(world)
+
+
+def test_a_serial_queue_waits_for_who_looks_at_a_damaged_head() -> None:
+    first, second = (order(Keyring(OLD), bundle_id(SESSION, n), 1, SERIAL, "m:sync") for n in (0, 1))
+
+    async def deed(world: World, process: Process) -> None:
+        await process.node.set_queue(SERIAL, {"paused": True})
+        await take(process, first, second)
+        put(world, world.keys.body(first.bundle), first.body[:-1] + b"y")
+        process.node._cache.take(first.bundle)
+        await process.node.set_queue(SERIAL, {"paused": False})
+        await world.until(lambda: world.is_blocked(SERIAL), 20.0, "its head blocks")
+        assert not world.runs
+        await process.node.queue_head(SERIAL, "skip")
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{second.bundle}/0"] and list(failed(world)) == [f"{first.bundle}/0"]
