@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import weakref
 from collections.abc import Callable
 from itertools import count
@@ -18,21 +19,39 @@ SESSION_CHARS = 12
 BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-9]{{1,2}})?\Z")
 JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/([0-9]{{1,2}})\Z")
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}\Z")
-"""Cluster, queue and node names: they are path segments, so no slash, no control characters, no leading dot."""
-
-TASK = re.compile(r"[\w<][\w.:<>@-]{0,255}\Z")
-"""Task names, `module:qualname` as a rule. Python's identifiers may be any letters, `<lambda>` and `<locals>` occur."""
+NAME_CHARS_MAX, TASK_CHARS_MAX = 128, 256
+NAME_RULE = f"letters, digits and _ . : @ - (at most {NAME_CHARS_MAX})"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]*\Z")
+_TASK = re.compile(r"[A-Za-z0-9_<][A-Za-z0-9_.:<>@-]*\Z")
+_BETWEEN = str.maketrans("", "", ".:@-")
+_BETWEEN_OR_ANGLES = str.maketrans("", "", ".:@-<>")
 
 _COUNTER_END = 1 << 32
 
 
-def is_name(text: str) -> bool:
-    return NAME.match(text) is not None
+def is_name(text: str, chars_max: int = NAME_CHARS_MAX) -> bool:
+    """Whether it can name a queue, a cluster or a node. Names are path segments: letters and digits of any script, and
+    _ . : @ - after the first of them; no slash, no control characters, no leading dot."""
+    if not 0 < len(text) <= chars_max:
+        return False
+    return _NAME.match(text) is not None or (text[0] not in ".:@-" and _is_identifier(text, _BETWEEN))
 
 
 def is_task_name(text: str) -> bool:
-    return TASK.match(text) is not None
+    """Task names, `module:qualname` as a rule: Python's identifiers, and `<lambda>` and `<locals>` occur."""
+    if not 0 < len(text) <= TASK_CHARS_MAX:
+        return False
+    return _TASK.match(text) is not None or (text[0] not in ".:@->" and _is_identifier(text, _BETWEEN_OR_ANGLES))
+
+
+def normal(name: str) -> str:
+    """A name in the one spelling that rota knows. The same word can be typed in several ways (ö, or o and two dots);
+    Python brings its identifiers to the form NFKC, and so do we."""
+    return name if name.isascii() else unicodedata.normalize("NFKC", name)
+
+
+def _is_identifier(text: str, but_for: dict[int, int | None]) -> bool:
+    return f"_{text.translate(but_for)}".isidentifier() and unicodedata.is_normalized("NFKC", text)
 
 
 def new_session(entropy: Callable[[int], bytes] = os.urandom) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from . import options
 from .errors import InvalidJob
-from .ids import parse_job_id
+from .ids import normal, parse_job_id
 from .views import FailedFilter, QueueSettings
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ def _changes(paused: bool | None, serial: bool | None, max_concurrency: int | Un
 
 
 def _filter(ids: str | Iterable[str], queue: str, task: str, error: str, all: bool) -> FailedFilter:
-    wanted = FailedFilter([ids] if isinstance(ids, str) else list(ids), queue, task, error, all)
+    wanted = FailedFilter([ids] if isinstance(ids, str) else list(ids), normal(queue), normal(task), error, all)
     for job_id in wanted.ids:
         _job(job_id)
     return wanted

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidJob
-from .ids import is_name
+from .ids import NAME_RULE, is_name, normal
 from .model import ATTEMPTS_MAX, DURATION_S_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
 
 KEY_CHARS_MAX = 128
@@ -14,9 +14,11 @@ LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 
 
 def queue_name(queue: str) -> str:
-    if not isinstance(queue, str) or not is_name(queue):
-        raise InvalidJob(f"{queue!r:.80} is not a valid queue name: letters, digits and _ . : @ - (at most 128)")
-    return str(queue)
+    """A queue's name in its one spelling."""
+    name = normal(queue) if isinstance(queue, str) else ""
+    if not is_name(name):
+        raise InvalidJob(f"{queue!r:.80} is not a valid queue name: {NAME_RULE}")
+    return str(name)
 
 
 def priority(value: int) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from . import backoff, codec, options
 from .errors import InvalidJob, JobTooLarge
-from .ids import is_task_name
+from .ids import is_task_name, normal
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
 
 EMPTY: dict[str, Any] = {}
@@ -165,6 +165,7 @@ class NamedTask(Routed):
     """A task of which this process knows only the name. How it runs, a node tells."""
 
     def __init__(self, name: str, *, queue: str = "default") -> None:
+        said, name = name, normal(name)
         if not is_task_name(name) or "<" in name:
-            raise InvalidJob(f"{name!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
+            raise InvalidJob(f"{said!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
         super().__init__(name, Route(name, options.queue_name(queue), None))

@@ -12,8 +12,8 @@ of a script or a REPL) is shipped by value.
 
 from __future__ import annotations
 
+import importlib
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import update_wrapper
@@ -23,8 +23,9 @@ from . import codec, default, options
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay, table
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
-from .ids import is_task_name
+from .ids import is_task_name, normal
 from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
+from .naming import advice, describe, mode_of, origin_of
 from .order import Call, NamedTask, Route, Routed
 from .retries import Decision, attempts_of, retries
 
@@ -69,11 +70,16 @@ class Task(Routed, Generic[P, R]):
         requeue_delay: float | timedelta = 0.0,
         by_value: bool = False,
     ) -> None:
-        self._place = module, qualname = _importable_name(function)
-        self.by_value = by_value or not module or "<" in qualname
+        self.origin = origin = origin_of(function)
+        self.by_value = by_value or not origin.is_importable(named=bool(name))
+        if not (name or origin.qualname or self.by_value):
+            raise ConfigError(
+                f"{describe(function)} has no name of its own, as a function has, and a task needs one that is the "
+                f'same in every process: rota.task(name="{origin.module}:…")'
+            )
         self.info = TaskInfo(
-            name=name or f"{module or '__main__'}:{qualname}",
-            mode="async" if inspect.iscoroutinefunction(function) else "sync",
+            name=normal(name) if name else f"{origin.module or '__main__'}:{origin.qualname or _label(function)}",
+            mode=mode_of(function),
             queue=options.queue_name(queue),
             max_attempts=options.attempts(
                 attempts_of(retry_delay, MAX_ATTEMPTS) if max_attempts is None else max_attempts
@@ -91,8 +97,9 @@ class Task(Routed, Generic[P, R]):
         )
         self.retries = retries(retry_delay, retry_on, never_retry_on)
         if not is_task_name(self.info.name):
-            name = self.info.name
-            raise ConfigError(f"{name!r:.80} is not a valid task name: letters, digits and _ . : @ - (at most 256)")
+            raise ConfigError(
+                f"{self.info.name!r:.80} is not a valid task name: letters, digits and _ . : @ - (at most 256)"
+            )
         self.function: Callable[P, Any] = function
         self._signature: inspect.Signature | None = None     # read when first needed
         self._shapes: set[tuple[object, ...]] = set()
@@ -118,6 +125,13 @@ class Task(Routed, Generic[P, R]):
             raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
         if self.route.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
             raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.route.level!r} is not")
+
+    def replaces(self, before: Task[..., Any]) -> bool:
+        """Whether this is the declaration `before` once more: its module was loaded again, or nothing has changed."""
+        if self.origin.is_reload_of(before.origin):
+            return True
+        same = (self.function, self.info, self.route) == (before.function, before.info, before.route)
+        return same and self.retries == before.retries and self._key == before._key
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What the limit per key counts this call by; "" is counted by nothing."""
@@ -200,8 +214,7 @@ class Task(Routed, Generic[P, R]):
         if info != plain or not self.retries.plain:
             raise InvalidJob(
                 f"{info.name} cannot be imported by the nodes and travels as code: limits, keys, on_orphan, "
-                "requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. Put it into a module given "
-                "to `rota node --app`"
+                "requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. " + advice(self.origin)
             )
 
     def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> Decision:
@@ -209,13 +222,17 @@ class Task(Routed, Generic[P, R]):
         return self.retries.decide(self.info, error, attempt, options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """By name where an import finds this very task under its name, else by value."""
-        if not self.by_value and registry.get(self.name) is self:
-            return _find, self._place
+        """By name, where its module declares it under that name; else by value."""
+        known = registry.get(self.name) if not self.by_value else None
+        if known is self:
+            return _find, (self.origin.module, self.name)
+        if known is not None and known.function is self.function:
+            changed = {name: value for name, value in vars(self).items() if vars(known).get(name) is not value}
+            return _find_and_change, (self.origin.module, self.name, changed)
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_signature": None, "_shapes": set()}
+        return vars(self) | {"_signature": None, "_shapes": set(), "origin": self.origin._replace(runs=())}
 
 
 class SyncTask(Task[P, R]):
@@ -304,7 +321,8 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         All durations are seconds or timedeltas.
 
     Raises:
-        ConfigError: a second function claims the same name, or two options contradict each other.
+        ConfigError: a second function claims the same name; what has no name of its own (a partial, an instance, a
+            bound method) is given none; a generator; or two options contradict each other.
         InvalidJob: an option is out of range.
     """
     if function is not None:
@@ -313,14 +331,17 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
 
 
 def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., Any]:
+    if isinstance(function, Task):
+        raise ConfigError(f"{function.name} is a task already; for jobs with other options there is task.using(...)")
     made = make_task(function, **said)
     if made.by_value:
         return made
     before = registry.get(made.name)
-    if before is not None and before._place != made._place:     # else its module was loaded again
+    if before is not None and not made.replaces(before):
+        places = " and ".join(task.origin.module + "." + (task.origin.qualname or "…") for task in (before, made))
         raise ConfigError(
-            f"two tasks are called {made.name}: {'.'.join(before._place)} and {'.'.join(made._place)}. "
-            "Give one of them another name: @task(name=...)"
+            f"two tasks are called {made.name}: {places}. A name stands for one function: give one of them another, "
+            "@rota.task(name=...). For jobs of one task with other options there is task.using(...)"
         )
     registry[made.name] = made
     return made
@@ -328,7 +349,9 @@ def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., An
 
 def make_task(function: Callable[..., Any], **said: Any) -> Task[..., Any]:
     """A task that is not registered."""
-    if inspect.iscoroutinefunction(function):
+    if isinstance(function, staticmethod):
+        function = function.__func__
+    if mode_of(function) == "async":
         return AsyncTask(function, **said)
     return SyncTask(function, **said)
 
@@ -338,10 +361,13 @@ def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
     if isinstance(target, Routed):
         return target
     if isinstance(target, str):
-        return registry.get(target) or NamedTask(target)
+        return registry.get(normal(target)) or NamedTask(target)
     if not callable(target):
         raise InvalidJob(f"{target!r:.80} cannot be enqueued: a task, a task's name or a function can")
-    return make_task(target, by_value=True)
+    try:
+        return make_task(target, by_value=True)
+    except ConfigError as error:
+        raise InvalidJob(str(error)) from None
 
 
 def _on_orphan(said: str) -> OnOrphan:
@@ -352,19 +378,6 @@ def _on_orphan(said: str) -> OnOrphan:
     raise InvalidJob(f'on_orphan {said!r:.40}: "requeue" or "fail"')
 
 
-def _importable_name(function: Callable[..., Any]) -> tuple[str, str]:
-    """(module, qualname); the module is "" if no other process could import the function from it."""
-    qualname = getattr(function, "__qualname__", type(function).__qualname__)
-    module = getattr(function, "__module__", None) or ""
-    if module != "__main__":
-        return module, qualname
-    spec = getattr(sys.modules["__main__"], "__spec__", None)      # set by `python -m package.module`
-    code = getattr(function, "__code__", None)
-    if spec is None or code is None or code.co_filename != spec.origin:
-        return "", qualname                                         # a script, a REPL (also one started with -m)
-    return spec.name, qualname
-
-
 def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function)
@@ -372,10 +385,21 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(lambda *args, **kwargs: None)
 
 
-def _find(module: str, qualname: str) -> Any:
+def _label(function: object) -> str:
+    """What to call what has no name, and travels as code."""
+    return f"<{type(function).__name__}>"
+
+
+def _find(module: str, name: str) -> Task[..., Any]:
     """Unpickle a task that travelled by name."""
-    __import__(module)
-    found: Any = sys.modules[module]
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return found
+    if name not in registry:
+        importlib.import_module(module)
+    return registry[name]
+
+
+def _find_and_change(module: str, name: str, changed: dict[str, Any]) -> Task[..., Any]:
+    """The same, of one that was made with `using()`."""
+    known = _find(module, name)
+    copy = object.__new__(type(known))
+    vars(copy).update(vars(known) | changed)
+    return copy

@@ -11,7 +11,7 @@ import msgspec
 
 from rota.client.codec import Seal, slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
-from rota.client.ids import parse_job_id
+from rota.client.ids import NAME_RULE, parse_job_id
 from rota.client.model import ResultEntry
 from rota.client.views import FailedFilter
 
@@ -65,7 +65,7 @@ class Operations:
     async def set_queue(self, queue: str, changes: dict[str, object]) -> QueueRecord:
         """Change settings of a queue (`paused`, `serial`, `max_concurrency`); returns them all."""
         if not is_name(queue):
-            raise InvalidJob(f"{queue[:200]!r} is not a valid queue name: letters, digits and _ . : @ - (at most 128)")
+            raise InvalidJob(f"{queue[:200]!r} is not a valid queue name: {NAME_RULE}")
         unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency"})
         if unknown:
             raise InvalidJob(f"a queue has no setting {', '.join(unknown)}; it has paused, serial and max_concurrency")

@@ -15,6 +15,7 @@ from typing import Literal, Self
 import msgspec
 
 from rota.client.errors import ConfigError
+from rota.client.ids import NAME_RULE
 
 from ..state.keys import is_name
 
@@ -102,16 +103,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check_names(self) -> None:
         if not is_name(self.cluster):
-            raise ConfigError(
-                f"{self.cluster!r:.80} is not a valid cluster name: letters, digits and _ . : @ - (at most 128)"
-            )
+            raise ConfigError(f"{self.cluster!r} is not a valid cluster name: {NAME_RULE}")
         if self.name and not is_name(self.name):
-            raise ConfigError(f"{self.name!r} is not a valid node name: letters, digits and _ . : @ - (at most 128)")
+            raise ConfigError(f"{self.name!r} is not a valid node name: {NAME_RULE}")
         for queue in self.queues:
             if queue != "*" and not is_name(queue):
-                raise ConfigError(
-                    f"{queue!r} is not a valid queue name: letters, digits and _ . : @ - (at most 128), or *"
-                )
+                raise ConfigError(f"{queue!r} is not a valid queue name: {NAME_RULE}, or *")
         if not self.queues:
             raise ConfigError("no queue is given: leave --queues away to serve every queue")
         for app in self.apps:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from rota.client.errors import ConfigError
+from rota.client.ids import normal
 
 from .config import NodeConfig, split_address
 
@@ -58,6 +59,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
     merged |= _read_file(file)
     merged |= {name: environ[variable(name)] for name in SETTINGS if environ.get(variable(name))}
     merged |= {name: value for name, value in flags.items() if value is not None}
+    merged |= {name: normal(str(merged[name])) for name in ("cluster", "name") if name in merged}
     node = {SETTINGS[name]: _listed(name, value) for name, value in merged.items() if not name.startswith("etcd")}
     if "http" in merged:
         node["host"], node["port"] = _http(str(merged["http"]))
@@ -101,7 +103,7 @@ def _listed(name: str, value: Any) -> Any:
     if name not in _LISTS:
         return value
     parts = value.split(",") if isinstance(value, str) else [part for item in value for part in str(item).split(",")]
-    return [part.strip() for part in parts if part.strip()]
+    return [normal(part.strip()) for part in parts if part.strip()]
 
 
 def _http(text: str) -> tuple[str, int]:

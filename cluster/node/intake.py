@@ -24,7 +24,7 @@ from rota.client.errors import (
     TransactionInvalid,
     UnknownTask,
 )
-from rota.client.ids import BUNDLE
+from rota.client.ids import BUNDLE, NAME_RULE
 from rota.client.model import (
     BUNDLE_BYTES_MAX,
     JOBS_PER_BUNDLE_MAX,
@@ -231,9 +231,7 @@ class Intake:
         if not BUNDLE.match(bundle.bundle):
             raise InvalidJob(f"{bundle.bundle[:80]!r} is not a valid bundle id")
         if not is_name(bundle.queue):
-            raise InvalidJob(
-                f"{bundle.queue[:200]!r} is not a valid queue name: letters, digits and _ . : @ - (at most 128)"
-            )
+            raise InvalidJob(f"{bundle.queue[:200]!r} is not a valid queue name: {NAME_RULE}")
         if not PRIORITY_MIN <= bundle.priority <= PRIORITY_MAX:
             raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
         if not 0 <= bundle.delay_s <= DELAY_S_MAX:

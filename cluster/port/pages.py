@@ -17,7 +17,7 @@ from rota.client import errors, options
 from rota.client.backoff import TABLE_MAX
 from rota.client.codec import Keyring, encode_body
 from rota.client.errors import InvalidJob, JobTooLarge, LedgerError, Overloaded, RotaError, UnknownTask
-from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, parse_job_id
+from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, normal, parse_job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
@@ -178,7 +178,7 @@ class Pages:
         header = Header(
             bundle=bundle,
             task=job.task,
-            queue=queue_name(job.queue),
+            queue=job.queue,
             mode=mode,
             indexes=[0],
             sizes=[len(payload)],
@@ -335,6 +335,7 @@ def _decode_job(body: bytes) -> NewJob:
         job = _decode_new_job(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
+    job.task, job.queue = normal(job.task), queue_name(job.queue)
     if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
         raise InvalidJob("the body is not what POST /v1/jobs takes: args is an array, kwargs an object")
     return job

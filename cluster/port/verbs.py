@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from rota.client.errors import InvalidJob
-from rota.client.ids import JOB
+from rota.client.ids import JOB, normal
 from rota.client.options import queue_name
 from rota.client.views import FailedFilter
 
@@ -76,7 +76,7 @@ async def _which(request: web.Request) -> FailedFilter:
     said = bool(which.ids or which.queue or which.task or which.error)
     if said == which.all:
         raise InvalidJob("which failed jobs? Say ids, queue, task or error; or all, and nothing else")
-    return FailedFilter(which.ids, which.queue, which.task, which.error, which.all)
+    return FailedFilter(which.ids, normal(which.queue), normal(which.task), which.error, which.all)
 
 
 async def _read(request: web.Request, kind: type[T]) -> T:

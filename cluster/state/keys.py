@@ -7,11 +7,12 @@ Two roots per cluster: `/rota/<cluster>/` is the public face (small JSON, one wa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
+from rota.client.ids import NAME_CHARS_MAX, NAME_RULE, is_task_name
 from rota.client.ids import is_name as is_name
-from rota.client.ids import is_task_name
 from rota.client.model import PRIORITY_MAX, PRIORITY_MIN
 
 ORDER_DIGITS = 16
@@ -22,16 +23,19 @@ ORDER_MAX = 10**ORDER_DIGITS - 1
 
 KEY_BYTES_SHOWN = 300
 
-_NAME = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127})"
-_NODE = r"([A-Za-z0-9_][A-Za-z0-9_.:@-]{0,143})"        # a name, and what tells its identities apart
+NODE_CHARS_MAX = 144
+"""A name, and what tells its identities apart."""
+
+NAMES_KEPT_MAX = 4_096
+"""Of queues and nodes, so that the names in many keys are checked once."""
+
+_NAME = r"([^/]{1,600})"        # checked when it is decoded
 _BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?)"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
-_CLAIM = re.compile(rf"{_NODE}/{_BUNDLE}".encode())
+_CLAIM = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _FAILED = re.compile(rf"{_NAME}/{_BUNDLE}-([0-5]?[0-9])".encode())
 _CANCEL = re.compile(rf"{_BUNDLE}-([0-5]?[0-9])".encode())
-_QUEUE = re.compile(_NAME.encode())
-_MEMBER = re.compile(_NODE.encode())
 _CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
 """Each thing has one spelling: what reads like a key of ours but is spelt otherwise was not written by rota."""
 
@@ -48,7 +52,7 @@ class Keys:
 
     def __init__(self, cluster: str) -> None:
         if not is_name(cluster):
-            raise ValueError(f"{cluster!r} is not a valid cluster name: letters, digits and _ . : @ - (at most 128)")
+            raise ValueError(f"{cluster!r} is not a valid cluster name: {NAME_RULE}")
         self.cluster = cluster
         self.root = f"/rota/{cluster}/".encode()
         self.data = f"/rota-data/{cluster}/".encode()
@@ -156,27 +160,31 @@ class Keys:
 
     def parse_job(self, key: bytes) -> JobKey | None:
         found = _match(_JOB, self.jobs, key)
-        if found is None:
+        queue = _name(found[1]) if found is not None else None
+        if found is None or queue is None:
             return None
         priority = PRIORITY_MAX - int(found[2])
         if priority < PRIORITY_MIN:
             return None
-        return JobKey(found[1].decode(), priority, int(found[3]), found[4].decode())
+        return JobKey(queue, priority, int(found[3]), found[4].decode())
 
     def parse_due(self, key: bytes) -> tuple[int, str, str] | None:
         """(due in ms, queue, bundle)"""
         found = _match(_DUE, self.scheduled, key)
-        return None if found is None else (int(found[1]), found[2].decode(), found[3].decode())
+        queue = _name(found[2]) if found is not None else None
+        return None if found is None or queue is None else (int(found[1]), queue, found[3].decode())
 
     def parse_claim(self, key: bytes) -> tuple[str, str] | None:
         """(node, bundle)"""
         found = _match(_CLAIM, self.claims, key)
-        return None if found is None else (found[1].decode(), found[2].decode())
+        node = _name(found[1], NODE_CHARS_MAX) if found is not None else None
+        return None if found is None or node is None else (node, found[2].decode())
 
     def parse_failed(self, key: bytes) -> tuple[str, str, int] | None:
         """(queue, bundle as enqueued, index)"""
         found = _match(_FAILED, self.failed, key)
-        return None if found is None else (found[1].decode(), found[2].decode(), int(found[3]))
+        queue = _name(found[1]) if found is not None else None
+        return None if found is None or queue is None else (queue, found[2].decode(), int(found[3]))
 
     def parse_cancel(self, key: bytes) -> tuple[str, int] | None:
         """(bundle as enqueued, index)"""
@@ -190,12 +198,10 @@ class Keys:
         return lease if 0 < lease < 1 << 63 else None
 
     def parse_node(self, key: bytes) -> str | None:
-        found = _match(_MEMBER, self.nodes, key)
-        return None if found is None else found[0].decode()
+        return _name(key.removeprefix(self.nodes), NODE_CHARS_MAX)
 
     def parse_queue(self, key: bytes) -> str | None:
-        found = _match(_QUEUE, self.queues, key)
-        return None if found is None else found[0].decode()
+        return _name(key.removeprefix(self.queues))
 
     def parse_task(self, key: bytes) -> str | None:
         try:
@@ -203,6 +209,15 @@ class Keys:
         except UnicodeDecodeError:
             return None
         return name if is_task_name(name) else None
+
+
+@lru_cache(NAMES_KEPT_MAX)
+def _name(raw: bytes, chars_max: int = NAME_CHARS_MAX) -> str | None:
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return name if is_name(name, chars_max) else None
 
 
 def _match(pattern: re.Pattern[bytes], prefix: bytes, key: bytes) -> re.Match[bytes] | None:

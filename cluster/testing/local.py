@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import cast
+from typing import Any, cast
 
 from rota.client import queues, tasks
 from rota.client.codec import load_function
@@ -176,12 +177,22 @@ def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
         args, kwargs = call.arguments(payload)
         result = call.function(*args, **kwargs)
         if hasattr(type(result), "__await__"):
-            result = asyncio.run(awaited(result))
+            result = _run(awaited(result))
     except BaseException as error:
         return call.failed(index, error)
     finally:
         running.reset(token)
     return call.succeeded(index, result)
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, also in a test that is a coroutine itself."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as another:
+        return another.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
 async def run_async(call: Call, index: int, payload: bytes) -> Outcome:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rota.client.codec import dump_value, load_arguments, load_function
 from rota.client.errors import JobTooLarge, RotaError
+from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
 from rota.client.retries import Decision, Retries, Snooze
 
@@ -174,7 +175,7 @@ class Functions:
 
 async def awaited(result: Any) -> Any:
     """What a job returned in the end: a plain function may hand over a coroutine, a future, or several in a row."""
-    while hasattr(type(result), "__await__"):
+    while hasattr(type(result), "__await__") and not isinstance(result, JobHandle):     # which is refused as a result
         result = await result
     return result
 
