@@ -203,15 +203,16 @@ class Operations:
         if failure is None:
             return None
         kept = failure_in(failure.value)
-        token = decode(Token, kept.token)
-        if token is None or not kept.body or not is_name(token.queue):
-            return None         # quarantined: there is nothing that could be run
         bundle, _, index = failed.id.rpartition("/")
+        header, said = header_of(kept.body), decode(Token, kept.token)
+        if header is None or header.bundle != bundle:
+            return None         # there is nothing that could be run
         name = piece_name(bundle, [int(index)])
         order = self._newest()
-        token = Token(
-            token.task, token.queue, token.priority, order, 1, token.mode, int(self._clock.wall() * 1000),
-            python=token.python, function=token.function, key=token.key, signed=token.signed,
+        token = Token(          # what the body says is signed, what its token said may be why it was set aside
+            header.task, header.queue, said.priority if said else 0, order, 1, header.mode,
+            int(self._clock.wall() * 1000), python=header.python, function=header.function,
+            key=said.key if said else "", signed=said.signed if said else header.key_id,
         )
         at = unmodified(record.key, record.mod_revision)
         return moves.revive(self._keys, (self._member,), at, failure.key, name, token, kept.body)

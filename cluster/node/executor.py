@@ -192,7 +192,7 @@ class Executor:
         claim = claim_in(record.value)
         if claim is None:
             self._group.create_task(
-                self._set_aside(lambda: self._aside.unreadable((self._member,), record)), name="set-aside"
+                self._set_aside(record, lambda now: self._aside.unreadable((self._member,), now)), name="set-aside"
             )
             return
         held = Held(
@@ -425,6 +425,8 @@ class Executor:
                 return
             if done.exception() is not None:
                 asyncio.get_running_loop().call_later(AGAIN_S, self._mark_started, held)
+            elif not done.result().repeated and self._reporter.overwritten(held, done.result()):
+                self._mark_started(held)
             elif self._reporter.took_place(held, done.result()):
                 self._submit(held)
             else:
@@ -450,15 +452,21 @@ class Executor:
         claim, body = held.claim, held.body
         self._forget(held)
         self._group.create_task(self._set_aside(
-            lambda: self._aside.fail((self._member,), record, claim, reason, node=self._node, body=body)
+            record, lambda now: self._aside.fail((self._member,), now, claim, reason, node=self._node, body=body)
         ), name="set-aside")
 
-    async def _set_aside(self, make: Callable[[], Awaitable[Write]]) -> None:
+    async def _set_aside(self, record: Record, make: Callable[[Record], Awaitable[Write]]) -> None:
         """Until the store takes it, or the claim is not ours any more."""
         while True:
             try:
-                await self._commits.submit(await make())
-                return
+                verdict = await self._commits.submit(await make(record))
+                found = verdict.found
+                if verdict.applied or found is None or found.create_revision != record.create_revision:
+                    return
+                page = await self._ledger.read(record.key)      # somebody has written over it
+                if not page.records:
+                    return
+                record = page.records[0]
             except LedgerError as error:
                 log.warning("not set aside, to be tried again: %s", error)
                 await asyncio.sleep(AGAIN_S)
@@ -485,20 +493,24 @@ class Executor:
         for held in batch:
             if held.over:
                 continue
-            member, at = self._reporter.guards(held)
-            claim = msgspec.structs.replace(held.claim, done=hex_bits(held.done))
-            futures.append(self._insist(moves.hand_back(self._keys, (member,), at, held.bundle, claim)))
+            futures.append(self._insist(held))
             self._forget(held)
         return futures
 
-    def _insist(self, write: Write) -> asyncio.Future[Verdict]:
-        """Commit a write that nobody else will repeat. While the store refuses it (it may be full), try again."""
-        future = self._commits.submit(write)
+    def _insist(self, held: Held) -> asyncio.Future[Verdict]:
+        """Nobody else will repeat it: while the store refuses it (it may be full), try again."""
+        member, at = self._reporter.guards(held)
+        claim = msgspec.structs.replace(held.claim, done=hex_bits(held.done))
+        future = self._commits.submit(moves.hand_back(self._keys, (member,), at, held.bundle, claim))
 
         def settled(done: asyncio.Future[Verdict]) -> None:
-            if not done.cancelled() and (error := done.exception()) is not None and not self._over:
+            if done.cancelled() or self._over:
+                return
+            if (error := done.exception()) is not None:
                 log.warning("not stored, to be tried again: %s", error)
-                asyncio.get_running_loop().call_later(AGAIN_S, self._insist, write)
+                asyncio.get_running_loop().call_later(AGAIN_S, self._insist, held)
+            elif self._reporter.overwritten(held, done.result()):
+                self._insist(held)
 
         future.add_done_callback(settled)
         return future

@@ -42,7 +42,7 @@ from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Guard, Ledger
 from ..state import moves
 from ..state.directory import Directory
-from ..state.keys import Keys, is_name
+from ..state.keys import Keys, is_name, shown
 from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
@@ -290,9 +290,13 @@ class Intake:
         """If there is a receipt, the same bundle was accepted before, or its id was given to something else."""
         page = await self._ledger.read(self._keys.receipt(bundle.bundle))
         record = page.records[0] if page.records else None
-        receipt = decode(ReceiptRecord, record.value) if record is not None else None
-        if record is None or receipt is None:
+        if record is None:
             return None
+        receipt = decode(ReceiptRecord, record.value)
+        if receipt is None:         # it will not be read tomorrow either, so this is for certain
+            return InvalidJob(
+                f"bundle {bundle.bundle} may have been enqueued before: its receipt {shown(record.key)} cannot be read"
+            )
         if receipt.digest != enqueue_digest(bundle.body).hex():
             return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
         return Receipt(bundle.bundle, record.create_revision, receipt.order)

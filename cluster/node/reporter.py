@@ -16,11 +16,11 @@ from rota.worker.pool.runners import Runners
 
 from ..clock import Clock
 from ..events.hub import Events
-from ..events.records import JobEnded, OutcomeVoid
+from ..events.records import JobEnded, OutcomeVoid, OverwriteMended
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
 from ..ledger.ledger import Guard
-from ..state.keys import Keys
+from ..state.keys import Keys, shown
 from ..state.records import bits
 from .held import Held
 from .outcomes import Settlement, settle
@@ -133,6 +133,18 @@ class Reporter:
             held.mod_revision = verdict.found.mod_revision
         return True
 
+    def overwritten(self, held: Held, verdict: Verdict) -> bool:
+        """Whether a write of ours was refused because somebody else wrote over our claim. What we know of it counts:
+        the write is made again, over that."""
+        found = verdict.found
+        if verdict.applied or found is None or verdict.failed is None or verdict.failed.key != held.record.key:
+            return False
+        if found.create_revision != held.record.create_revision:
+            return False
+        held.mod_revision = found.mod_revision
+        self._events.emit(OverwriteMended(shown(found.key)))
+        return True
+
     def advance(self, held: Held) -> None:
         """Commit the next write of a bundle. One at a time: the one that ends the claim must come last."""
         if held.writing or not held.queue or self.over:
@@ -172,6 +184,9 @@ class Reporter:
             self._not_stored(held, settlement, error)
             return
         verdict = done.result()
+        if (settlement.final or not verdict.repeated) and self.overwritten(held, verdict):
+            self.advance(held)
+            return
         if not self.took_place(held, verdict):
             self.void(held)
             return

@@ -1,0 +1,372 @@
+"""A fuzz of the records: anything under any key, while a cluster works; production nodes in virtual time (world.py).
+
+    python -m tests.simulation.fuzz --examples 5000         or: make fuzz EXAMPLES=5000
+
+What must hold, whatever is written: no process ends or stands still, what was not touched ends as if nothing had been,
+what was touched has ended or lies in the failed set and can be retried, every view answers, and then there is quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from rota.client.codec import encode_body
+from rota.client.errors import InvalidJob, JobUnknown, Overloaded
+from rota.client.ids import bundle_id, new_session
+from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.views import FailedFilter
+from rota.cluster.ledger.ledger import Put, Record, Txn
+from rota.cluster.state.keys import Keys
+from rota.cluster.state.records import (
+    Claim,
+    FailedRecord,
+    FinishedRecord,
+    Member,
+    QueueRecord,
+    ReceiptRecord,
+    TaskRecord,
+    Token,
+    decode,
+)
+
+from .loop import run_virtual
+from .plans import CLUSTER, NARROW, QUIET, SERIAL, TASKS
+from .process import Process
+from .world import World
+
+KEYS = Keys(CLUSTER)
+SESSION = new_session(lambda count: bytes(range(count)))
+BUNDLES = [bundle_id(SESSION, number) for number in range(10)]
+QUIET_S = 10.0
+REQUESTS_MAX = 1_500
+"""Of two nodes in ten quiet seconds: keep-alives, looks at the store, progress."""
+
+RECORDS: tuple[msgspec.Struct, ...] = (
+    Token("m:sync", "q1", 0, 5, 3, "sync", 1_000),
+    Claim("m:sync", "q1", 0, 5, 3, "sync", 1_000, fence=3, started=True),
+    Member("http://x", ["*"], {"m:sync": "sync", "m:async": "async"}, {"sync": 50, "async": 50}, "3.11", "0", 1.0),
+    TaskRecord("sync"), QueueRecord(max_concurrency=3), ReceiptRecord("00", 5),
+    FailedRecord(f"{BUNDLES[0]}/0", "m:sync", "q1", "no", 1, "n", 1.0),
+    FinishedRecord(BUNDLES[0], [0, 1], "m:sync", "q1", 1, "n", 1.0),
+)
+
+
+class Deed(msgspec.Struct, frozen=True):
+    """A value written under a key; or, if `over` is not None, over one of those that are there."""
+
+    key: bytes
+    value: bytes
+    over: int | None = None
+    keep_lease: bool = False
+
+
+# -- what is written -------------------------------------------------------------------------------------------------
+
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["zz", "²", "\x1b[31m", "../..", "q1", "9" * 400, "\u202e"])
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    return {name: msgspec.to_builtins(getattr(record, name)) for name in record.__struct_fields__}
+
+
+@st.composite
+def nonsense(draw: st.DrawFn) -> bytes:
+    """A record of ours in which some fields are something else."""
+    fields = _fields(draw(st.sampled_from(RECORDS)))
+    for name in draw(st.lists(st.sampled_from(sorted(fields)), max_size=2, unique=True)):
+        fields[name] = draw(scalars | values)
+    return draw(st.sampled_from([as_json, as_msgpack]))(fields)
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")       # NaN and all
+
+
+def as_msgpack(value: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(value)
+    except (OverflowError, UnicodeEncodeError):
+        return as_json(value)
+
+
+MONSTERS = {
+    "deep list": b"[" * 5_000, "deep object": b'{"task":' * 2_000, "long number": b'{"order":' + b"9" * 5_000 + b"}",
+    "deep msgpack": b"\x91" * 5_000, "short body": b"\x00\x00\x00\x05abcde", "digits": b"9" * 5_000, "²": "²".encode(),
+    "ones": b"\xff" * 5_000,
+}
+contents = (
+    st.binary(max_size=40) | values.map(as_json) | values.map(as_msgpack) | nonsense()
+    | st.sampled_from(sorted(MONSTERS)).map(MONSTERS.__getitem__)
+)
+odd = (
+    st.sampled_from(["²", "٣", "-1", "007", "5", "", "..", "a b", "x\n", "9" * 30]).map(str.encode)
+    | st.binary(max_size=8)
+)
+
+
+def mostly(*usual: str) -> st.SearchStrategy[bytes]:
+    """One of these; now and then something that looks like it, or nothing like it."""
+    return st.integers(0, 5).flatmap(lambda n: st.sampled_from(usual).map(str.encode) if n else odd)
+
+
+bundles = mostly(*BUNDLES, f"{BUNDLES[0]}.01", "x", "x-²")
+queues = mostly("q1", "q2", SERIAL, NARROW, "other")
+orders = mostly("0" * 16, "0" * 15 + "9", "9" * 16)
+jobs = st.tuples(bundles, mostly("0", "1", "01", "59", "60", "²")).map(b"-".join)
+LAYOUT: dict[bytes, tuple[st.SearchStrategy[bytes], ...]] = {
+    KEYS.jobs: (queues, mostly("100", "050", "000", "201", "50"), orders, bundles),
+    KEYS.scheduled: (orders, queues, bundles), KEYS.claims: (mostly("ghost", "n0-000000"), bundles),
+    KEYS.failed: (queues, jobs), KEYS.finished: (queues, jobs), KEYS.cancels: (jobs,), KEYS.nodes: (mostly("ghost"),),
+    KEYS.master: (mostly("0", "7abc", "f" * 16),), KEYS.tasks: (mostly("m:new"),), KEYS.queues: (queues,),
+    KEYS.tails: (queues,), KEYS.bodies: (bundles,), KEYS.results: (mostly(SESSION), bundles, orders),
+    KEYS.receipts: (bundles,), KEYS.functions: (bundles,), KEYS.failures: (jobs,), KEYS.finished_bodies: (jobs,),
+    KEYS.root: (odd,), KEYS.data: (odd,),
+}
+keys = st.sampled_from(sorted(LAYOUT)).flatmap(
+    lambda prefix: st.tuples(*LAYOUT[prefix]).map(b"/".join).map(prefix.__add__)
+) | st.tuples(st.sampled_from(sorted(LAYOUT)), st.binary(max_size=20)).map(b"".join)
+deeds = st.builds(
+    Deed, keys, contents, st.none() | st.integers(0, 200), st.booleans(),
+)
+
+
+@st.composite
+def examples_of_deeds(draw: st.DrawFn) -> list[Deed]:
+    return draw(st.lists(deeds, min_size=4, max_size=24))
+
+
+# -- the cluster meanwhile -------------------------------------------------------------------------------------------
+
+
+class Fuzz:
+    """One example."""
+
+    def __init__(self, deeds: list[Deed]) -> None:
+        self.world = World(1, QUIET)
+        self.deeds = deeds
+        self.touched: set[str] = set()      # bundles that a key with their name was written for
+        self.requests = 0
+        for name in ("read", "commit"):
+            self._count(name)
+
+    def _count(self, name: str) -> None:
+        original = getattr(self.world.store, name)
+
+        def counted(*arguments: Any) -> Any:
+            self.requests += 1
+            return original(*arguments)
+
+        setattr(self.world.store, name, counted)
+
+    async def run(self) -> None:
+        world = self.world
+        async with asyncio.TaskGroup() as world.group:
+            world.prepare()
+            for _ in range(2):
+                world.add_process()
+            await world.until(lambda: all(process.node.ready() is None for process in world.processes), 10.0, "join")
+            await self._work()
+            half = len(self.deeds) // 2
+            await self._do(self.deeds[:half])
+            await self._look()
+            await world.nemesis.kill(self._master())         # another looks at all of it afresh
+            await self._do(self.deeds[half:])
+            world.add_process()
+            await self._tidy()
+            await self._enqueue(9, "m:async", "q2", 3)
+            await world.until(lambda: not self._unfinished(self.touched), 60.0, "what was not touched has ended")
+            await self._look()
+            await self._retry()
+            await self._rest()
+            await asyncio.gather(*(process.leave() for process in world.processes if process.alive))
+
+    async def _work(self) -> None:
+        world = self.world
+        for index in range(3):
+            world.script(f"{BUNDLES[1]}/{index}", 1.0)
+        await self._enqueue(0, "m:sync", "q1", 3)
+        await self._enqueue(1, "m:async", "q2", 3)
+        await self._enqueue(2, "m:sync", SERIAL, 1)
+        await self._enqueue(3, "m:sync", SERIAL, 2)
+        await self._enqueue(4, "m:sync", "q1", 2, delay_s=1.5)
+        await self._enqueue(5, "m:async", "q2", 2, level="delayed")
+        await self._enqueue(6, "m:limited", NARROW, 4)
+        await self._enqueue(7, "m:once", "q1", 1)
+        await asyncio.sleep(0.02)
+
+    async def _enqueue(
+        self, number: int, task: str, queue: str, count: int, *, delay_s: float = 0.0, level: Level = "durable"
+    ) -> None:
+        bundle = BUNDLES[number]
+        header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
+        order = Enqueue(
+            bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), delay_s=delay_s, level=level
+        )
+        for _ in range(100):
+            try:
+                (answer,) = await self._living().node.enqueue([order], 0)
+            except Overloaded as error:
+                answer = error
+            if not isinstance(answer, Overloaded):
+                break
+            await asyncio.sleep(0.1)
+        if isinstance(answer, Receipt):
+            self.world.invoked[bundle] = {f"{bundle}/{index}" for index in range(count)}
+        else:
+            assert bundle in self.touched or level != "durable", answer
+
+    def _living(self) -> Process:
+        return next(process for process in reversed(self.world.processes) if process.alive)
+
+    def _master(self) -> Process:
+        living = [process for process in self.world.processes if process.alive]
+        return next((process for process in living if process.node.is_master), living[0])
+
+    async def _do(self, deeds: list[Deed]) -> None:
+        for deed in deeds:
+            there = self._all_records()
+            target = there[deed.over % len(there)] if deed.over is not None else None
+            key = target.key if target is not None else deed.key
+            if len(key) <= 1_000 and self._may_be_written(key, deed.value):
+                self.touched.update(bundle for bundle in BUNDLES if bundle.encode() in key)
+                lease = target.lease if target is not None and deed.keep_lease else 0
+                self.world.store.commit(Txn((), (Put(key, deed.value, lease),)), "vandal")
+            await asyncio.sleep(0.03)
+
+    def _all_records(self) -> tuple[Record, ...]:
+        roots = b"/rota", b"/rotb"
+        return self.world.store.read(*roots, 0, 0, False, 0).records
+
+    @staticmethod
+    def _may_be_written(key: bytes, value: bytes) -> bool:
+        """What a record may say is nobody's fault: that a task's jobs wait for a year, or that one ran before."""
+        return not (key.startswith(KEYS.tasks) and decode(TaskRecord, value) is not None)
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Every view answers, or says what is unknown."""
+        node = self._living().node
+        await self.world.until(lambda: node.ready() is None, 20.0, "it is a member again")
+        for view in (node.nodes(), node.queues(), node.stats(), node.failed(None, 100), node.finished(None, 9)):
+            await view
+        for bundle in BUNDLES:
+            for index in (0, 1):
+                job = f"{bundle}/{index}"
+                await node.job(job)
+                await self._unless_refused(lambda job=job: node.body(job))
+        await self._unless_refused(lambda: node.cancel(f"{BUNDLES[8]}/0"))
+
+    async def _unless_refused(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return await ask()
+        except (InvalidJob, JobUnknown, Overloaded):
+            return None
+
+    async def _tidy(self) -> None:
+        """What a person does who has read `rota doctor`: settings that somebody wrote are set right, and a head that
+        blocks is helped on."""
+        node = self._living().node
+        await self.world.until(lambda: node.ready() is None, 20.0, "it is a member")
+        for queue, serial, most in (("q1", False, None), ("q2", False, None), (SERIAL, True, None), (NARROW, False, 2)):
+            await node.set_queue(queue, {"paused": False, "serial": serial, "max_concurrency": most})
+
+    async def _retry(self) -> None:
+        """What was set aside can be run again, unless its arguments are gone."""
+        world, node = self.world, self._living().node
+        for _ in range(3):
+            for verb in ("retry", "skip"):
+                await self._unless_refused(lambda verb=verb: node.queue_head(SERIAL, verb))
+            await asyncio.sleep(3.0)
+        await node.retry_failed(FailedFilter(all=True))
+        await asyncio.sleep(20.0)
+        lost = [job for job in self._unfinished() if not self._accounted(job)]
+        assert not lost, f"lost: {lost}; {world._describe()}"
+
+    def _unfinished(self, but: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+        ended = {run.job for run in self.world.runs if run.what == "end"}
+        jobs = [job for bundle in self.world.invoked if bundle not in but for job in self.world.invoked[bundle]]
+        return [job for job in jobs if job not in ended and not self._failed(job)]
+
+    def _failed(self, job: str) -> bool:
+        """In the failed set, or told to who waits that it will not run."""
+        suffix = f"/{job.replace('/', '-')}".encode()
+        return any(record.key.endswith(suffix) for record in self.world._records(KEYS.failed))
+
+    def _accounted(self, job: str) -> bool:
+        """A readable record of its bundle says of it that it waits, is done or is cancelled: whoever wrote that."""
+        bundle = job.partition("/")[0]
+        places = [
+            record for prefix in (KEYS.jobs, KEYS.scheduled, KEYS.claims, KEYS.cancels)
+            for record in self.world._records(prefix)
+        ]
+        return bundle in self.touched and (
+            any(bundle.encode() in record.key for record in places) or self._was_overwritten(bundle)
+        )
+
+    def _was_overwritten(self, bundle: str) -> bool:
+        """By something that can be read: it may say that all is done, or that it is another's."""
+        assert self.world.store.journal is not None
+        for entry in self.world.store.journal:
+            if entry.writer == "vandal":
+                for change in entry.changes:
+                    record = change.event.record
+                    named = bundle.encode() in record.key
+                    if named and (decode(Token, record.value) or record.key.startswith((KEYS.bodies, KEYS.failures))):
+                        return True
+        return False
+
+    async def _rest(self) -> None:
+        """Nothing goes round in circles."""
+        self.requests = 0
+        before = self.world.store.revision
+        await asyncio.sleep(QUIET_S)
+        written = self.world.store.revision - before
+        assert self.requests < REQUESTS_MAX and written < 100, f"{self.requests} requests, {written} writes at rest"
+        assert not self.world.broken, self.world.broken
+
+
+def check(deeds: list[Deed]) -> None:
+    async def main() -> None:
+        await Fuzz(deeds).run()
+
+    run_virtual(main())
+
+
+def fuzz(examples: int, *, derandomize: bool = False) -> None:
+    """Raises what the smallest example raises, and prints that example."""
+    phases = [phase for phase in Phase if phase is not Phase.explain]
+    options = settings(
+        max_examples=examples, deadline=None, derandomize=derandomize, database=None, phases=phases,
+        suppress_health_check=list(HealthCheck), print_blob=False,
+    )
+    options(given(examples_of_deeds())(check))()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=500)
+    logging.disable(logging.CRITICAL)
+    examples = parser.parse_args().examples
+    fuzz(examples)
+    print(f"{examples:,} examples, all well")
+
+
+if __name__ == "__main__":
+    main()
