@@ -86,6 +86,17 @@ def test_nothing_is_unpickled_outside_its_place() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_text_leaves_for_a_terminal_in_one_place() -> None:
+    """There it is escaped: whoever wrote a job's error must not drive an operator's terminal."""
+    wrong = [
+        f"{name}:{line}: {called}()"
+        for name in modules("cluster/cli", "cluster/demo", "cluster/admin", "cluster/node")
+        for line, called, _ in calls(name)
+        if called in ("print", "Console", "Text", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_environment_is_read_in_few_places() -> None:
     wrong = [
         f"{name}: reads the environment"

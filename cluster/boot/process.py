@@ -24,6 +24,7 @@ import uvloop
 from rota.client.codec import UNSIGNED, Keyring, Seal
 from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerUnavailable, StoreTooOld, WriteUnknown
+from rota.client.escape import LineFormatter, escaped
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import PoolConfig, RunnerPool
 
@@ -146,7 +147,8 @@ def reachable(address: str) -> str:
 
 
 def node_settings(config: NodeConfig) -> NodeSettings:
-    name = config.name or "".join(char for char in socket.gethostname()[:40] if char.isalnum() or char in "-_")
+    machine = "".join(char for char in socket.gethostname()[:40] if char.isascii() and (char.isalnum() or char in "-_"))
+    name = config.name or machine.lstrip("-")
     return NodeSettings(
         name=name or "node", queues=config.queues, functions=config.functions,
         python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
@@ -157,9 +159,9 @@ def node_settings(config: NodeConfig) -> NodeSettings:
 
 
 def main() -> int:
-    logging.basicConfig(
-        level="INFO", format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level="INFO", handlers=[handler])
     status = 0
     try:
         config = NodeConfig.from_environment(os.environ)
@@ -169,8 +171,11 @@ def main() -> int:
             uvloop.run(serve(config, guard))
     except* (ConfigError, StoreTooOld) as group:
         for error in group.exceptions:
-            print(f"rota: {error}", file=sys.stderr)  # noqa: T201
+            print(f"rota: {escaped(str(error), lines=True)}", file=sys.stderr)  # noqa: T201
         status = EXIT_CONFIG
+    except* Exception:
+        log.critical("the node's process ends by an error of its own", exc_info=True)
+        status = 1
     return status
 
 

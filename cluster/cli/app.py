@@ -11,6 +11,7 @@ import typer
 
 from rota.client import errors
 
+from ..terminal import complain, prepare, say
 from . import demo, doctor, enqueue, look, operate, reset, secrets, serve, shell
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
@@ -31,7 +32,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"rota {version('rota')}")
+        say(f"rota {version('rota')}")
         raise typer.Exit
 
 
@@ -61,10 +62,11 @@ for name, group in _GROUPS.items():
 
 def main() -> NoReturn:
     """Run the command line. Errors of rota's own tree end in a message and an exit code, all others in a traceback."""
+    prepare()
     try:
         app()
     except errors.RotaError as error:
-        print(f"rota: {error}", file=sys.stderr)    # noqa: T201 - this is the command line
+        complain(f"rota: {error}")
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)

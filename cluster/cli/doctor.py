@@ -6,10 +6,9 @@ import asyncio
 import os
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from ..boot import settings
+from ..terminal import say
 from . import options, show
 from .ask import Json, Url
 
@@ -52,7 +51,6 @@ def doctor(
     if json:
         show.as_json([finding._asdict() for finding in findings])
     else:
-        console = Console(highlight=False, soft_wrap=True)
         for finding in findings:
-            console.print(Text(f"{finding.grade:8}", STYLES[finding.grade]).append(finding.text, ""))
+            say((f"{finding.grade:8}", STYLES[finding.grade]), finding.text)
     raise typer.Exit(int(any(finding.grade == "bad" for finding in findings)))

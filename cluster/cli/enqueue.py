@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..terminal import say
 from . import show
 from .ask import Json, KeyFile, TokenFile, Url, client
 
@@ -47,13 +48,13 @@ def enqueue(
     with client(url, token_file, key_file) as asked:
         handle = asked.enqueue(target, *map(_value, arguments or []), **kwargs)
         if not wait:
-            typer.echo(json.dumps({"id": handle.id}) if as_json else handle.id)
+            say(json.dumps({"id": handle.id}) if as_json else handle.id)
             return
         result = handle.result(timeout)
     if as_json:
         show.as_json({"id": handle.id, "result": result})
     else:
-        typer.echo(result if isinstance(result, str) else repr(result))
+        say(result if isinstance(result, str) else repr(result), lines=True)
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ from rota.client.errors import ConfigError, InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
 from rota.client.views import QueueSettings
 
+from ..terminal import say
 from . import show
 from .ask import Json, TokenFile, Url, client
 
@@ -82,7 +83,7 @@ def empty(
             waiting = next((view.waiting for view in asked.queues() if view.queue == name), 0)
             expect = typer.prompt(f"{waiting:,} jobs wait in queue {name}. Type their number to cancel them", type=int)
         count = asked.empty_queue(name, expect)
-    show.as_json({"emptied": count}) if json else typer.echo(f"{count:,} jobs cancelled")
+    show.as_json({"emptied": count}) if json else say(f"{count:,} jobs cancelled")
 
 
 @queue.command()
@@ -90,7 +91,7 @@ def retry_head(name: Name, url: Url = None, token_file: TokenFile = None, json: 
     """Run the failed job at the head of a serial queue again, now."""
     with client(url, token_file) as asked:
         job = asked.retry_head(name)
-    show.as_json({"id": job}) if json else typer.echo(f"{job} is tried again")
+    show.as_json({"id": job}) if json else say(f"{job} is tried again")
 
 
 @queue.command()
@@ -98,7 +99,7 @@ def skip_head(name: Name, url: Url = None, token_file: TokenFile = None, json: J
     """Put the failed job at the head of a serial queue into the failed set, and go on with the next."""
     with client(url, token_file) as asked:
         job = asked.skip_head(name)
-    show.as_json({"id": job}) if json else typer.echo(f"{job} is in the failed set")
+    show.as_json({"id": job}) if json else say(f"{job} is in the failed set")
 
 
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This job. Repeatable.")]
@@ -157,7 +158,7 @@ def retry(
     _said(ids, queue, task, error, all)
     with client(url, token_file) as asked:
         count = asked.retry_failed(ids or [], queue=queue, task=task, error=error, all=all)
-    show.as_json({"count": count}) if json else typer.echo(f"{count:,} jobs are queued again")
+    show.as_json({"count": count}) if json else say(f"{count:,} jobs are queued again")
 
 
 @failed.command()
@@ -169,7 +170,7 @@ def delete(
     _said(ids, queue, task, error, all)
     with client(url, token_file) as asked:
         count = asked.delete_failed(ids or [], queue=queue, task=task, error=error, all=all)
-    show.as_json({"count": count}) if json else typer.echo(f"{count:,} jobs deleted")
+    show.as_json({"count": count}) if json else say(f"{count:,} jobs deleted")
 
 
 def cancel(
@@ -200,7 +201,7 @@ def cancel(
     words = {
         "cancelled": "cancelled: it had not begun", "requested": "a node has it, and stops it", "ended": "it had ended",
     }  # fmt: skip
-    show.as_json({"outcome": outcome}) if json else typer.echo(f"{id}: {words[outcome]}")
+    show.as_json({"outcome": outcome}) if json else say(f"{id}: {words[outcome]}")
 
 
 def _said(ids: list[str] | None, queue: str, task: str, error: str, all: bool) -> None:
@@ -215,4 +216,4 @@ def _show(name: str, settings: QueueSettings, json: bool) -> None:
     words = ["paused" if settings.paused else "open"]
     words += ["serial"] if settings.serial else []
     words += [f"at most {settings.max_concurrency} at a time"] if settings.max_concurrency else []
-    typer.echo(f"queue {name}: {', '.join(words)}")
+    say(f"queue {name}: {', '.join(words)}")

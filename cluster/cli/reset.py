@@ -13,6 +13,7 @@ from rota.client.errors import ConfigError
 from ..boot import settings
 from ..ledger.ledger import Delete, Guard, Ledger, Target, Txn, prefix_end
 from ..state.keys import Keys
+from ..terminal import say
 from . import options
 
 PAGE = 10_000
@@ -54,13 +55,13 @@ def reset(
         async with EtcdLedger(ledger_settings(chosen.etcd)) as ledger:
             return await delete_all(ledger, Keys(chosen.cluster))
 
-    typer.echo(f"{asyncio.run(forget()):,} keys of cluster {chosen.cluster} deleted")
+    say(f"{asyncio.run(forget()):,} keys of cluster {chosen.cluster} deleted")
 
 
 async def delete_all(ledger: Ledger, keys: Keys) -> int:
     """Delete everything below both roots, a page at a time, while there is no member; returns how many keys that were.
     Raises `ConfigError` if there is one."""
-    nobody = Guard(keys.nodes, Target.CREATE, "==", 0, prefix_end(keys.nodes))
+    nobody = Guard(keys.nodes, Target.LEASE, "==", 0, prefix_end(keys.nodes))        # a member has a lease
     deleted = 0
     for root in (keys.root, keys.data):
         while records := (await ledger.read(root, prefix_end(root), limit=PAGE, keys_only=True)).records:

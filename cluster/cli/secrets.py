@@ -13,6 +13,8 @@ import typer
 
 from rota.client.errors import ConfigError
 
+from ..terminal import say
+
 KEY_FILE, TOKEN_FILE = "rota.key", "rota.token"
 
 
@@ -52,7 +54,7 @@ def init(
     for path, line in ((key, _key_line()), (token, secrets.token_urlsafe(32))):
         if not path.exists():
             _write(path, line + "\n", mode)
-    typer.echo(f"{key}\n{token}")
+    say(f"{key}\n{token}", lines=True)
 
 
 def _key_line() -> str:

@@ -22,6 +22,7 @@ from ..boot.child import tied
 from ..boot.config import NodeConfig, check_files
 from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from ..boot.launch import guard_command, guard_environment
+from ..terminal import complain
 from . import options
 
 
@@ -113,7 +114,7 @@ def dev(
         embedded = EmbeddedConfig(data_dir=folder, binary=Path(binary) if binary else None)
         with EmbeddedEtcd(embedded) as etcd:
             chosen = settings.load(flags | {"etcd": etcd.endpoint}, os.environ)
-            typer.echo(f"etcd {etcd.version} at {etcd.endpoint}, node at http://{chosen.host}:{chosen.port}", err=True)
+            complain(f"etcd {etcd.version} at {etcd.endpoint}, node at http://{chosen.host}:{chosen.port}")
             status = _run(chosen)
     raise typer.Exit(status)
 

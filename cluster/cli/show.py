@@ -6,14 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView
 
-PIPED_WIDTH = 200
+from ..terminal import Sheet, say, say_json
 
 
 def as_json(view: object, **more: object) -> None:
@@ -21,7 +17,7 @@ def as_json(view: object, **more: object) -> None:
     fields = _all_fields(view)
     if isinstance(fields, dict):
         fields |= more
-    typer.echo(msgspec.json.format(msgspec.json.encode(fields), indent=2))
+    say_json(fields)
 
 
 def _all_fields(view: object) -> object:
@@ -32,13 +28,13 @@ def _all_fields(view: object) -> object:
 
 
 def nodes(views: Sequence[NodeView]) -> None:
-    table = _table("node", "state", "address", "queues", "tasks>", "sync>", "async>", "claims>", "up>", "keys")
+    table = Sheet("node", "state", "address", "queues", "tasks>", "sync>", "async>", "claims>", "up>", "keys")
     names = _key_names(views)
     for view in sorted(views, key=lambda view: view.since):
         state, style = ("master", "bold") if view.master and view.state == "active" else (view.state, "")
-        table.add_row(
-            Text(view.node, style),
-            Text(state, style),
+        table.add(
+            (view.node, style),
+            (state, style),
             view.address,
             "all" if view.queues == ["*"] else ", ".join(view.queues),
             *(f"{number:,}" for number in (
@@ -47,7 +43,7 @@ def nodes(views: Sequence[NodeView]) -> None:
             span(time.time() - view.since),
             "?" if view.keys is None else ", ".join(names[mark] for mark in view.keys) or "none",
         )
-    _print(table, "no node")
+    table.show("no node")
 
 
 def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
@@ -58,15 +54,15 @@ def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
 
 
 def queues(views: Sequence[QueueView]) -> None:
-    table = _table("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>", "state")
+    table = Sheet("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>", "state")
     for view in views:
         more = "" if view.exact else "+"
         numbers = [f"{number:,}{more}" for number in (view.waiting, view.claimed, view.scheduled, view.failed)]
-        table.add_row(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s), _state(view))
-    _print(table, "no queue has jobs or settings")
+        table.add(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s), _state(view))
+    table.show("no queue has jobs or settings")
     for view in views:
         if view.blocked:
-            _say(f"queue {view.queue}: {view.why}")
+            say(f"queue {view.queue}: {view.why}")
 
 
 def _state(view: QueueView) -> str:
@@ -78,29 +74,29 @@ def _state(view: QueueView) -> str:
 
 
 def failed(views: Sequence[FailedView]) -> None:
-    table = _table("job", "task", "queue", "attempts>", "node", "when", "error")
+    table = Sheet("job", "task", "queue", "attempts>", "node", "when", "error")
     for view in views:
-        table.add_row(
+        table.add(
             view.id, view.task, view.queue, str(view.attempts), view.node,
             "" if view.reason == "blocked" else f"{span(time.time() - view.failed_at)} ago", _first_line(view.error),
         )
-    _print(table, "no failed jobs")
+    table.show("no failed jobs")
     for view in views:
         if view.reason == "blocked":
-            _say(
+            say(
                 f"job {view.id} blocks serial queue {view.queue}: `rota queue retry-head {view.queue}` runs it again, "
                 f"`rota queue skip-head {view.queue}` leaves it out"
             )
 
 
 def finished(views: Sequence[FinishedView]) -> None:
-    table = _table("job", "task", "queue", "attempts>", "node", "when")
+    table = Sheet("job", "task", "queue", "attempts>", "node", "when")
     for view in views:
-        table.add_row(
+        table.add(
             view.id, view.task, view.queue, str(view.attempts), view.node,
             f"{span(time.time() - view.finished_at)} ago",
         )
-    _print(table, "no finished jobs are kept")
+    table.show("no finished jobs are kept")
 
 
 def call(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
@@ -121,12 +117,12 @@ def job(view: JobView, arguments: str = "") -> None:
         "why": view.why,
         "error": view.error,
     }
-    _say(Text.assemble((view.id, "bold"), " is ", (view.place, "bold")))
+    say((view.id, "bold"), " is ", (view.place, "bold"))
     for name, fact in facts.items():
         if fact:
-            _say(f"  {name:10}{fact}")
+            say(f"  {name:10}{fact}")
     if view.traceback:
-        _say(Text("\n" + view.traceback.rstrip(), "dim"))
+        say(("\n" + view.traceback.rstrip(), "dim"), lines=True)
 
 
 def span(seconds: float) -> str:
@@ -148,26 +144,5 @@ def _due(moment: float | None) -> str:
     return f"in {span(wait)}" if wait > 0 else "now"
 
 
-def _table(*columns: str) -> Table:
-    """A `>` at the end of a column's name: numbers, to the right."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table, nothing: str) -> None:
-    """Only a terminal has a width to keep to."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    console.print(table if table.rows else nothing)
-
-
-def _say(text: str | Text) -> None:
-    """Never cut or wrapped: a terminal wraps by itself, and programs read lines."""
-    Console(highlight=False, soft_wrap=True).print(Text(text) if isinstance(text, str) else text)
-
-
 def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
+    return text.strip("\n").partition("\n")[0]

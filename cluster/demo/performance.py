@@ -25,6 +25,7 @@ from ..ledger.channels import EtcdConfig
 from ..ledger.etcd import EtcdLedger
 from ..ledger.ledger import prefix_end
 from ..state.keys import Keys
+from ..terminal import styled
 from . import tasks
 from .observer import Loss, Observer, jobs_of
 from .screen import Picture, Screen
@@ -224,26 +225,26 @@ class Performance:
     # -- the verdict -------------------------------------------------------------------------------------------------
 
     def epilogue(self, verdict: Verdict) -> list[Text]:
-        lines = [Text()]
+        lines = [styled()]
         if self._crashed:
             lines += self._takeover("After the process of {} crashed (its guard lived on):", *self._crashed)
         if self._lost:
             what = f"After the machine of {{}} was lost (only its lease tells; it lasts {LEASE_TTL_S} s here):"
             lines += self._takeover(what, *self._lost)
-        lines += [Text(f"in the cluster  {verdict.cluster}"), Text(f"directly        {verdict.direct}"), Text()]
+        lines += [styled(f"in the cluster  {verdict.cluster}"), styled(f"directly        {verdict.direct}"), styled()]
         if verdict.good:
-            lines.append(Text(
+            lines.append(styled(
                 f"Every one of {verdict.direct.files:,} files was counted once, and all totals agree.", "bold green"
             ))
         else:
-            lines += [Text("The counts disagree:", "bold red"), *map(Text, _some(verdict.faults))]
+            lines += [styled(("The counts disagree:", "bold red")), *map(styled, _some(verdict.faults))]
         return lines
 
     def _takeover(self, what: str, node: str, ended_at: float) -> list[Text]:
         loss = next((loss for loss in self._observer.losses if loss.node == node), None)
         if loss is None:
-            return [Text(f"{node} ended, and nobody noticed", "red"), Text()]
-        return [Text(what.format(node)), *map(Text, _stages(loss, ended_at)), Text()]
+            return [styled((f"{node} ended, and nobody noticed", "red")), styled()]
+        return [styled(what.format(node)), *map(styled, _stages(loss, ended_at)), styled()]
 
 
 def _first(group: BaseExceptionGroup[RotaError]) -> RotaError:

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from .. import terminal
+from ..terminal import styled
 from .observer import Seen
 
 PLAIN_INTERVAL_S = 2.0
@@ -37,7 +39,7 @@ class Screen:
     """`with Screen() as screen`: `say` for what happens once, `show` for how things are."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or terminal.console()
         self._live = Live(console=self._console, refresh_per_second=8) if self._console.is_terminal else None
         self._news: list[Text] = []
         self._shown_at = -PLAIN_INTERVAL_S
@@ -55,7 +57,7 @@ class Screen:
             self._live.stop()
 
     def say(self, at: float, text: str, style: str = "") -> None:
-        line = Text(f"{at:6.2f} s  ", "dim").append(text, style)
+        line = styled((f"{at:6.2f} s  ", "dim"), (text, style))
         self._news.append(line)
         if not self._live:
             self._console.print(line)
@@ -65,7 +67,7 @@ class Screen:
             self._live.update(self._render(picture))
         elif picture.phase != self._phase or picture.at - self._shown_at >= PLAIN_INTERVAL_S:
             self._phase, self._shown_at = picture.phase, picture.at
-            self._console.print(Text(f"{picture.at:6.2f} s  {_line(picture)}"))
+            self._console.print(styled(f"{picture.at:6.2f} s  {_line(picture)}"))
 
     def close_with(self, lines: Sequence[Text]) -> None:
         """The last words, below the picture."""
@@ -79,10 +81,10 @@ class Screen:
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(picture.total or None, picture.done, width=40, pulse=not picture.total),
-            Text(_progress(picture)),
+            styled(_progress(picture)),
         )
         nodes: list[RenderableType] = [_table(picture), ""] if picture.nodes else []
-        return Group(Text(f"rota demo: {picture.phase}", "bold"), "", *nodes, bar, "", *self._news[-NEWS_MAX:])
+        return Group(styled((f"rota demo: {picture.phase}", "bold")), "", *nodes, bar, "", *self._news[-NEWS_MAX:])
 
 
 def _table(picture: Picture) -> Table:
@@ -96,7 +98,9 @@ def _table(picture: Picture) -> Table:
         if node.alive and node.name == picture.master:
             state, style = "master", "bold yellow"
         in_hand = sum(node.claims.values())
-        table.add_row(node.name, Text(state, style), node.address, f"{in_hand:,}", f"{node.finished:,}")
+        table.add_row(
+            styled(node.name), styled((state, style)), styled(node.address), f"{in_hand:,}", f"{node.finished:,}"
+        )
     return table
 
 

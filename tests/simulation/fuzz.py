@@ -180,7 +180,7 @@ class Fuzz:
             world.prepare()
             for _ in range(2):
                 world.add_process()
-            await world.until(lambda: all(process.node.ready() is None for process in world.processes), 10.0, "join")
+            await world.until(self._all_ready, 10.0, "they join")
             await self._work()
             half = len(self.deeds) // 2
             await self._do(self.deeds[:half])
@@ -195,6 +195,9 @@ class Fuzz:
             await self._retry()
             await self._rest()
             await asyncio.gather(*(process.leave() for process in world.processes if process.alive))
+
+    def _all_ready(self) -> bool:
+        return all(process.node.why_not_ready() is None for process in self.world.processes)
 
     async def _work(self) -> None:
         world = self.world
@@ -263,7 +266,7 @@ class Fuzz:
     async def _look(self) -> None:
         """Every view answers, or says what is unknown."""
         node = self._living().node
-        await self.world.until(lambda: node.ready() is None, 20.0, "it is a member again")
+        await self.world.until(lambda: node.why_not_ready() is None, 20.0, "it is a member again")
         for view in (node.nodes(), node.queues(), node.stats(), node.failed(None, 100), node.finished(None, 9)):
             await view
         for bundle in BUNDLES:
@@ -283,7 +286,7 @@ class Fuzz:
         """What a person does who has read `rota doctor`: settings that somebody wrote are set right, and a head that
         blocks is helped on."""
         node = self._living().node
-        await self.world.until(lambda: node.ready() is None, 20.0, "it is a member")
+        await self.world.until(lambda: node.why_not_ready() is None, 20.0, "it is a member")
         for queue, serial, most in (("q1", False, None), ("q2", False, None), (SERIAL, True, None), (NARROW, False, 2)):
             await node.set_queue(queue, {"paused": False, "serial": serial, "max_concurrency": most})
 

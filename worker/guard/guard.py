@@ -536,12 +536,14 @@ def describe(status: int) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stderr, or nowhere if that is stuck: the guard must not wait for who reads logs."""
+    """A line on stderr, or nowhere if that is stuck: the guard must not wait for who reads logs. What is not printable
+    is escaped, as elsewhere (`client/escape.py`, which a script by itself cannot import)."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     poller = select.poll()
     poller.register(2, select.POLLOUT)
     with contextlib.suppress(OSError):
         if poller.poll(0):
-            os.write(2, f"rota guard: {text}\n".encode()[:4000])
+            os.write(2, f"rota guard: {text:.900}\n".encode(errors="backslashreplace"))
 
 
 def main() -> int:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from typing import Any
+
+from rota.client.escape import LineFormatter
 
 from .context import current_job_id
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(job)s] %(message)s"
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-class LineFormatter(logging.Formatter):
-    """Escapes control characters and indents further lines: an argument can neither forge a line nor drive a
-    terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record).replace("\n", "\n    ")
-        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def install() -> None:
