@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 SEEDS ?= 2000
+EXAMPLES ?= 500
 ARGS ?=
 
-.PHONY: demo test check setup docker-test bench simulate docs up down lock clean
+.PHONY: demo test check setup docker-test bench simulate fuzz docs up down lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup  ## three nodes count the standard library's files; the master is killed on the way
@@ -35,6 +36,9 @@ simulate: setup  ## the whole cluster in one process, under seeded faults: make 
 
 docs: setup  ## write docs/reference.md from the docstrings
 	$(BIN)/python docs/generate.py
+
+fuzz: setup  ## anything under any key of the store, while a cluster works: make fuzz EXAMPLES=5000
+	$(BIN)/python -m tests.simulation.fuzz --examples $(EXAMPLES)
 
 up: .env  ## three etcd members and three nodes in containers; make up ARGS="--scale node=5"
 	docker compose up --build --detach --wait $(ARGS)
