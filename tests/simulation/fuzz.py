@@ -310,14 +310,14 @@ class Fuzz:
     def _failed(self, job: str) -> bool:
         """In the failed set, or told to who waits that it will not run."""
         suffix = f"/{job.replace('/', '-')}".encode()
-        return any(record.key.endswith(suffix) for record in self.world._records(KEYS.failed))
+        return any(record.key.endswith(suffix) for record in self.world.records(KEYS.failed))
 
     def _accounted(self, job: str) -> bool:
         """A readable record of its bundle says of it that it waits, is done or is cancelled: whoever wrote that."""
         bundle = job.partition("/")[0]
         places = [
             record for prefix in (KEYS.jobs, KEYS.scheduled, KEYS.claims, KEYS.cancels)
-            for record in self.world._records(prefix)
+            for record in self.world.records(prefix)
         ]
         return bundle in self.touched and (
             any(bundle.encode() in record.key for record in places) or self._was_overwritten(bundle)
