@@ -18,7 +18,7 @@ from rota.client.views import FailedFilter
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
 from ..ledger.scan import scan
 from ..state import moves
 from ..state.keys import Keys, is_name
@@ -47,7 +47,7 @@ class Operations:
     """One identity's. Raises `InvalidJob` for what makes no sense, `LedgerError` where the store does not take it."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, status: Status, member: Guard,
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, status: Status, member: Condition,
         buckets: Buckets, seal: Seal, newest: Callable[[], int],
     ) -> None:
         self._ledger = ledger
@@ -80,11 +80,11 @@ class Operations:
                 new = msgspec.convert(msgspec.to_builtins(record) | changes, QueueRecord)
             except msgspec.ValidationError as error:
                 raise InvalidJob(f"queue {queue}: {error}") from None
-            guard = unmodified(key, old.mod_revision if old is not None else 0)
+            condition = unmodified(key, old.mod_revision if old is not None else 0)
             op: Put | Delete = Put(key, encode(new)) if new != QueueRecord() else Delete(key)
             if old is None and isinstance(op, Delete):
                 return new
-            if (await self._commits.write((self._member, guard), (op,))).applied:
+            if (await self._commits.write((self._member, condition), (op,))).applied:
                 return new
         raise LedgerUnavailable(f"the settings of queue {queue} are being changed by others all the time")
 

@@ -11,7 +11,7 @@ import typer
 from rota.client.errors import ConfigError
 
 from ..boot import settings
-from ..ledger.ledger import Delete, Guard, Ledger, Target, Txn, prefix_end
+from ..ledger.ledger import Condition, Delete, Ledger, Target, Txn, prefix_end
 from ..state.keys import Keys
 from ..terminal import say
 from . import options
@@ -61,7 +61,7 @@ def reset(
 async def delete_all(ledger: Ledger, keys: Keys) -> int:
     """Delete everything below both roots, a page at a time, while there is no member; returns how many keys that were.
     Raises `ConfigError` if there is one."""
-    nobody = Guard(keys.nodes, Target.LEASE, "==", 0, prefix_end(keys.nodes))        # a member has a lease
+    nobody = Condition(keys.nodes, Target.LEASE, "==", 0, prefix_end(keys.nodes))        # a member has a lease
     deleted = 0
     for root in (keys.root, keys.data):
         while records := (await ledger.read(root, prefix_end(root), limit=PAGE, keys_only=True)).records:

@@ -1,9 +1,9 @@
 """Group commit: many small guarded writes in few transactions (design, rule 10).
 
-Whatever is ready goes into the next transaction; nothing waits on a timer. Each write keeps its own guards. The Else
-branch reads every guard's key, so that one round trip says whose guard failed: those writes get their verdict, the
-rest regroup. A transaction whose fate is unknown is repeated unchanged until it is definite. Two transactions in
-flight never touch the same key.
+Whatever is ready goes into the next transaction; nothing waits on a timer. Each write keeps its own conditions. The
+Else branch reads every condition's key, so that one round trip says whose condition failed: those writes get their
+verdict, the rest regroup. A transaction whose fate is unknown is repeated unchanged until it is definite. Two
+transactions in flight never touch the same key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rota.client.errors import (
     WriteUnknown,
 )
 
-from .ledger import OPS_MAX, REQUEST_BYTES_MAX, Delete, Get, Guard, Ledger, Put, Record, Target, Txn
+from .ledger import OPS_MAX, REQUEST_BYTES_MAX, Condition, Delete, Get, Ledger, Put, Record, Target, Txn
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +40,21 @@ KEY_OVERHEAD_BYTES = 32
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
-    """A guarded write. Its operations must make at least one of its own guards false (so that a repeat is told from a
-    first time), and touch each key once."""
+    """A guarded write. Its operations must make at least one of its own conditions false (so that a repeat is told
+    from a first time), and touch each key once."""
 
-    guards: tuple[Guard, ...]
+    conditions: tuple[Condition, ...]
     ops: tuple[Put | Delete, ...]
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What became of a write. `failed` is the guard that did not hold, `found` what was there instead (keys only; None
-    if absent). `repeated`: an earlier try of the same transaction had an unknown fate, so a failed guard may mean that
-    this very write had applied."""
+    """What became of a write. `failed` is the condition that did not hold, `found` what was there instead (keys only;
+    None if absent). `repeated`: an earlier try of the same transaction had an unknown fate, so a failed condition may
+    mean that this very write had applied."""
 
     applied: bool
     revision: int
-    failed: Guard | None = None
+    failed: Condition | None = None
     found: Record | None = None
     repeated: bool = False
 
@@ -68,7 +68,7 @@ class _Pending:
         self.keys = tuple(op.key for op in write.ops)
         self.size = sum(
             KEY_OVERHEAD_BYTES + len(op.key) + (len(op.value) if type(op) is Put else 0) for op in write.ops
-        ) + sum(2 * (KEY_OVERHEAD_BYTES + len(guard.key)) for guard in write.guards)
+        ) + sum(2 * (KEY_OVERHEAD_BYTES + len(condition.key)) for condition in write.conditions)
 
 
 class Commits:
@@ -131,8 +131,8 @@ class Commits:
             asyncio.get_running_loop().call_soon(self._pump)
         return future
 
-    async def write(self, guards: Iterable[Guard], ops: Iterable[Put | Delete]) -> Verdict:
-        return await self.submit(Write(tuple(guards), tuple(ops)))
+    async def write(self, conditions: Iterable[Condition], ops: Iterable[Put | Delete]) -> Verdict:
+        return await self.submit(Write(tuple(conditions), tuple(ops)))
 
     def _pump(self) -> None:
         self._scheduled = False
@@ -173,14 +173,14 @@ class Commits:
         batch: list[_Pending] = []
         held_back: list[_Pending] = []
         taken: set[bytes] = set()
-        guards: set[Guard] = set()
+        conditions: set[Condition] = set()
         ops = size = 0
         while self._pending:
             pending = self._pending[0]
-            fresh = [guard for guard in pending.write.guards if guard not in guards]
+            fresh = [condition for condition in pending.write.conditions if condition not in conditions]
             if batch and (
                 ops + len(pending.keys) > self._ops_max
-                or len(guards) + len(fresh) > self._ops_max
+                or len(conditions) + len(fresh) > self._ops_max
                 or size + pending.size > REQUEST_BYTES_MAX
             ):
                 break
@@ -191,7 +191,7 @@ class Commits:
                 continue
             batch.append(pending)
             taken.update(pending.keys)
-            guards.update(fresh)
+            conditions.update(fresh)
             ops += len(pending.keys)
             size += pending.size
         self._pending.extendleft(reversed(held_back))
@@ -222,11 +222,11 @@ class Commits:
             self._busy_keys.difference_update(pending.keys)
 
     async def _commit(self, batch: list[_Pending]) -> None:
-        guards = tuple(dict.fromkeys(guard for pending in batch for guard in pending.write.guards))
+        conditions = tuple(dict.fromkeys(condition for pending in batch for condition in pending.write.conditions))
         txn = Txn(
-            guards,
+            conditions,
             tuple(op for pending in batch for op in pending.write.ops),
-            tuple(Get(guard.key, guard.range_end, True, 1 if guard.range_end else 0) for guard in guards),
+            tuple(Get(it.key, it.range_end, True, 1 if it.range_end else 0) for it in conditions),
         )
         tries, unknown = 0, False
         while True:
@@ -246,16 +246,17 @@ class Commits:
                 if not pending.future.done():
                     pending.future.set_result(verdict)
             return
-        found = {guard: answer[0] if answer else None for guard, answer in zip(guards, result.answers, strict=True)}
+        answers = zip(conditions, result.answers, strict=True)
+        found = {condition: answer[0] if answer else None for condition, answer in answers}
         self._sort_out(batch, found, result.revision, unknown)
 
     def _sort_out(
-        self, batch: list[_Pending], found: dict[Guard, Record | None], revision: int, unknown: bool
+        self, batch: list[_Pending], found: dict[Condition, Record | None], revision: int, unknown: bool
     ) -> None:
-        """Give a verdict to the writes whose guards failed; the others go back to the head of the queue."""
+        """Give a verdict to the writes whose conditions failed; the others go back to the head of the queue."""
         again: list[_Pending] = []
         for pending in batch:
-            failed = next((guard for guard in pending.write.guards if not holds(guard, found[guard])), None)
+            failed = next((it for it in pending.write.conditions if not holds(it, found[it])), None)
             if failed is None:
                 again.append(pending)
             elif not pending.future.done():
@@ -282,37 +283,37 @@ class Commits:
                 pending.future.exception()      # looked at: nobody may be waiting any more
 
 
-def holds(guard: Guard, record: Record | None) -> bool:
-    """Whether a guard on numbers holds for what was found (keys only). Range guards are "the range is empty"."""
-    if guard.target is Target.VALUE:
+def holds(condition: Condition, record: Record | None) -> bool:
+    """Whether a condition on numbers holds for what was found (keys only). Those on a range are "it is empty"."""
+    if condition.target is Target.VALUE:
         raise ValueError("a grouped write cannot be guarded by a value")
     if record is None:
         actual = 0
-    elif guard.target is Target.CREATE:
+    elif condition.target is Target.CREATE:
         actual = record.create_revision
-    elif guard.target is Target.MOD:
+    elif condition.target is Target.MOD:
         actual = record.mod_revision
-    elif guard.target is Target.VERSION:
+    elif condition.target is Target.VERSION:
         actual = record.version
     else:
         actual = record.lease
-    assert isinstance(guard.operand, int)
-    match guard.is_:
+    assert isinstance(condition.operand, int)
+    match condition.is_:
         case "==":
-            return actual == guard.operand
+            return actual == condition.operand
         case "!=":
-            return actual != guard.operand
+            return actual != condition.operand
         case ">":
-            return actual > guard.operand
+            return actual > condition.operand
         case _:
-            return actual < guard.operand
+            return actual < condition.operand
 
 
-def created(key: bytes, revision: int) -> Guard:
+def created(key: bytes, revision: int) -> Condition:
     """The key is the one created at `revision` (0: it does not exist)."""
-    return Guard(key, Target.CREATE, "==", revision)
+    return Condition(key, Target.CREATE, "==", revision)
 
 
-def unmodified(key: bytes, revision: int) -> Guard:
+def unmodified(key: bytes, revision: int) -> Condition:
     """The key was last written at `revision`."""
-    return Guard(key, Target.MOD, "==", revision)
+    return Condition(key, Target.MOD, "==", revision)

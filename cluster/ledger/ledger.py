@@ -32,7 +32,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Target(Enum):
-    """What a guard looks at."""
+    """What a condition looks at."""
 
     CREATE = "create"
     MOD = "mod"
@@ -40,10 +40,10 @@ class Target(Enum):
     VALUE = "value"
     LEASE = "lease"
 
-    __hash__ = object.__hash__      # guards are hashed by the thousand, and Enum's own hash is a Python function
+    __hash__ = object.__hash__      # conditions are hashed by the thousand, and Enum's own hash is a Python function
 
 
-class Guard(msgspec.Struct, frozen=True, gc=False):
+class Condition(msgspec.Struct, frozen=True, gc=False):
     """A condition of a transaction. With `range_end`, every key of the range must satisfy it; an empty range is
     compared as one absent key (all numbers 0), and fails every comparison of values."""
 
@@ -76,7 +76,7 @@ Op: TypeAlias = Put | Delete | Get
 
 
 class Txn(msgspec.Struct, frozen=True, gc=False):
-    guards: tuple[Guard, ...]
+    conditions: tuple[Condition, ...]
     then: tuple[Op, ...]
     orelse: tuple[Op, ...] = ()
 

@@ -23,7 +23,7 @@ from rota.client.errors import (
 
 from ..clock import Clock, SystemClock
 from .keyspace import Change, Keyspace, covers
-from .ledger import OPS_MAX, Delete, Get, Guard, Op, Page, Put, Record, StoreStatus, Target, Txn, TxnResult
+from .ledger import OPS_MAX, Condition, Delete, Get, Op, Page, Put, Record, StoreStatus, Target, Txn, TxnResult
 
 REQUEST_BYTES_MAX = 1536 * 1024
 """etcd's `--max-request-bytes`."""
@@ -134,7 +134,7 @@ class MemoryStore:
         self._expire()
         self._check_space(txn)
         self._check_form(txn)
-        succeeded = all(self._holds(guard) for guard in txn.guards)
+        succeeded = all(self._holds(condition) for condition in txn.conditions)
         branch = txn.then if succeeded else txn.orelse
         for op in branch:
             if isinstance(op, Put) and op.lease and op.lease not in self.leases:
@@ -218,22 +218,22 @@ class MemoryStore:
             raise NoSpace("the store's quota is used up")
 
     def _check_form(self, txn: Txn) -> None:
-        count = max(len(txn.guards), len(txn.then), len(txn.orelse))
+        count = max(len(txn.conditions), len(txn.then), len(txn.orelse))
         if count > self._ops_max:
             raise TransactionTooLarge(f"{count} operations; the store takes {self._ops_max}")
-        if not all(part.key for part in (*txn.guards, *txn.then, *txn.orelse)):
+        if not all(part.key for part in (*txn.conditions, *txn.then, *txn.orelse)):
             raise TransactionInvalid("a key is empty")
         writes = _check_branch(txn.then) + _check_branch(txn.orelse)
-        size = sum(_op_bytes(op) for op in (*txn.then, *txn.orelse)) + sum(map(_guard_bytes, txn.guards))
+        size = sum(_op_bytes(op) for op in (*txn.then, *txn.orelse)) + sum(map(_condition_bytes, txn.conditions))
         if writes and size > self._request_bytes_max:
             raise TransactionTooLarge(f"{size:,} bytes; the store takes {self._request_bytes_max:,}")
 
-    def _holds(self, guard: Guard) -> bool:
-        compare = _COMPARE[guard.is_]
-        records = list(self.keyspace.find(guard.key, guard.range_end))
+    def _holds(self, condition: Condition) -> bool:
+        compare = _COMPARE[condition.is_]
+        records = list(self.keyspace.find(condition.key, condition.range_end))
         if not records:
-            return guard.target is not Target.VALUE and compare(_order(_ABSENT, guard))
-        return all(compare(_order(record, guard)) for record in records)
+            return condition.target is not Target.VALUE and compare(_order(_ABSENT, condition))
+        return all(compare(_order(record, condition)) for record in records)
 
     def _apply(self, op: Op) -> tuple[Record, ...]:
         if isinstance(op, Get):
@@ -313,21 +313,21 @@ def _strip(records: Iterable[Record]) -> tuple[Record, ...]:
     )
 
 
-def _order(record: Record, guard: Guard) -> int:
-    """Negative, zero or positive: how what is stored compares with the guard's operand."""
-    if guard.target is Target.VALUE:
-        assert isinstance(guard.operand, bytes)
-        return (record.value > guard.operand) - (record.value < guard.operand)
-    assert isinstance(guard.operand, int)
-    if guard.target is Target.CREATE:
+def _order(record: Record, condition: Condition) -> int:
+    """Negative, zero or positive: how what is stored compares with the condition's operand."""
+    if condition.target is Target.VALUE:
+        assert isinstance(condition.operand, bytes)
+        return (record.value > condition.operand) - (record.value < condition.operand)
+    assert isinstance(condition.operand, int)
+    if condition.target is Target.CREATE:
         stored = record.create_revision
-    elif guard.target is Target.MOD:
+    elif condition.target is Target.MOD:
         stored = record.mod_revision
-    elif guard.target is Target.VERSION:
+    elif condition.target is Target.VERSION:
         stored = record.version
     else:
         stored = record.lease
-    return stored - guard.operand
+    return stored - condition.operand
 
 
 def _check_branch(ops: tuple[Op, ...]) -> int:
@@ -357,6 +357,6 @@ def _op_bytes(op: Op) -> int:
     return OP_OVERHEAD_BYTES + len(op.key) + len(range_end) + value
 
 
-def _guard_bytes(guard: Guard) -> int:
-    operand = len(guard.operand) if isinstance(guard.operand, bytes) else 0
-    return OP_OVERHEAD_BYTES + len(guard.key) + len(guard.range_end) + operand
+def _condition_bytes(condition: Condition) -> int:
+    operand = len(condition.operand) if isinstance(condition.operand, bytes) else 0
+    return OP_OVERHEAD_BYTES + len(condition.key) + len(condition.range_end) + operand

@@ -12,7 +12,7 @@ from typing import Any
 from aetcd import rpc
 from google.protobuf import unknown_fields  # type: ignore[import-untyped]  # its stubs are not worth a dependency
 
-from .ledger import Delete, Event, Get, Guard, Op, Put, Record, Target, Txn, TxnResult
+from .ledger import Condition, Delete, Event, Get, Op, Put, Record, Target, Txn, TxnResult
 
 EQUAL, GREATER, LESS, NOT_EQUAL = 0, 1, 2, 3
 RESULTS = {"==": EQUAL, ">": GREATER, "<": LESS, "!=": NOT_EQUAL}
@@ -24,35 +24,35 @@ STATUS_QUOTA_FIELD = 12
 
 def txn_request(txn: Txn) -> Any:
     request = rpc.TxnRequest()
-    _add_guards(request.compare.add, txn.guards)
+    _add_conditions(request.compare.add, txn.conditions)
     _add_ops(request.success.add, txn.then)
     _add_ops(request.failure.add, txn.orelse)
     return request
 
 
-def _add_guards(add: Callable[[], Any], guards: Iterable[Guard]) -> None:
-    for guard in guards:
+def _add_conditions(add: Callable[[], Any], conditions: Iterable[Condition]) -> None:
+    for condition in conditions:
         compare = add()
-        compare.key = guard.key
-        if guard.is_ != "==":
-            compare.result = RESULTS[guard.is_]
-        target = guard.target
+        compare.key = condition.key
+        if condition.is_ != "==":
+            compare.result = RESULTS[condition.is_]
+        target = condition.target
         if target is Target.MOD:
             compare.target = MOD
-            compare.mod_revision = guard.operand
+            compare.mod_revision = condition.operand
         elif target is Target.CREATE:
             compare.target = CREATE
-            compare.create_revision = guard.operand
+            compare.create_revision = condition.operand
         elif target is Target.VERSION:
-            compare.version = guard.operand
+            compare.version = condition.operand
         elif target is Target.VALUE:
             compare.target = VALUE
-            compare.value = guard.operand
+            compare.value = condition.operand
         else:
             compare.target = LEASE
-            compare.lease = guard.operand
-        if guard.range_end:
-            compare.range_end = guard.range_end
+            compare.lease = condition.operand
+        if condition.range_end:
+            compare.range_end = condition.range_end
 
 
 def _add_ops(add: Callable[[], Any], ops: Iterable[Op]) -> None:

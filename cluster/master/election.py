@@ -13,7 +13,7 @@ from ..events.hub import Events
 from ..events.records import StrangerDeposed
 from ..ledger.commits import Commits, created, unmodified
 from ..ledger.follow import Listing, follow
-from ..ledger.ledger import Delete, Guard, Ledger, Put, Record
+from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
 from ..ledger.patience import patiently
 from ..state.keys import Keys, shown
 
@@ -26,7 +26,7 @@ class Election:
     """The candidacy of one identity. Its key is on the identity's lease: mastership and membership end together."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, node: str, lease: int, member: Guard, events: Events
+        self, ledger: Ledger, commits: Commits, keys: Keys, node: str, lease: int, member: Condition, events: Events
     ) -> None:
         self._ledger = ledger
         self._commits = commits
@@ -37,7 +37,7 @@ class Election:
         self._events = events
         self.key = keys.candidate(lease)
 
-    async def campaign(self) -> Guard:
+    async def campaign(self) -> Condition:
         """Stand for election; return the fence once elected. Standing again after losing the key is a new candidacy."""
         while True:
             await self._stand()
@@ -52,7 +52,7 @@ class Election:
         if not verdict.applied and verdict.failed is not None and verdict.failed.key != self.key:
             raise Deposed("this node's membership has ended")
 
-    async def _until_elected(self) -> Guard | None:
+    async def _until_elected(self) -> Condition | None:
         """The fence; or None if somebody has deleted our key, or written over a candidate's."""
         ours, before_us = 0, set[bytes]()
         async with follow(self._ledger, self._keys.master) as news:
@@ -95,7 +95,7 @@ class Election:
     async def _delete(self, record: Record) -> None:
         await self._commits.write((self._member, unmodified(record.key, record.mod_revision)), (Delete(record.key),))
 
-    async def resign(self, fence: Guard | None) -> None:
+    async def resign(self, fence: Condition | None) -> None:
         """Give up the candidacy or the mastership; the next in line is master at once."""
-        guards = (fence,) if fence is not None else (self._member,)
-        await self._commits.write(guards, (Delete(self.key),))
+        conditions = (fence,) if fence is not None else (self._member,)
+        await self._commits.write(conditions, (Delete(self.key),))

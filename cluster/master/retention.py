@@ -12,7 +12,7 @@ from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import FailedDropped
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Guard, Ledger, Record
+from ..ledger.ledger import Condition, Ledger, Record
 from ..ledger.scan import pages
 from ..state import moves
 from ..state.keys import Keys
@@ -28,7 +28,7 @@ class Retention:
     """One term's. `keep_s` 0: for ever."""
 
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, keep_s: float,
+        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, keep_s: float,
         events: Events,
     ) -> None:
         self._ledger = ledger

@@ -11,7 +11,7 @@ import asyncio
 
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Changes, Guard, Ledger, Record
+from ..ledger.ledger import Changes, Condition, Ledger, Record
 from ..ledger.scan import pages
 from ..state import moves
 from ..state.keys import Keys
@@ -25,7 +25,7 @@ LOOK_S_MAX = 5.0
 
 class Scheduler:
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, aside: SetAside
+        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, aside: SetAside
     ) -> None:
         self._ledger = ledger
         self._keys = keys

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Guard, Ledger, Record, Target, prefix_end
+from ..ledger.ledger import Condition, Ledger, Record, Target, prefix_end
 from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
@@ -27,11 +27,11 @@ PAGE = 500
 
 
 async def take_over(
-    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Guard, node: str, *,
+    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, node: str, *,
     tasks: Mapping[str, TaskRecord], aside: SetAside,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
-    dead = Guard(keys.node(node), Target.LEASE, "==", 0)
+    dead = Condition(keys.node(node), Target.LEASE, "==", 0)
     prefix = keys.claims_of(node)
     start, moved, again = prefix, 0, False
     while True:
@@ -55,7 +55,7 @@ async def take_over(
 
 
 async def _back(
-    keys: Keys, clock: Clock, guards: tuple[Guard, ...], record: Record, tasks: Mapping[str, TaskRecord],
+    keys: Keys, clock: Clock, who: moves.Conditions, record: Record, tasks: Mapping[str, TaskRecord],
     aside: SetAside,
 ) -> Write | None:
     """None for a key that rota did not write: it is left alone."""
@@ -63,15 +63,15 @@ async def _back(
     if parsed is None:
         return None
     if claim is None:
-        return await aside.unreadable(guards, record)
+        return await aside.unreadable(who, record)
     (node, bundle), at = parsed, unmodified(record.key, record.mod_revision)
     if not claim.pending:
-        return Write((*guards, at), moves.end(keys, record.key, bundle))
+        return Write((*who, at), moves.end(keys, record.key, bundle))
     task = tasks.get(claim.task)
     if claim.started and task is not None and task.on_orphan == "fail":
-        return await aside.fail(guards, record, claim, "lost", node=node)
+        return await aside.fail(who, record, claim, "lost", node=node)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
-        return await aside.fail(guards, record, claim, "orphaned", node=node)
+        return await aside.fail(who, record, claim, "orphaned", node=node)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
-    return moves.take_over(keys, guards, at, bundle, claim, lost=lost, due_ms=due_ms)
+    return moves.take_over(keys, who, at, bundle, claim, lost=lost, due_ms=due_ms)

@@ -19,7 +19,7 @@ from ..events.hub import Events
 from ..events.records import SnapshotRetaken, StrayFound, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, unmodified
-from ..ledger.ledger import Changes, Event, Guard, Ledger, Page, Record, prefix_end
+from ..ledger.ledger import Changes, Condition, Event, Ledger, Page, Record, prefix_end
 from ..ledger.patience import steadily
 from ..ledger.scan import pages
 from ..state import moves
@@ -41,7 +41,7 @@ class Master:
     """One term. `run` returns never: it raises `Deposed` when the fence fails, or is cancelled."""
 
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, fence: Guard, seal: Seal, rng: random.Random,
+        self, ledger: Ledger, keys: Keys, clock: Clock, fence: Condition, seal: Seal, rng: random.Random,
         *, events: Events, keep_failed_s: float = 0.0,
     ) -> None:
         self._ledger = ledger

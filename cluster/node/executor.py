@@ -23,7 +23,7 @@ from ..events.records import BundleTaken, KeyMissing
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
 from ..ledger.follow import Listing, Show, follow
-from ..ledger.ledger import Guard, Ledger, Record
+from ..ledger.ledger import Condition, Ledger, Record
 from ..ledger.patience import patiently
 from ..state import moves
 from ..state.keys import Keys, whole
@@ -58,7 +58,7 @@ class Executor:
 
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal,
-        *, node: str, member: Guard, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
+        *, node: str, member: Condition, buckets: Buckets, cache: BodyCache, may_start: Callable[[], bool],
         keep_result_s: float, keep_finished_s: float, events: Events,
     ) -> None:
         self._ledger = ledger
@@ -417,7 +417,7 @@ class Executor:
         if self._over or held.over:
             return
         held.claim = msgspec.structs.replace(held.claim, started=True)
-        member, at = self._reporter.guards(held)
+        member, at = self._reporter.conditions(held)
         future = self._commits.submit(moves.mark_started((member,), at, held.claim))
 
         def marked(done: asyncio.Future[Verdict]) -> None:
@@ -499,7 +499,7 @@ class Executor:
 
     def _insist(self, held: Held) -> asyncio.Future[Verdict]:
         """Nobody else will repeat it: while the store refuses it (it may be full), try again."""
-        member, at = self._reporter.guards(held)
+        member, at = self._reporter.conditions(held)
         claim = msgspec.structs.replace(held.claim, done=hex_bits(held.done))
         future = self._commits.submit(moves.hand_back(self._keys, (member,), at, held.bundle, claim))
 

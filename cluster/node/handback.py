@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Guard, Ledger, Record, prefix_end
+from ..ledger.ledger import Condition, Ledger, Record, prefix_end
 from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
@@ -20,7 +20,7 @@ class HandBack:
 
     def __init__(
         self, ledger: Ledger, commits: Commits, keys: Keys, aside: SetAside, *, node: str,
-        member: Guard, must_not_repeat: Callable[[Claim], bool], is_kept: Callable[[str, Record], bool],
+        member: Condition, must_not_repeat: Callable[[Claim], bool], is_kept: Callable[[str, Record], bool],
         on_write: Callable[[str, int], None],
     ) -> None:
         self._ledger = ledger

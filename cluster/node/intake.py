@@ -39,7 +39,7 @@ from rota.client.options import KEY_CHARS_MAX
 from ..clock import Clock
 from ..ledger.buckets import Bucket
 from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Guard, Ledger
+from ..ledger.ledger import Condition, Ledger
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import Keys, is_name, shown
@@ -102,7 +102,7 @@ class Intake:
     """One identity's enqueues."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Guard,
+        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Condition,
         receipts: Bucket, cache: BodyCache, seal: Seal, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
@@ -249,7 +249,7 @@ class Intake:
         if mode != bundle.mode:
             raise InvalidJob(f"task {bundle.task!r} is {mode} on the nodes, but was enqueued as {bundle.mode}")
 
-    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Guard | None = None) -> Write:
+    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Condition | None = None) -> Write:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
             due_ms = token.at + int(bundle.delay_s * 1000)

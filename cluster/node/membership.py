@@ -19,7 +19,7 @@ from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import JoinFailed, KeepaliveFailed
 from ..ledger.commits import created
-from ..ledger.ledger import Guard, Ledger, Put, Txn
+from ..ledger.ledger import Condition, Ledger, Put, Txn
 from ..state.keys import Keys
 from ..state.records import Member, encode
 
@@ -40,7 +40,7 @@ class Identity:
         self.lease = lease
         self.ttl_s = ttl_s
         self.key = key
-        self.guard: Guard = created(key, create_revision)
+        self.condition: Condition = created(key, create_revision)
         self.create_revision = create_revision
 
 

@@ -220,21 +220,21 @@ class Node:
         settings = self.settings
         buckets = Buckets(self._ledger, self._clock, self._rng)
         intake = Intake(
-            self._ledger, commits, self._keys, self._clock, self.directory, identity.guard,
+            self._ledger, commits, self._keys, self._clock, self.directory, identity.condition,
             buckets.of(settings.receipt_ttl_s), self._cache, self._seal, volatile=self._volatile.take,
             begin=lambda *order: executor.begin(*order),
             node=identity.node,
         )
         executor = Executor(
             self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
-            member=identity.guard, buckets=buckets, cache=self._cache, may_start=membership.may_start,
+            member=identity.condition, buckets=buckets, cache=self._cache, may_start=membership.may_start,
             keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s, events=self.events,
         )
         election = Election(
-            self._ledger, commits, self._keys, identity.node, identity.lease, identity.guard, self.events
+            self._ledger, commits, self._keys, identity.node, identity.lease, identity.condition, self.events
         )
         operations = Operations(
-            self._ledger, commits, self._keys, self._clock, self._status, identity.guard, buckets, self._seal,
+            self._ledger, commits, self._keys, self._clock, self._status, identity.condition, buckets, self._seal,
             lambda: max(commits.revision, self.directory.revision),
         )
         return Life(
@@ -257,8 +257,8 @@ class Node:
             info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
         )
         if old is None or record != decode(TaskRecord, old.value):
-            guard = unmodified(key, old.mod_revision if old is not None else 0)
-            await life.commits.write((life.identity.guard, guard), (Put(key, encode(record)),))
+            condition = unmodified(key, old.mod_revision if old is not None else 0)
+            await life.commits.write((life.identity.condition, condition), (Put(key, encode(record)),))
 
     async def _register_queue(self, life: Life, declared: QueueInfo) -> None:
         said = {"serial": declared.serial, "max_concurrency": declared.max_concurrency}
@@ -289,8 +289,8 @@ class Node:
             raise IdentityLost(f"the member key of {identity.node} is gone")
         if record.value != encode(life.member):
             self.events.emit(event.OverwriteMended(shown(identity.key)))
-            guards = (identity.guard, unmodified(record.key, record.mod_revision))
-            await life.commits.write(guards, (Put(identity.key, encode(life.member), identity.lease),))
+            conditions = (identity.condition, unmodified(record.key, record.mod_revision))
+            await life.commits.write(conditions, (Put(identity.key, encode(life.member), identity.lease),))
 
     async def _lead(self, life: Life) -> None:
         """Stand for election, serve the term, and stand again."""
@@ -412,7 +412,7 @@ class Node:
         """Mastership and what has not been started go to others at once."""
         life.member = msgspec.structs.replace(life.member, state="draining")
         announce = life.commits.write(
-            (life.identity.guard,), (Put(life.identity.key, encode(life.member), life.identity.lease),)
+            (life.identity.condition,), (Put(life.identity.key, encode(life.member), life.identity.lease),)
         )
         if life.leading is not None:
             life.leading.cancel()
@@ -499,7 +499,7 @@ class Node:
         self._seal.keyring.open_function(digest, blob, self._keys.cluster)
         key = self._keys.function(digest)
         lease = await life.functions.lease()
-        await life.commits.write((life.identity.guard,), (Put(key, blob, lease),))
+        await life.commits.write((life.identity.condition,), (Put(key, blob, lease),))
 
     async def follow(
         self, session: str, bundles: list[str], push: Callable[[str, bytes], None]

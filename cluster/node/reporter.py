@@ -19,7 +19,7 @@ from ..events.hub import Events
 from ..events.records import JobEnded, OutcomeVoid, OverwriteMended
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Guard
+from ..ledger.ledger import Condition
 from ..state.keys import Keys, shown
 from ..state.records import bits
 from .held import Held
@@ -40,7 +40,7 @@ class Reporter:
 
     def __init__(
         self, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal, buckets: Buckets, *,
-        node: str, member: Guard, keep_result_s: float, keep_finished_s: float, on_end: Callable[[Held], None],
+        node: str, member: Condition, keep_result_s: float, keep_finished_s: float, on_end: Callable[[Held], None],
         events: Events,
     ) -> None:
         self._commits = commits
@@ -115,15 +115,15 @@ class Reporter:
             asked = info.keep_finished_s
         return self._keep_finished_s if asked is None else asked
 
-    def guards(self, held: Held) -> tuple[Guard, Guard]:
+    def conditions(self, held: Held) -> tuple[Condition, Condition]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
         an older bitmap back."""
         return (self._member, unmodified(held.record.key, held.mod_revision))
 
     @staticmethod
     def took_place(held: Held, verdict: Verdict) -> bool:
-        """Whether a write to a claim is in the store. One that was repeated and then found its guard broken had applied
-        before: nobody else writes to a claim while its node lives."""
+        """Whether a write to a claim is in the store. One that was repeated and then found its condition broken had
+        applied before: nobody else writes to a claim while its node lives."""
         if verdict.applied:
             held.mod_revision = verdict.revision
             return True
@@ -154,7 +154,7 @@ class Reporter:
         if not settlement.leased:
             self.group.create_task(self._lease_first(held, settlement), name="result-lease")
             return
-        future = self._commits.submit(Write(self.guards(held), settlement.ops))
+        future = self._commits.submit(Write(self.conditions(held), settlement.ops))
         future.add_done_callback(lambda done: self._settled(held, settlement, done))
 
     async def _lease_first(self, held: Held, settlement: Settlement) -> None:

@@ -14,7 +14,7 @@ from rota.client.model import Header, ResultEntry
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Guard, Ledger, Record
+from ..ledger.ledger import Ledger, Record
 from . import moves
 from .keys import Keys, whole
 from .records import Claim, Token, bits, header_of, token_of
@@ -50,7 +50,7 @@ class SetAside:
         self._buckets = buckets
 
     async def fail(
-        self, guards: tuple[Guard, ...], record: Record, token: Token, reason: str, *, node: str = "",
+        self, who: moves.Conditions, record: Record, token: Token, reason: str, *, node: str = "",
         body: bytes | None = None,
     ) -> Write:
         """For a token or a claim that can be read. `body`: if it is known already. In a serial queue the job stays at
@@ -60,30 +60,30 @@ class SetAside:
         if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
             at = unmodified(record.key, record.mod_revision)
             blocked = msgspec.structs.replace(plain, error=ADVICE[reason])
-            return Write((*guards, at), moves.block(self._keys, record.key, bundle, blocked))
+            return Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
         if body is None:
             body = await self._body(bundle)
-        return await self._write(guards, record, plain, reason, node, body, "")
+        return await self._write(who, record, plain, reason, node, body, "")
 
-    async def unreadable(self, guards: tuple[Guard, ...], record: Record) -> Write:
+    async def unreadable(self, who: moves.Conditions, record: Record) -> Write:
         """For a token that is none, below a key that can be parsed. What its body says of it makes a new one, so that
         it can be retried."""
         body = await self._body(_name(record.key))
         token = self._token_from(record, header_of(body))
-        return await self._write(guards, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
+        return await self._write(who, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
 
     async def _body(self, bundle: str) -> bytes:
         page = await self._ledger.read(self._keys.body(bundle))
         return page.records[0].value if page.records else b""
 
     async def _write(
-        self, guards: tuple[Guard, ...], record: Record, token: Token, reason: str, node: str, body: bytes, told: str
+        self, who: moves.Conditions, record: Record, token: Token, reason: str, node: str, body: bytes, told: str
     ) -> Write:
         """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
         keys, bundle, at = self._keys, _name(record.key), unmodified(record.key, record.mod_revision)
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
-            return moves.set_aside(keys, guards, at, bundle, ())    # they were before, with their arguments
+            return moves.set_aside(keys, who, at, bundle, ())    # they were before, with their arguments
         at_s = self._clock.wall()
         failures = [
             put for index in indexes for put in moves.fail(
@@ -95,7 +95,7 @@ class SetAside:
         revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
         notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
-        return moves.set_aside(keys, guards, at, bundle, tuple(failures), (notice,))
+        return moves.set_aside(keys, who, at, bundle, tuple(failures), (notice,))
 
     def _token_from(self, record: Record, header: Header | None) -> Token:
         """A token for a bundle of which only the body can be read; if that."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from rota.client.errors import LeaseGone
-from rota.cluster.ledger.ledger import Delete, Guard, Ledger, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Delete, Ledger, Put, Target, Txn, prefix_end
 
 from .backends import TTL_MIN_S, OpenLedger
 
@@ -126,7 +126,7 @@ async def test_expiry(open_ledger: OpenLedger, prefix: bytes) -> None:
             assert await keys(ledger, prefix) == [b"kept"]
             with pytest.raises(LeaseGone):
                 await ledger.keep_alive(lost)
-            alive = Txn((Guard(prefix + b"kept", Target.LEASE, "==", kept),), ())
+            alive = Txn((Condition(prefix + b"kept", Target.LEASE, "==", kept),), ())
             assert (await ledger.commit(alive)).succeeded
         finally:
             keeper.cancel()

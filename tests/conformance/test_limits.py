@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from rota.client.errors import NoSpace, TransactionTooLarge
-from rota.cluster.ledger.ledger import OPS_MAX, REQUEST_BYTES_MAX, Delete, Get, Guard, Op, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import (
+    OPS_MAX,
+    REQUEST_BYTES_MAX,
+    Condition,
+    Delete,
+    Get,
+    Op,
+    Put,
+    Target,
+    Txn,
+    prefix_end,
+)
 from rota.cluster.ledger.releases import release
 
 from .backends import ETCDS, MEMORY, OpenLedger, start_backend
@@ -26,10 +37,10 @@ def many(kind: str, prefix: bytes, count: int) -> tuple[Op, ...]:
 @pytest.mark.parametrize("kind", ["put", "delete", "get"])
 async def test_operations_of_a_branch(open_ledger: OpenLedger, prefix: bytes, kind: str) -> None:
     async with open_ledger() as ledger:
-        guards = tuple(Guard(prefix + b"%04d" % i, Target.CREATE, "==", 0) for i in range(OPS_MAX + 1))
+        conditions = tuple(Condition(prefix + b"%04d" % i, Target.CREATE, "==", 0) for i in range(OPS_MAX + 1))
         fits, over = many(kind, prefix, OPS_MAX), many(kind, prefix, OPS_MAX + 1)
-        assert (await ledger.commit(Txn(guards[:OPS_MAX], fits, many("get", prefix, OPS_MAX)))).succeeded
-        for txn in (Txn((), over), Txn((), fits, over), Txn(guards, fits)):
+        assert (await ledger.commit(Txn(conditions[:OPS_MAX], fits, many("get", prefix, OPS_MAX)))).succeeded
+        for txn in (Txn((), over), Txn((), fits, over), Txn(conditions, fits)):
             with pytest.raises(TransactionTooLarge):
                 await ledger.commit(txn)
 
@@ -68,7 +79,7 @@ def test_a_full_store(name: str, tmp_path: Path) -> None:
             with pytest.raises(NoSpace):
                 for i in range(40):
                     await ledger.commit(Txn((), (Put(key, bytes([i]) * 1024**2),)))
-            absent = Guard(b"/absent", Target.CREATE, "==", 0)
+            absent = Condition(b"/absent", Target.CREATE, "==", 0)
             for txn in (
                 Txn((), (Put(b"/new", b""),)),
                 Txn((absent,), (Delete(small),), (Put(b"/new", b""),)),

@@ -30,10 +30,10 @@ from rota.client import errors
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import (
     OPS_MAX,
+    Condition,
     Delete,
     Event,
     Get,
-    Guard,
     Ledger,
     Op,
     Put,
@@ -94,7 +94,7 @@ seen_numbers = st.builds(
     st.sampled_from(["create_revision", "mod_revision", "version", "lease"]),
     deltas,
 )
-guards = st.one_of(
+conditions = st.one_of(
     st.builds(
         GuardPlan, keys, range_ends, st.sampled_from([Target.CREATE, Target.MOD, Target.VERSION, Target.LEASE]),
         st.sampled_from(["==", "==", "!=", "<", ">"]), st.one_of(st.just(0), st.integers(1, 3), seen_numbers),
@@ -163,10 +163,10 @@ class LedgerMachine(RuleBasedStateMachine):
             for number in (0, 1):
                 await ledger.grant(LONG_S + number, self.leases[number])
 
-    @rule(guards=st.lists(guards, max_size=3), then=branches, orelse=branches)
-    def transact(self, guards: list[GuardPlan], then: list[OpPlan], orelse: list[OpPlan]) -> None:
+    @rule(conditions=st.lists(conditions, max_size=3), then=branches, orelse=branches)
+    def transact(self, conditions: list[GuardPlan], then: list[OpPlan], orelse: list[OpPlan]) -> None:
         txn = Txn(
-            tuple(self._guard(plan) for plan in guards),
+            tuple(self._guard(plan) for plan in conditions),
             tuple(self._op(plan) for plan in then),
             tuple(self._op(plan) for plan in orelse),
         )
@@ -180,15 +180,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.both("put", lambda ledger: ledger.commit(txn))
 
     @rule(
-        kind=st.sampled_from(["put", "delete", "get", "guard"]), count=st.integers(OPS_MAX - 1, OPS_MAX + 1),
+        kind=st.sampled_from(["put", "delete", "get", "condition"]), count=st.integers(OPS_MAX - 1, OPS_MAX + 1),
         elsewhere=st.booleans(),
     )
     def fill(self, kind: str, count: int, elsewhere: bool) -> None:
         names = [b"/m/fill/%03d" % i for i in range(count)]
-        guards = tuple(Guard(name, Target.CREATE, "==", 0) for name in names) if kind == "guard" else ()
+        conditions = tuple(Condition(name, Target.CREATE, "==", 0) for name in names) if kind == "condition" else ()
         makers: dict[str, Callable[[bytes], Op]] = {"put": lambda name: Put(name, b""), "delete": Delete, "get": Get}
         many = tuple(makers[kind](name) for name in names) if kind in makers else ()
-        txn = Txn(guards, (), many) if elsewhere else Txn(guards, many)
+        txn = Txn(conditions, (), many) if elsewhere else Txn(conditions, many)
         self.both("fill", lambda ledger: ledger.commit(txn))
 
     @rule(
@@ -315,13 +315,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def _count(self, name: str) -> None:
         self.steps[name] = self.steps.get(name, 0) + 1
 
-    def _guard(self, plan: GuardPlan) -> Guard:
+    def _guard(self, plan: GuardPlan) -> Condition:
         operand = plan.operand
         if isinstance(operand, Seen):
             record = self.store.keyspace.get(KEYS[operand.key]) if operand.key >= 0 else None
             number = getattr(record, operand.number) if record else self.store.revision if operand.key < 0 else 0
             operand = int(number) + operand.delta
-        return Guard(plan.key, plan.target, plan.is_, operand, plan.range_end)
+        return Condition(plan.key, plan.target, plan.is_, operand, plan.range_end)
 
     def _op(self, plan: OpPlan) -> Op:
         if isinstance(plan, PutPlan):

@@ -1,4 +1,4 @@
-"""Guards, branches, revisions: what a transaction does."""
+"""Conditions, branches, revisions: what a transaction does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import operator
 import pytest
 
 from rota.client.errors import TransactionInvalid
-from rota.cluster.ledger.ledger import Delete, Get, Guard, Op, Put, Record, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Delete, Get, Op, Put, Record, Target, Txn, prefix_end
 
 from .backends import OpenLedger
 
@@ -46,7 +46,7 @@ async def test_versions_count_from_the_creation(open_ledger: OpenLedger, prefix:
 async def test_what_changes_nothing_keeps_the_revision(open_ledger: OpenLedger, prefix: bytes) -> None:
     async with open_ledger() as ledger:
         before = (await ledger.commit(Txn((), puts(prefix, b"a")))).revision
-        absent = (Guard(prefix + b"a", Target.CREATE, "==", 0),)
+        absent = (Condition(prefix + b"a", Target.CREATE, "==", 0),)
         for txn in (
             Txn((), ()),
             Txn((), (Delete(prefix + b"nothing"), Delete(prefix + b"b", prefix + b"z"))),
@@ -62,7 +62,7 @@ async def test_the_branch_taken_answers(open_ledger: OpenLedger, prefix: bytes) 
     async with open_ledger() as ledger:
         revision = (await ledger.commit(Txn((), puts(prefix, b"a", b"b")))).revision
         txn = Txn(
-            (Guard(prefix + b"a", Target.VERSION, "==", 2),),
+            (Condition(prefix + b"a", Target.VERSION, "==", 2),),
             (Put(prefix + b"a", b"taken"),),
             (
                 Get(prefix + b"a"), Delete(prefix + b"b"), Get(prefix, prefix_end(prefix), keys_only=True),
@@ -87,7 +87,7 @@ async def test_a_get_sees_the_writes_before_it(open_ledger: OpenLedger, prefix: 
         )
 
 
-async def test_guards_of_every_kind(open_ledger: OpenLedger, prefix: bytes) -> None:
+async def test_conditions_of_every_kind(open_ledger: OpenLedger, prefix: bytes) -> None:
     key, absent = prefix + b"k", prefix + b"absent"
     async with open_ledger() as ledger:
         await ledger.grant(600, 1_000_007)
@@ -103,34 +103,34 @@ async def test_guards_of_every_kind(open_ledger: OpenLedger, prefix: bytes) -> N
                     0, actual - 1, actual, actual + 1
                 )
                 for operand in operands:
-                    held = await ledger.commit(Txn((Guard(key, target, is_, operand),), ()))
+                    held = await ledger.commit(Txn((Condition(key, target, is_, operand),), ()))
                     assert held.succeeded is compare(actual, operand), (target, is_, operand)
-                    held = await ledger.commit(Txn((Guard(absent, target, is_, operand),), ()))
+                    held = await ledger.commit(Txn((Condition(absent, target, is_, operand),), ()))
                     expected = target is not Target.VALUE and compare(0, operand)
                     assert held.succeeded is expected, ("absent", target, is_, operand)
         await ledger.revoke(1_000_007)
 
 
-async def test_guards_of_a_range_hold_for_each_key(open_ledger: OpenLedger, prefix: bytes) -> None:
+async def test_conditions_of_a_range_hold_for_each_key(open_ledger: OpenLedger, prefix: bytes) -> None:
     everything = prefix_end(prefix)
     async with open_ledger() as ledger:
         first = (await ledger.commit(Txn((), puts(prefix, b"a", b"b")))).revision
         await ledger.commit(Txn((), puts(prefix, b"b", b"c")))
 
-        async def holds(guard: Guard) -> bool:
-            return (await ledger.commit(Txn((guard,), ()))).succeeded
+        async def holds(condition: Condition) -> bool:
+            return (await ledger.commit(Txn((condition,), ()))).succeeded
 
-        assert await holds(Guard(prefix, Target.CREATE, ">", first - 1, everything))
-        assert not await holds(Guard(prefix, Target.CREATE, "==", first, everything))
-        assert await holds(Guard(prefix, Target.CREATE, "==", first, prefix + b"c"))
-        assert not await holds(Guard(prefix, Target.MOD, "==", first, prefix + b"c"))
-        assert await holds(Guard(prefix, Target.VALUE, ">", b"v", everything))
-        assert not await holds(Guard(prefix, Target.VALUE, "!=", b"vb", everything))
+        assert await holds(Condition(prefix, Target.CREATE, ">", first - 1, everything))
+        assert not await holds(Condition(prefix, Target.CREATE, "==", first, everything))
+        assert await holds(Condition(prefix, Target.CREATE, "==", first, prefix + b"c"))
+        assert not await holds(Condition(prefix, Target.MOD, "==", first, prefix + b"c"))
+        assert await holds(Condition(prefix, Target.VALUE, ">", b"v", everything))
+        assert not await holds(Condition(prefix, Target.VALUE, "!=", b"vb", everything))
         empty = prefix + b"x"
-        assert await holds(Guard(empty, Target.CREATE, "==", 0, everything))
-        assert not await holds(Guard(empty, Target.CREATE, ">", 0, everything))
-        assert not await holds(Guard(empty, Target.VALUE, "!=", b"q", everything))
-        assert await holds(Guard(everything, Target.VERSION, "==", 0, prefix)), "an inverted range is empty"
+        assert await holds(Condition(empty, Target.CREATE, "==", 0, everything))
+        assert not await holds(Condition(empty, Target.CREATE, ">", 0, everything))
+        assert not await holds(Condition(empty, Target.VALUE, "!=", b"q", everything))
+        assert await holds(Condition(everything, Target.VERSION, "==", 0, prefix)), "an inverted range is empty"
 
 
 async def test_deleting_a_range(open_ledger: OpenLedger, prefix: bytes) -> None:
@@ -174,7 +174,7 @@ async def test_what_may_be_repeated(open_ledger: OpenLedger, prefix: bytes) -> N
         before = (await ledger.read(prefix)).revision
         key = prefix + b"a"
         assert (await ledger.commit(Txn((), (Delete(key), Delete(key, prefix + b"c"))))).revision == before + 1
-        both = Txn((Guard(key, Target.CREATE, "==", 0),), (Put(key, b"1"), Get(key)), (Put(key, b"2"), Get(key)))
+        both = Txn((Condition(key, Target.CREATE, "==", 0),), (Put(key, b"1"), Get(key)), (Put(key, b"2"), Get(key)))
         assert (await ledger.commit(both)).succeeded
         assert not (await ledger.commit(both)).succeeded
         assert (await ledger.read(key)).records[0].value == b"2"
@@ -186,7 +186,7 @@ async def test_a_key_cannot_be_empty(open_ledger: OpenLedger) -> None:
             Txn((), (Put(b"", b"v"),)),
             Txn((), (), (Delete(b"", b"\0"),)),
             Txn((), (Get(b"", b"\0"),)),
-            Txn((Guard(b"", Target.CREATE, "==", 0),), ()),
+            Txn((Condition(b"", Target.CREATE, "==", 0),), ()),
         )
         for txn in bad:
             with pytest.raises(TransactionInvalid):
@@ -195,7 +195,7 @@ async def test_a_key_cannot_be_empty(open_ledger: OpenLedger) -> None:
 
 async def test_a_guarded_write_applies_once(open_ledger: OpenLedger, prefix: bytes) -> None:
     key = prefix + b"k"
-    once = Txn((Guard(key, Target.CREATE, "==", 0),), (Put(key, b"1"),), (Get(key),))
+    once = Txn((Condition(key, Target.CREATE, "==", 0),), (Put(key, b"1"),), (Get(key),))
     async with open_ledger() as ledger:
         results = await asyncio.gather(*(ledger.commit(once) for _ in range(20)))
         winners = [result for result in results if result.succeeded]

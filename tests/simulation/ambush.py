@@ -39,7 +39,7 @@ class Scout:
 
     def moments(self, txn: Txn) -> list[str]:
         traits = self._traits(txn)
-        fenced = any(guard.key.startswith(self._keys.master) for guard in txn.guards)
+        fenced = any(condition.key.startswith(self._keys.master) for condition in txn.conditions)
         found: dict[str, None] = {}
         for bundle in [*traits.puts, *traits.deletes]:
             put, gone = traits.puts.get(bundle, set()), traits.deletes.get(bundle, set())

@@ -24,7 +24,7 @@ from typing import Protocol
 
 import msgspec
 
-from rota.cluster.ledger.ledger import Guard, Put, Target, Txn
+from rota.cluster.ledger.ledger import Condition, Put, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.master.takeover import LOSSES_MAX
 from rota.cluster.state.keys import Keys, whole
@@ -466,24 +466,24 @@ class Checker:
 
 
 def _can_repeat(before: Place, after: Place, txn: Txn | None) -> bool:
-    """Whether the transaction that rewrote a token would do so again: no guard on the token fails now. A repeat that
-    says the same, or only that a start is due, does no harm."""
+    """Whether the transaction that rewrote a token would do so again: no condition on the token fails now. A repeat
+    that says the same, or only that a start is due, does no harm."""
     if txn is None or before.token == after.token:
         return False
     if isinstance(before.token, Claim) and msgspec.structs.replace(before.token, started=True) == after.token:
         return False
-    guards = [guard for guard in txn.guards if guard.key == before.key]
-    return all(_still_holds(guard, after) for guard in guards) and any(
+    conditions = [condition for condition in txn.conditions if condition.key == before.key]
+    return all(_still_holds(condition, after) for condition in conditions) and any(
         isinstance(op, Put) and op.key == before.key for op in txn.then
     )
 
 
-def _still_holds(guard: Guard, place: Place) -> bool:
-    if guard.is_ != "==":
+def _still_holds(condition: Condition, place: Place) -> bool:
+    if condition.is_ != "==":
         return False
-    if guard.target is Target.MOD:
-        return guard.operand == place.mod_revision
-    return guard.target is Target.CREATE and guard.operand == place.create_revision
+    if condition.target is Target.MOD:
+        return condition.operand == place.mod_revision
+    return condition.target is Target.CREATE and condition.operand == place.create_revision
 
 
 def _is_member(actor: Actor, members: dict[str, int]) -> bool:

@@ -14,7 +14,7 @@ from rota.client.codec import decode_header
 from rota.client.errors import RotaError
 from rota.client.model import Level, Results
 from rota.cluster.ledger.keyspace import Change
-from rota.cluster.ledger.ledger import Guard, Record, Target, Txn
+from rota.cluster.ledger.ledger import Condition, Record, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, FailedRecord, Token, decode
@@ -93,22 +93,22 @@ class Actor:
         self.fence = 0
         self.fence_key = b""
         self.members: dict[str, int] = {}
-        self.guards: dict[bytes, list[Guard]] = {}
-        for guard in txn.guards if txn is not None else ():
-            self.guards.setdefault(guard.key, []).append(guard)
-            if guard.target is not Target.CREATE or guard.is_ != "==" or not guard.operand:
+        self.conditions: dict[bytes, list[Condition]] = {}
+        for condition in txn.conditions if txn is not None else ():
+            self.conditions.setdefault(condition.key, []).append(condition)
+            if condition.target is not Target.CREATE or condition.is_ != "==" or not condition.operand:
                 continue
-            assert isinstance(guard.operand, int)
-            if guard.key.startswith(keys.master):
-                self.fence, self.fence_key = guard.operand, guard.key
-            elif guard.key.startswith(keys.nodes):
-                self.members[guard.key[len(keys.nodes):].decode()] = guard.operand
+            assert isinstance(condition.operand, int)
+            if condition.key.startswith(keys.master):
+                self.fence, self.fence_key = condition.operand, condition.key
+            elif condition.key.startswith(keys.nodes):
+                self.members[condition.key[len(keys.nodes):].decode()] = condition.operand
 
     def names(self, place: Place, *, target: Target | None = None) -> bool:
         """Whether it was guarded by this very token (its create or its mod revision)."""
         return any(
-            guard.is_ == "==" and guard.target is kind and guard.operand == revision
-            for guard in self.guards.get(place.key, ())
+            condition.is_ == "==" and condition.target is kind and condition.operand == revision
+            for condition in self.conditions.get(place.key, ())
             for kind, revision in ((Target.CREATE, place.create_revision), (Target.MOD, place.mod_revision))
             if target is None or kind is target
         )

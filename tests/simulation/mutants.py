@@ -14,7 +14,7 @@ import msgspec
 
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
-from rota.cluster.ledger.ledger import Delete, Event, Guard, Put, Target, Txn, TxnResult
+from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
 from rota.cluster.master import scheduler, takeover
 from rota.cluster.master import term as master
 from rota.cluster.master.dispatch import Aggregator
@@ -42,8 +42,8 @@ def mutant(apply: Mutant) -> Mutant:
 
 
 def _without(write: Write, prefix: bytes) -> Write:
-    """A write less its guards on keys that begin like this."""
-    return Write(tuple(guard for guard in write.guards if not guard.key.startswith(prefix)), write.ops)
+    """A write less its conditions on keys that begin like this."""
+    return Write(tuple(condition for condition in write.conditions if not condition.key.startswith(prefix)), write.ops)
 
 
 def _change(module: Any, name: str, change: Callable[[Keys, Write], Write]) -> None:
@@ -79,7 +79,7 @@ def no_receipt() -> None:
     """Nothing remembers that a bundle was enqueued."""
     def change(keys: Keys, write: Write) -> Write:
         ops = tuple(op for op in write.ops if not op.key.startswith(keys.receipts))
-        return Write(_without(write, keys.receipts).guards, ops)
+        return Write(_without(write, keys.receipts).conditions, ops)
 
     _change_enqueues(change)
 
@@ -132,7 +132,7 @@ def unknown_is_done() -> None:
 @mutant
 def claims_beside_jobs() -> None:
     """A claim is a key beside the token, which stays in its queue."""
-    _change_claims(lambda keys, write: Write(write.guards, tuple(op for op in write.ops if isinstance(op, Put))))
+    _change_claims(lambda keys, write: Write(write.conditions, tuple(op for op in write.ops if isinstance(op, Put))))
 
 
 @mutant
@@ -141,7 +141,7 @@ def claim_guarded_by_its_absence() -> None:
     that was handed back, and given to another."""
     def change(keys: Keys, write: Write) -> Write:
         (claim,) = (op for op in write.ops if isinstance(op, Put))
-        return Write((*_without(write, keys.jobs).guards, created(claim.key, 0)), write.ops)
+        return Write((*_without(write, keys.jobs).conditions, created(claim.key, 0)), write.ops)
 
     _change_claims(change)
 
@@ -299,8 +299,8 @@ def two_commits_on_one_key() -> None:
                 ])
             except LedgerError:
                 await asyncio.sleep(0.2)
-        guard = created(held.record.key, held.record.create_revision)
-        await self._commits.submit(Write((self._member, guard), settlement.ops))
+        condition = created(held.record.key, held.record.create_revision)
+        await self._commits.submit(Write((self._member, condition), settlement.ops))
         if settlement.final:
             self._on_end(held)
 
@@ -315,20 +315,20 @@ def two_commits_on_one_key() -> None:
 @mutant
 def outcome_guarded_by_presence() -> None:
     """An outcome asks whether there is a claim, not whether it is the one it was run under."""
-    reporter.Reporter.guards = lambda self, held: (self._member, Guard(held.record.key, Target.VERSION, ">", 0))
+    reporter.Reporter.conditions = lambda self, held: (self._member, Condition(held.record.key, Target.VERSION, ">", 0))
 
 
 @mutant
 def bitmap_guarded_by_creation() -> None:
     """A late twin of a bitmap puts an older one back. (It was so.)"""
-    reporter.Reporter.guards = lambda self, held: (
+    reporter.Reporter.conditions = lambda self, held: (
         self._member, created(held.record.key, held.record.create_revision)
     )
 
 
 @mutant
 def a_repeat_that_fails_has_failed() -> None:
-    """A write that was repeated, and then found its guard broken, is taken for refused: it was the first try that
+    """A write that was repeated, and then found its condition broken, is taken for refused: it was the first try that
     broke it."""
     def took_place(held: Held, verdict: Verdict) -> bool:
         if verdict.applied:
@@ -465,10 +465,10 @@ def _change_tasks_at_takeover(**changes: Any) -> None:
     original = takeover._back
 
     async def _back(
-        keys: Any, clock: Any, guards: Any, record: Any, tasks: dict[str, Any], aside: Any
+        keys: Any, clock: Any, conditions: Any, record: Any, tasks: dict[str, Any], aside: Any
     ) -> Write | None:
         tasks = {name: msgspec.structs.replace(task, **changes) for name, task in tasks.items()}
-        return await original(keys, clock, guards, record, tasks, aside)
+        return await original(keys, clock, conditions, record, tasks, aside)
 
     takeover._back = _back
 
@@ -644,7 +644,7 @@ def takeover_without_suspicion() -> None:
             if token is not None:
                 op = Put(op.key, encode(msgspec.structs.replace(token, orphanings=0, lost=0)))
             ops.append(op)
-        return Write(write.guards, tuple(ops))
+        return Write(write.conditions, tuple(ops))
 
     _change(moves, "take_over", trusting)
 

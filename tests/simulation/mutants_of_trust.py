@@ -42,7 +42,7 @@ def nobody_is_told() -> None:
 
     async def _write(self: quarantine.SetAside, *arguments: Any) -> Write:
         write = await original(self, *arguments)
-        return Write(write.guards, tuple(op for op in write.ops if not op.key.startswith(self._keys.results)))
+        return Write(write.conditions, tuple(op for op in write.ops if not op.key.startswith(self._keys.results)))
 
     quarantine.SetAside._write = _write
 

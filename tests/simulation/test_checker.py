@@ -11,7 +11,7 @@ import pytest
 from rota.client.codec import encode_body, encode_results
 from rota.client.model import Header, Level, ResultEntry, Results
 from rota.cluster.ledger.commits import created, unmodified
-from rota.cluster.ledger.ledger import Delete, Guard, Put, Record, Txn
+from rota.cluster.ledger.ledger import Condition, Delete, Put, Record, Txn
 from rota.cluster.ledger.memory_store import MemoryStore
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, FailedRecord, Member, ReceiptRecord, Token, claim_of, encode, token_of
@@ -56,8 +56,8 @@ class Script:
         self.runs: list[Ran] = []
         self.orders: dict[str, Order] = {}
 
-    def commit(self, guards: tuple[Guard, ...], *ops: Put | Delete) -> int:
-        result = self.store.commit(Txn(guards, ops))
+    def commit(self, conditions: tuple[Condition, ...], *ops: Put | Delete) -> int:
+        result = self.store.commit(Txn(conditions, ops))
         assert result.succeeded
         return result.revision
 
@@ -74,10 +74,10 @@ class Script:
     def stand(self, node: str, lease: int) -> None:
         self.commit((self.member(node),), Put(KEYS.candidate(lease), node.encode(), lease))
 
-    def member(self, node: str) -> Guard:
+    def member(self, node: str) -> Condition:
         return created(KEYS.node(node), self.get(KEYS.node(node)).create_revision)
 
-    def fence(self, lease: int = 1) -> Guard:
+    def fence(self, lease: int = 1) -> Condition:
         return created(KEYS.candidate(lease), self.get(KEYS.candidate(lease)).create_revision)
 
     def enqueue(self, node: str = "n1", *, count: int = 2, due_ms: int = 0, receipt: bool = True) -> bytes:
@@ -102,7 +102,7 @@ class Script:
         )
         return key
 
-    def claim(self, place: bytes, node: str = "n1", *, fence: Guard | None = None, **changes: object) -> bytes:
+    def claim(self, place: bytes, node: str = "n1", *, fence: Condition | None = None, **changes: object) -> bytes:
         record = self.get(place)
         fence = fence or self.fence()
         assert isinstance(fence.operand, int)
@@ -116,12 +116,12 @@ class Script:
         record = self.get(key)
         return record, msgspec.json.decode(record.value, type=Claim)
 
-    def hold(self, key: bytes, node: str = "n1") -> tuple[Guard, Guard]:
+    def hold(self, key: bytes, node: str = "n1") -> tuple[Condition, Condition]:
         return self.member(node), unmodified(key, self.get(key).mod_revision)
 
-    def update(self, key: bytes, guards: tuple[Guard, ...] | None = None, **changes: object) -> None:
+    def update(self, key: bytes, conditions: tuple[Condition, ...] | None = None, **changes: object) -> None:
         claim = msgspec.structs.replace(self.claimed(key)[1], **changes)
-        self.commit(guards or self.hold(key), Put(key, encode(claim)))
+        self.commit(conditions or self.hold(key), Put(key, encode(claim)))
 
     def run(self, key: bytes, *indexes: int, node: str = "n1") -> None:
         fence = self.get(key).create_revision
@@ -130,15 +130,17 @@ class Script:
                 attempt = self.claimed(key)[1].attempt
                 self.runs.append(Ran(what, self.clock.now_s, f"{BUNDLE}/{index}", node, fence, attempt))
 
-    def end(self, key: bytes, *ok: int, guards: tuple[Guard, ...] | None = None, more: tuple[Put, ...] = ()) -> None:
+    def end(
+        self, key: bytes, *ok: int, conditions: tuple[Condition, ...] | None = None, more: tuple[Put, ...] = ()
+    ) -> None:
         self.commit(
-            guards or self.hold(key), Delete(key), Delete(KEYS.body(BUNDLE)), *([result(*ok)] if ok else []), *more
+            conditions or self.hold(key), Delete(key), Delete(KEYS.body(BUNDLE)), *([result(*ok)] if ok else []), *more
         )
 
-    def back(self, key: bytes, guards: tuple[Guard, ...] | None = None, **changes: object) -> bytes:
+    def back(self, key: bytes, conditions: tuple[Condition, ...] | None = None, **changes: object) -> bytes:
         token = msgspec.structs.replace(token_of(self.claimed(key)[1]), **changes)
         place = KEYS.job(token.queue, token.priority, token.order, BUNDLE)
-        self.commit(guards or self.hold(key), Delete(key), Put(place, encode(token)))
+        self.commit(conditions or self.hold(key), Delete(key), Put(place, encode(token)))
         return place
 
     def taken(self, key: bytes, node: str = "n1", **changes: object) -> bytes:
@@ -146,16 +148,18 @@ class Script:
         gone = (self.fence(), created(KEYS.node(node), 0), unmodified(key, self.get(key).mod_revision))
         return self.back(key, gone, **changes)
 
-    def retry(self, key: bytes, attempt: int = 2, guards: tuple[Guard, ...] | None = None, **changes: object) -> bytes:
+    def retry(
+        self, key: bytes, attempt: int = 2, conditions: tuple[Condition, ...] | None = None, **changes: object
+    ) -> bytes:
         token = msgspec.structs.replace(token_of(self.claimed(key)[1]), attempt=attempt, **changes)
         place = KEYS.due(1_000_000_000, "q", BUNDLE)
-        self.commit(guards or self.hold(key), Delete(key), Put(place, encode(token)))
+        self.commit(conditions or self.hold(key), Delete(key), Put(place, encode(token)))
         return place
 
     def put_off(self, key: bytes, **changes: object) -> bytes:
         """By the master, once the node is gone: the orphan waits."""
         gone = (self.fence(), created(KEYS.node("n1"), 0), unmodified(key, self.get(key).mod_revision))
-        return self.retry(key, guards=gone, **({"attempt": 1, "orphanings": 1} | changes))  # type: ignore[arg-type]
+        return self.retry(key, conditions=gone, **({"attempt": 1, "orphanings": 1} | changes))  # type: ignore[arg-type]
 
     def due(self, place: bytes) -> bytes:
         record = self.get(place)
@@ -208,7 +212,7 @@ def test_a_life(script: Script) -> None:
     key = script.claim(place, "n2", orphanings=1)
     script.update(key, (script.member("n2"), script.hold(key, "n2")[1]), started=True)
     script.run(key, 1, node="n2")
-    script.end(key, 1, guards=script.hold(key, "n2"))
+    script.end(key, 1, conditions=script.hold(key, "n2"))
     assert script.rules(drained=True) == set(), script.checker.violations
 
 
@@ -242,7 +246,7 @@ def test_an_orphan_that_waits(script: Script) -> None:
     script.store.end_lease(2)
     key = script.claim(script.due(script.put_off(key)), "n2")
     script.run(key, 0, 1, node="n2")
-    script.end(key, 0, 1, guards=script.hold(key, "n2"))
+    script.end(key, 0, 1, conditions=script.hold(key, "n2"))
     assert script.rules(drained=True) == set(), script.checker.violations
 
 
@@ -294,7 +298,7 @@ def _old_fence(script: Script) -> None:
     assert script.store.journal is not None
     entry = script.store.journal[-1]
     assert entry.txn is not None
-    forged = msgspec.structs.replace(entry.txn, guards=(old, *entry.txn.guards[1:]))
+    forged = msgspec.structs.replace(entry.txn, conditions=(old, *entry.txn.conditions[1:]))
     script.store.journal[-1] = msgspec.structs.replace(entry, txn=forged)
 
 
@@ -309,12 +313,12 @@ def _from_the_living(script: Script) -> None:
 
 def _unguarded_outcome(script: Script) -> None:
     key = script.claim(script.enqueue())
-    script.end(key, 0, 1, guards=(script.member("n1"),))
+    script.end(key, 0, 1, conditions=(script.member("n1"),))
 
 
 def _outcome_of_another(script: Script) -> None:
     key = script.claim(script.enqueue())
-    script.end(key, 0, 1, guards=script.hold(key, "n2"))
+    script.end(key, 0, 1, conditions=script.hold(key, "n2"))
 
 
 def _back_after_its_end(script: Script) -> None:

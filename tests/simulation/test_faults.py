@@ -8,14 +8,14 @@ from contextlib import suppress
 import pytest
 
 from rota.client.errors import Compacted, LeaseGone, LedgerError, LedgerUnavailable, StoreBusy, WriteUnknown
-from rota.cluster.ledger.ledger import Guard, Ledger, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Ledger, Put, Target, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
 
 from .faults import CALM, ROUGH, Fate, Faults, FaultyLedger
 from .loop import VirtualClock, run_virtual
 
 KEY = b"/k"
-ONCE = Txn((Guard(KEY, Target.CREATE, "==", 0),), (Put(KEY, b"v"),))
+ONCE = Txn((Condition(KEY, Target.CREATE, "==", 0),), (Put(KEY, b"v"),))
 
 
 def make_ledger(faults: Faults = CALM, seed: int = 1, store: MemoryStore | None = None) -> FaultyLedger:
@@ -233,7 +233,7 @@ def run_rough(seed: int) -> tuple[list[object], dict[str, int]]:
 
         async def count_up(ledger: FaultyLedger, key: bytes) -> None:
             for i in range(100):
-                txn = Txn((Guard(key, Target.VERSION, "==", i),), (Put(key, b"%d" % i),))
+                txn = Txn((Condition(key, Target.VERSION, "==", i),), (Put(key, b"%d" % i),))
                 while True:
                     with suppress(WriteUnknown, LedgerUnavailable, StoreBusy):
                         await ledger.commit(txn)

@@ -36,7 +36,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
 Every move takes the token away from where it was, or writes it anew there, and puts it where it goes, in one
 transaction that is guarded by the token as it was seen (`at`: its key, and the revision of its last write) and by what
 entitles the writer (`who`: its member key, or the master's fence). So there is at most one of it, and a late twin of a
-repeated write finds its guard broken.
+repeated write finds its condition broken.
 
 Most functions return a `Write`. A claim's own node may have several writes of one claim ready, of which each must
 wait for the one before: what these put and delete is returned as `Ops`, and guarded when its turn comes.
@@ -46,11 +46,11 @@ from .claimed import block, end, give_back, hand_back, mark_started, record, ret
 from .ended import finished, result
 from .entering import enqueue, enqueue_claimed
 from .failed import delete, fail, revive, set_aside, skip_head
-from .ops import Guards, Ops
+from .ops import Conditions, Ops
 from .waiting import become_due, cancel, cancel_some, claim, retry_head, split
 
 __all__ = [
-    "Guards", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
+    "Conditions", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
     "enqueue_claimed", "fail", "finished", "give_back", "hand_back", "mark_started", "record", "result", "retry",
     "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split", "take_over",
 ]

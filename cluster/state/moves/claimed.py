@@ -12,25 +12,25 @@ from msgspec.structs import replace
 from rota.client.codec import slice_body
 
 from ...ledger.commits import Write
-from ...ledger.ledger import Delete, Guard, Put
+from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
 from ..records import Claim, Token, encode, hex_bits, token_of
 from ..splitting import piece_name, shrunk
-from .ops import Guards, Ops, put_scheduled, put_waiting
+from .ops import Conditions, Ops, put_scheduled, put_waiting
 
 
-def mark_started(who: Guards, at: Guard, claim: Claim) -> Write:
+def mark_started(who: Conditions, at: Condition, claim: Claim) -> Write:
     """Before it begins: what may not run twice, or was lost once."""
     return Write((*who, at), (Put(at.key, encode(replace(claim, started=True))),))
 
 
-def hand_back(keys: Keys, who: Guards, at: Guard, bundle: str, claim: Claim) -> Write:
+def hand_back(keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim) -> Write:
     """Back to its place, as if it had never been given: no attempt is used up."""
     return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, token_of(claim))))
 
 
 def take_over(
-    keys: Keys, who: Guards, at: Guard, bundle: str, claim: Claim, *, lost: int, due_ms: int = 0
+    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, *, lost: int, due_ms: int = 0
 ) -> Write:
     """From under a node that is gone, back to its place; or, if it shall wait until `due_ms`, among the scheduled. (In
     a serial queue it waits at its place.) `lost`: how often it was running then."""

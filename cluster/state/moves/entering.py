@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from ...ledger.commits import Write, created
-from ...ledger.ledger import Guard, Put
+from ...ledger.ledger import Condition, Put
 from ..keys import Keys
 from ..records import Claim, ReceiptRecord, Token, encode
-from .ops import Guards, put_scheduled, put_waiting
+from .ops import Conditions, put_scheduled, put_waiting
 
 
 def enqueue(
-    keys: Keys, who: Guards, bundle: str, token: Token, body: bytes, digest: str, receipt_lease: int, *,
-    due_ms: int | None = None, tail: Guard | None = None,
+    keys: Keys, who: Conditions, bundle: str, token: Token, body: bytes, digest: str, receipt_lease: int, *,
+    due_ms: int | None = None, tail: Condition | None = None,
 ) -> Write:
     """Store a bundle: in its queue, or among the scheduled until `due_ms`. The receipt says that it happened, so that
     a repeat is told from a first time. `tail`: of a serial queue, as it was seen: the bundle is its new end."""
     receipt = _receipt(keys, bundle, token, digest, receipt_lease)
     place = put_waiting(keys, bundle, token) if due_ms is None else put_scheduled(keys, bundle, token, due_ms)
-    guards, ops = (*who, created(receipt.key, 0)), (place, Put(keys.body(bundle), body), receipt)
+    conditions, ops = (*who, created(receipt.key, 0)), (place, Put(keys.body(bundle), body), receipt)
     if tail is None:
-        return Write(guards, ops)
-    return Write((*guards, tail), (*ops, Put(tail.key, b"%d" % token.order)))
+        return Write(conditions, ops)
+    return Write((*conditions, tail), (*ops, Put(tail.key, b"%d" % token.order)))
 
 
 def enqueue_claimed(
-    keys: Keys, who: Guards, bundle: str, claim: Claim, node: str, body: bytes, digest: str, receipt_lease: int
+    keys: Keys, who: Conditions, bundle: str, claim: Claim, node: str, body: bytes, digest: str, receipt_lease: int
 ) -> Write:
     """Level `delayed`: store a bundle under the node that took it, which has begun it, or is about to."""
     receipt = _receipt(keys, bundle, claim, digest, receipt_lease)

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import msgspec
 
 from ...ledger.commits import Write, created
-from ...ledger.ledger import Delete, Guard, Put
+from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys, whole
 from ..records import FailedRecord, Failure, Token, encode
-from .ops import Guards, Ops, put_waiting
+from .ops import Conditions, Ops, put_waiting
 
 
 def fail(
@@ -29,18 +29,20 @@ def fail(
     )
 
 
-def set_aside(keys: Keys, who: Guards, at: Guard, bundle: str, failures: Ops, told: Iterable[Put] = ()) -> Write:
+def set_aside(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, failures: Ops, told: Iterable[Put] = ()
+) -> Write:
     """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`). `told`: for who waits."""
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failures, *told))
 
 
-def skip_head(keys: Keys, who: Guards, at: Guard, bundle: str, failure: Ops) -> Write:
+def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, failure: Ops) -> Write:
     """The head of a serial queue, which has failed, makes way for the next."""
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failure))
 
 
 def revive(
-    keys: Keys, who: Guards, at: Guard, failure_key: bytes, name: str, token: Token, body: bytes
+    keys: Keys, who: Conditions, at: Condition, failure_key: bytes, name: str, token: Token, body: bytes
 ) -> Write:
     """Run a failed job again, in a bundle of its own. Not while jobs that were in one piece with it still lie under
     that name."""
@@ -51,6 +53,6 @@ def revive(
     )
 
 
-def delete(keys: Keys, who: Guards, at: Guard, bundle: str, index: int) -> Write:
+def delete(keys: Keys, who: Conditions, at: Condition, bundle: str, index: int) -> Write:
     """Forget a failed job."""
     return Write((*who, at), (Delete(at.key), Delete(keys.failure(bundle, index))))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ...ledger.ledger import Delete, Guard, Put
+from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
 from ..records import Token, encode
 
-Guards: TypeAlias = tuple[Guard, ...]
+Conditions: TypeAlias = tuple[Condition, ...]
 Ops: TypeAlias = tuple[Put | Delete, ...]
 
 

@@ -7,22 +7,22 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from ...ledger.commits import Write
-from ...ledger.ledger import Delete, Guard, Put, Record
+from ...ledger.ledger import Condition, Delete, Put, Record
 from ..keys import Keys
 from ..records import Token, bits, claim_of, encode, hex_bits
 from ..splitting import pieces
-from .ops import Guards, put_waiting
+from .ops import Conditions, put_waiting
 
 
 def claim(
-    keys: Keys, who: Guards, at: Guard, bundle: str, token: Token, node: str, *, fence: int, serial: bool
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, node: str, *, fence: int, serial: bool
 ) -> Write:
     """Give a bundle to a node. `fence`: the create revision of the master's election key."""
     made = claim_of(token, fence, serial=serial)
     return Write((*who, at), (Delete(at.key), Put(keys.claim(node, bundle), encode(made))))
 
 
-def split(keys: Keys, who: Guards, at: Guard, bundle: str, token: Token, body: Record, size: int) -> Write:
+def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, body: Record, size: int) -> Write:
     """Replace token and body by those of its pieces, of up to `size` jobs each, at the same place in the queue."""
     puts: dict[bytes, bytes] = {}
     for name, piece, piece_body in pieces(bundle, token, body.value, size):
@@ -32,22 +32,22 @@ def split(keys: Keys, who: Guards, at: Guard, bundle: str, token: Token, body: R
     return Write((*who, at), (*deletes, *(Put(name, value) for name, value in puts.items())))
 
 
-def become_due(keys: Keys, who: Guards, at: Guard, bundle: str, token: Token, order: int) -> Write:
+def become_due(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, order: int) -> Write:
     """Into its queue, with a fresh order: it stands behind those that came before it was due."""
     return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, replace(token, order=order))))
 
 
-def cancel(keys: Keys, who: Guards, at: Guard, bundle: str, told: Iterable[Put] = ()) -> Write:
+def cancel(keys: Keys, who: Conditions, at: Condition, bundle: str, told: Iterable[Put] = ()) -> Write:
     """All of its jobs. `told`: for who waits for them."""
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *told))
 
 
-def cancel_some(who: Guards, at: Guard, token: Token, indexes: list[int], told: Iterable[Put] = ()) -> Write:
+def cancel_some(who: Conditions, at: Condition, token: Token, indexes: list[int], told: Iterable[Put] = ()) -> Write:
     """Some of its jobs: they count as done."""
     left = replace(token, done=hex_bits(token.done_bits | bits(indexes)))
     return Write((*who, at), (Put(at.key, encode(left)), *told))
 
 
-def retry_head(who: Guards, at: Guard, token: Token) -> Write:
+def retry_head(who: Conditions, at: Condition, token: Token) -> Write:
     """The head of a serial queue, which has failed or waits to be tried again: from its first attempt, now."""
     return Write((*who, at), (Put(at.key, encode(replace(token, blocked=False, not_before=0, attempt=1))),))

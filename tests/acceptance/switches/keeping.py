@@ -47,4 +47,4 @@ def keep_failed(retention: Any) -> None:
         fails=r"has nodes.* -> Failed: DID NOT RAISE")
 def reset_spares_a_living_cluster(reset: Any) -> None:
     """A cluster is forgotten under the feet of its nodes."""
-    change(reset, "Guard", lambda guard: lambda *_: guard(b"no such key", reset.Target.CREATE, "==", 0))
+    change(reset, "Condition", lambda condition: lambda *_: condition(b"no such key", reset.Target.CREATE, "==", 0))

@@ -98,10 +98,10 @@ def on_orphan_fail(executor: Any) -> None:
 def requeue_delay(module: Any) -> None:
     """An orphan is queued again at once."""
     def at_once(back: Any) -> Any:
-        async def _back(keys: Any, clock: Any, guards: Any, record: Any, tasks: Any, orphans: Any) -> Any:
+        async def _back(keys: Any, clock: Any, conditions: Any, record: Any, tasks: Any, aside: Any) -> Any:
             replace = module.msgspec.structs.replace
             tasks = {name: replace(task, requeue_delay_s=0.0) for name, task in tasks.items()}
-            return await back(keys, clock, guards, record, tasks, orphans)
+            return await back(keys, clock, conditions, record, tasks, aside)
 
         return _back
 

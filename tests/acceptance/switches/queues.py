@@ -355,7 +355,7 @@ def both_stores_are_alike(memory: Any) -> None:
         async def _commit(self: Any, txn: Any) -> Any:
             for op in txn.then[:-1]:
                 await commit(self, memory.Txn((), (op,)))
-            return await commit(self, memory.Txn(txn.guards, txn.then[-1:], txn.orelse))
+            return await commit(self, memory.Txn(txn.conditions, txn.then[-1:], txn.orelse))
 
         return _commit
 

@@ -37,7 +37,7 @@ class SplitsMeanwhile(MemoryLedger):
         token, body = (await self.read(PLACE)).records[0], (await self.read(KEYS.body(f"{BUNDLE}.17"))).records[0]
         at = unmodified(token.key, token.mod_revision)
         write = moves.split(KEYS, (), at, f"{BUNDLE}.17", TOKEN, body, 1)
-        assert (await super().commit(Txn(write.guards, write.ops))).succeeded
+        assert (await super().commit(Txn(write.conditions, write.ops))).succeeded
         return result
 
 

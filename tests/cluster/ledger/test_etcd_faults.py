@@ -13,7 +13,7 @@ from rota.client import errors
 from rota.cluster.boot.embedded import EmbeddedEtcd
 from rota.cluster.ledger import watching
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
-from rota.cluster.ledger.ledger import Event, Guard, Put, Target, Txn, Watch, prefix_end
+from rota.cluster.ledger.ledger import Condition, Event, Put, Target, Txn, Watch, prefix_end
 
 from ...proxy import Mode, Proxy
 
@@ -47,7 +47,7 @@ async def two_ways(etcd: EmbeddedEtcd) -> AsyncIterator[tuple[Proxy, Proxy]]:
 
 
 def create(key: bytes, value: bytes = b"") -> Txn:
-    return Txn((Guard(key, Target.CREATE, "==", 0),), (Put(key, value),))
+    return Txn((Condition(key, Target.CREATE, "==", 0),), (Put(key, value),))
 
 
 async def commit_soon(ledger: EtcdLedger, txn: Txn, limit_s: float = 10.0) -> bool:

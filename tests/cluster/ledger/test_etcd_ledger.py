@@ -10,7 +10,7 @@ import pytest
 from rota.client import errors
 from rota.cluster.boot.embedded import EmbeddedEtcd
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
-from rota.cluster.ledger.ledger import Changes, Delete, Get, Guard, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Changes, Condition, Delete, Get, Put, Target, Txn, prefix_end
 
 
 def lease_id() -> int:
@@ -24,7 +24,7 @@ def ledger_on(etcd: EmbeddedEtcd) -> EtcdLedger:
 async def test_commit_and_read(etcd: EmbeddedEtcd, cluster_name: str) -> None:
     root = f"/{cluster_name}/".encode()
     async with ledger_on(etcd) as ledger:
-        absent = Guard(root + b"a", Target.CREATE, "==", 0)
+        absent = Condition(root + b"a", Target.CREATE, "==", 0)
         done = await ledger.commit(Txn((absent,), (Put(root + b"a", b"1"), Put(root + b"b", b"2"))))
         assert done.succeeded and done.answers == ((), ())
         again = await ledger.commit(Txn((absent,), (Put(root + b"a", b"3"),), (Get(root, prefix_end(root)),)))

@@ -14,7 +14,7 @@ import pytest
 from rota.client import errors
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
-from rota.cluster.ledger.ledger import Guard, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Put, Target, Txn, prefix_end
 
 from ...proxy import Mode, Proxy
 
@@ -83,7 +83,7 @@ async def test_members_die(tmp_path: Path, etcd_binary: Path | None) -> None:
             for i in range(30):
                 if i == 10:
                     members[0].kill()
-                created = Txn((Guard(b"/n/%03d" % i, Target.CREATE, "==", 0),), (Put(b"/n/%03d" % i, b""),))
+                created = Txn((Condition(b"/n/%03d" % i, Target.CREATE, "==", 0),), (Put(b"/n/%03d" % i, b""),))
                 await commit_until_definite(ledger, created)
             seen: list[bytes] = []
             async for changes in watch:

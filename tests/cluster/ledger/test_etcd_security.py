@@ -21,7 +21,7 @@ from rota.client import errors
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
 from rota.cluster.ledger.channels import Endpoint
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
-from rota.cluster.ledger.ledger import Guard, Put, Target, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Put, Target, Txn, prefix_end
 
 ROOT_PASSWORD, PASSWORD = "correct horse", "battery staple"
 OURS = b"/rota/ours/"
@@ -252,7 +252,7 @@ async def test_one_login_for_all_after_a_restart(tmp_path: Path, etcd_binary: Pa
             await server.stop()
             await server.start()
             await ledger.read(OURS)
-            writes = [Txn((Guard(OURS, Target.CREATE, "==", 0),), (Put(OURS + b"%d" % i, b""),)) for i in range(20)]
+            writes = [Txn((Condition(OURS, Target.CREATE, "==", 0),), (Put(OURS + b"%d" % i, b""),)) for i in range(20)]
             done = await asyncio.gather(*map(ledger.commit, writes))
             assert all(result.succeeded for result in done)
             events = 0

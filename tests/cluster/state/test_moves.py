@@ -10,7 +10,7 @@ import pytest
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
 from rota.client.model import Header, ResultEntry
 from rota.cluster.ledger.commits import Write, created, unmodified
-from rota.cluster.ledger.ledger import Delete, Guard, Put, Record
+from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, FailedRecord, Token, bits, claim_of, decode, encode, failure_in
@@ -66,7 +66,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("revive", "failed", moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)),
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]
-NO_MOVES = {"Guards", "Ops", "finished", "result"}
+NO_MOVES = {"Conditions", "Ops", "finished", "result"}
 """What the package exports beside moves: types, and what is left of jobs that have ended."""
 
 
@@ -107,11 +107,11 @@ def test_a_token_is_in_one_place(move: str, start: str, what: Write | moves.Ops)
     assert len({op.key for op in ops}) == len(ops)
     if start in PLACES:
         assert PLACES[start].key in [op.key for op in ops]
-        assert not isinstance(what, Write) or PLACES[start] in what.guards
+        assert not isinstance(what, Write) or PLACES[start] in what.conditions
     tokens = [op.key.rpartition(b"/")[2] for op in ops if isinstance(op, Put) and area(op.key) not in (None, "failed")]
     assert len(set(tokens)) == len(tokens)
     if isinstance(what, Write):
-        assert what.guards[:len(WHO)] == WHO
+        assert what.conditions[:len(WHO)] == WHO
 
 
 @pytest.mark.parametrize(("move", "start", "what"), SAMPLES)
@@ -145,7 +145,7 @@ def token_put(what: Write | moves.Ops, prefix: bytes = KEYS.jobs) -> Token:
 
 def test_a_repeated_enqueue_finds_its_receipt() -> None:
     write = moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 9)
-    assert created(KEYS.receipt(BUNDLE), 0) in write.guards
+    assert created(KEYS.receipt(BUNDLE), 0) in write.conditions
     (receipt,) = put_in(write, KEYS.receipts)
     assert receipt.lease == 9
 
@@ -153,7 +153,7 @@ def test_a_repeated_enqueue_finds_its_receipt() -> None:
 def test_an_enqueue_at_the_end_of_a_serial_queue_moves_its_tail() -> None:
     tail = unmodified(KEYS.tail("q"), 4)
     write = moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 9, tail=tail)
-    assert tail in write.guards and Put(tail.key, b"7") in write.ops
+    assert tail in write.conditions and Put(tail.key, b"7") in write.ops
 
 
 def test_a_claim_says_who_gave_it_out() -> None:
@@ -236,7 +236,7 @@ def test_what_failed_can_be_looked_at_and_run_again() -> None:
 
 def test_reviving_waits_for_the_siblings_of_its_piece() -> None:
     write = moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)
-    assert created(KEYS.body(f"{BUNDLE}.00"), 0) in write.guards
+    assert created(KEYS.body(f"{BUNDLE}.00"), 0) in write.conditions
     assert {Delete(FAILED.key), Delete(KEYS.failure(BUNDLE, 0))} < set(write.ops)
 
 
@@ -253,5 +253,5 @@ def test_what_is_kept_of_finished_jobs_is_their_arguments() -> None:
 
 def test_guards_come_with_who_writes() -> None:
     for _, _, what in SAMPLES:
-        assert not isinstance(what, Write) or all(isinstance(guard, Guard) for guard in what.guards)
+        assert not isinstance(what, Write) or all(isinstance(condition, Condition) for condition in what.conditions)
     assert encode(TOKEN) in [op.value for op in SAMPLES[0][2].ops if isinstance(op, Put)]  # type: ignore[union-attr]
