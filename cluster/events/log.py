@@ -41,6 +41,8 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     ),
     r.OverwriteMended: (logging.WARNING, "somebody has written over {key}: it is put right"),
     r.StrangerDeposed: (logging.WARNING, "{key} stood for election and is no member: it is deleted"),
+    r.ScheduleRefused: (logging.ERROR, "schedule {schedule} cannot be fired: {why}"),
+    r.ScheduleSkipped: (logging.INFO, "schedule {schedule}: {ticks} ticks made no job: {why}"),
     r.BundleRefused: (logging.WARNING, "bundle {bundle} is refused: {why}"),
     r.KeyMissing: (
         logging.WARNING,

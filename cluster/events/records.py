@@ -158,6 +158,21 @@ class StrangerDeposed(ClusterEvent, frozen=True, gc=False, tag="stranger_deposed
     key: str
 
 
+class ScheduleRefused(ClusterEvent, frozen=True, gc=False, tag="schedule_refused"):
+    """What a schedule's jobs are made of cannot be verified here: it is not fired until it changes."""
+
+    schedule: str
+    why: str
+
+
+class ScheduleSkipped(ClusterEvent, frozen=True, gc=False, tag="schedule_skipped"):
+    """Ticks of a schedule made no job."""
+
+    schedule: str
+    ticks: int
+    why: str
+
+
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 

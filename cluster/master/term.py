@@ -30,6 +30,7 @@ from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quar
 from .election import Deposed
 from .retention import Retention
 from .scheduler import Scheduler
+from .schedules import Schedules
 from .takeover import take_over
 
 TICK_S = 0.25
@@ -85,11 +86,15 @@ class Master:
         self._scheduler = Scheduler(
             self._ledger, self._keys, self._clock, self._commits, self._fence, self._aside
         )
+        self._schedules = Schedules(
+            self._ledger, self._keys, self._clock, self._commits, self._fence, self._seal, self._events
+        )
         revision = await self._snapshot()
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._watch(revision), name="master-watch")
             group.create_task(self._scheduler.run(), name="master-scheduler")
+            group.create_task(self._schedules.run(), name="master-schedules")
             group.create_task(steadily("comparing", self._compare, _OutOfStep), name="master-compare")
             retention = Retention(
                 self._ledger, self._keys, self._clock, self._commits, self._fence, self._keep_failed_s, self._events
@@ -146,6 +151,7 @@ class Master:
     def _see(self, changes: Changes) -> None:
         self.aggregator.apply(changes.events, changes.revision, self._clock.monotonic())
         self._scheduler.see(changes)
+        self._schedules.see(changes)
         if changes.events:
             self._wake.set()
             if any(event.record.key == self._fence.key for event in changes.events):

@@ -67,12 +67,14 @@ class Keys:
         self.tasks = self.root + b"tasks/"
         self.queues = self.root + b"queues/"
         self.tails = self.root + b"tails/"
+        self.schedules = self.root + b"schedules/"
         self.bodies = self.data + b"bodies/"
         self.results = self.data + b"results/"
         self.receipts = self.data + b"receipts/"
         self.functions = self.data + b"functions/"
         self.failures = self.data + b"failed/"
         self.finished_bodies = self.data + b"finished/"
+        self.templates = self.data + b"schedules/"
 
     def node(self, node: str) -> bytes:
         return self.nodes + node.encode()
@@ -133,6 +135,13 @@ class Keys:
 
     def tail(self, queue: str) -> bytes:
         return self.tails + queue.encode()
+
+    def schedule(self, name: str) -> bytes:
+        return self.schedules + name.encode()
+
+    def template(self, name: str) -> bytes:
+        """What a schedule's jobs are made of."""
+        return self.templates + name.encode()
 
     def body(self, bundle: str) -> bytes:
         return self.bodies + bundle.encode()
@@ -202,6 +211,13 @@ class Keys:
 
     def parse_queue(self, key: bytes) -> str | None:
         return _name(key.removeprefix(self.queues))
+
+    def parse_schedule(self, key: bytes) -> str | None:
+        try:
+            name = key.removeprefix(self.schedules).decode()
+        except UnicodeDecodeError:
+            return None
+        return name if is_task_name(name) else None
 
     def parse_task(self, key: bytes) -> str | None:
         try:

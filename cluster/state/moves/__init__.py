@@ -6,6 +6,8 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     [*] --> waiting: enqueue
     [*] --> scheduled: enqueue
     [*] --> claimed: enqueue_claimed
+    [*] --> waiting: fire
+    [*] --> scheduled: fire
     waiting --> claimed: claim
     waiting --> waiting: split
     waiting --> waiting: cancel_some
@@ -44,13 +46,14 @@ wait for the one before: what these put and delete is returned as `Ops`, and gua
 
 from .claimed import block, end, give_back, hand_back, mark_started, record, retry, retry_in_place, take_over
 from .ended import finished, result
-from .entering import enqueue, enqueue_claimed
+from .entering import Fired, enqueue, enqueue_claimed, fire
 from .failed import delete, fail, revive, set_aside, skip_head
 from .ops import Conditions, Ops
 from .waiting import become_due, cancel, cancel_some, claim, retry_head, split
 
 __all__ = [
-    "Conditions", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
-    "enqueue_claimed", "fail", "finished", "give_back", "hand_back", "mark_started", "record", "result", "retry",
-    "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split", "take_over",
+    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
+    "enqueue", "enqueue_claimed", "fail", "finished", "fire", "give_back", "hand_back", "mark_started",
+    "record", "result", "retry", "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split",
+    "take_over",
 ]

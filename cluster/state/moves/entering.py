@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Put
 from ..keys import Keys
 from ..records import Claim, ReceiptRecord, Token, encode
+from ..schedules import ScheduleRecord
 from .ops import Conditions, put_scheduled, put_waiting
 
 
@@ -32,6 +37,32 @@ def enqueue_claimed(
         (*who, created(receipt.key, 0)),
         (Put(keys.claim(node, bundle), encode(claim)), Put(keys.body(bundle), body), receipt),
     )
+
+
+class Fired(msgspec.Struct, frozen=True, gc=False):
+    """The job of one tick of a schedule. `due_ms`: later than now, where its schedule says so."""
+
+    bundle: str
+    token: Token
+    body: bytes
+    due_ms: int | None = None
+
+
+def fire(
+    keys: Keys, who: Conditions, at: Condition, schedule: ScheduleRecord, jobs: Sequence[Fired], *, tail: Condition | None = None
+) -> Write:
+    """Advance a schedule and store the jobs of its ticks. `at`: the schedule as it was seen. A job's name follows from
+    its tick, and the schedule only goes forward: so each is stored once. `tail`: as in `enqueue`."""
+    ops: list[Put] = [Put(at.key, encode(schedule))]
+    for job in jobs:
+        due = job.due_ms
+        ops.append(
+            put_waiting(keys, job.bundle, job.token) if due is None else put_scheduled(keys, job.bundle, job.token, due)
+        )
+        ops.append(Put(keys.body(job.bundle), job.body))
+    if tail is None or not jobs:
+        return Write((*who, at), tuple(ops))
+    return Write((*who, at, tail), (*ops, Put(tail.key, b"%d" % jobs[-1].token.order)))
 
 
 def _receipt(keys: Keys, bundle: str, token: Token, digest: str, lease: int) -> Put:

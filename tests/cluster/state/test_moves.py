@@ -9,11 +9,13 @@ import pytest
 
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
 from rota.client.model import Header, ResultEntry
+from rota.client.timetable import Timetable
 from rota.cluster.ledger.commits import Write, created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, FailedRecord, Token, bits, claim_of, decode, encode, failure_in
+from rota.cluster.state.schedules import ScheduleRecord
 
 ROOT = Path(__file__).parents[3]
 KEYS = Keys("c")
@@ -33,10 +35,15 @@ PLACES = {
 WAITING, SCHEDULED, CLAIMED, FAILED = PLACES.values()
 FAILURE = moves.fail(KEYS, BUNDLE, 1, TOKEN, body=b"", error="no", at_s=1.0)
 
+SCHEDULE = unmodified(KEYS.schedule("nightly"), 11)
+RECORD = ScheduleRecord("m:f", "q", "sync", Timetable(every_s=60.0), 1_000, 1_000)
+
 SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, what it writes)
     ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 1)),
     ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 1, due_ms=9_000)),
     ("enqueue_claimed", NOWHERE, moves.enqueue_claimed(KEYS, WHO, BUNDLE, CLAIM, "n", BODY, "digest", 1)),
+    ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY)])),
+    ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY, 9_000)])),
     ("claim", "waiting", moves.claim(KEYS, WHO, WAITING, BUNDLE, TOKEN, "n", fence=5, serial=False)),
     ("split", "waiting", moves.split(KEYS, WHO, WAITING, BUNDLE, TOKEN, Record(KEYS.body(BUNDLE), BODY, 1, 1, 1), 2)),
     ("cancel_some", "waiting", moves.cancel_some(WHO, WAITING, TOKEN, [1])),
@@ -66,7 +73,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("revive", "failed", moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)),
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]
-NO_MOVES = {"Conditions", "Ops", "finished", "result"}
+NO_MOVES = {"Conditions", "Fired", "Ops", "finished", "result"}
 """What the package exports beside moves: types, and what is left of jobs that have ended."""
 
 
