@@ -49,7 +49,8 @@ class Fired(msgspec.Struct, frozen=True, gc=False):
 
 
 def fire(
-    keys: Keys, who: Conditions, at: Condition, schedule: ScheduleRecord, jobs: Sequence[Fired], *, tail: Condition | None = None
+    keys: Keys, who: Conditions, at: Condition, schedule: ScheduleRecord, jobs: Sequence[Fired], *,
+    tail: Condition | None = None,
 ) -> Write:
     """Advance a schedule and store the jobs of its ticks. `at`: the schedule as it was seen. A job's name follows from
     its tick, and the schedule only goes forward: so each is stored once. `tail`: as in `enqueue`."""
