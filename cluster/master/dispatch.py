@@ -4,37 +4,43 @@ Events of the one watch over the cluster go in (`apply`), pages of queues (`page
 gives out commands. No I/O, no clock of its own, no randomness: the shell in `term.py` carries the commands out, every
 one of them guarded, so that a decision taken on stale facts is refused by the store and simply taken again.
 
-What it knows of the queues is in `windows`, of the nodes in `seats`.
+What it knows of the queues is in `queues` and `lanes`, of the nodes in `members` and `claims`, what limits count in
+`limits`; whose turn it is in `turns`, where a bundle goes in `placement`. What is over is forgotten: no name, of
+whatever, costs anything afterwards.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from rota.client.model import JOBS_PER_BUNDLE_MAX, Mode
+from rota.client.model import JOBS_PER_BUNDLE_MAX
 
 from ..ledger.ledger import Event, Record
 from ..state.keys import JobKey, Keys
-from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode, token_in
-from .members import NOBODY, Assignment, Seat, emptiest
-from .queues import Item, LaneId, Queue, Window
+from ..state.records import QueueRecord, TaskRecord, Token, decode, token_in
+from .claims import Claims
+from .lanes import LOST, Family, Head, Item
+from .limits import Limits
+from .members import Assignment, Seat
+from .paces import Paces
+from .placement import Cut, place
+from .queues import Queue, Window
+from .turns import Gate, Turns
 
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
-REFILL_BELOW = 2_000
-WINDOW_MAX = 2 * PAGE_NEXT
-"""Tokens of one window; what comes in beyond is left to the next pages."""
 
-SLOW_S = 10.0
-"""How long a task counts as slow after a node gave back a piece of a bundle. Bundles of slow tasks are split before
-they are given out; of others, an idle node gets a whole one, even if it is more than it has slots."""
+CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE_MAX
+"""Of what limits admit: nothing is given ahead then, only slots that are idle now count."""
 
 
 class GiveClaim(NamedTuple):
     item: Item
     seat: Seat
     held: Assignment          # the reservation
+    serial: bool
 
 
 class Split(NamedTuple):
@@ -69,26 +75,33 @@ class Aggregator:
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
-        self.seats: dict[str, Seat] = {}
-        self._gone: dict[str, Seat] = {}        # no members any more: their claims count until they are taken over
         self.queues: dict[str, Queue] = {}
         self.tasks: dict[str, TaskRecord] = {}
-        self.running_of_task: dict[str, int] = {}
-        self.running_of_key: dict[tuple[str, str], int] = {}
+        self.limits = Limits(self.tasks)
+        self.paces = Paces()
+        self.claims = Claims(keys, self.paces, lambda held, jobs: self._count_jobs(held, jobs), self._not_ours)
         self.revision = 0
         self.wall_ms = 0
-        self.next_ms: int | None = None
         self.is_open = False
-        self._commands: list[Command] = []
-        self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
-        self._ended: dict[str, tuple[Seat, Mode]] = {}  # bundle -> under whom its claim ended, at `_ended_at`
-        self._ended_at = 0
-        self._doubtful: list[tuple[int, str, str, Assignment]] = []  # (revision, node, bundle, reservation): unsure
-        self._turn: list[str] = []                       # queues, in the order of their turns
-        self._slow_until: dict[str, float] = {}
-        self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self.unparsable = 0
         self.unparsable_key = b""
+        self._turns = Turns()
+        self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
+        self._commands: list[Command] = []
+        self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
+        self._splitting: dict[tuple[bytes, int], tuple[Gate, int]] = {}     # of those, what is being split
+        self._partial: set[Window] = set()              # not all of their tokens are known
+        self._blind: set[str] = set()                   # queues whose head is known at a later revision
+        self._due: list[tuple[int, str]] = []           # (ms, queue) of heads that wait for their time: a heap
+
+    @property
+    def seats(self) -> dict[str, Seat]:
+        return self.claims.seats
+
+    @property
+    def next_ms(self) -> int | None:
+        """When to decide at the latest (wall time): the retry at the head of a serial queue is due."""
+        return self._due[0][0] if self._due else None
 
     # -- what the master knows -------------------------------------------------------------------------------------
 
@@ -100,15 +113,18 @@ class Aggregator:
             if key.startswith(keys.jobs):
                 self._job(event, now)
             elif key.startswith(keys.claims):
-                self._claim(event, now)
+                self._take_over(self.claims.see_claim(event, now))
             elif key.startswith(keys.nodes):
-                self._node(event)
+                self._take_over(self.claims.see_node(event))
+                self._turns.members_changed(self.seats.values(), self.queues.values())
             elif key.startswith(keys.tasks):
                 self._task(event)
             elif key.startswith(keys.queues):
                 self._queue_settings(event)
         self.revision = max(self.revision, revision)
-        self._drop_doubtful(now)
+        self.claims.passed(self.revision, now)
+        if self._blind:
+            self._see_again()
 
     def open(self) -> None:
         """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""
@@ -117,131 +133,69 @@ class Aggregator:
             self._commands.append(TakeOver(node))
         self._ownerless.clear()
 
-    def _node(self, event: Event) -> None:
-        record = event.record
-        node = self.keys.parse_node(record.key)
-        if node is None:
-            self._not_ours(record)
-            return
-        if event.deleted or not record.lease:       # a member lives by its lease: without one there is none
-            if not event.deleted:
-                self._not_ours(record)
-            seat = self.seats.pop(node, None)
-            if seat is not None:
-                if seat.held:
-                    self._gone[node] = seat
-                self._commands.append(TakeOver(node))
-            return
-        member = decode(Member, record.value)
-        if member is None:
-            self._not_ours(record)
-            member = NOBODY         # it keeps what it holds, and gets nothing
-        seat = self.seats.get(node)
-        if seat is None:
-            self.seats[node] = Seat(node, member, record.create_revision, record.mod_revision)
-        else:
-            seat.member, seat.mod_revision = member, record.mod_revision
-
-    def _claim(self, event: Event, now: float) -> None:
-        parsed = self.keys.parse_claim(event.record.key)
-        if parsed is None:
-            self._not_ours(event.record)
-            return
-        node, bundle = parsed
-        seat = self._seat(node)
-        if event.deleted:
-            if seat is not None and (ended := seat.held.get(bundle)) is not None:
-                self._note_end(event.record.mod_revision, bundle, seat, ended.mode)
-            self._release(node, bundle, now, finished=True)
-            return
-        claim = claim_in(event.record.value)
-        if seat is None:
-            self._orphaned(node)
-        if claim is None:
-            self._not_ours(event.record)
-            return
-        if seat is None:
-            seat = self._gone[node] = Seat(node, NOBODY, 0, 0)
-        held = seat.held.get(bundle)
-        if held is None:
-            held = Assignment(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
-            seat.hold(bundle, held)
-            self._count(held, 1)
-        else:
-            held.confirmed = True
-            if claim.pending < held.pending:
-                self._count_jobs(held, claim.pending - held.pending)
-                if claim.back > held.back:
-                    self._slow_until[held.task] = now + SLOW_S
-                seat.shrink(held, claim.pending, claim.back, now)
-
-    def _orphaned(self, node: str) -> None:
-        """A claim lies under nobody: no member's end will bring it back."""
-        if self.is_open:
+    def _take_over(self, node: str | None) -> None:
+        """This one is no member (any more), and may have claims."""
+        if node is not None and self.is_open:
             self._commands.append(TakeOver(node))
-        else:
+        elif node is not None:
             self._ownerless.add(node)
 
-    def _note_end(self, revision: int, bundle: str, seat: Seat, mode: Mode) -> None:
-        if revision != self._ended_at:
-            self._ended_at = revision
-            self._ended.clear()
-        self._ended[bundle] = (seat, mode)
-
-    def _seat(self, node: str) -> Seat | None:
-        """A member's, or that of a node whose claims have not been taken over yet."""
-        return self.seats.get(node) or self._gone.get(node)
-
-    def _release(self, node: str, bundle: str, now: float, *, finished: bool) -> None:
-        seat = self._seat(node)
-        if seat is None or (held := seat.release(bundle, now, finished=finished)) is None:
-            return
-        self._count(held, -1)
-        if not seat.held:
-            self._gone.pop(node, None)
-
-    def _count(self, held: Assignment, sign: int) -> None:
-        self._count_jobs(held, sign * held.pending)
+    def _not_ours(self, record: Record) -> None:
+        """A key that rota did not write, or a record that cannot be read: counted, and named now and then."""
+        self.unparsable += 1
+        self.unparsable_key = record.key
 
     def _count_jobs(self, held: Assignment, jobs: int) -> None:
-        self.running_of_task[held.task] = self.running_of_task.get(held.task, 0) + jobs
-        if held.key:
-            running = self.running_of_key.get((held.task, held.key), 0) + jobs
-            if running:
-                self.running_of_key[held.task, held.key] = running
-            else:
-                self.running_of_key.pop((held.task, held.key), None)
-        self._queue(held.queue).running += jobs
+        self.limits.count(held, jobs)
+        queue = self._queue(held.queue)
+        queue.running += jobs
+        if jobs < 0:
+            self._happened(queue)
 
     def _queue(self, name: str) -> Queue:
         queue = self.queues.get(name)
         if queue is None:
-            queue = self.queues[name] = Queue()
-            self._turn.append(name)
+            queue = self.queues[name] = Queue(name, self._turns)
         return queue
+
+    def _happened(self, queue: Queue) -> None:
+        """Something has changed for a queue: it may have something to give out now, or be over."""
+        if queue.is_over(self.revision):
+            queue.close()
+            self.queues.pop(queue.name, None)
+        elif not queue.settings.paused:
+            queue.wake()
+
+    def _see_again(self) -> None:
+        """Queues whose heads are known by now."""
+        for name in list(self._blind):
+            queue = self.queues.get(name)
+            if queue is None or queue.blind_to <= self.revision:
+                self._blind.discard(name)
+                if queue is not None:
+                    self._happened(queue)
 
     def _task(self, event: Event) -> None:
         name = self.keys.parse_task(event.record.key)
         record = None if event.deleted else decode(TaskRecord, event.record.value)
         if name is None or (record is None and not event.deleted):
             self._not_ours(event.record)        # the limits that were known go on
-        elif record is None:
+            return
+        if record is None:
             self.tasks.pop(name, None)
         else:
             self.tasks[name] = record
+        self.limits.changed(name)
 
     def _queue_settings(self, event: Event) -> None:
         name = self.keys.parse_queue(event.record.key)
         record = QueueRecord() if event.deleted else decode(QueueRecord, event.record.value)
         if name is None or record is None:
             self._not_ours(event.record)        # the settings that were known go on
-        else:
-            self._queue(name).settings = record
-
-    def _not_ours(self, record: Record) -> None:
-        """A key that rota did not write, or a record that cannot be read: counted, and named now and then."""
-        self.unparsable += 1
-        self.unparsable_key = record.key
+            return
+        queue = self._queue(name)
+        queue.settings = record
+        self._happened(queue)
 
     def _job(self, event: Event, now: float) -> None:
         record = event.record
@@ -249,55 +203,59 @@ class Aggregator:
         if parsed is None:
             self._not_ours(record)      # left alone
             return
-        queue = self._queue(parsed.queue)
-        window = queue.windows.get(parsed.priority)
+        queue = self.queues.get(parsed.queue)
+        window = queue.windows.get(parsed.priority) if queue is not None else None
         if event.deleted:
-            if window is not None:
-                window.remove(record.key, record.mod_revision)
+            if queue is not None and window is not None and window.remove(record.key, record.mod_revision):
+                self._happened(queue)
             return
-        if record.mod_revision == self._ended_at and parsed.bundle in self._ended:
-            seat, mode = self._ended[parsed.bundle]     # one write took it from the node to its queue
-            seat.gave_back(mode, now)
-        if window is None:
-            window = queue.windows[parsed.priority] = Window()
-        if window.known_to is not None and record.key > window.known_to and not window.loading:
-            return      # behind the window: a later page will show it
-        self._take_token(window, record, parsed)
-        if window.size > WINDOW_MAX and not window.loading:
-            window.cut(PAGE_NEXT)
+        self.claims.came_back(parsed.bundle, record.mod_revision, now)
+        if window is None or not window.is_behind(record.key):      # else a later page will show it
+            self._take_token(record, parsed)
 
-    def _take_token(self, window: Window, record: Record, place: JobKey) -> None:
+    def _take_token(self, record: Record, place: JobKey) -> None:
         given = self._deciding.get(record.key)
         if given is not None and given.mod_revision >= record.mod_revision:
             return
         token = token_in(place.queue, record.value)
         if token is None:
-            window.remove(record.key, record.mod_revision)      # what it was before it was overwritten
+            queue = self.queues.get(place.queue)
+            if queue is not None and place.priority in queue.windows:
+                queue.windows[place.priority].remove(record.key, record.mod_revision)   # before it was overwritten
             self._not_ours(record)
             self._commands.append(Quarantine(record))
             return
-        window.add(Item(record.key, token, place.bundle, record.mod_revision, token.pending))
+        pending = token.pending if token.done else token.count
+        self._add(Item(record.key, token, place.bundle, record.mod_revision, pending), place)
+
+    def _add(self, item: Item, place: JobKey) -> None:
+        queue = self._queue(place.queue)
+        window = queue.window(place.priority)
+        window.add(item)
+        if window.is_partial:
+            self._partial.add(window)
+        if queue.resting and not queue.settings.paused:
+            queue.wake()
 
     def expect_page(self, queue: str, priority: int) -> None:
         """Before the first page of a queue is read: nothing of it is known yet."""
-        window = self._queue(queue).windows.setdefault(priority, Window())
-        window.known_to, window.loading = b"", True
+        window = self._queue(queue).window(priority)
+        window.known_to = window.loading = b""
+        self._partial.add(window)
 
     def page(self, queue: str, priority: int, records: Iterable[Record], *, more: bool) -> None:
-        """The next page of a window, read linearizably, so at least as new as the watch was when it was asked for."""
-        window = self._queue(queue).windows[priority]
-        window.loading = False
-        last = window.known_to or b""
+        """The page that was asked for, read linearizably, so at least as new as the watch was when it was asked for."""
+        window = self._queue(queue).window(priority)
+        last = window.loading or b""
         for record in records:
             last = record.key
             parsed = self.keys.parse_job(record.key)
             if parsed is None:
                 self._not_ours(record)
             else:
-                self._take_token(window, record, parsed)
-        window.known_to = last if more else None
-        if more:
-            window.forget_beyond(last)
+                self._take_token(record, parsed)
+        window.loaded(last, more=more)
+        self._happened(self._queue(queue))
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -310,168 +268,153 @@ class Aggregator:
         if self._deciding.get(item.key) is item:
             del self._deciding[item.key]
         queue = self._queue(item.token.queue)
-        queue.blind_to = max(queue.blind_to, revision)
+        if revision > max(queue.blind_to, self.revision):
+            queue.blind_to = revision
+            self._blind.add(queue.name)
         if seat is None:
             queue.splitting -= 1
-        if applied:
+            gate, jobs = self._splitting.pop((item.key, item.mod_revision))
+            gate.splitting -= jobs
+        elif applied:
             return
-        if seat is not None and held is not None:
-            if doubtful_at is not None and doubtful_at > self.revision:
-                self._doubtful.append((doubtful_at, seat.node, item.bundle, held))
-            else:
-                self._unreserve(seat.node, item.bundle, held, now)
-        if not token_stale:
-            parsed = self.keys.parse_job(item.key)
-            if parsed is not None:
-                window = self._queue(parsed.queue).windows.setdefault(parsed.priority, Window())
-                if window.known_to is None or item.key <= window.known_to:
-                    window.add(item)
-
-    def _unreserve(self, node: str, bundle: str, held: Assignment, now: float) -> None:
-        seat = self._seat(node)
-        if seat is not None and seat.held.get(bundle) is held and not held.confirmed:
-            self._release(node, bundle, now, finished=False)
-
-    def _drop_doubtful(self, now: float) -> None:
-        if self._doubtful:
-            passed = [entry for entry in self._doubtful if entry[0] <= self.revision]
-            self._doubtful = [entry for entry in self._doubtful if entry[0] > self.revision]
-            for _, node, bundle, held in passed:
-                self._unreserve(node, bundle, held, now)
+        elif held is not None:
+            self.claims.refused(seat, item.bundle, held, self.revision, now, doubtful_at=doubtful_at or 0)
+        parsed = self.keys.parse_job(item.key)
+        if not applied and not token_stale and parsed is not None:
+            self._add(item, parsed)
+        self._happened(self._queue(queue.name))
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
     def decide(self, now: float, wall_ms: int = 0, budget: int = 1_000) -> list[Command]:
-        """Up to `budget` commands, and what was waiting to be said. Call again while it returns any; and at `next_ms`
-        (wall time), when a retry at the head of a serial queue is due."""
+        """Up to `budget` commands, and what was left to say. Call again while it returns any; and at `next_ms`."""
         commands, self._commands = self._commands, []
-        self.wall_ms, self.next_ms = wall_ms, None
+        self.wall_ms = wall_ms
         if not self.is_open:
             self._commands = commands
             return []
-        progress = True
-        while progress and len(commands) < budget and self._anybody_free(now):
-            progress = False
-            for name in list(self._turn):       # one bundle per queue and turn: a noisy queue starves nobody
-                queue = self.queues[name]
-                if not queue.windows:
-                    continue
-                command = self._next(name, queue, now)
-                if command is not None:
-                    commands.append(command)
-                    progress = True
-                    if len(commands) >= budget:
-                        self._turn.remove(name)
-                        self._turn.append(name)
-                        break
-        commands.extend(self._pages_wanted())
+        while self._due and self._due[0][0] <= wall_ms:
+            queue = self.queues.get(heapq.heappop(self._due)[1])
+            if queue is not None:
+                self._happened(queue)
+        self._turns.begin(lambda gate: self._has_room(gate, now))
+        while len(commands) < budget and (queue := self._turns.first()) is not None:
+            command = self._next(queue, now)
+            if command is not None:
+                commands.append(command)
+                self._turns.served(queue)
+            else:
+                self._turns.skip(queue)
+        self._turns.end()
+        if self._partial:
+            commands.extend(self._pages_wanted(all_seen=len(commands) < budget))
         return commands
 
-    def _anybody_free(self, now: float) -> bool:
-        return any(seat.room("sync", now) > 0 or seat.room("async", now) > 0 for seat in self.seats.values())
+    def _has_room(self, gate: Gate, now: float) -> bool:
+        """Whether any node there may be given something now."""
+        lane = gate.id.lane
+        if self.limits.left_of_task(lane.task) <= 0:
+            return False
+        careful = self._careful(gate)
+        for seat, mode in gate.seats:
+            room = seat.idle(mode) if careful else seat.room(mode, now)
+            if room > 0 and not (seat.alone and lane.care == LOST):
+                return True
+        return False
 
-    def _pages_wanted(self) -> Iterator[LoadPage]:
-        for name, queue in self.queues.items():
-            for priority, window in queue.windows.items():
-                if window.known_to is not None and not window.loading and window.size < REFILL_BELOW:
-                    window.loading = True
-                    yield LoadPage(name, priority, window.known_to, PAGE_NEXT)
+    def _careful(self, gate: Gate) -> bool:
+        lane = gate.id.lane
+        return bool(lane.care) or self.limits.left_of_task(lane.task) < CAREFUL_BELOW or (
+            lane.keyed and self.limits.per_key(lane.task)
+        )
 
-    def _next(self, name: str, queue: Queue, now: float) -> Command | None:
-        if queue.settings.paused:
+    def _pages_wanted(self, *, all_seen: bool) -> Iterator[LoadPage]:
+        """What has to be read on, since little of it is left, or since nothing of it can be run: `all_seen`, and a node
+        that serves the queue is idle."""
+        for window in list(self._partial):
+            queue = window.queue
+            if not window.is_partial:
+                self._partial.discard(window)
+                continue
+            idle = all_seen and queue.gives_out and any(
+                seat.serves(queue.name) and seat.has_slot for seat in self.seats.values()
+            )
+            after = window.wants(more=idle)
+            if after is not None:
+                window.loading = after
+                yield LoadPage(queue.name, window.priority, after, PAGE_NEXT)
+
+    def _next(self, queue: Queue, now: float) -> Command | None:
+        """What the queue gives out now: the first of its jobs that has a node."""
+        if queue.settings.serial and not queue.settings.paused:
+            return self._next_serial(queue, now)
+        if not queue.gives_out:
+            queue.rest()
             return None
-        if queue.settings.serial:
-            return self._next_serial(name, queue, now)
+        passed: set[Family] = set()
         for _, window in queue.by_priority():
-            heads = [
-                (item.key, lane_id, item)
-                for lane_id, lane in window.lanes.items()
-                if (item := lane.head()) is not None
-            ]
-            heads.sort(key=lambda head: head[0])
-            for _, lane_id, item in heads:
-                command = self._place(name, queue, window, lane_id, item, now)
+            while (head := window.first_open(passed)) is not None:
+                command = self._place(queue, window, head, now)
                 if command is not None:
                     return command
+                if not head[1].parked:
+                    passed.add(head[0])
         return None
 
-    def _next_serial(self, name: str, queue: Queue, now: float) -> Command | None:
+    def _next_serial(self, queue: Queue, now: float) -> Command | None:
         """The head, if nothing of the queue runs and it is certain which token is the head."""
-        if queue.running or queue.splitting or queue.blind_to > self.revision:
+        head = None if queue.running or queue.splitting or queue.blind_to > self.revision else queue.certain_head()
+        queue.rest()
+        if head is None or head[2].token.blocked or self._too_early(queue, head[2].token):
             return None
-        for _, window in queue.by_priority():
-            heads = [
-                (item.key, lane_id, item)
-                for lane_id, lane in window.lanes.items()
-                if (item := lane.head()) is not None
-            ]
-            if window.known_to is not None and (not heads or min(heads)[0] > window.known_to):
-                return None             # a page is on its way
-            if not heads:
-                continue
-            _, lane_id, item = min(heads, key=lambda head: head[0])
-            token = item.token
-            if token.blocked or self._too_early(token):
-                return None
-            return self._place(name, queue, window, lane_id, item, now)
-        return None
+        family, lane, _ = head
+        if not lane.parked:
+            family.gate.enter(queue)        # it stands at this gate alone
+        command = self._place(queue, family.window, head, now) if family.gate.is_open else None
+        if command is None and family.gate.is_open:
+            queue.wake()                    # for the next pass
+        return command
 
-    def _too_early(self, token: Token) -> bool:
+    def _too_early(self, queue: Queue, token: Token) -> bool:
         if token.not_before <= self.wall_ms:
             return False
-        self.next_ms = min(self.next_ms or token.not_before, token.not_before)
+        if queue.due_ms != token.not_before:
+            queue.due_ms = token.not_before
+            heapq.heappush(self._due, (token.not_before, queue.name))
         return True
 
-    def _place(
-        self, name: str, queue: Queue, window: Window, lane_id: LaneId, item: Item, now: float
-    ) -> Command | None:
-        """Give the token to the node with the most room for it; split it if it is larger than what is free."""
-        token = item.token
-        allowed = 1 if queue.settings.serial else self._allowed(queue, token)
-        if allowed <= 0:
+    def _place(self, queue: Queue, window: Window, head: Head, now: float) -> Command | None:
+        """Give the token to a node, or split it; or close its gate for this pass, or park its lane."""
+        family, lane, item = head
+        token, gate = item.token, family.gate
+        allowed = self._allowed(queue, token)
+        if allowed <= 0 and self.limits.left_of_key(token.task, token.key) <= 0:
+            self.limits.park(token.task, lane)
             return None
-        seats = [seat for seat in self.seats.values() if seat.may_run(name, lane_id)]
-        careful = token.suspect or allowed < JOBS_PER_BUNDLE_MAX * 2     # no prefetch: only slots that are idle now
-        rooms: dict[Seat, int] = {}
-        for seat in seats:
-            room = seat.idle(token.mode) if careful else seat.room(token.mode, now)
-            if room > 0 and not (token.lost > 0 and seat.alone > 0):
-                rooms[seat] = room
-        if not rooms:
+        careful = self._careful(gate)
+        pace = self.paces.of(token.task, now)
+        choice = None if allowed <= 0 else place(
+            gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now
+        )
+        if choice is None:
+            gate.is_open = allowed > 0 and allowed < CAREFUL_BELOW and not careful      # then it is this queue alone
             return None
-        here = rooms
-        if any(seat.away_until[token.mode] > now for seat in rooms):
-            here = {seat: room for seat, room in rooms.items() if seat.away_until[token.mode] <= now} or rooms
-        best = max(here, key=here.__getitem__)
-        if item.pending > 1 and (token.suspect or item.pending > min(here[best], allowed)):
-            best = emptiest(here, token.mode)      # the fastest may be busy all the time
-            if best.outstanding[token.mode] > 0:
-                best = emptiest(rooms, token.mode)
-            slow = self._slow_until.get(token.task, 0.0) > now
-            if token.suspect or item.pending > allowed or (slow and best.idle(token.mode) > 0):
-                self._give_out(window, item)
-                queue.splitting += 1
-                return Split(item, 1 if careful else max(1, best.in_a_slice(token.mode, now)))
-            if best.outstanding[token.mode] > 0:
-                return None
-        self._give_out(window, item)
-        held = Assignment(token.task, name, token.mode, item.pending, token.lost > 0, False, token.key)
-        best.hold(item.bundle, held)
-        self._count(held, 1)
-        return GiveClaim(item, best, held)
-
-    def _give_out(self, window: Window, item: Item) -> None:
         window.remove(item.key)
         self._deciding[item.key] = item
+        if isinstance(choice, Cut):
+            queue.splitting += 1
+            gate.splitting += item.pending
+            self._splitting[item.key, item.mod_revision] = (gate, item.pending)
+            return Split(item, choice.size)
+        held = Assignment(
+            token.task, queue.name, choice.mode, item.pending, token.lost > 0, False, token.key, since=now
+        )
+        self.claims.hold(choice.seat, item.bundle, held)
+        return GiveClaim(item, choice.seat, held, queue.settings.serial)
 
     def _allowed(self, queue: Queue, token: Token) -> int:
         """Jobs of this token that its limits still admit."""
-        allowed = 1_000_000
-        record = self.tasks.get(token.task)
-        if record is not None and record.max_concurrency is not None:
-            allowed = record.max_concurrency - self.running_of_task.get(token.task, 0)
-        if record is not None and record.max_per_key is not None and token.key:
-            allowed = min(allowed, record.max_per_key - self.running_of_key.get((token.task, token.key), 0))
-        if queue.settings.max_concurrency is not None:
-            allowed = min(allowed, queue.settings.max_concurrency - queue.running)
-        return allowed
+        return min(
+            self.limits.left_of_task(token.task), self.limits.left_of_key(token.task, token.key), queue.left_of_limit
+        )
+

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,7 +10,9 @@ from rota.client.model import Mode
 
 from ..state.records import Member
 from ..state.throughput import Throughput
-from .queues import LaneId
+
+if TYPE_CHECKING:
+    from .lanes import LaneId
 
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""
@@ -33,6 +35,7 @@ class Assignment(msgspec.Struct, gc=False):
     confirmed: bool
     key: str = ""
     back: int = 0
+    since: float = 0.0
 
 
 class Seat:
@@ -50,18 +53,30 @@ class Seat:
         self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
 
     def may_run(self, queue: str, lane: LaneId) -> bool:
+        """Whether this node can run these jobs at all, if it has room."""
+        mode = self.mode_of(lane)
+        return self.serves(queue) and self.member.can_verify(lane.signed) and mode is not None and (
+            self.member.capacity.get(mode, 0) > 0
+        )
+
+    def serves(self, queue: str) -> bool:
+        return self.member.state == "active" and ("*" in self.member.queues or queue in self.member.queues)
+
+    def mode_of(self, lane: LaneId) -> Mode | None:
+        """How this node runs these jobs: as its own code says (decision 0016). None: it does not have their code."""
         member = self.member
-        if member.state != "active" or ("*" not in member.queues and queue not in member.queues):
-            return False
-        if not member.can_verify(lane.signed):
-            return False
         if lane.function:
-            return member.functions and member.python == lane.python
-        return member.tasks.get(lane.task) == lane.mode and lane.python in ("", member.python)
+            return lane.mode if member.functions and member.python == lane.python else None
+        return member.tasks.get(lane.task) if lane.python in ("", member.python) else None
 
     def idle(self, mode: Mode) -> int:
         """Slots that have nothing to do."""
         return self.member.capacity.get(mode, 0) - self.outstanding[mode]
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether anything could begin here at once."""
+        return any(slots > self.outstanding.get(mode, 0) for mode, slots in self.member.capacity.items())
 
     def in_a_slice(self, mode: Mode, now: float) -> int:
         """Jobs it gets through in about 100 ms."""
@@ -99,8 +114,3 @@ class Seat:
         """A bundle that was given ahead came back as it was: this node gets through nothing now."""
         self._through[mode] = Throughput()
         self.away_until[mode] = now + AWAY_S
-
-
-def emptiest(seats: Iterable[Seat], mode: Mode) -> Seat:
-    """One that has nothing to do, if there is one."""
-    return max(seats, key=lambda seat: (seat.outstanding[mode] == 0, seat.idle(mode)))

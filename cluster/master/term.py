@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+from msgspec.structs import replace
+
 from rota.client.codec import Seal
 from rota.client.errors import LedgerError
 
@@ -217,10 +219,11 @@ class Master:
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
         item, seat, aggregator = command.item, command.seat, self.aggregator
+        token = item.token if item.token.mode == command.held.mode else replace(item.token, mode=command.held.mode)
         write = moves.claim(
             self._keys, (self._fence, unmodified(self._keys.node(seat.node), seat.mod_revision)),
-            unmodified(item.key, item.mod_revision), item.bundle, item.token, seat.node, fence=self.fence_revision,
-            serial=aggregator.queues[item.token.queue].settings.serial,
+            unmodified(item.key, item.mod_revision), item.bundle, token, seat.node, fence=self.fence_revision,
+            serial=command.serial,
         )
 
         def settled(future: asyncio.Future[Verdict]) -> None:

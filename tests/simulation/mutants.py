@@ -7,7 +7,7 @@ knows of them; `apply` replaces methods for the life of a process (campaigns for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -17,7 +17,10 @@ from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
 from rota.cluster.master import scheduler, takeover
 from rota.cluster.master import term as master
+from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.limits import Limits
+from rota.cluster.master.queues import UNLIMITED
 from rota.cluster.node import executor, intake, membership, node, outcomes, reach, reporter, volatile
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, moves, splitting
@@ -161,28 +164,29 @@ def claims_for_the_dead() -> None:
 @mutant
 def dispatch_before_claims_are_known() -> None:
     """A new master reads the first page of each queue, and begins: it does not know what is claimed."""
-    original = Aggregator._claim
+    original = Aggregator.apply
 
-    def _claim(self: Aggregator, event: Event, now: float) -> None:
-        if self.is_open:
-            original(self, event, now)
+    def apply(self: Aggregator, events: Iterable[Event], revision: int, now: float) -> None:
+        known = (event for event in events if self.is_open or not event.record.key.startswith(self.keys.claims))
+        original(self, known, revision, now)
 
-    Aggregator._claim = _claim
+    Aggregator.apply = apply
 
 
 @mutant
 def the_dead_do_not_count() -> None:
     """When a node is gone its claims count no more, though nobody has taken them over yet. (It was so.)"""
-    original = Aggregator._node
+    original = Claims.see_node
 
-    def _node(self: Aggregator, event: Event) -> None:
-        original(self, event)
-        for seat in self._gone.values():
+    def see_node(self: Claims, event: Event) -> str | None:
+        gone = original(self, event)
+        for seat in self.gone.values():
             for held in seat.held.values():
-                self._count(held, -1)
-        self._gone.clear()
+                self._count(held, -held.pending)
+        self.gone.clear()
+        return gone
 
-    Aggregator._node = _node
+    Claims.see_node = see_node
 
 
 @mutant
@@ -207,30 +211,26 @@ def blocked_heads_do_not_block() -> None:
     """In a serial queue what has failed is given out again."""
     original = Aggregator._next_serial
 
-    def _next_serial(self: Aggregator, name: str, queue: Any, now: float) -> Any:
+    def _next_serial(self: Aggregator, queue: Any, now: float) -> Any:
         for window in queue.windows.values():
-            for lane in window.lanes.values():
-                for item in lane.items.values():
-                    item.token = msgspec.structs.replace(item.token, blocked=False)
-        return original(self, name, queue, now)
+            for place, lane in window.places.items():
+                lane.items[place].token = msgspec.structs.replace(lane.items[place].token, blocked=False)
+        return original(self, queue, now)
 
     Aggregator._next_serial = _next_serial
 
 
 @mutant
 def limits_do_not_hold() -> None:
-    """Jobs are counted against their task's limit when they run, not when they are given out."""
-    def _count_jobs(self: Aggregator, held: Any, jobs: int) -> None:
-        self._queue(held.queue).running += jobs
-
-    Aggregator._count_jobs = _count_jobs
+    """A task's limits are not looked at."""
+    Limits.left_of_task = lambda self, task: UNLIMITED
+    Limits.left_of_key = lambda self, task, key: UNLIMITED
 
 
 @mutant
 def keys_do_not_count() -> None:
     """A task's limit per key is not looked at."""
-    original = Aggregator._allowed
-    Aggregator._allowed = lambda self, queue, token: original(self, queue, msgspec.structs.replace(token, key=""))
+    Limits.left_of_key = lambda self, task, key: UNLIMITED
 
 
 @mutant

@@ -375,9 +375,9 @@ def fencing_tokens(context: Any) -> None:
 def dynamic_queues(aggregator: Any) -> None:
     """A queue that nobody has declared is not served."""
     def declared(choose: Any) -> Any:
-        def _next(self: Any, name: str, queue: Any, now: float) -> Any:
-            known = name == "default" or queue.settings != aggregator.QueueRecord()
-            return choose(self, name, queue, now) if known else None
+        def _next(self: Any, queue: Any, now: float) -> Any:
+            known = queue.name == "default" or queue.settings != aggregator.QueueRecord()
+            return choose(self, queue, now) if known else None
 
         return _next
 

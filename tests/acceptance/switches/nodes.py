@@ -130,14 +130,13 @@ def the_node_with_most_room(aggregator: Any) -> None:
 def joining(aggregator: Any) -> None:
     """A master knows the nodes that were there when it became master."""
     def closed(see: Any) -> Any:
-        def _node(self: Any, event: Any) -> None:
-            node = event.record.key[len(self.keys.nodes):].decode(errors="replace")
-            if not self.is_open or node in self.seats or len(self.seats) < 3:
-                see(self, event)
+        def see_node(self: Any, event: Any) -> Any:
+            node = event.record.key[len(self._keys.nodes):].decode(errors="replace")
+            return see(self, event) if node in self.seats or len(self.seats) < 3 else None
 
-        return _node
+        return see_node
 
-    change(aggregator.Aggregator, "_node", closed)
+    change(aggregator.Claims, "see_node", closed)
 
 
 @switch("X8", f"{PROMISES}: a_node_serves_only_its_queues",

@@ -13,18 +13,7 @@ from ..switching import NEVER_S, PROMISES, change, switch
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency(aggregator: Any) -> None:
     """The limit of a task is not looked at."""
-    def without(allowed: Any) -> Any:
-        def _allowed(self: Any, queue: Any, token: Any) -> int:
-            tasks, self.tasks = self.tasks, {}
-            try:
-                return int(allowed(self, queue, token))
-            finally:
-                self.tasks = tasks
-
-        return _allowed
-
-    change(aggregator.Aggregator, "_allowed", without)
-
+    aggregator.Limits.left_of_task = lambda self, task: 1_000_000
 
 
 @switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch",
@@ -173,13 +162,12 @@ def _head_untouched(operations: Any) -> None:
 def queues_are_isolated(aggregator: Any) -> None:
     """A queue that is blocked holds up all others."""
     def together(choose: Any) -> Any:
-        def _next(self: Any, name: str, queue: Any, now: float) -> Any:
+        def _next(self: Any, queue: Any, now: float) -> Any:
             heads = [
-                lane.head() for other in self.queues.values() if other.settings.serial
-                for window in other.windows.values() for lane in window.lanes.values()
+                lane.items[place] for other in self.queues.values() if other.settings.serial
+                for window in other.windows.values() for place, lane in window.places.items()
             ]
-            blocked = any(head is not None and head.token.blocked for head in heads)
-            return None if blocked else choose(self, name, queue, now)
+            return None if any(head.token.blocked for head in heads) else choose(self, queue, now)
 
         return _next
 
@@ -190,14 +178,7 @@ def queues_are_isolated(aggregator: Any) -> None:
         fails=r"assert .small. in .* -> AssertionError")
 def queues_take_turns(aggregator: Any) -> None:
     """The first queue gives out all it has before another has its turn."""
-    def greedy(choose: Any) -> Any:
-        def _next(self: Any, name: str, queue: Any, now: float) -> Any:
-            earlier = self._turn[: self._turn.index(name)]
-            return None if any(self.queues[other].size for other in earlier) else choose(self, name, queue, now)
-
-        return _next
-
-    change(aggregator.Aggregator, "_next", greedy)
+    aggregator.Turns.served = lambda self, queue: None
 
 
 @switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.master.dispatch",

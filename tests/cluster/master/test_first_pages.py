@@ -41,6 +41,6 @@ async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.Mo
     assert found.keys() == lanes.keys()
     for lane, window in found.items():
         head = KEYS.job(*lane, 1, "b1")
-        assert head in [key for part in window.lanes.values() for key in part.items]
+        assert head in window.places
         assert window.known_to is not None or window.size == lanes[lane]    # the rest is read later, or there is none
-        assert not window.loading
+        assert window.loading is None

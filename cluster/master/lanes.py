@@ -1,0 +1,136 @@
+"""Jobs of one queue and priority that wait: tokens in lanes, lanes in families. Pure.
+
+A **family** are those that can go to the same nodes; a **lane** those of a family with one key (of limits). Both may be
+cut: behind some place their tokens are not known, and have to be read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
+
+from rota.client.model import Mode
+
+from ..state.records import Token
+from .turns import Gate
+
+if TYPE_CHECKING:
+    from .queues import Window
+
+REFILL = 5
+"""What was cut is read on when this part of what it kept is left."""
+
+PARKED_MAX = 500
+"""Tokens that a lane keeps where it is cut, and its key is at its limit."""
+
+PLAIN, SUSPECT, LOST = range(3)
+"""How careful to be: its node was lost; its node was lost while it ran."""
+
+
+class Item(msgspec.Struct, gc=False):
+    """A token that lies in jobs/, as the master knows it."""
+
+    key: bytes
+    token: Token
+    bundle: str
+    mod_revision: int
+    pending: int
+
+
+class LaneId(NamedTuple):
+    """Tokens that can go to the same nodes. `mode` is that of shipped code; a task that is known by name runs in the
+    mode that its node has."""
+
+    task: str
+    mode: Mode | None
+    python: str
+    function: bool
+    care: int
+    keyed: bool                 # a limit per key may count them
+    signed: str | None = None   # with which key
+
+
+def lane_of(token: Token) -> LaneId:
+    shipped = bool(token.function)
+    care = LOST if token.lost else SUSPECT if token.orphanings else PLAIN
+    return LaneId(
+        token.task, token.mode if shipped else None, token.python, shipped, care, bool(token.key), token.signed
+    )
+
+
+class Lane:
+    """The known tokens of a family with one key, in the order of their places (a heap with lazy deletion). `parked`:
+    its key is at its limit. `cut`: what lies behind it is not known."""
+
+    __slots__ = ("cut", "family", "heap", "items", "key", "parked")
+
+    def __init__(self, family: Family, key: str) -> None:
+        self.family = family
+        self.key = key
+        self.heap: list[bytes] = []
+        self.items: dict[bytes, Item] = {}
+        self.cut: bytes | None = None
+        self.parked = False
+
+    def head(self) -> Item | None:
+        while self.heap:
+            item = self.items.get(self.heap[0])
+            if item is not None:
+                return item
+            heapq.heappop(self.heap)
+        return None
+
+    @property
+    def is_short(self) -> bool:
+        return len(self.items) < PARKED_MAX // REFILL
+
+
+class Family:
+    """Lanes of one window that wait at one gate."""
+
+    __slots__ = ("cut", "gate", "heads", "id", "lanes", "parked", "share", "size", "window")
+
+    def __init__(self, window: Window, id_: LaneId, gate: Gate) -> None:
+        self.window = window
+        self.id = id_
+        self.gate = gate
+        self.lanes: dict[str, Lane] = {}
+        self.heads: list[tuple[bytes, str]] = []
+        """(head, key) of lanes that are not parked: a heap; what is out of date is put right when it comes up."""
+        self.size = 0
+        self.parked = 0                 # tokens in lanes that are
+        self.cut: bytes | None = None
+        self.share = 0                  # what it kept when it was cut
+
+    def head(self) -> tuple[Lane, Item] | None:
+        """The first token whose key is not at its limit."""
+        while self.heads:
+            key, name = self.heads[0]
+            lane = self.lanes.get(name)
+            item = lane.head() if lane is not None and not lane.parked else None
+            if lane is not None and item is not None and item.key == key:
+                return lane, item
+            heapq.heappop(self.heads)
+            if item is not None:
+                heapq.heappush(self.heads, (item.key, name))
+        return None
+
+    def park(self, lane: Lane) -> None:
+        lane.parked = True
+        self.parked += len(lane.items)
+
+    def unpark(self, lane: Lane) -> None:
+        lane.parked = False
+        self.parked -= len(lane.items)
+        if (item := lane.head()) is not None:
+            heapq.heappush(self.heads, (item.key, lane.key))
+            self.window.queue.stands_at(self.gate)
+
+    @property
+    def is_short(self) -> bool:
+        return self.size - self.parked < max(1, self.share // REFILL)
+
+
+Head: TypeAlias = tuple[Family, Lane, Item]

@@ -1,0 +1,84 @@
+"""Where a waiting bundle goes: whole to a node, or split, or nowhere for now. Pure.
+
+Work waits for a slot, never for a node: what is larger than the room that anybody has is split to the slots that are
+free (decision 0014). A whole bundle goes to a node that has nothing to do, or to free slots if its jobs are quick
+(0003): what does not begin there soon, that node gives back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rota.client.model import Mode
+
+from .lanes import Item
+from .members import Seat
+from .paces import Pace
+from .turns import Gate
+
+
+class Room(NamedTuple):
+    """So many more jobs a node may be given, and how it runs them. `is_here`: it has not just given something back."""
+
+    is_here: bool
+    jobs: int
+    seat: Seat
+    mode: Mode
+
+    @property
+    def slots(self) -> int:
+        return self.seat.idle(self.mode)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.seat.outstanding[self.mode]
+
+
+class Give(NamedTuple):
+    seat: Seat
+    mode: Mode
+
+
+class Cut(NamedTuple):
+    """Into pieces of so many jobs."""
+
+    size: int
+
+
+def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
+    """`allowed`: how many jobs limits admit, at least one. `careful`: only slots that are idle now, nothing ahead."""
+    lost, pending = item.token.lost > 0, item.pending
+    rooms: list[Room] = []
+    best: Room | None = None
+    for seat, mode in gate.seats:
+        room = seat.idle(mode) if careful else seat.room(mode, now)
+        if room > 0 and not (lost and seat.alone):
+            here = Room(seat.away_until[mode] <= now, room, seat, mode)
+            rooms.append(here)
+            if best is None or here[:2] > best[:2]:
+                best = here
+    if best is None:
+        return None
+    if pending == 1 or (not item.token.suspect and pending <= min(best.jobs, allowed)):
+        return Give(best.seat, best.mode)
+    return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
+
+
+def _in_parts(
+    gate: Gate, item: Item, allowed: int, rooms: Sequence[Room], *, careful: bool, pace: Pace, now: float
+) -> Give | Cut | None:
+    """It is more than anybody there has room for, or than may be given at once."""
+    free = sum(slots for room in rooms if (slots := room.slots) > 0)
+    if gate.splitting >= min(allowed, free):
+        return None             # (also if no slot is free at all: then there is room for it soon, or a slot)
+    if item.token.suspect or item.pending > allowed:
+        return Cut(1)
+    best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
+    if item.pending <= best.jobs:
+        return Give(best.seat, best.mode)
+    if pace is Pace.SLOW:
+        return Cut(1 if careful else max(1, best.seat.in_a_slice(best.mode, now)))
+    if best.is_idle or (pace is Pace.QUICK and not careful):
+        return Give(best.seat, best.mode)
+    return Cut(best.slots)

@@ -1,0 +1,184 @@
+"""Whose turn it is: one bundle per queue and turn, so a noisy queue starves nobody.
+
+A **gate** is where jobs wait that can go to the same nodes, whatever their queue. It is open while one of those nodes
+has room. What is looked at for a decision are the gates, then the queue at an open gate whose turn was longest ago: the
+number of queues that wait does not count.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from rota.client.model import Mode
+
+if TYPE_CHECKING:
+    from .lanes import LaneId
+    from .members import Seat
+    from .queues import Queue
+
+EVERY = "*"
+
+GATES_KEPT = 200
+"""Though nothing waits there: soon something of the same kind comes."""
+
+
+class GateId(NamedTuple):
+    """`group`: the queue's name, if a node subscribes to it by name; else any queue's."""
+
+    lane: LaneId
+    group: str
+
+
+class Gate:
+    """`seats`: the nodes that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
+    split for them. `families` stand here, of those `queues`."""
+
+    __slots__ = ("_line", "families", "id", "is_open", "queues", "seats", "splitting")
+
+    def __init__(self, id_: GateId) -> None:
+        self.id = id_
+        self.seats: list[tuple[Seat, Mode]] = []
+        self.is_open = False
+        self.splitting = 0
+        self.families = 0
+        self.queues: dict[str, Queue] = {}
+        self._line: list[tuple[int, str]] = []      # (turn, queue): a heap; put right when it comes up
+
+    def enter(self, queue: Queue) -> None:
+        if queue.name not in self.queues:
+            self.queues[queue.name] = queue
+            heapq.heappush(self._line, (queue.turn, queue.name))
+
+    def leave(self, queue: Queue) -> None:
+        if self.queues.pop(queue.name, None) is not None and len(self._line) > 2 * len(self.queues) + 64:
+            self._line = [(other.turn, name) for name, other in self.queues.items()]
+            heapq.heapify(self._line)
+
+    def first(self) -> Queue | None:
+        """The queue here whose turn was longest ago."""
+        while self._line:
+            turn, name = self._line[0]
+            queue = self.queues.get(name)
+            if queue is None:
+                heapq.heappop(self._line)
+            elif queue.turn != turn:
+                heapq.heapreplace(self._line, (queue.turn, name))
+            else:
+                return queue
+        return None
+
+
+class Turns:
+    """All gates; within a pass (`begin` to `end`), the order of queues."""
+
+    def __init__(self) -> None:
+        self.gates: dict[GateId, Gate] = {}
+        self._manned: dict[GateId, Gate] = {}       # those with seats
+        self._named: frozenset[str] = frozenset()
+        self._seats: Iterable[Seat] = ()
+        self._unused = 0
+        self._numbers = 0
+        self._line: list[tuple[int, int, Gate]] = []
+        self._skipped: list[Queue] = []
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    # -- gates -------------------------------------------------------------------------------------------------------
+
+    def gate(self, lane: LaneId, queue: str) -> Gate:
+        """For one more family; `release` when it is gone."""
+        id_ = GateId(lane, queue if queue in self._named else EVERY)
+        gate = self.gates.get(id_)
+        if gate is None:
+            gate = self.gates[id_] = Gate(id_)
+            self._fill(gate)
+        elif not gate.families:
+            self._unused -= 1
+        gate.families += 1
+        return gate
+
+    def release(self, gate: Gate) -> None:
+        gate.families -= 1
+        if not gate.families:
+            self._unused += 1
+            if self._unused > GATES_KEPT:
+                for other in [other for other in self.gates.values() if not other.families]:
+                    del self.gates[other.id]
+                    self._manned.pop(other.id, None)
+                self._unused = 0
+
+    def members_changed(self, seats: Iterable[Seat], queues: Iterable[Queue]) -> None:
+        """Who may run what is worked out here, not for every job."""
+        self._seats = seats
+        named = frozenset(name for seat in seats for name in seat.member.queues if name != EVERY)
+        if named != self._named:
+            changed, self._named = named ^ self._named, named
+            for queue in queues:
+                if queue.name in changed:
+                    self._move(queue)
+        for gate in self.gates.values():
+            self._fill(gate)
+
+    def _fill(self, gate: Gate) -> None:
+        lane, group = gate.id
+        gate.seats = [
+            (seat, mode) for seat in self._seats
+            if seat.may_run(group, lane) and (mode := seat.mode_of(lane)) is not None
+        ]
+        gate.is_open = False
+        if gate.seats:
+            self._manned[gate.id] = gate
+        else:
+            self._manned.pop(gate.id, None)
+
+    def _move(self, queue: Queue) -> None:
+        """To gates of another group."""
+        for family in queue.families():
+            before, family.gate = family.gate, self.gate(family.id, queue.name)
+            before.leave(queue)
+            self.release(before)
+            if family.head() is not None:
+                queue.stands_at(family.gate)
+
+    # -- a pass ------------------------------------------------------------------------------------------------------
+
+    def begin(self, is_open: Callable[[Gate], bool]) -> None:
+        line = self._line = []
+        for number, gate in enumerate(self._manned.values()):
+            gate.is_open = bool(gate.queues) and is_open(gate)
+            if gate.is_open and (queue := gate.first()) is not None:
+                line.append((queue.turn, number, gate))
+        if len(line) > 1:
+            heapq.heapify(line)
+
+    def first(self) -> Queue | None:
+        """The queue before an open gate whose turn was longest ago."""
+        while self._line:
+            turn, number, gate = self._line[0]
+            queue = gate.first() if gate.is_open else None
+            if queue is None:
+                heapq.heappop(self._line)
+            elif queue.turn != turn:
+                heapq.heapreplace(self._line, (queue.turn, number, gate))
+            else:
+                return queue
+        return None
+
+    def served(self, queue: Queue) -> None:
+        queue.turn = self.number()
+
+    def skip(self, queue: Queue) -> None:
+        """It has nothing to give out in this pass."""
+        if not queue.resting:
+            queue.rest()
+            self._skipped.append(queue)
+
+    def end(self) -> None:
+        if self._skipped:
+            for queue in self._skipped:
+                queue.wake()
+            self._skipped.clear()
