@@ -120,11 +120,11 @@ class AsyncClient(AsyncOperations):
 
     async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
-        return await self._page(_list_path("failed", queue, limit), list[FailedView])
+        return await self._list("failed", queue, FailedView, limit)
 
     async def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
         """Jobs that ended well and are kept: those whose task or enqueue says `keep_finished`."""
-        return await self._page(_list_path("finished", queue, limit), list[FinishedView])
+        return await self._list("finished", queue, FinishedView, limit)
 
     async def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a job, as (args, kwargs): while it waits or runs, in the failed set, or for as long as
@@ -183,6 +183,9 @@ class AsyncClient(AsyncOperations):
 
     async def _page(self, path: str, kind: type[T]) -> T:
         return await page(self._engine(), path, kind)
+
+    async def _list(self, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:
+        return await listed(self._engine(), what, queue, item, limit)
 
     async def _post(self, path: str, body: object, kind: type[T]) -> T:
         return await self._engine().transport.post(path, body, kind)
@@ -262,11 +265,11 @@ class Client(Operations):
 
     def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
-        return self._page(_list_path("failed", queue, limit), list[FailedView])
+        return self._list("failed", queue, FailedView, limit)
 
     def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
         """See `AsyncClient.finished`."""
-        return self._page(_list_path("finished", queue, limit), list[FinishedView])
+        return self._list("finished", queue, FinishedView, limit)
 
     def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `AsyncClient.arguments`. Unpickled on the caller's thread."""
@@ -357,6 +360,10 @@ class Client(Operations):
         engine, on = self._engine()
         return on.run(page(engine, path, kind))
 
+    def _list(self, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:
+        engine, on = self._engine()
+        return on.run(listed(engine, what, queue, item, limit))
+
     def _post(self, path: str, body: object, kind: type[T]) -> T:
         engine, on = self._engine()
         return on.run(engine.transport.post(path, body, kind))
@@ -407,8 +414,10 @@ def _connection(engine: Engine) -> Connection:
     return engine.transport
 
 
-def _list_path(what: str, queue: str | None, limit: int) -> str:
-    return f"/v1/{what}?limit={int(limit)}" + (f"&queue={quote(queue)}" if queue is not None else "")
+async def listed(engine: Engine, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:
+    """Up to `limit` items of a list: as many as there are, however many a node tells at a time."""
+    queue = "" if queue is None else f"queue={quote(queue, safe='')}&"
+    return await _connection(engine).listed(f"/v1/{what}?{queue}", item, limit)
 
 
 def connect(

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable
 from itertools import count
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -40,6 +41,9 @@ T = TypeVar("T")
 CONNECT_S = 3.0
 ANSWER_S = 10.0
 """How long to wait for one node's answer while there are others to ask, and for a page."""
+
+LISTED_MAX = 1_000
+"""Items that a node lists at a time."""
 
 BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
 """Between rounds in which no address answered."""
@@ -130,8 +134,21 @@ class Connection:
         """One of the JSON pages that nodes serve, from the first node that answers."""
         return msgspec.json.decode(await self.fetch(path), type=kind)
 
+    async def listed(self, path: str, item: type[T], limit: int) -> list[T]:
+        """Up to `limit` items of a list that nodes serve in parts."""
+        items: list[T] = []
+        part = f"{path}limit={min(limit, LISTED_MAX)}"
+        while part and len(items) < limit:
+            body, part = await self._look(part)
+            items += msgspec.json.decode(body, type=list[item])  # type: ignore[valid-type]
+        return items[:limit]
+
     async def fetch(self, path: str) -> bytes:
         """What a node answers to a GET."""
+        return (await self._look(path))[0]
+
+    async def _look(self, path: str) -> tuple[bytes, str]:
+        """The answer to a GET, and the path of the next part of it, if there is one."""
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         for tries in count(1):
             link = await self._link_by(deadline)
@@ -139,7 +156,9 @@ class Connection:
                 async with asyncio.timeout_at(deadline), self._open_session().get(link.url + path) as response:
                     body = await response.read()
                 if response.status < 400:
-                    return body
+                    following = response.links.get("next")
+                    parts = urlsplit(str(following["url"])) if following is not None else None
+                    return body, f"{parts.path}?{parts.query}" if parts is not None else ""
                 if not self._cut_off(response.status, tries):
                     raise _error_in(body, response.status)
                 link.abandon()

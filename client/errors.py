@@ -22,6 +22,7 @@
     │   ├── JobCancelled
     │   ├── ResultTimeout           (also a TimeoutError) no result within the time asked for
     │   └── ResultInvalid           the result's signature or encoding is wrong
+    ├── OperationUnknown            no such bulk operation, or it ended long ago
     └── LedgerError                 the store; never reaches a client
         ├── LedgerUnavailable       certainly not applied: no endpoint could be reached
         │   └── LedgerDenied        authentication or permission: a fault that passes when somebody mends it
@@ -169,6 +170,10 @@ class ResultTimeout(JobError, TimeoutError):
 
 class ResultInvalid(JobError):
     """A stored result is not what a node of this cluster wrote."""
+
+
+class OperationUnknown(RotaError):
+    """There is no such bulk operation, or it ended more than an hour ago."""
 
 
 class LedgerError(RotaError):

@@ -46,7 +46,8 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit.
+    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit;
+    then `at_least` names the counts that may be higher.
     `oldest_s` is the age of the job that has waited longest, in seconds. `blocked` is the id of the job that blocks a
     serial queue, `why` what it failed of and what a person can do."""
 
@@ -62,6 +63,7 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     max_concurrency: int | None = None
     blocked: str = ""
     why: str = ""
+    at_least: list[str] = []
 
 
 class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,6 +102,44 @@ class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     all: bool = False
 
+    @property
+    def words(self) -> str:
+        """As a person would say it."""
+        if self.all:
+            return "all"
+        parts = [f"{len(self.ids):,} named jobs"] if len(self.ids) > 1 else [f"job {job}" for job in self.ids]
+        said = {"queue": self.queue, "task": self.task, "error": self.error}
+        return ", ".join(parts + [f"{name} {value!r}" for name, value in said.items() if value])
+
+
+Verb = Literal["retry", "delete", "empty", "cancel"]
+OperationState = Literal["waiting", "running", "done", "refused"]
+
+
+class OperationView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A bulk operation: something that is done to many jobs, one after the other, by the master. It goes on whatever
+    becomes of who asked for it, and of that master.
+
+    `what` says in words which jobs. Of `total` jobs (as it began) `count` are done so far; `left` could not be done,
+    and are where they were. What came into the cluster after its start is not its affair. `state` is "waiting" (for the
+    master, or for operations before it), "running", "done", or "refused": nothing was done, and `why` says why not."""
+
+    id: str
+    verb: Verb
+    what: str
+    state: OperationState
+    count: int = 0
+    total: int = 0
+    left: int = 0
+    why: str = ""
+    node: str = ""
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("done", "refused")
+
 
 class QueueSettings(msgspec.Struct, frozen=True):
     """`max_concurrency` None: no limit."""
@@ -110,7 +150,8 @@ class QueueSettings(msgspec.Struct, frozen=True):
 
 
 class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Totals over the cluster; rates are those of the answering node, over the last ten seconds."""
+    """Totals over the cluster; rates are those of the answering node, over the last ten seconds. `at_least` names the
+    totals that may be higher: counting stopped at a limit."""
 
     revision: int
     master: str
@@ -122,3 +163,4 @@ class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
     oldest_s: float | None
     enqueued_per_s: float
     finished_per_s: float
+    at_least: list[str] = []

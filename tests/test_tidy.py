@@ -143,7 +143,10 @@ WRITTEN_BY_HAND = {
     "cluster/master/election.py": {"self.key", "record.key"},           # candidates
     "cluster/node/membership.py": {"key"},                              # a member
     "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # tasks, shipped functions, a member
-    "cluster/admin/operations.py": {"key"},                             # settings of queues, requests to cancel
+    "cluster/admin/operations.py": {"key"},                             # settings of queues
+    "cluster/admin/bulk.py": {"key"},                                   # bulk operations
+    "cluster/master/bulk.py": {"key", "self._key", "self._keys.operation_ended(name)"},
+    "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/outcomes.py": {"op.key"},                             # leases put to what moves made
     "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
 }

@@ -8,9 +8,9 @@ from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Txn
 from ..ledger.scan import scan
 from ..state.directory import Directory
+from ..state.heads import Head, read_heads
 from ..state.keys import Keys
 from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode
-from .heads import Head, read_heads
 
 CLAIMS_MAX = 20_000
 """Claims that are looked at to see what holds a job back."""

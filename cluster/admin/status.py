@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from msgspec.structs import replace
 
 from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.views import FailedView, FinishedView, JobView, NodeView, Place, QueueView, StatsView
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, OperationView, Place, QueueView, StatsView
 
 from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from ..state.directory import Directory
+from ..state.heads import Head, read_heads
 from ..state.keys import Keys
 from ..state.records import (
     FinishedRecord,
@@ -30,11 +31,13 @@ from ..state.records import (
     results_in,
     waiting_at,
 )
-from .heads import Head, read_heads
+from . import bulk
+from .counts import Counts
 from .reasons import Reasons
 
-COUNT_MAX = 20_000
-"""Counting stops here: exact figures of a backlog of millions are not worth reading it."""
+LIST_PAGE = 1_000
+TOKENS_MAX = 400_000
+"""Keys that are looked through for a token that is not where it was first put."""
 
 RATE_S = 10
 
@@ -162,7 +165,7 @@ class Status:
             if answer:
                 return answer[0]
         for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
-            async for record in scan(self._ledger, prefix, keys_only=True, limit=20 * COUNT_MAX):
+            async for record in scan(self._ledger, prefix, keys_only=True, limit=TOKENS_MAX):
                 if record.key.endswith(b"/" + name.encode()):
                     page = await self._ledger.read(record.key)
                     if page.records:
@@ -211,31 +214,9 @@ class Status:
     async def queues(self) -> list[QueueView]:
         """Those that hold jobs, and those that have settings."""
         settings = dict(self._directory.queues)
-        rows = {name: QueueView(name) for name in settings}
-        now = self._clock.wall()
-        for prefix, field in (
-            (self._keys.jobs, "waiting"), (self._keys.scheduled, "scheduled"), (self._keys.claims, "claimed"),
-        ):
-            counted = 0
-            async for record in scan(self._ledger, prefix, limit=COUNT_MAX):
-                token = claim_in(record.value) if field == "claimed" else waiting_at(self._keys, record)
-                counted += 1
-                if token is None:
-                    continue
-                row = rows.get(token.queue) or QueueView(token.queue)
-                changes: dict[str, object] = {field: getattr(row, field) + token.pending}
-                if field == "waiting":
-                    changes["oldest_s"] = max(row.oldest_s or 0.0, now - token.at / 1000)
-                rows[token.queue] = replace(row, **changes)
-            if counted >= COUNT_MAX:
-                rows = {name: replace(row, exact=False) for name, row in rows.items()}
-        async for record in scan(self._ledger, self._keys.failed, keys_only=True, limit=COUNT_MAX):
-            parsed = self._keys.parse_failed(record.key)
-            if parsed is None:
-                continue
-            queue = parsed[0]
-            row = rows.get(queue) or QueueView(queue)
-            rows[queue] = replace(row, failed=row.failed + 1)
+        counts = Counts(self._ledger, self._keys, self._clock)
+        await counts.count()
+        rows = {name: QueueView(name) for name in settings} | counts.rows
         for name, said in settings.items():
             rows[name] = replace(
                 rows[name], paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency
@@ -251,36 +232,60 @@ class Status:
         serial = [name for name, record in self._directory.queues.items() if record.serial and queue in (None, name)]
         return [head for head in await read_heads(self._ledger, self._keys, sorted(serial)) if head.token.blocked]
 
-    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
-        """The failed set by queue and bundle; before it, what blocks a serial queue."""
-        prefix = self._keys.failed if queue is None else self._keys.failed + f"{queue}/".encode()
-        views = [
-            FailedView(
-                head.job, head.token.task, head.queue, head.token.error, head.token.attempt, "", 0.0, "blocked"
-            )
-            for head in (await self._blocking(queue))[:limit]
-        ]
-        async for record in scan(self._ledger, prefix, limit=limit - len(views)):
+    async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
+        """The failed set by queue and bundle, from behind `after`; before it, what blocks a serial queue. Returns what
+        to go on after, too: "" at the end."""
+        views = []
+        if not after:
+            views = [
+                FailedView(
+                    head.job, head.token.task, head.queue, head.token.error, head.token.attempt, "", 0.0, "blocked"
+                )
+                for head in (await self._blocking(queue))[:limit]
+            ]
+        last = ""
+        async for record in self._part(self._keys.failed, queue, after):
+            if len(views) >= limit:
+                return views, last
+            last = record.key[len(self._keys.failed):].decode(errors="replace")
             failed = failed_at(self._keys, record)
             if failed is not None:
                 views.append(FailedView(
                     failed.id, failed.task, failed.queue, failed.error, failed.attempts, failed.node, failed.at,
                     failed.reason,
                 ))
-        return views
+        return views, ""
 
-    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
-        """Jobs that ended well and are kept, by queue and bundle."""
-        prefix = self._keys.finished if queue is None else self._keys.finished + f"{queue}/".encode()
+    async def finished(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FinishedView], str]:
+        """Jobs that ended well and are kept, by queue and bundle; as `failed`. Of a bundle all or none are shown."""
         views: list[FinishedView] = []
-        async for record in scan(self._ledger, prefix, limit=limit):
+        last = ""
+        async for record in self._part(self._keys.finished, queue, after):
+            if len(views) >= limit:
+                return views, last
+            last = record.key[len(self._keys.finished):].decode(errors="replace")
             kept = decode(FinishedRecord, record.value)
             if kept is not None:
                 views += [
                     FinishedView(f"{kept.bundle}/{index}", kept.task, kept.queue, kept.attempts, kept.node, kept.at)
                     for index in kept.indexes
                 ]
-        return views[:limit]
+        return views, ""
+
+    def _part(self, area: bytes, queue: str | None, after: str) -> AsyncIterator[Record]:
+        """The records of one queue, or of all, behind a key of the same area."""
+        prefix = area if queue is None else area + f"{queue}/".encode()
+        key = area + after.encode() if after else b""
+        if key and not key.startswith(prefix):
+            raise InvalidJob(f"after={after[:200]!r} is not in queue {queue}: take it from the answer before, as it is")
+        return scan(self._ledger, prefix, after=key, size=LIST_PAGE)
+
+    async def operation(self, name: str, wait_s: float) -> OperationView:
+        """A bulk operation, when it has ended or after so many seconds. Raises `OperationUnknown`."""
+        return await bulk.until_over(self._ledger, self._keys, name, wait_s)
+
+    async def operations(self) -> list[OperationView]:
+        return await bulk.listed(self._ledger, self._keys)
 
     async def stats(self) -> StatsView:
         rows = await self.queues()
@@ -290,6 +295,7 @@ class Status:
             self._directory.revision, self._directory.master, len(self._directory.members),
             sum(row.waiting for row in rows), sum(row.claimed for row in rows), sum(row.scheduled for row in rows),
             sum(row.failed for row in rows), max(ages, default=None), enqueued_per_s, finished_per_s,
+            sorted({field for row in rows for field in row.at_least}),
         )
 
     def _rates(self) -> tuple[float, float]:

@@ -49,7 +49,7 @@ _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
     (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor, "reset": reset.reset}),
     (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "cancel": operate.cancel, "queues": look.queues,
-            "finished": look.finished, "nodes": look.nodes, "shell": shell.shell}),
+            "finished": look.finished, "operations": operate.operations, "nodes": look.nodes, "shell": shell.shell}),
 ]
 _GROUPS = {"queue": operate.queue, "failed": operate.failed}
 
@@ -81,7 +81,7 @@ def exit_code(error: errors.RotaError) -> int:
             return UNREACHABLE
         case errors.EnqueueError() | errors.Unauthorized() | errors.LedgerError():
             return REFUSED
-        case errors.JobUnknown():
+        case errors.JobUnknown() | errors.OperationUnknown():
             return UNKNOWN
         case _:
             return FAILED

@@ -34,15 +34,16 @@ def queues(url: Url = None, token_file: TokenFile = None, json: Json = False) ->
 
 def finished(
     queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
     """List jobs that ended well and are kept (keep_finished, of a task, an enqueue or a node)."""
     with client(url, token_file) as asked:
-        views = asked.finished(queue, limit)
-    show.as_json(views) if json else show.finished(views)
+        views = asked.finished(queue, limit + 1)
+    show.as_json(views[:limit]) if json else show.finished(views[:limit])
+    show.more(views, limit)
 
 
 def job(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
 
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.views import QueueSettings
+from rota.client.operations import LOOK_S
+from rota.client.views import FailedFilter, QueueSettings
 
 from ..terminal import say
 from . import show
 from .ask import Json, TokenFile, Url, client
+from .progress import Following
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
 
@@ -82,8 +85,9 @@ def empty(
         if expect is None:
             waiting = next((view.waiting for view in asked.queues() if view.queue == name), 0)
             expect = typer.prompt(f"{waiting:,} jobs wait in queue {name}. Type their number to cancel them", type=int)
-        count = asked.empty_queue(name, expect)
-    show.as_json({"emptied": count}) if json else say(f"{count:,} jobs cancelled")
+        with Following() as following:
+            asked.empty_queue(name, expect, on_progress=following.seen)
+    _over(following, json, "cancelled")
 
 
 @queue.command()
@@ -107,7 +111,7 @@ OfQueue = Annotated[str, typer.Option("--queue", help="Only jobs of this queue."
 OfTask = Annotated[str, typer.Option("--task", metavar="MODULE:TASK", help="Only jobs of this task.")]
 WithError = Annotated[str, typer.Option("--error", metavar="TEXT", help="Only if the error contains this text.")]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
 
 failed = typer.Typer(invoke_without_command=True)
 
@@ -145,8 +149,9 @@ def list_(
 ) -> None:
     """List them: error, attempts, node."""
     with client(url, token_file) as asked:
-        views = asked.failed(queue, limit)
-    show.as_json(views) if json else show.failed(views)
+        views = asked.failed(queue, limit + 1)
+    show.as_json(views[:limit]) if json else show.failed(views[:limit])
+    show.more(views, limit)
 
 
 @failed.command()
@@ -156,9 +161,9 @@ def retry(
 ) -> None:
     """Run failed jobs again, from their first attempt: those that fit every option given."""
     _said(ids, queue, task, error, all)
-    with client(url, token_file) as asked:
-        count = asked.retry_failed(ids or [], queue=queue, task=task, error=error, all=all)
-    show.as_json({"count": count}) if json else say(f"{count:,} jobs are queued again")
+    with client(url, token_file) as asked, Following() as following:
+        asked.retry_failed(ids or [], queue=queue, task=task, error=error, all=all, on_progress=following.seen)
+    _over(following, json, "are queued again")
 
 
 @failed.command()
@@ -168,40 +173,102 @@ def delete(
 ) -> None:
     """Forget failed jobs for good: those that fit every option given."""
     _said(ids, queue, task, error, all)
-    with client(url, token_file) as asked:
-        count = asked.delete_failed(ids or [], queue=queue, task=task, error=error, all=all)
-    show.as_json({"count": count}) if json else say(f"{count:,} jobs deleted")
+    with client(url, token_file) as asked, Following() as following:
+        asked.delete_failed(ids or [], queue=queue, task=task, error=error, all=all, on_progress=following.seen)
+    _over(following, json, "deleted")
 
 
 def cancel(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As `rota enqueue` printed it.")],
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="As `rota enqueue` printed it.")] = None,
+    queue: Annotated[str, typer.Option("--queue", help="All jobs of this queue.")] = "",
+    task: Annotated[str, typer.Option("--task", metavar="MODULE:TASK", help="All jobs of this task.")] = "",
+    all: Annotated[bool, typer.Option("--all", help="All jobs there are.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether many are meant.")] = False,
     url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
-    """Cancel a job, wherever it is.
+    """Cancel jobs, wherever they are.
 
     One that waits or is scheduled never runs. One that runs is asked to stop
     (an `async def` job by CancelledError, a plain function if it looks), and
     stopped by force after its task's cancel_grace, two seconds by default.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       rota cancel k3f9q2m7xa5t-0000001f/0
+
+      rota cancel --queue mail --task shop.mail:remind
     """
-    try:
-        parse_job_id(id)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    with client(url, token_file) as asked:
+    for id in ids or []:
         try:
-            outcome = asked.cancel(id)
-        except InvalidJob as error:
-            raise JobUnknown(str(error), id) from None
-    words = {
-        "cancelled": "cancelled: it had not begun", "requested": "a node has it, and stops it", "ended": "it had ended",
-    }  # fmt: skip
-    show.as_json({"outcome": outcome}) if json else say(f"{id}: {words[outcome]}")
+            parse_job_id(id)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    if sum((bool(ids), bool(queue or task), all)) != 1:
+        raise typer.BadParameter("which jobs? Give their ids; or --queue, --task or both; or --all, and nothing else")
+    with client(url, token_file) as asked:
+        if not ids:
+            words = FailedFilter(queue=queue, task=task, all=all).words
+            if not yes:
+                typer.confirm(f"Cancel the jobs of {words}, those that run as well?", abort=True)
+            with Following() as following:
+                asked.cancel_many(queue=queue, task=task, all=all, on_progress=following.seen)
+            _over(following, json, "cancelled, or asked to stop")
+            return
+        outcomes = {}
+        for id in ids:
+            try:
+                outcomes[id] = asked.cancel(id)
+            except InvalidJob as error:
+                raise JobUnknown(str(error), id) from None
+            if not json:
+                say(f"{id}: {OUTCOMES[outcomes[id]]}")
+    if json:
+        show.as_json({"outcome": outcomes[ids[0]]} if len(ids) == 1 else {"outcomes": outcomes})
+
+
+OUTCOMES = {
+    "cancelled": "cancelled: it had not begun", "requested": "a node has it, and stops it", "ended": "it had ended",
+}
+
+
+def operations(
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end.")] = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """List what is done to many jobs at once: retried, deleted, cancelled; and how far it is.
+
+    An operation goes on when the command that began it is interrupted, and
+    when a node is lost. One that has ended is listed for an hour.
+
+    [bold]Example[/]
+
+      rota operations 7f3k9q2m7xa5 --wait
+    """
+    if wait and id is None:
+        raise typer.BadParameter("which one? Say its id", param_hint="--wait")
+    with client(url, token_file) as asked:
+        views = asked.operations() if id is None else [asked.operation(id)]
+        if id is not None and wait:
+            with Following() as following:
+                while not views[0].is_over:
+                    following.seen(views[0])
+                    time.sleep(LOOK_S)
+                    views = [asked.operation(id)]
+    if json:
+        show.as_json(views if id is None else views[0])
+    else:
+        show.operations(views)
+
+
+def _over(following: Following, json: bool, words: str) -> None:
+    view = following.last
+    assert view is not None
+    show.as_json(view) if json else say(f"{view.count:,} jobs {words}{following.left}")
 
 
 def _said(ids: list[str] | None, queue: str, task: str, error: str, all: bool) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView
+from rota.client.views import FailedView, FinishedView, JobView, NodeView, OperationView, QueueView
 
-from ..terminal import Sheet, say, say_json
+from ..terminal import Sheet, complain, say, say_json
 
 
 def as_json(view: object, **more: object) -> None:
@@ -56,8 +56,8 @@ def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
 def queues(views: Sequence[QueueView]) -> None:
     table = Sheet("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>", "state")
     for view in views:
-        more = "" if view.exact else "+"
-        numbers = [f"{number:,}{more}" for number in (view.waiting, view.claimed, view.scheduled, view.failed)]
+        counts = {name: getattr(view, name) for name in ("waiting", "claimed", "scheduled", "failed")}
+        numbers = [f"{count:,}{'+' if name in view.at_least else ''}" for name, count in counts.items()]
         table.add(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s), _state(view))
     table.show("no queue has jobs or settings")
     for view in views:
@@ -89,6 +89,12 @@ def failed(views: Sequence[FailedView]) -> None:
             )
 
 
+def more(views: Sequence[object], limit: int) -> None:
+    """Nothing is cut in silence."""
+    if len(views) > limit:
+        complain(f"there are more than these {limit:,}: --limit shows more")
+
+
 def finished(views: Sequence[FinishedView]) -> None:
     table = Sheet("job", "task", "queue", "attempts>", "node", "when")
     for view in views:
@@ -97,6 +103,16 @@ def finished(views: Sequence[FinishedView]) -> None:
             f"{span(time.time() - view.finished_at)} ago",
         )
     table.show("no finished jobs are kept")
+
+
+def operations(views: Sequence[OperationView]) -> None:
+    table = Sheet("operation", "what", "state", "done>", "of>", "left>", "begun", "why")
+    for view in views:
+        table.add(
+            view.id, f"{view.verb} {view.what}", view.state, f"{view.count:,}", f"{view.total:,}",
+            f"{view.left:,}" if view.left else "", _ago(view.started_at), view.why,
+        )
+    table.show("no operation goes on, and none ended within the hour")
 
 
 def call(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:

@@ -43,6 +43,8 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.StrangerDeposed: (logging.WARNING, "{key} stood for election and is no member: it is deleted"),
     r.ScheduleRefused: (logging.ERROR, "schedule {schedule} cannot be fired: {why}"),
     r.ScheduleSkipped: (logging.INFO, "schedule {schedule}: {ticks} ticks made no job: {why}"),
+    r.BulkStarted: (logging.INFO, "operation {operation} begins: {verb} {what}, {jobs} jobs"),
+    r.BulkEnded: (logging.INFO, "operation {operation} is over: {verb}, {jobs} jobs done {note}"),
     r.BundleRefused: (logging.WARNING, "bundle {bundle} is refused: {why}"),
     r.KeyMissing: (
         logging.WARNING,

@@ -173,6 +173,27 @@ class ScheduleSkipped(ClusterEvent, frozen=True, gc=False, tag="schedule_skipped
     why: str
 
 
+# -- what people ask for ---------------------------------------------------------------------------------------------
+
+
+class BulkStarted(ClusterEvent, frozen=True, gc=False, tag="bulk_started"):
+    """The master has begun a bulk operation: something that is done to many jobs."""
+
+    operation: str
+    verb: str
+    what: str
+    jobs: int
+
+
+class BulkEnded(ClusterEvent, frozen=True, gc=False, tag="bulk_ended"):
+    """A bulk operation is over. `note`: what was not done, and why."""
+
+    operation: str
+    verb: str
+    jobs: int
+    note: str = ""
+
+
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 

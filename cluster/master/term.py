@@ -28,6 +28,7 @@ from ..state import moves
 from ..state.keys import Keys, shown
 from ..state.quarantine import SetAside, damage
 from ..state.records import Token
+from .bulk import Bulk
 from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .election import Deposed
 from .retention import Retention
@@ -45,7 +46,7 @@ class Master:
 
     def __init__(
         self, ledger: Ledger, keys: Keys, clock: Clock, fence: Condition, seal: Seal, rng: random.Random,
-        *, events: Events, keep_failed_s: float = 0.0,
+        *, events: Events, keep_failed_s: float = 0.0, node: str = "",
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -55,6 +56,7 @@ class Master:
         self._rng = rng
         self._events = events
         self._keep_failed_s = keep_failed_s
+        self._node = node
         assert isinstance(fence.operand, int)
         self.fence_revision = fence.operand
         self._strays_at = 0.0
@@ -91,6 +93,10 @@ class Master:
         self._schedules = Schedules(
             self._ledger, self._keys, self._clock, self._commits, self._fence, self._seal, self._events
         )
+        self._bulk = Bulk(
+            self._ledger, self._keys, self._clock, self._fence, self._seal, self._rng, events=self._events,
+            on_deposed=self._depose, node=self._node,
+        )
         revision = await self._snapshot()
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -103,6 +109,7 @@ class Master:
             )
             group.create_task(steadily("dropping old failures", retention.run), name="master-retention")
             group.create_task(self._until_deposed(), name="master-fence")
+            group.create_task(self._bulk.run(), name="master-bulk")
             await self._decide()
 
     async def _until_deposed(self) -> None:
@@ -154,6 +161,7 @@ class Master:
         self.aggregator.apply(changes.events, changes.revision, self._clock.monotonic())
         self._scheduler.see(changes)
         self._schedules.see(changes)
+        self._bulk.see(changes)
         if changes.events:
             self._wake.set()
             if any(event.record.key == self._fence.key for event in changes.events):

@@ -16,7 +16,17 @@ import msgspec
 from rota.client.codec import Seal
 from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound, Unreachable
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
-from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import (
+    FailedFilter,
+    FailedView,
+    FinishedView,
+    JobView,
+    NodeView,
+    OperationView,
+    QueueView,
+    StatsView,
+    Verb,
+)
 from rota.worker.pool.runners import Runners
 
 from ..admin.operations import Operations
@@ -235,7 +245,7 @@ class Node:
         )
         operations = Operations(
             self._ledger, commits, self._keys, self._clock, self._status, identity.condition, buckets, self._seal,
-            lambda: max(commits.revision, self.directory.revision),
+            self._rng,
         )
         return Life(
             identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations
@@ -302,7 +312,7 @@ class Node:
                 self.events.emit(event.BecameMaster(life.identity.node, fence.operand))
                 await Master(
                     self._ledger, self._keys, self._clock, fence, self._seal, self._rng,
-                    keep_failed_s=self.settings.keep_failed_s, events=self.events,
+                    keep_failed_s=self.settings.keep_failed_s, events=self.events, node=life.identity.node,
                 ).run()
             except* Deposed as group:
                 self.events.emit(event.MastershipEnded(life.identity.node, str(group.exceptions[0])))
@@ -518,11 +528,11 @@ class Node:
     async def queues(self) -> list[QueueView]:
         return await self._status.queues()
 
-    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
-        return await self._status.failed(queue, limit)
+    async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
+        return await self._status.failed(queue, limit, after)
 
-    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]:
-        return await self._status.finished(queue, limit)
+    async def finished(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FinishedView], str]:
+        return await self._status.finished(queue, limit, after)
 
     async def body(self, job_id: str) -> bytes:
         return await self._status.body(job_id)
@@ -540,17 +550,17 @@ class Node:
         record = await self._operations.set_queue(queue, changes)
         return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
 
-    async def empty_queue(self, queue: str, expected: int | None) -> int:
-        return await self._operations.empty(queue, expected)
-
     async def queue_head(self, queue: str, verb: str) -> str:
         return await self._operations.head(queue, verb)
 
-    async def retry_failed(self, which: FailedFilter) -> int:
-        return await self._operations.retry_failed(which)
+    async def begin(self, verb: Verb, which: FailedFilter, expected: int | None = None) -> str:
+        return await self._operations.begin(verb, which, expected)
 
-    async def delete_failed(self, which: FailedFilter) -> int:
-        return await self._operations.delete_failed(which)
+    async def operation(self, name: str, wait_s: float) -> OperationView:
+        return await self._status.operation(name, wait_s)
+
+    async def operations(self) -> list[OperationView]:
+        return await self._status.operations()
 
     async def cancel(self, job_id: str) -> str:
         return await self._operations.cancel(job_id)

@@ -23,7 +23,8 @@ from rota.client import wire
 from rota.client.codec import UNSIGNED, Keyring
 from rota.client.errors import ConfigError
 
-from .pages import Pages, refuse
+from .answers import refuse
+from .pages import Pages
 from .service import NodeService
 from .websocket import Socket
 

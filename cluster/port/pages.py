@@ -22,13 +22,14 @@ from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, 
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 
+from .answers import HEADERS, json_page, refuse, wait_s
+from .many import Many
 from .service import NodeService
 from .verbs import Verbs, job_of
 from .websocket import as_mode
 
 log = logging.getLogger("rota.http")
 
-WAIT_S_MAX = 60.0
 ANSWER_S = 8.0
 """A page that the store keeps waiting so long is given up: clients wait ten seconds."""
 
@@ -36,7 +37,6 @@ ENQUEUE_S = 30.0
 """The same for an enqueue: what clients of rota's own give it."""
 
 LISTED_MAX = 1_000
-HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 IDEMPOTENCY_CHARS_MAX = 256
 
 STATUS: dict[type[RotaError], int] = {
@@ -51,6 +51,7 @@ STATUS: dict[type[RotaError], int] = {
     errors.EnqueueUnknown: 504,
     errors.ResultInvalid: 502,
     errors.Unreachable: 503,
+    errors.OperationUnknown: 404,
 }
 ADVICE: dict[type[RotaError], str] = {
     errors.UnknownTask: "the nodes know the tasks of the modules given to `rota node --app`; GET /v1/nodes lists them",
@@ -105,11 +106,18 @@ class Pages:
         router.add_get("/v1/stats", self._page(self._stats))
         verbs = Verbs(self._service)
         for path, verb in (
-            ("/v1/queues/{queue}", verbs.set_queue), ("/v1/queues/{queue}/empty", verbs.empty),
-            ("/v1/queues/{queue}/head", verbs.head), ("/v1/failed/retry", verbs.retry_failed),
-            ("/v1/failed/delete", verbs.delete_failed), ("/v1/jobs/{bundle}/{index}/cancel", verbs.cancel),
+            ("/v1/queues/{queue}", verbs.set_queue), ("/v1/queues/{queue}/head", verbs.head),
+            ("/v1/jobs/{bundle}/{index}/cancel", verbs.cancel),
         ):
             router.add_post(path, self._page(_as_json(verb)))
+        many = Many(self._service)
+        for path, deed in (
+            ("/v1/failed/retry", many.retry_failed), ("/v1/failed/delete", many.delete_failed),
+            ("/v1/queues/{queue}/empty", many.empty), ("/v1/jobs/cancel", many.cancel),
+        ):
+            router.add_post(path, self._page(deed))
+        router.add_get("/v1/operations", self._page(_as_json(many.all)))
+        router.add_get("/v1/operations/{operation}", self._page(_as_json(many.one)))
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
 
@@ -117,7 +125,7 @@ class Pages:
         """Answers errors as JSON."""
         async def answer(request: web.Request) -> web.StreamResponse:
             try:
-                async with asyncio.timeout((answer_s or ANSWER_S) + _wait_s(request)):
+                async with asyncio.timeout((answer_s or ANSWER_S) + wait_s(request)):
                     return await handler(request)
             except web.HTTPRequestEntityTooLarge:
                 return refuse(413, "JobTooLarge", "the body is over 4 MiB")
@@ -216,7 +224,8 @@ class Pages:
         wait = request.query.get("wait")
         if wait is None:
             return json_page(await self._service.job(job_id))
-        entry = await self._result(job_id, min(_number(wait, "wait"), WAIT_S_MAX))
+        _number(wait, "wait")
+        entry = await self._result(job_id, wait_s(request))
         if entry is None:
             return json_page(await self._service.job(job_id), status=202)
         return json_page(_result_page(job_id, entry))
@@ -226,7 +235,7 @@ class Pages:
         body = await self._service.body(job_of(request))
         return web.Response(body=body, content_type="application/octet-stream", headers=HEADERS)
 
-    async def _result(self, job_id: str, wait_s: float) -> ResultEntry | None:
+    async def _result(self, job_id: str, patience_s: float) -> ResultEntry | None:
         bundle, index = parse_job_id(job_id)
         found: asyncio.Future[ResultEntry] = asyncio.get_running_loop().create_future()
 
@@ -247,7 +256,7 @@ class Pages:
 
         end = await self._service.follow(bundle.partition("-")[0], [bundle], push)
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(patience_s):
                 return await found
         except TimeoutError:
             return None
@@ -261,10 +270,12 @@ class Pages:
         return json_page(await self._service.queues())
 
     async def _failed(self, request: web.Request) -> web.Response:
-        return json_page(await self._service.failed(*_which_part(request)))
+        queue, limit, after = _which_part(request)
+        return _listed(request, *await self._service.failed(queue, limit, after))
 
     async def _finished(self, request: web.Request) -> web.Response:
-        return json_page(await self._service.finished(*_which_part(request)))
+        queue, limit, after = _which_part(request)
+        return _listed(request, *await self._service.finished(queue, limit, after))
 
     async def _stats(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.stats())
@@ -287,14 +298,6 @@ def of_store(error: errors.LedgerError) -> RotaError:
     if isinstance(error, errors.LedgerDenied):
         return errors.Unreachable("the store (etcd) refuses this node: see its password or certificate")
     return errors.Unreachable("the store (etcd) does not answer this node now")
-
-
-def _wait_s(request: web.Request) -> float:
-    """How long a request asks to wait for a result, beyond what an answer takes."""
-    try:
-        return max(0.0, min(float(request.query.get("wait", "0")), WAIT_S_MAX))
-    except ValueError:
-        return 0.0
 
 
 def _as_json(verb: Callable[[web.Request], Awaitable[Any]]) -> Handler:
@@ -322,11 +325,19 @@ def _seconds(value: float | None, name: str) -> float | None:
     return None if value is None else duration_s(value, name)
 
 
-def _which_part(request: web.Request) -> tuple[str | None, int]:
-    """`?queue=` and `?limit=` of a list."""
+def _which_part(request: web.Request) -> tuple[str | None, int, str]:
+    """`?queue=`, `?limit=` and `?after=` of a list."""
     queue = request.query.get("queue")
     limit = int(_number(request.query.get("limit", "100"), "limit"))
-    return queue and queue_name(queue), min(limit, LISTED_MAX)
+    if not 0 <= limit <= LISTED_MAX:
+        raise InvalidJob(f"limit={limit}: at most {LISTED_MAX:,} at a time; the header Link says where to go on")
+    return queue and queue_name(queue), limit, request.query.get("after", "")
+
+
+def _listed(request: web.Request, views: list[Any], after: str) -> web.Response:
+    """A part of a list; where there is more, the header `Link` says how to ask for the next part."""
+    link = {"Link": f'<{request.rel_url.update_query(after=after)}>; rel="next"'} if after else {}
+    return json_page(views, headers=link)
 
 
 def _decode_job(body: bytes) -> NewJob:
@@ -339,19 +350,6 @@ def _decode_job(body: bytes) -> NewJob:
     if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
         raise InvalidJob("the body is not what POST /v1/jobs takes: args is an array, kwargs an object")
     return job
-
-
-def json_page(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type="application/json",
-        headers=HEADERS | (headers or {}),
-    )  # fmt: skip
-
-
-def refuse(
-    status: int, error: str, message: str, advice: str = "", headers: dict[str, str] | None = None
-) -> web.Response:
-    return json_page({"error": error, "message": message, "advice": advice}, status, headers)
 
 
 def _result_page(job_id: str, entry: ResultEntry) -> dict[str, Any]:

@@ -7,7 +7,17 @@ from typing import Protocol
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Receipt
-from rota.client.views import FailedFilter, FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import (
+    FailedFilter,
+    FailedView,
+    FinishedView,
+    JobView,
+    NodeView,
+    OperationView,
+    QueueView,
+    StatsView,
+    Verb,
+)
 
 
 class NodeService(Protocol):
@@ -47,9 +57,13 @@ class NodeService(Protocol):
 
     async def queues(self) -> list[QueueView]: ...
 
-    async def failed(self, queue: str | None, limit: int) -> list[FailedView]: ...
+    async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
+        """Failed jobs, from behind `after`, and what to go on after ("": these were the last)."""
+        ...
 
-    async def finished(self, queue: str | None, limit: int) -> list[FinishedView]: ...
+    async def finished(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FinishedView], str]:
+        """Jobs that ended well and are kept; as `failed`."""
+        ...
 
     async def body(self, job_id: str) -> bytes:
         """The signed arguments of a job that is still stored. Raises `InvalidJob`, `JobUnknown`."""
@@ -61,17 +75,20 @@ class NodeService(Protocol):
         """Change `paused`, `serial` or `max_concurrency` of a queue; returns all its settings. Raises InvalidJob."""
         ...
 
-    async def empty_queue(self, queue: str, expected: int | None) -> int:
-        """Delete the waiting jobs of a queue, if there are as many as expected (None: however many)."""
-        ...
-
     async def queue_head(self, queue: str, verb: str) -> str:
         """`retry` or `skip` the failed head of a serial queue; returns its id. InvalidJob if it has not failed."""
         ...
 
-    async def retry_failed(self, which: FailedFilter) -> int: ...
+    async def begin(self, verb: Verb, which: FailedFilter, expected: int | None = None) -> str:
+        """Begin a bulk operation; returns its id. `expected`, of "empty": how many jobs must be waiting (None: however
+        many). Raises `InvalidJob`, `Overloaded`."""
+        ...
 
-    async def delete_failed(self, which: FailedFilter) -> int: ...
+    async def operation(self, name: str, wait_s: float) -> OperationView:
+        """A bulk operation, when it has ended or after so many seconds. Raises `OperationUnknown`."""
+        ...
+
+    async def operations(self) -> list[OperationView]: ...
 
     async def cancel(self, job_id: str) -> str:
         """"cancelled", "requested" (a node holds the job, and stops it) or "ended"."""

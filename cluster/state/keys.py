@@ -64,6 +64,8 @@ class Keys:
         self.failed = self.root + b"failed/"
         self.finished = self.root + b"finished/"
         self.cancels = self.root + b"cancels/"
+        self.operations = self.root + b"operations/"
+        self.operations_ended = self.root + b"operations-ended/"
         self.tasks = self.root + b"tasks/"
         self.queues = self.root + b"queues/"
         self.tails = self.root + b"tails/"
@@ -158,6 +160,13 @@ class Keys:
 
     def cancel(self, bundle: str, index: int) -> bytes:
         return self.cancels + f"{whole(bundle)}-{index}".encode()
+
+    def operation(self, operation: str) -> bytes:
+        """A bulk operation that has not ended."""
+        return self.operations + operation.encode()
+
+    def operation_ended(self, operation: str) -> bytes:
+        return self.operations_ended + operation.encode()
 
     def receipt(self, bundle: str) -> bytes:
         return self.receipts + bundle.encode()

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from rota.client.codec import decode_header
 from rota.client.errors import InvalidJob
+from rota.client.ids import parse_job_id
 from rota.client.model import (
     ATTEMPTS_MAX,
     JOBS_PER_BUNDLE_MAX,
@@ -33,6 +34,7 @@ from rota.client.model import (
     Text,
 )
 from rota.client.options import KEY_CHARS_MAX
+from rota.client.views import FailedFilter, OperationState, Verb
 
 from ..ledger.ledger import Record
 from .keys import ORDER_MAX, Keys, is_name
@@ -187,6 +189,25 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
 
+class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A bulk operation: something done to many jobs, which the master carries out. Below `operations/` until it has
+    ended, then, for an hour, below `operations-ended/`."""
+
+    verb: Verb
+    which: FailedFilter
+    at: Moment
+    expected: Number | None = None  # of `empty`: how many jobs its owner believes there are
+    state: OperationState = "waiting"
+    since: Number = 0               # the store's revision when it began: what came later is not its affair
+    total: Number = 0               # jobs, when it began
+    done: Number = 0
+    left: Number = 0                # jobs that fit, and with which it could not be done
+    node: str = ""                  # who does it
+    why: str = ""                   # refused: why
+    ended_at: Moment = 0.0
+    v: Schema = msgspec.field(default_factory=schema)
+
+
 class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An enqueue happened. `digest` is that of the body, so that a repeat is told from a collision."""
 
@@ -262,6 +283,17 @@ def failed_at(keys: Keys, record: Record) -> FailedRecord | None:
             f"{bundle}/{index}", "", queue, "its record in the failed set cannot be read", 0, "", 0.0, "unreadable"
         )
     return failed
+
+
+def operation_in(value: bytes) -> OperationRecord | None:
+    """A bulk operation; None too for one that names jobs by what is no job id."""
+    operation = decode(OperationRecord, value)
+    try:
+        for job in operation.which.ids if operation is not None else ():
+            parse_job_id(job)
+    except ValueError:
+        return None
+    return operation
 
 
 def tail_of(record: Record) -> int:

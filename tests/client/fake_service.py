@@ -156,8 +156,9 @@ class FakeService:
     async def queues(self) -> list[QueueView]:
         return [QueueView("default", waiting=self.store.jobs)]
 
-    async def failed(self, queue: str | None, limit: int) -> list[FailedView]:
-        return [FailedView("k3f9q2m7xa5t-00000001/0", "m:f", queue or "default", "E: <b>", 1, "n1", 0.0)][:limit]
+    async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
+        views = [FailedView("k3f9q2m7xa5t-00000001/0", "m:f", queue or "default", "E: <b>", 1, "n1", 0.0)]
+        return views[:limit], ""
 
     async def stats(self) -> StatsView:
         return StatsView(self.store.revision, self.node, 1, self.store.jobs, 0, 0, 0, None, 0.0, 0.0)

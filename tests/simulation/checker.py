@@ -9,6 +9,7 @@
     S7  claims are for members                                  S16  nothing leaves `scheduled/` before it is due
     S8  only the dead lose claims to the master                 S18  leases only where they belong
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
+    S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
 A bundle of level `delayed` brings its own claim along (S5), and may start before that is stored: such a start counts
@@ -186,7 +187,8 @@ class Checker:
             area = key.removeprefix(self.keys.root)
             must = area.startswith(tuple(name.encode() for name in LEASED))
             may = must or key.startswith(
-                (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels)
+                (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels,
+                 self.keys.operations_ended)
             )
             if bool(record.lease) != may:
                 self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")
@@ -253,13 +255,18 @@ class Checker:
             twice = sum(place.kind == "claims" for place in move.after) > 1
             self._say("S4" if twice else "S1", f"job {name} is in {whereabouts(move.after)}")
         if move.after and not move.before:
-            self._check_arrival(job, move.after[0], step)
+            self._check_arrival(job, move.after[0], step, actor)
         elif move.before and not move.after:
             self._check_end(job, move.before[0], step, actor)
         elif len(move.before) == len(move.after) == 1:
             self._check_way(job, name, move.before[0], move.after[0], step, actor)
 
-    def _check_arrival(self, job: Job, place: Place, step: Step) -> None:
+    def _check_person(self, what: str, actor: Actor) -> None:
+        """S20: the write of a master that nothing but a person's wish explains."""
+        if actor.fence and not actor.operation:
+            self._say("S20", f"{what}, by the master, and no operation that goes on says so")
+
+    def _check_arrival(self, job: Job, place: Place, step: Step, actor: Actor) -> None:
         """S2, S3 and S10: a job comes to be by its enqueue, once (or again by a person, from the failed set)."""
         bundle, name = job[0], _name(job)
         made = self.enqueued.get(bundle)
@@ -268,6 +275,7 @@ class Checker:
         elif job in self.ended:
             if job not in step.unfailed:
                 self._say("S10", f"job {name} had ended ({self.ended[job]}) and is back in {place}")
+            self._check_person(f"job {name} was retried", actor)
             self.again.setdefault(job, []).append(step.entry.at)
             del self.ended[job]
             return
@@ -288,7 +296,10 @@ class Checker:
         if failed is not None and status not in (None, "failed"):
             self._say("S10", f"job {name} is failed and {status} at once")
         held = place.kind == "claims" and place.node in actor.members
-        held = held or (place.kind != "claims" and status == "cancelled")
+        cancelled = place.kind != "claims" and status == "cancelled"
+        held = held or cancelled
+        if cancelled:
+            self._check_person(f"job {name} was cancelled", actor)
         if not held and failed is None:
             self._say("S1", f"job {name} is gone from {place}, and nothing says why")
         if status == "failed" and failed is None:
@@ -311,7 +322,8 @@ class Checker:
         retried = not taken and (
             way == "claims to scheduled" or (way == "claims to jobs" and isinstance(old, Claim) and old.serial)
         )
-        afresh = way == "jobs to jobs" and new.attempt == 1 and not actor.fence     # a person says so
+        person = not actor.fence or bool(actor.operation)
+        afresh = way == "jobs to jobs" and new.attempt == 1 and person
         if not (new.attempt == old.attempt or (retried and new.attempt == old.attempt + 1) or afresh):
             self._say("S11", f"job {name}: attempt {old.attempt} became {new.attempt} from {way}")
         if self._attempts_max is not None and new.attempt > self._attempts_max(new.task):

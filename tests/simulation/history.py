@@ -93,6 +93,7 @@ class Actor:
         self.fence = 0
         self.fence_key = b""
         self.members: dict[str, int] = {}
+        self.operation = b""        # the bulk operation on whose behalf it is
         self.conditions: dict[bytes, list[Condition]] = {}
         for condition in txn.conditions if txn is not None else ():
             self.conditions.setdefault(condition.key, []).append(condition)
@@ -101,6 +102,8 @@ class Actor:
             assert isinstance(condition.operand, int)
             if condition.key.startswith(keys.master):
                 self.fence, self.fence_key = condition.operand, condition.key
+            elif condition.key.startswith(keys.operations):
+                self.operation = condition.key
             elif condition.key.startswith(keys.nodes):
                 self.members[condition.key[len(keys.nodes):].decode()] = condition.operand
 

@@ -7,7 +7,7 @@ knows of them; `apply` replaces methods for the life of a process (campaigns for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import scheduler, takeover
+from rota.cluster.master import bulk, scheduler, takeover
 from rota.cluster.master import term as master
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
@@ -390,6 +390,42 @@ def retried_over_its_siblings() -> None:
     """A failed job that is retried takes the name of the piece it came from, while its siblings still have it. (It was
     so.)"""
     _change(moves, "revive", lambda keys, write: _without(write, keys.bodies))
+
+
+@mutant
+def operations_die_with_their_master() -> None:
+    """A new master does not look for bulk operations that have not ended: only those begun in its term are done."""
+    async def nothing(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        for record in ():
+            yield record
+
+    original = bulk.Bulk.run
+
+    async def run(self: bulk.Bulk) -> None:
+        scan, bulk.scan = bulk.scan, nothing
+        running = asyncio.ensure_future(original(self))
+        await asyncio.sleep(0)
+        bulk.scan = scan
+        try:
+            await running
+        finally:
+            running.cancel()
+
+    bulk.Bulk.run = run
+
+
+@mutant
+def operations_without_their_record() -> None:
+    """What an operation writes is not guarded by its record: a late twin acts for one that has ended."""
+    original = bulk.Bulk.submit
+
+    async def submit(self: bulk.Bulk, writes: list[Write]) -> Any:
+        return await original(self, [
+            write if any(op.key.startswith(self._keys.operations) for op in write.ops)
+            else _without(write, self._keys.operations) for write in writes
+        ])
+
+    bulk.Bulk.submit = submit
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------

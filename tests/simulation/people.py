@@ -11,7 +11,7 @@ from rota.client.codec import encode_body, function_digest
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
 from rota.client.ids import bundle_id, job_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
-from rota.client.views import FailedFilter
+from rota.client.views import FailedFilter, Verb
 from rota.cluster.node.node import Node
 
 from .history import Order
@@ -157,8 +157,9 @@ class Client:
 
 
 class Operator:
-    """Retries and skips the head of the serial queue, cancels, pauses, empties the failed set. When things have calmed
-    down, only what keeps the cluster from finishing is done: nothing stays paused or blocked."""
+    """Retries and skips the head of the serial queue, cancels one job or many, pauses, empties a queue, retries or
+    deletes the failed set. When things have calmed down, only what keeps the cluster from finishing is done: nothing
+    stays paused or blocked."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -175,8 +176,9 @@ class Operator:
             else:
                 await asyncio.sleep(self.rng.uniform(0.1, 1.2))
                 await self._try(self.rng.choices(
-                    (self._head, self._cancel, self._retry_failed, self._delete_failed, self._pause),
-                    (6, 4, 2, 1, 1),
+                    (self._head, self._cancel, self._pause, self._retry_failed, self._delete_failed, self._empty,
+                     self._cancel_many),
+                    (6, 4, 1, 3, 2, 1, 1),
                 )[0])
 
     async def _tidy_up(self) -> None:
@@ -209,11 +211,20 @@ class Operator:
                 self.world.note(f"cancel {job}: {error}")
 
     async def _retry_failed(self, node: Node) -> None:
-        self.world.note(f"{await node.retry_failed(FailedFilter(all=True))} failed jobs are retried")
+        await self._begin(node, "retry", FailedFilter(all=True))
 
     async def _delete_failed(self, node: Node) -> None:
-        deleted = await node.delete_failed(FailedFilter(queue="q2"))
-        self.world.note(f"{deleted} failed jobs are deleted")
+        await self._begin(node, "delete", FailedFilter(queue="q2"))
+
+    async def _empty(self, node: Node) -> None:
+        await self._begin(node, "empty", FailedFilter(queue=self.rng.choice(QUEUES)))
+
+    async def _cancel_many(self, node: Node) -> None:
+        await self._begin(node, "cancel", FailedFilter(queue=self.rng.choice(QUEUES), task="m:async"))
+
+    async def _begin(self, node: Node, verb: Verb, which: FailedFilter) -> None:
+        """Nobody waits for its end: it goes on whatever becomes of the node that was asked."""
+        self.world.note(f"operation {await node.begin(verb, which)}: {verb} {which.words}")
 
     async def _pause(self, node: Node) -> None:
         await node.set_queue("q2", {"paused": True})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import sys
 
 import pytest
 
+from ..cluster.master import test_bulk
 from . import mutants_of_trust, test_one_trouble
 from .campaign import Verdict, run
 from .mutants import MUTANTS
@@ -18,8 +20,9 @@ assert mutants_of_trust.__name__        # imported for the bugs it plants
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
-    "keys_unknown_to_a_new_master", "orphans_run_again", "memory_outlives_its_runners", "everybody_pays_for_a_runner",
-    "keys_are_not_looked_at", "bodies_are_not_compared", "nobody_is_told",
+    "operations_die_with_their_master", "keys_unknown_to_a_new_master", "orphans_run_again",
+    "memory_outlives_its_runners", "everybody_pays_for_a_runner", "keys_are_not_looked_at", "bodies_are_not_compared",
+    "nobody_is_told",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 
@@ -28,6 +31,7 @@ RARE = {
         test_one_trouble.test_claims_under_way_count_for_a_master_that_has_to_look_afresh,
     "forgetting_by_name": test_one_trouble.test_a_bundle_that_comes_again_before_its_end_is_known,
     "a_shut_out_node_keeps_its_lease": test_one_trouble.test_a_node_that_the_store_shuts_out_leaves_its_work_to_others,
+    "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""

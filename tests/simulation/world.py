@@ -244,6 +244,9 @@ class World:
         await asyncio.gather(*clients)
         await self._end_requests()
         self.operator.calm = True
+        await self.until(
+            lambda: not self.records(self.keys.operations, 1), 4 * TTL_S + 10.0, "every operation has ended"
+        )
         quiet_at, settle_s_max = self.clock.monotonic(), self._bound_s()
         self.note(f"all is quiet; the rest must be done within {settle_s_max:.1f} s")
         await self.until(self.is_empty, settle_s_max + SETTLE_MORE_S, "every acknowledged job has ended")
@@ -303,7 +306,7 @@ class World:
         keys = self.keys
         volatile = any(process.node.volatile_jobs for process in self.processes if process.alive)
         return not volatile and not any(
-            self.records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims)
+            self.records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims, keys.operations)
         )
 
     def all_are_ready(self) -> bool:

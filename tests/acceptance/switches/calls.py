@@ -258,18 +258,18 @@ def a_broken_retry_delay_is_told(module: Any) -> None:
     change(module.Retries, "_delay", forgiving)
 
 
-@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.admin.operations",
+@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.state.failures",
         fails=r"retry_failed\(error=.OSError.\) == 1 -> AssertionError")
-def failed_jobs_can_be_retried(operations: Any) -> None:
+def failed_jobs_can_be_retried(failures: Any) -> None:
     """`retry_failed` finds its jobs, and leaves them where they are."""
-    operations.Operations._retry_one = lambda self, record, failed, failure: None
+    failures.retry = lambda *arguments: None
 
 
-@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.admin.operations",
+@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.state.moves",
         fails=r"delete_failed\(\[second\.id\]\) == 1 -> AssertionError")
-def failed_jobs_can_be_deleted(operations: Any) -> None:
+def failed_jobs_can_be_deleted(moves: Any) -> None:
     """`delete_failed` finds its jobs, and leaves them where they are."""
-    operations.Operations._delete_one = lambda self, record, failed, failure: None
+    moves.delete = lambda *arguments: None
 
 
 @switch("T29 T13", f"{CLUSTER}: failures_carry_their_traceback", "rota.cluster.state.moves",

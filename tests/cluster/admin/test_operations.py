@@ -6,7 +6,6 @@ import random
 
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
 from rota.client.model import Header
-from rota.client.views import FailedFilter
 from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status
 from rota.cluster.clock import SystemClock
@@ -14,10 +13,10 @@ from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created, unmodified
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
-from rota.cluster.state import moves
+from rota.cluster.state import failures, moves
 from rota.cluster.state.directory import Directory
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Token, encode
+from rota.cluster.state.records import FailedRecord, Token, decode, encode
 
 KEYS, CLOCK = Keys("t"), SystemClock()
 BUNDLE = "0s8sf4s75de1-00000004"
@@ -47,7 +46,7 @@ TOKEN = Token("m:f", "q", 0, 1, 2, "async", 0)
 def operations_on(ledger: MemoryLedger, commits: Commits) -> Operations:
     return Operations(
         ledger, commits, KEYS, CLOCK, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), created(b"member", 0),
-        Buckets(ledger, CLOCK, random.Random(1)), Seal(UNSIGNED, "t"), lambda: 1,
+        Buckets(ledger, CLOCK, random.Random(1)), Seal(UNSIGNED, "t"), random.Random(1),
     )
 
 
@@ -78,7 +77,12 @@ async def test_a_skipped_head_comes_back_without_the_job_that_was_cancelled_besi
     async with Commits(ledger) as commits:
         operations = operations_on(ledger, commits)
         assert await operations.head("q", "skip") == f"{BUNDLE}/0"
-        assert await operations.retry_failed(FailedFilter(all=True)) == 1
+    (record,) = (await ledger.read(KEYS.failed, KEYS.failed + b"\xff")).records
+    failed = decode(FailedRecord, record.value)
+    assert failed is not None
+    kept = (await ledger.read(KEYS.failure(BUNDLE, 0))).records[0]
+    write = failures.retry(KEYS, CLOCK, (), record, failed, kept, 1)
+    assert write is not None and (await ledger.commit(Txn(write.conditions, write.ops))).succeeded
     (back,) = (await ledger.read(KEYS.bodies, KEYS.bodies + b"\xff")).records
     assert decode_header(back.value)[0].indexes == [0]
     await ledger.close()

@@ -79,7 +79,7 @@ async def test_it_is_said_by_the_node_by_its_pages_and_by_every_command(monkeypa
         store.away = LedgerUnavailable("connection refused")
         for command, arguments in (
             (look.nodes, ()), (look.queues, ()), (operate.list_, (None, 50)), (look.job, (JOB, False)),
-            (operate.pause, ("x",)), (operate.cancel, (JOB,)),
+            (operate.pause, ("x",)), (operate.cancel, ([JOB],)),
         ):
             with pytest.raises(RotaError) as caught:
                 await asyncio.to_thread(command, *arguments, url=port.url)  # type: ignore[arg-type]

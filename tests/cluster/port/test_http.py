@@ -27,7 +27,7 @@ from rota.client.errors import (
 )
 from rota.client.model import Enqueue, Header
 from rota.client.order import NamedTask
-from rota.cluster.port import http, pages, websocket
+from rota.cluster.port import answers, http, websocket
 from rota.cluster.port.http import HttpPort
 
 from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
@@ -115,7 +115,7 @@ async def test_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         _, page = await web.post(JOB)
         status, view = await web.get(f"/v1/jobs/{page['id']}?wait=0.05")
         assert (status, view["place"]) == (202, "waiting")
-        monkeypatch.setattr(pages, "WAIT_S_MAX", 0.05)
+        monkeypatch.setattr(answers, "WAIT_S_MAX", 0.05)
         assert (await web.get(f"/v1/jobs/{page['id']}?wait=9999"))[0] == 202
         assert not any(node.store.followers.values()), "nothing is followed any longer"
 

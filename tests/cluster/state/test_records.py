@@ -20,6 +20,7 @@ from rota.cluster.state.records import (
     FailedRecord,
     FinishedRecord,
     Member,
+    OperationRecord,
     QueueRecord,
     ReceiptRecord,
     TaskRecord,
@@ -31,6 +32,7 @@ from rota.cluster.state.records import (
     failed_at,
     failure_in,
     header_of,
+    operation_in,
     results_in,
     tail_of,
     token_in,
@@ -40,7 +42,7 @@ from rota.cluster.state.records import (
 KEYS = Keys("t")
 TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
-    Token, Claim, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord,
+    Token, Claim, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord, OperationRecord,
 )
 
 
@@ -97,7 +99,7 @@ def test_decoding_is_total(kind: type[msgspec.Struct], value: bytes) -> None:
     assert record is None or type(record) is kind
     if isinstance(record, Token):
         assert 0 <= record.pending <= record.count
-    results_in(value), failure_in(value), header_of(value), tail_of(Record(b"k", value, 1, 9, 1))
+    operation_in(value), results_in(value), failure_in(value), header_of(value), tail_of(Record(b"k", value, 1, 9, 1))
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import msgspec
 from rota.client.ids import job_id
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
-from ..state.keys import Keys
-from ..state.records import Token, header_of, waiting_at
+from .keys import Keys
+from .records import Token, header_of, waiting_at
 
 HEADS_PER_READ = 64
 FIRST_KEYS = 4

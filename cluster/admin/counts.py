@@ -1,0 +1,94 @@
+"""How many jobs each queue has: counted when somebody asks, up to a limit, and said where the limit was met."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from rota.client.views import QueueView
+
+from ..clock import Clock
+from ..ledger.ledger import Ledger, Record, prefix_end
+from ..ledger.scan import PAGE, scan
+from ..state.keys import Keys
+from ..state.records import claim_in, waiting_at
+
+COUNT_MAX = 20_000
+"""Records of one queue (and of all that is scheduled, or claimed) that are counted: exact figures of a backlog of
+millions are not worth reading it."""
+
+READ_MAX = 5 * COUNT_MAX
+"""Records that are counted in all; of further queues it is only seen that there is something."""
+
+
+class Counts:
+    """One count. `rows` holds a view of each queue that was met."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self.rows: dict[str, QueueView] = {}
+
+    async def count(self) -> None:
+        await self._waiting()
+        await self._moving("scheduled", self._keys.scheduled)
+        await self._moving("claimed", self._keys.claims)
+        await self._failed()
+
+    def row(self, queue: str) -> QueueView:
+        return self.rows.get(queue) or QueueView(queue)
+
+    async def _waiting(self) -> None:
+        now = self._clock.wall()
+        async for record in self._by_queue("waiting", self._keys.jobs):
+            token = waiting_at(self._keys, record)
+            if token is not None:
+                row = self.row(token.queue)
+                oldest_s = max(row.oldest_s or 0.0, now - token.at / 1000)
+                self.rows[token.queue] = replace(row, waiting=row.waiting + token.pending, oldest_s=oldest_s)
+
+    async def _failed(self) -> None:
+        async for record in self._by_queue("failed", self._keys.failed, keys_only=True):
+            if (parsed := self._keys.parse_failed(record.key)) is not None:
+                row = self.row(parsed[0])
+                self.rows[row.queue] = replace(row, failed=row.failed + 1)
+
+    async def _moving(self, field: str, prefix: bytes) -> None:
+        """What does not lie by queue."""
+        counted = 0
+        async for record in scan(self._ledger, prefix, limit=COUNT_MAX):
+            counted += 1
+            claimed = prefix == self._keys.claims
+            token = claim_in(record.value) if claimed else waiting_at(self._keys, record)
+            if token is not None:
+                row = self.row(token.queue)
+                self.rows[token.queue] = replace(row, **{field: getattr(row, field) + token.pending})
+        if counted >= COUNT_MAX:
+            self.rows = {name: _at_least(row, field) for name, row in self.rows.items()}
+
+    async def _by_queue(self, field: str, prefix: bytes, *, keys_only: bool = False) -> AsyncIterator[Record]:
+        """Each queue's records, up to the limit; a queue that has more is left for the next one."""
+        key, end, more, queue = prefix, prefix_end(prefix), True, b""
+        counted = read = 0
+        while more:
+            size = PAGE if read < READ_MAX else 1
+            page = await self._ledger.read(key, end, limit=size, keys_only=keys_only)
+            more = page.more
+            for record in page.records:
+                key = record.key + b"\0"
+                name = record.key[len(prefix):].partition(b"/")[0]
+                counted = counted + 1 if name == queue else 1
+                queue = name
+                read += 1
+                if counted > (COUNT_MAX if read <= READ_MAX else 1):
+                    known = name.decode(errors="replace")
+                    self.rows[known] = _at_least(self.row(known), field)
+                    key, more = prefix_end(prefix + name + b"/"), True
+                    break
+                yield record
+
+
+def _at_least(row: QueueView, field: str) -> QueueView:
+    return row if field in row.at_least else replace(row, at_least=[*row.at_least, field], exact=False)

@@ -1,0 +1,73 @@
+"""Taking jobs out that have not begun, and telling who waits for them that they were cancelled."""
+
+from __future__ import annotations
+
+from rota.client.codec import Seal
+from rota.client.errors import InvalidJob
+from rota.client.ids import job_id
+from rota.client.model import ResultEntry
+
+from ..ledger.buckets import Buckets
+from ..ledger.commits import Write, unmodified
+from ..ledger.ledger import Condition, Ledger, Put, Record
+from . import moves
+from .keys import Keys
+from .records import Token, header_of
+
+CANCEL_S = 3600.0
+"""How long the outcome of a cancelled job is kept, and a request to cancel one that a node holds."""
+
+
+class Discards:
+    """Makes the writes. Raises `LedgerError` where the store does not answer: nothing has happened then."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, seal: Seal, buckets: Buckets) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._seal = seal
+        self._buckets = buckets
+
+    async def waiting(
+        self, conditions: tuple[Condition, ...], record: Record, token: Token, index: int | None = None
+    ) -> Write | None:
+        """Take one job (or all) out of a token that is no claim. None: the job is not in there. Body and token are read
+        one after the other, and a split meanwhile leaves other jobs under the same name."""
+        bundle = _name(record.key)
+        indexes = await self._pending(bundle, token)
+        if index is not None and indexes is None:
+            raise InvalidJob(f"the arguments of job {job_id(bundle, index)} cannot be read: it will be set aside")
+        indexes = indexes or []         # of a body that cannot be read all goes, whatever it was
+        if index is not None and index not in indexes:
+            return None
+        gone = indexes if index is None else [index]
+        told = [await self._notice(record, token, bundle, gone)] if gone else []
+        at = unmodified(record.key, record.mod_revision)
+        if len(gone) == len(indexes):
+            return moves.cancel(self._keys, conditions, at, bundle, told)
+        return moves.cancel_some(conditions, at, token, gone, told)
+
+    async def held(self, conditions: tuple[Condition, ...], bundle: str, indexes: list[int]) -> Write:
+        """Ask the node that holds these jobs to stop them."""
+        lease = await self._buckets.of(CANCEL_S).lease(len(indexes))
+        return Write(conditions, tuple(Put(self._keys.cancel(bundle, index), b"{}", lease) for index in indexes))
+
+    async def claimed(self, conditions: tuple[Condition, ...], record: Record, token: Token) -> Write | None:
+        """The same for all jobs of a claim that have not ended."""
+        bundle = _name(record.key)
+        indexes = await self._pending(bundle, token)
+        return await self.held(conditions, bundle, indexes) if indexes else None
+
+    async def _pending(self, bundle: str, token: Token) -> list[int] | None:
+        """Which of its jobs have not ended, as its body says. None if that is gone, or is none."""
+        page = await self._ledger.read(self._keys.body(bundle))
+        header = header_of(page.records[0].value) if page.records else None
+        return [i for i in header.indexes if not token.done_bits >> i & 1] if header is not None else None
+
+    async def _notice(self, record: Record, token: Token, bundle: str, gone: list[int]) -> Put:
+        entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
+        lease = await self._buckets.of(CANCEL_S).lease()
+        return moves.result(self._keys, self._seal, bundle, entries, record.mod_revision, lease)
+
+
+def _name(key: bytes) -> str:
+    return key.rpartition(b"/")[2].decode(errors="replace")

@@ -1,0 +1,34 @@
+"""What is kept of a failed job, made into a job again. Pure; `who` says on whose behalf."""
+
+from __future__ import annotations
+
+from rota.client.ids import parse_job_id
+
+from ..clock import Clock
+from ..ledger.commits import Write, unmodified
+from ..ledger.ledger import Record
+from . import moves
+from .keys import Keys
+from .records import FailedRecord, Token, decode, failure_in, header_of
+from .splitting import piece_name
+
+
+def retry(
+    keys: Keys, clock: Clock, who: moves.Conditions, record: Record, failed: FailedRecord, failure: Record | None,
+    order: int,
+) -> Write | None:
+    """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run."""
+    if failure is None:
+        return None
+    kept = failure_in(failure.value)
+    bundle, index = parse_job_id(failed.id)
+    header, said = header_of(kept.body), decode(Token, kept.token)
+    if header is None or header.bundle != bundle:
+        return None
+    token = Token(          # what the body says is signed, what its token said may be why it was set aside
+        header.task, header.queue, said.priority if said else 0, order, 1, header.mode, int(clock.wall() * 1000),
+        python=header.python, function=header.function, key=said.key if said else "",
+        signed=said.signed if said else header.key_id,
+    )
+    at = unmodified(record.key, record.mod_revision)
+    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), token, kept.body)
