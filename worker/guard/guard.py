@@ -4,7 +4,7 @@ It holds what must not depend on the node's event loop: runners die at the lease
 and when the node's process has died, runners are killed and reaped *before* the lease is revoked, so that whoever takes
 over is never beside them. Standard library only, one thread, no gRPC: it can fork. Run as a script, by path:
 
-    python -I -S guard.py [--no-restart] -- <argv of the node's process>
+    python -I -S guard.py [options] -- <argv of the node's process>
     python -I -S guard.py --attach <fd>      # for a node inside an application: the socket's other end is its parent
 
 It speaks JSON over a unix SEQPACKET socket with the node; the node's side is `guardlink.py`, which lists the messages.
@@ -15,23 +15,28 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import ctypes
-import http.client
 import json
 import os
-import select
 import selectors
 import signal
 import socket
-import ssl
-import struct
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
+
+if not __package__:                         # run by path, without site-packages: the folder is the package
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    __package__ = "guard"
+
+from . import children
+from .children import STOP_SIGNALS, Runner, User, kill_group, spawn
+from .lease import ALWAYS, CLOCK_BOOTTIME, NEVER, Page, Timer
+from .outlet import Outlet
+from .revoke import Etcd
 
 GUARD_FD = "ROTA_GUARD_FD"
 RUNNER_FDS = "ROTA_RUNNER_FDS"
-RUNNER_MARK = "ROTA_RUNNER"
+RUNNER_NUMBER = "ROTA_RUNNER"
 SCRUBBED = ("ROTA_KEY", "ROTA_TOKEN", "ROTA_ETCD", "ROTA_GUARD", "ROTA_NODE_CONFIG")
 """What begins with these a runner does not inherit: it never holds a key, nor the way to the guard."""
 
@@ -40,21 +45,28 @@ EXIT_DRAINED, EXIT_CONFIG = 0, 2
 
 BACKOFF_MIN_S, BACKOFF_MAX_S, HEALTHY_S = 0.2, 30.0, 60.0
 HURRIED_S = 6.0         # after the second signal; the node is given five
-REVOKE_S = 3.0
 SWEEP_S = 0.02
+SWEEP_S_MAX = 1.0       # what cannot be killed in this time (it waits for a disk) keeps nobody waiting any longer
+BEATS_MISSED_MAX = 12   # a node says that it is there once per beat
+SURVIVOR = children.__file__
 MESSAGE_BYTES_MAX = 128 * 1024
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class Guard:
     """One node's guard. `run()` returns the exit status."""
 
-    def __init__(self, node_argv: list[str], *, attached: socket.socket | None = None, restart: bool = True) -> None:
+    def __init__(
+        self, node_argv: list[str], *, attached: socket.socket | None = None, restart: bool = True,
+        silence_s: float = 60.0, runner_user: User | None = None,
+    ) -> None:
         self._argv = node_argv
+        self._user = runner_user
+        self._beat_s = silence_s / BEATS_MISSED_MAX
+        self._beat_at: float | None = None  # when it is looked for the next beat; None before the first
+        self._missed = 0
+        self._outlet = Outlet()
+        self._page = Page()
+        self._token = children.new_token()
+        self._survivor: tuple[int, int] | None = None   # its pid, and our end of the pipe that tells it that we live
         self._attached = attached is not None
         self._restart = restart and not self._attached
         self._socket = attached             # our end; None while there is no node
@@ -65,7 +77,8 @@ class Guard:
         self._status: int | None = None     # what the last node's process ended with; None while one lives
         self._runners: dict[int, int] = {}  # number -> pid
         self._reasons: dict[int, str] = {}
-        self._sweeping = False
+        self._swept_since: float | None = None
+        self._exits: list[dict[str, Any]] = []      # to be told when what those runners left behind is dead, too
         self._lease: str | None = None
         self._deadline: float | None = None
         self._expired = False
@@ -83,9 +96,20 @@ class Guard:
                 signal.signal(number, lambda *_: None)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._selector.register(self._timer.fd, selectors.EVENT_READ)
+        if self._outlet.source is not None:
+            self._selector.register(self._outlet.source, selectors.EVENT_READ)
 
     def run(self) -> int:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        """Until there is nothing left to guard."""
+        try:
+            return self._serve()
+        finally:
+            self._outlet.close()
+
+    def _serve(self) -> int:
+        children.adopt_orphans()
+        if os.getpid() != 1:                # then the kernel kills everybody with us
+            self._start_survivor()
         if self._socket is not None:
             self._connect(self._socket)
         else:
@@ -96,31 +120,56 @@ class Guard:
                     self._on_signals()
                 elif key.fd == self._timer.fd:
                     self._timer.read()
+                elif key.fd == self._outlet.source:
+                    self._outlet.pump()
+                elif key.fd == self._outlet.target:
+                    self._outlet.flush()
                 else:
                     self._on_socket()
             self._flush()
             self._check_deadline()
             self._sweep()
+            self._check_beat()
             if self._hurry_at is not None and self._hurry_at <= time.monotonic():
                 self._kill_everything()
-            if self._status is not None and not self._runners and not self._sweeping and self._after_node():
+            if self._status is not None and not self._runners and self._swept_since is None and self._after_node():
                 return self._status
+            self._watch_outlet()
 
     def _patience(self) -> float | None:
-        if self._sweeping:
+        if self._swept_since is not None:
             return SWEEP_S
-        times = [at for at in (self._restart_at, self._hurry_at) if at is not None]
+        times = [at for at in (self._restart_at, self._hurry_at, self._beat_at) if at is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _watch_outlet(self) -> None:
+        """Whether stderr takes more matters only while there is more."""
+        outlet = self._outlet
+        if outlet.source is None:
+            return
+        watched = outlet.target in self._selector.get_map()
+        if outlet.pending and not watched:
+            self._selector.register(outlet.target, selectors.EVENT_WRITE)
+        elif watched and not outlet.pending:
+            self._selector.unregister(outlet.target)
+
+    def _start_survivor(self) -> None:
+        """Should we be killed, runners and node die with us, but not what jobs have started: it sees to that."""
+        theirs, ours = os.pipe2(os.O_CLOEXEC)
+        argv = [sys.executable, "-I", "-S", SURVIVOR, str(theirs), str(self._token)]
+        self._survivor = spawn(argv, {}, [theirs], tied=False), ours
+        os.close(theirs)
 
     # -- the node ----------------------------------------------------------------------------------------------------
 
     def _start_node(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {**os.environ, GUARD_FD: str(theirs.fileno())}
-        self._node = spawn(self._argv, environment, [theirs.fileno()])
+        self._node = spawn(self._argv, environment, [theirs.fileno()], stderr=self._outlet.sink)
         theirs.close()
         self._status = self._restart_at = None
-        self._lease = self._deadline = None
+        self._lease = self._deadline = self._beat_at = None
+        self._page.set(NEVER)
         self._expired = False
         self._started_at = time.monotonic()
         self._connect(ours)
@@ -135,8 +184,9 @@ class Guard:
         self._node = None
         self._status = status if status >= 0 else 128 - status
         self._disconnect()
+        self._beat_at = None
         if status not in (EXIT_DRAINED, EXIT_CONFIG):
-            say(f"the node's process ended ({describe(status)})")
+            self._say(f"the node's process ended ({describe(status)})")
         self._kill_runners("node died")
 
     def _disconnect(self) -> None:
@@ -158,14 +208,14 @@ class Guard:
             lease, self._lease, self._deadline = self._lease, None, None
             self._timer.set(None)
             if self._etcd is not None:
-                say(self._etcd.revoke(lease))
+                self._say(self._etcd.revoke(lease))
         if not self._restart or self._signals or self._status in (EXIT_DRAINED, EXIT_CONFIG):
             return True
         now = time.monotonic()
         if self._restart_at is None:
             if now - self._started_at >= HEALTHY_S:
                 self._backoff_s = BACKOFF_MIN_S
-            say(f"starting it again in {self._backoff_s:g} s")
+            self._say(f"starting it again in {self._backoff_s:g} s")
             self._restart_at = now + self._backoff_s
             self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
         if self._restart_at <= now:
@@ -196,17 +246,37 @@ class Guard:
                 message = json.loads(data)
                 getattr(self, "_on_" + message["op"].replace("-", "_"))(message)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                say(f"a message of the node's makes no sense: {error!r}")
+                self._say(f"a message of the node's makes no sense: {error!r}")
         return True
 
     def _on_lease(self, message: dict[str, Any]) -> None:
         self._lease, self._deadline = message["id"], message["deadline"]
         self._expired = False
         self._timer.set(self._deadline)
+        self._page.set(message["deadline"])
 
     def _on_no_lease(self, message: dict[str, Any]) -> None:
         self._lease = self._deadline = None
         self._timer.set(None)
+        self._page.set(ALWAYS)
+
+    def _on_beat(self, message: dict[str, Any]) -> None:
+        self._missed = 0
+        if self._beat_at is None and not self._attached:
+            self._beat_at = time.monotonic() + self._beat_s
+
+    def _check_beat(self) -> None:
+        """A node whose loop does not turn any more can do nothing, not even end. Beats are counted, not timed: of a
+        machine that slept we have seen no more than it."""
+        if self._beat_at is None or time.monotonic() < self._beat_at:
+            return
+        self._read_messages()
+        self._missed += 1
+        self._beat_at = time.monotonic() + self._beat_s
+        if self._missed > BEATS_MISSED_MAX and self._node is not None:
+            self._say(f"the node's process has not answered for {self._beat_s * BEATS_MISSED_MAX:g} s: it is killed")
+            self._beat_at = None
+            kill_group(self._node)
 
     def _on_etcd(self, message: dict[str, Any]) -> None:
         self._etcd = Etcd(message)
@@ -226,10 +296,16 @@ class Guard:
             permits = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             mine.append(permits)
             environment = {name: value for name, value in os.environ.items() if not name.startswith(SCRUBBED)}
-            environment |= {RUNNER_MARK: str(number), RUNNER_FDS: ",".join(map(str, [*its, permits]))}
-            self._runners[number] = spawn(message["argv"], environment, [*its, permits], runner=True)
+            inherited = [*its, permits, self._page.fd]
+            environment |= {RUNNER_NUMBER: str(number), RUNNER_FDS: ",".join(map(str, inherited))}
+            if self._user is not None:
+                environment |= self._user.environment()
+            self._runners[number] = spawn(
+                message["argv"], environment, inherited, stderr=self._outlet.sink,
+                runner=Runner(children.mark(self._token, number), self._user),
+            )
         except OSError as error:            # no more processes, files or memory
-            say(f"a runner cannot be started: {error}")
+            self._say(f"a runner cannot be started: {error}")
             close_all(mine)
             self._send({"op": "exited", "runner": number, "status": 127, "reason": str(error)})
         else:
@@ -276,7 +352,7 @@ class Guard:
         self._expired = True
         self._kill_runners("expired")
         self._send({"op": "expired"})
-        say("the lease's deadline has passed: all runners are killed")
+        self._say("the lease's deadline has passed: all runners are killed")
 
     def _kill_runners(self, reason: str) -> None:
         for number in list(self._runners):
@@ -313,26 +389,32 @@ class Guard:
             status = os.waitstatus_to_exitcode(os.waitpid(gone.si_pid, 0)[1])
             if number is not None:
                 del self._runners[number]
-                self._sweeping = True
+                self._swept_since = time.monotonic()
                 reason = self._reasons.pop(number, "")
-                self._send({"op": "exited", "runner": number, "status": status, "reason": reason})
+                self._exits.append({"op": "exited", "runner": number, "status": status, "reason": reason})
             elif gone.si_pid == self._node:
                 self._node_died(status)
+            elif self._survivor is not None and gone.si_pid == self._survivor[0]:
+                os.close(self._survivor[1])
+                self._start_survivor()
 
     def _sweep(self) -> None:
-        """Kill what jobs of dead runners left behind in sessions of its own. It came to us when its parent died."""
-        if not self._sweeping:
+        """Kill what jobs of dead runners left behind, in sessions of its own or wherever: it is our child since its
+        parent died. Only then is the runner told to be dead, so that no second run is beside it."""
+        if self._swept_since is None:
             return
-        self._sweeping = False
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return                          # nobody is left: no need to look through all processes
-        for pid in children():
-            mark = mark_of(pid)
-            if mark is not None and mark not in self._runners:
-                self._sweeping = True
-                kill_group(pid)
+        ours, me = {children.mark(self._token, number) for number in self._runners}, os.getpid()
+        left = [pid for pid in children.marked(self._token, ours) if children.parent_of(pid) == me]
+        for pid in left:
+            kill_group(pid)
+        if left and time.monotonic() < self._swept_since + SWEEP_S_MAX:
+            return
+        self._swept_since = None
+        if left:
+            self._say(f"what a job has started cannot be killed: {left}")
+        exits, self._exits = self._exits, []
+        for message in exits:
+            self._send(message)
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
@@ -354,176 +436,8 @@ class Guard:
         if self._signals >= 3:
             self._kill_everything()
 
-
-class Etcd:
-    """Just enough of etcd's JSON gateway to revoke a lease."""
-
-    def __init__(self, said: dict[str, Any]) -> None:
-        self._endpoints: list[str] = said["endpoints"]
-        self._user: str = said.get("user") or ""
-        self._password_file: str = said.get("password_file") or ""
-        self._token: str = said.get("token") or ""
-        self._ca: str | None = said.get("ca") or None
-        self._cert: str = said.get("cert") or ""
-        self._key: str | None = said.get("key") or None
-
-    def revoke(self, lease: str) -> str:
-        """Tell each endpoint in turn until one has done it. Returns what to say; never raises."""
-        problem, end = "no endpoint", time.monotonic() + REVOKE_S
-        for endpoint in self._endpoints:
-            if time.monotonic() > end:
-                break
-            try:
-                status, answer = self._revoke_at(endpoint, lease)
-            except Exception as error:      # whatever: the lease runs out by itself
-                problem = f"{endpoint}: {error}"
-                continue
-            if status == 200:
-                return f"lease {lease} is revoked: its work is free"
-            if status == 404:
-                return f"lease {lease} had already run out"
-            problem = f"{endpoint}: {status} {answer[:200]!r}"
-        return f"lease {lease} could not be revoked ({problem}); it runs out by itself"
-
-    def _revoke_at(self, endpoint: str, lease: str) -> tuple[int, str]:
-        body = {"ID": str(int(lease, 16))}
-        status, answer = self._post(endpoint, "/v3/lease/revoke", body, self._token)
-        if self._user and status in (400, 401, 403):    # the token has run out, or there was none
-            status, answer = self._post(
-                endpoint, "/v3/auth/authenticate", {"name": self._user, "password": self._password()}, ""
-            )
-            if status == 200:
-                self._token = json.loads(answer)["token"]
-                status, answer = self._post(endpoint, "/v3/lease/revoke", body, self._token)
-        return status, answer
-
-    def _password(self) -> str:
-        """Read anew each time: it is changed while we wait."""
-        return read_file(self._password_file).decode().strip() if self._password_file else ""
-
-    def _post(self, endpoint: str, path: str, body: dict[str, str], token: str) -> tuple[int, str]:
-        scheme, _, address = endpoint.rpartition("://")
-        timeout_s = REVOKE_S / 2
-        connection = (
-            http.client.HTTPSConnection(address, timeout=timeout_s, context=self._tls()) if scheme == "https"
-            else http.client.HTTPConnection(address, timeout=timeout_s)
-        )
-        try:
-            headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
-            connection.request("POST", path, json.dumps(body), headers)
-            response = connection.getresponse()
-            return response.status, response.read(10_000).decode("utf-8", "replace")
-        finally:
-            connection.close()
-
-    def _tls(self) -> ssl.SSLContext:
-        """Made anew each time: certificates are renewed while we wait."""
-        context = ssl.create_default_context(cafile=self._ca)
-        if self._cert:
-            context.load_cert_chain(self._cert, self._key)
-        return context
-
-
-class Timer:
-    """A timer on the clock that runs while the machine is suspended: poll's own does not."""
-
-    def __init__(self) -> None:
-        self.fd = _libc.timerfd_create(CLOCK_BOOTTIME, os.O_NONBLOCK | os.O_CLOEXEC)
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-
-    def set(self, at: float | None) -> None:
-        """At an absolute time, which may be past; None: never."""
-        nanoseconds = 0 if at is None else max(1, int(at * 1e9))
-        spec = struct.pack("qqqq", 0, 0, *divmod(nanoseconds, 10**9))
-        if _libc.timerfd_settime(self.fd, 1, spec, None) != 0:      # 1: TFD_TIMER_ABSTIME
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
-
-    def read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 8)
-
-
-def spawn(argv: list[str], environment: dict[str, str], inherit: list[int], *, runner: bool = False) -> int:
-    """Start a child in a session of its own, which dies with us. Returns its pid."""
-    guard = os.getpid()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become(argv, environment, inherit, guard, runner)
-        return pid
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _become(argv: list[str], environment: dict[str, str], inherit: list[int], guard: int, runner: bool) -> NoReturn:
-    """In the forked child."""
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGPIPE, *STOP_SIGNALS):
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != guard:
-            os._exit(1)                     # it died before it could take us along
-        if runner:
-            _prepare_runner()
-        for descriptor in inherit:
-            os.set_inheritable(descriptor, True)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.execvpe(argv[0], argv, environment)
-    except BaseException as error:
-        say(f"{argv[0]} cannot be run: {error}")
-    os._exit(127)
-
-
-def _prepare_runner() -> None:
-    with contextlib.suppress(OSError):
-        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(score, b"1000")            # if memory runs out, it is the jobs that go
-        os.close(score)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-
-
-def children() -> list[int]:
-    """Our children, the dead among them left out."""
-    me, found = str(os.getpid()), []
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is wanted
-        if name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                state, parent = read_file(f"/proc/{name}/stat").rpartition(b")")[2].split()[:2]
-                if parent.decode() == me and state not in (b"Z", b"X"):
-                    found.append(int(name))
-    return found
-
-
-def mark_of(pid: int) -> int | None:
-    """The number of the runner that a process descends from; None if it is none's."""
-    with contextlib.suppress(OSError, ValueError):
-        for variable in read_file(f"/proc/{pid}/environ").split(b"\0"):
-            name, _, value = variable.partition(b"=")
-            if name == RUNNER_MARK.encode():
-                return int(value)
-    return None
-
-
-def read_file(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        parts = []
-        while part := os.read(descriptor, 1 << 20):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
-
-
-def kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):       # the second for one that has not made its own group yet
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+    def _say(self, text: str) -> None:
+        self._outlet.say(text)
 
 
 def close_all(descriptors: list[int]) -> None:
@@ -535,21 +449,12 @@ def describe(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def say(text: str) -> None:
-    """A line on stderr, or nowhere if that is stuck: the guard must not wait for who reads logs. What is not printable
-    is escaped, as elsewhere (`client/escape.py`, which a script by itself cannot import)."""
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    poller = select.poll()
-    poller.register(2, select.POLLOUT)
-    with contextlib.suppress(OSError):
-        if poller.poll(0):
-            os.write(2, f"rota guard: {text:.900}\n".encode(errors="backslashreplace"))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="guard.py", description=__doc__)
     parser.add_argument("--attach", type=int, metavar="FD", help="serve the process at the other end of this socket")
     parser.add_argument("--no-restart", action="store_true", help="end when the node's process has crashed")
+    parser.add_argument("--silence", type=float, default=60.0, metavar="S", help="how long a node may say nothing")
+    parser.add_argument("--runner-user", metavar="NAME", help="run jobs as this user; only root may")
     parser.add_argument("node", nargs="*", help="the command line of the node's process, after --")
     options = parser.parse_args()
     if (options.attach is None) == (not options.node):
@@ -558,7 +463,10 @@ def main() -> int:
     if options.attach is not None:
         attached = socket.socket(fileno=options.attach)
         attached.set_inheritable(False)
-    return Guard(options.node, attached=attached, restart=not options.no_restart).run()
+    user = User.named(options.runner_user) if options.runner_user else None
+    return Guard(
+        options.node, attached=attached, restart=not options.no_restart, silence_s=options.silence, runner_user=user
+    ).run()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
                      "key": …}
                     {"op": "spawn", "runner": n, "argv": [...]}
                     {"op": "kill", "runner": n}
+                    {"op": "beat"}                                                      its loop turns; every 5 s
     guard -> node   {"op": "spawned", "runner": n, "pid": p}  with three open files: channel, questions, permits
                     {"op": "refused", "runner": n}            the deadline has passed: not before the next lease
                     {"op": "exited", "runner": n, "status": s, "reason": "" | "asked" | "expired" | …}
@@ -31,6 +32,8 @@ from rota.client.errors import ConfigError
 from .guard import GUARD_FD, MESSAGE_BYTES_MAX
 
 GUARD = Path(__file__).with_name("guard.py")
+BEAT_S = 5.0
+"""A guard that hears nothing of its node for a minute kills it, and starts it again."""
 
 
 class Descriptors(NamedTuple):
@@ -51,9 +54,9 @@ class GuardEvents(Protocol):
     def guard_lost(self) -> None: ...
 
 
-def guard_command(node_argv: Sequence[str], *, restart: bool = True) -> list[str]:
-    """The command line that runs a node's process under a guard."""
-    options = [] if restart else ["--no-restart"]
+def guard_command(node_argv: Sequence[str], *, restart: bool = True, runner_user: str = "") -> list[str]:
+    """The command line that runs a node's process under a guard, and its jobs as `runner_user`, if one is named."""
+    options = [*([] if restart else ["--no-restart"]), *(["--runner-user", runner_user] if runner_user else [])]
     return [sys.executable, "-I", "-S", str(GUARD), *options, "--", *node_argv]
 
 
@@ -70,6 +73,7 @@ class GuardLink:
         self._early_signals: list[tuple[str, int]] = []
         self._unsent: deque[bytes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._beats: asyncio.TimerHandle | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -107,6 +111,13 @@ class GuardLink:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._flush()
+        self._beat()
+
+    def _beat(self) -> None:
+        assert self._loop is not None
+        if not self._unsent:                # else it is the guard that stands still
+            self._send({"op": "beat"})
+        self._beats = self._loop.call_later(BEAT_S, self._beat)
 
     def on_signal(self, call: Any) -> None:
         """`call(name, count)` for each stop signal that the guard has got, also those it got before."""
@@ -211,6 +222,8 @@ class GuardLink:
 
     def _stop_listening(self) -> None:
         assert self._loop is not None
+        if self._beats is not None:
+            self._beats.cancel()
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())

@@ -27,6 +27,7 @@ from ..channel.frames import (
     Touched,
     Work,
 )
+from ..channel.lease import Lease
 from ..channel.permits import take
 from ..channel.slots import job_of, slot_of
 from . import forks, hooks
@@ -41,9 +42,10 @@ FRAME_VALUE_BYTES = 4 * 1024 * 1024
 class AsyncRunner:
     """Outcomes are sent once per turn of the loop."""
 
-    def __init__(self, sock: socket.socket, permits: int) -> None:
+    def __init__(self, sock: socket.socket, permits: int, lease: Lease) -> None:
         self._sock = sock
         self._permits = permits
+        self._lease = lease
         self._jobs: dict[int, asyncio.Task[None]] = {}
         self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
         self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
@@ -126,6 +128,7 @@ class AsyncRunner:
             return call.not_run(index)
         try:
             args, kwargs = call.arguments(payload)
+            self._lease.wait()
             result = function(*args, **kwargs)
             while hasattr(type(result), "__await__"):       # (as `awaited`, without a coroutine more)
                 result = await result

@@ -12,7 +12,6 @@ import importlib
 import io
 import os
 import resource
-import signal
 import socket
 import sys
 
@@ -20,7 +19,8 @@ from rota.client import errors, queues, tasks, transport
 
 from ..channel import channel
 from ..channel.frames import Broken, Ready
-from . import forks, frameworks, logs, loop
+from ..channel.lease import Lease
+from . import forks, frameworks, logs, loop, stop_signals
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
@@ -36,9 +36,9 @@ MANY_OBJECTS = (10_000, 20, 20)
 
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
-    sock, questions, permits = _inherited()
+    sock, questions, permits, lease = _inherited()
     _settle(options.memory_bytes)
-    runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits)
+    runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits, lease)
     try:
         forks.watch((sock.fileno(), questions.fileno(), permits))
         logs.install()
@@ -79,25 +79,26 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inherited() -> tuple[socket.socket, socket.socket, int]:
-    """The files that the guard has opened: two sockets and the permits. No child of a job gets them."""
+def _inherited() -> tuple[socket.socket, socket.socket, int, Lease]:
+    """What the guard has opened: two sockets, the permits and the lease. No child of a job gets them."""
     try:
-        channel_fd, questions_fd, permits = map(int, os.environ.pop(RUNNER_FDS).split(","))
+        channel_fd, questions_fd, permits, lease_fd = map(int, os.environ.pop(RUNNER_FDS).split(","))
         sock, questions = socket.socket(fileno=channel_fd), socket.socket(fileno=questions_fd)
+        lease = Lease(lease_fd)
     except (KeyError, ValueError, OSError) as error:
         raise errors.ConfigError("a runner is started by a node's guard, not by hand") from error
     for descriptor in (channel_fd, questions_fd, permits):
         os.set_inheritable(descriptor, False)
-    return sock, questions, permits
+    return sock, questions, permits, lease
 
 
 def _settle(memory_bytes: int) -> None:
-    """What a job prints goes to stderr; nothing may be read; an interrupt at the terminal is the guard's business."""
+    """What a job prints goes to stderr; nothing may be read; who stops the node is the guard's business."""
     sys.stdout.flush()
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)     # a job may be killed at any moment
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop_signals.ignore()
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 

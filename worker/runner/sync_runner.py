@@ -17,6 +17,7 @@ from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
 from ..channel.frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner, Touched, Work
+from ..channel.lease import Lease
 from ..channel.permits import take
 from . import forks, hooks
 from .context import Runner, running
@@ -29,9 +30,10 @@ EXIT_CHANNEL = 70
 class SyncRunner:
     """Each outcome is sent as soon as its job has ended: if the next job kills the process, this one is safe."""
 
-    def __init__(self, sock: socket.socket, permits: int) -> None:
+    def __init__(self, sock: socket.socket, permits: int, lease: Lease) -> None:
         self._channel: BlockingEnd[ToRunner] = BlockingEnd(sock, ToRunner)
         self._permits = permits
+        self._lease = lease
         self._jobs: deque[tuple[Call, int, bytes]] = deque()
         self._stopping = False
 
@@ -60,7 +62,7 @@ class SyncRunner:
         call, index, payload = self._jobs.popleft()
         if call.work.report_start:
             self._channel.send(Started(call.work.key, index))
-        outcome = base.copy().run(_run, call, index, payload)
+        outcome = base.copy().run(_run, call, index, payload, self._lease)
         self._channel.send(Done([(call.work.key, outcome)]))
 
     def _touch(self, work: Work, index: int) -> None:
@@ -93,13 +95,14 @@ class SyncRunner:
                 self._stopping = True
 
 
-def _run(call: Call, index: int, payload: bytes) -> Outcome:
+def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
     function = call.function
     if function is None:
         return call.not_run(index)
     running.set((call.work, index))
     try:
         args, kwargs = call.arguments(payload)
+        lease.wait()
         result = function(*args, **kwargs)
         if hasattr(type(result), "__await__"):
             result = asyncio.run(awaited(result))

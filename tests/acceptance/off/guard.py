@@ -2,18 +2,17 @@
 
 import os
 import sys
-from importlib import util
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[3]))
 
 from tests.acceptance.switching import SWITCHES, note
 
 sys.argv = sys.argv[1:]
-spec = util.spec_from_file_location("rota_guard", sys.argv[0])
-assert spec is not None and spec.loader is not None
-guard = util.module_from_spec(spec)
-spec.loader.exec_module(guard)
+sys.path.insert(0, str(Path(sys.argv[0]).parents[1]))
+guard: Any = import_module("guard.guard")
 SWITCHES[os.environ["SWITCHED_OFF"]].take_out(guard)
 note()
 sys.exit(guard.main())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -302,3 +303,37 @@ def enqueue_then_stop():
 @rota.task(max_attempts=1, cancel_grace=0.1)
 def deaf(seconds):
     time.sleep(seconds)
+
+
+def end_children():
+    """A program that is told to stop, one that is interrupted, and a process forked by multiprocessing."""
+    ended = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        program = subprocess.Popen(["sleep", "600"])
+        program.send_signal(number)
+        ended.append(program.wait())
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    process.start()
+    process.terminate()
+    process.join()
+    return [*ended, process.exitcode]
+
+
+@rota.task(max_attempts=1)
+def terminate_children():
+    return end_children()
+
+
+@rota.task(max_attempts=1)
+async def aterminate_children():
+    return end_children()
+
+
+@rota.task(max_attempts=1)
+def who_am_i(secrets):
+    """Who runs jobs, and what of these files can be read."""
+    readable = []
+    for name in secrets:
+        with contextlib.suppress(PermissionError):
+            readable.append(Path(name).read_bytes())
+    return os.getresuid(), os.getresgid(), os.environ["HOME"], readable

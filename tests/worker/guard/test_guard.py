@@ -57,7 +57,7 @@ class Node:
 class Guarded:
     """A guard under test."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, stderr: int | None = None) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(folder / "relay"))
         self._listener.listen()
@@ -68,7 +68,8 @@ class Guarded:
         command[4:4] = options
         with self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, env={**os.environ, "RELAY": str(folder / "relay")}, stderr=err, stdin=subprocess.DEVNULL
+                command, env={**os.environ, "RELAY": str(folder / "relay")}, stdin=subprocess.DEVNULL,
+                stderr=err if stderr is None else stderr,
             )
 
     def node(self) -> Node:
@@ -121,6 +122,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def children(parent: int) -> list[tuple[int, bytes]]:
+    """(pid, command line) of each child."""
+    task = Path(f"/proc/{parent}/task/{parent}/children")
+    return [(int(pid), Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in task.read_text().split()]
+
+
+def mark(pid: int) -> str:
+    """The line of a process's limits that tells whose it is."""
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line for line in limits if line.startswith("Max realtime timeout"))
 
 
 @pytest.fixture
@@ -239,25 +252,56 @@ def test_runners_of_a_stopped_node_die_at_the_deadline(guarded: Guarded) -> None
     node.receive("expired")
 
 
-def test_nobody_outlives_the_guard(guarded: Guarded) -> None:
-    node = guarded.node()
-    runners = [node.spawn(1), node.spawn(2)]
-    guarded.process.kill()
-    until(lambda: not any(map(alive, [node.pid, *runners])))
+FAMILY = """
+sleep 600 & echo $! >>{pids}
+setsid sh -c 'setsid sleep 600 & echo $! >>{pids}; sleep 600' &
+env -i setsid sh -c 'sleep 600 & echo $! >>{pids}; exec sleep 600' &
+wait
+"""
+"""A runner whose job starts children, in sessions of their own and with an emptied environment."""
 
 
-def test_what_a_runner_leaves_behind_is_killed_and_reaped(guarded: Guarded, tmp_path: Path) -> None:
-    """Its own children, and those that went into sessions of their own."""
-    pids = tmp_path / "pids"
-    script = f"sleep 600 & echo $! >>{pids}; setsid sh -c 'setsid sleep 600 & echo $! >>{pids}; sleep 600' & wait"
-    node = guarded.node()
-    node.spawn(1, ["sh", "-c", script])
-    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+def family(node: Node, pids: Path) -> list[int]:
+    node.spawn(1, ["sh", "-c", FAMILY.format(pids=pids)])
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
     left = [int(pid) for pid in pids.read_text().split()]
     assert all(map(alive, left))
+    return left
+
+
+def test_nobody_outlives_the_guard(guarded: Guarded, tmp_path: Path) -> None:
+    node = guarded.node()
+    runner = node.spawn(2)
+    left = family(node, tmp_path / "pids")
+    guarded.process.kill()
+    until(lambda: not any(map(alive, [node.pid, runner, *left])))
+
+
+def test_the_process_that_survives_the_guard_is_replaced(guarded: Guarded, tmp_path: Path) -> None:
+    node = guarded.node()
+    left = family(node, tmp_path / "pids")
+
+    def survivors() -> list[int]:
+        return [pid for pid, command in children(guarded.process.pid) if b"children.py" in command]
+
+    until(lambda: bool(survivors()))
+    (first,) = survivors()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: bool(survivors()) and survivors() != [first])
+    (second,) = survivors()
+    guarded.process.kill()
+    until(lambda: not any(map(alive, [node.pid, second, *left])))
+
+
+def test_what_a_runner_leaves_behind_is_killed_before_its_end_is_told(guarded: Guarded, tmp_path: Path) -> None:
+    """Whoever hears of it may run its job again."""
+    node = guarded.node()
+    other = node.spawn(2)
+    left = family(node, tmp_path / "pids")
+    assert len({mark(pid) for pid in left}) == 1 and mark(left[0]) != mark(other)
     node.send(op="kill", runner=1)
     node.receive("exited")
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+    assert not any(map(alive, left)) and alive(other)
 
 
 def test_daemons_of_a_live_runner_live_and_die_with_the_node(guarded: Guarded, tmp_path: Path) -> None:
@@ -286,12 +330,91 @@ def test_runners_inherit_no_secrets_and_go_first_when_memory_runs_out(
         environment = Path(f"/proc/{runner}/environ").read_bytes()
         assert b"hush!" not in environment and b"ROTA_GUARD_FD" not in environment
         assert Path(f"/proc/{runner}/oom_score_adj").read_text() == "1000\n"
-        assert len(list(Path(f"/proc/{runner}/fd").iterdir())) == 6         # stdio, two sockets, the permits
+        assert len(list(Path(f"/proc/{runner}/fd").iterdir())) == 7         # stdio, two sockets, the permits, the lease
+    finally:
+        guarded.end()
+
+
+def test_a_node_that_does_not_answer_is_killed_and_started_again(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path, "--silence", "0.6")
+    try:
+        node = guarded.node()
+        runner = node.spawn(1)
+        node.send(op="beat")                # and then no more
+        again = guarded.node()
+        assert again.pid != node.pid and not alive(node.pid) and not alive(runner)
+        assert "has not answered for 0.6 s" in guarded.said()
+        assert alive(again.spawn(1))        # one that has not said anything yet has all the time it needs to start
+    finally:
+        guarded.end()
+
+
+# -- the log ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", ["stalls", "is gone"])
+def test_whoever_reads_the_log_keeps_nobody_waiting(tmp_path: Path, reader: str) -> None:
+    """A runner writes more than any pipe takes; guard and runner go on, and what is lost is counted."""
+    there, here = os.pipe()
+    guarded = Guarded(tmp_path, stderr=here)
+    os.close(here)
+    if reader == "is gone":
+        os.close(there)
+    try:
+        node = guarded.node()
+        lines = 40_000
+        script = f"import sys; [print('x' * 99, file=sys.stderr) for _ in range({lines})]"
+        node.spawn(1, [sys.executable, "-c", script])
+        assert node.receive("exited")["status"] == 0
+        node.exit(3)
+        again = guarded.node()
+        guarded.process.send_signal(signal.SIGTERM)
+        again.receive("signal")
+        again.exit(0)
+        if reader == "stalls":
+            said = Path(f"/proc/self/fd/{there}").read_text().splitlines()
+            (lost,) = [line.split()[2] for line in said if line.endswith("whoever reads it had stalled")]
+            said_of_itself = 2
+            assert 0 <= said.count("x" * 99) + int(lost.replace(",", "")) - lines <= said_of_itself
+        assert guarded.process.wait(PATIENCE_S) == 0
+    finally:
+        guarded.end()
+        if reader == "stalls":
+            os.close(there)
+
+
+def test_a_log_that_is_read_loses_nothing(tmp_path: Path) -> None:
+    """Long lines and all, and the last word is in it."""
+    there, here = os.pipe()
+    guarded = Guarded(tmp_path, stderr=here)
+    os.close(here)
+    try:
+        node = guarded.node()
+        script = "import sys; [print(n, 'é' * (n % 7000), file=sys.stderr) for n in range(300)]; print('end', end='')"
+        node.spawn(1, ["sh", "-c", f"exec 1>&2; {sys.executable} -c \"{script}\""])
+        with os.fdopen(there, encoding="utf-8") as log:
+            for number in range(300):
+                assert log.readline() == f"{number} {'é' * (number % 7000)}\n"
+            node.receive("exited")
+            node.exit(0)
+            assert log.readline() == "end\n"
+        assert guarded.process.wait(PATIENCE_S) == 0
     finally:
         guarded.end()
 
 
 # -- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_stop_signals_are_for_the_guard_alone(guarded: Guarded) -> None:
+    """A service manager may send them to every process that it finds."""
+    node = guarded.node()
+    runner = node.spawn(1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for pid, _ in children(guarded.process.pid):
+            os.kill(pid, number)
+    again = node.spawn(2)                   # (so these have had their signals)
+    assert alive(node.pid) and alive(runner) and alive(again)
 
 
 def test_signals_first_and_second_are_the_nodes_third_is_the_end(guarded: Guarded) -> None:

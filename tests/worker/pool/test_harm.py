@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -239,6 +240,38 @@ async def test_what_ends_with_the_lease_has_no_outcome() -> None:
         assert len(rig.outcomes) == 1
 
 
+def shown_deadline(guard: int) -> float:
+    """What its runners see."""
+    page = next(link for link in Path(f"/proc/{guard}/fd").iterdir() if "rota-lease" in str(link.readlink()))
+    return float(struct.unpack("d", page.read_bytes())[0])
+
+
+@pytest.mark.parametrize("task", ["note", "anote"])
+async def test_nothing_begins_past_the_leases_deadline(task: str, tmp_path: Path) -> None:
+    """A machine stood still, and lets the runner go on before its guard: by then the job may have ended elsewhere."""
+    notes = tmp_path / "notes"
+    async with Rig.open(sync=task == "note", async_=task == "anote") as rig:
+        (runner,) = rig.pids()
+        guard = rig.guard._guard
+        assert guard is not None
+        assert (await rig.run(task, str(tmp_path / "before"), "begun")).status == "ok"
+        deadline = boottime() + 1.0
+        rig.pool.lease(1, deadline)
+        await eventually(lambda: shown_deadline(guard.pid) == deadline)
+        kill(guard.pid, signal.SIGSTOP)
+        kill(runner, signal.SIGSTOP)
+        key = rig.submit(task, (str(notes), "begun"))
+        await eventually(lambda: boottime() > deadline)
+        kill(runner, signal.SIGCONT)
+        await rig.until(lambda: rig.pool.running() == [(key, 0)])       # it has been told to
+        kill(guard.pid, signal.SIGCONT)
+        await rig.expired.wait()
+        await rig.pool.kill_all()
+        assert not notes.exists() and not rig.outcomes.pop((key, 0), None)
+        rig.pool.lease(2, boottime() + 600)
+        assert (await rig.run(task, str(notes), "again")).status == "ok"
+
+
 async def test_kill_all_returns_when_runners_are_reaped() -> None:
     async with Rig.open(sync=2) as rig:
         rig.submit("sleep", (600,))
@@ -267,6 +300,24 @@ async def test_stop_kills_what_outlasts_the_grace() -> None:
         pids = rig.pids()
         await rig.pool.stop(0.1)
         assert not rig.outcomes and not any(map(alive, pids))
+
+
+# -- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_runner_is_not_stopped_by_a_signal_to_everybody(kind: str) -> None:
+    """That is for the guard, which sends none on. What a job starts can be terminated as ever."""
+    async with Rig.open(sync=kind == "sync", async_=kind == "async") as rig:
+        (runner,) = rig.pids()
+        long = rig.submit("sleep" if kind == "sync" else "asleep", (0.5,))
+        await rig.until(lambda: rig.pool.running() == [(long, 0)])
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            kill(runner, number)
+        assert (await rig.outcome(long)).status == "ok"
+        task = "terminate_children" if kind == "sync" else "aterminate_children"
+        assert await rig.value(task) == [-signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM]
+        assert rig.pids() == [runner]
 
 
 # -- starts ----------------------------------------------------------------------------------------------------------
