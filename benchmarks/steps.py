@@ -87,7 +87,7 @@ RUNNER: tuple[Row, ...] = (
 )
 
 CLIENT: tuple[Row, ...] = (
-    Row("pickle arguments", "client/codec.py", r".*dump_arguments"),
+    Row("pickle arguments", "client/pickling.py", r".*dump_arguments"),
     Row("sign", "client/codec.py", r".*(sign|_job_tags|_job_context|_context)"),
     Row("encode body", "client/codec.py"),
     Row("make bundles", "client/bulk.py"),

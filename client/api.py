@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from . import background, default, ending
 from .coalesce import Ref
-from .codec import Keyring, load_arguments
+from .codec import Keyring
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
 from .engine import Engine, value_of
@@ -28,6 +28,7 @@ from .ids import parse_job_id
 from .model import Codec
 from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
+from .pickling import load_arguments
 from .progress import afinish, finish, steps
 from .tasks import Task, as_task
 from .threads import Future

@@ -8,11 +8,12 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from .coalesce import OpenBundle
-from .codec import Seal, dump_arguments
+from .codec import Seal
 from .errors import InvalidJob, JobTooLarge, RotaError
 from .ids import Names
 from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue
 from .order import EMPTY, Call, Route, Routed
+from .pickling import dump_arguments
 from .wire import CLIENT_FRAME_BYTES
 
 BUNDLES_PER_FRAME = 16
@@ -58,6 +59,7 @@ def _bundles(
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
     number, keyed = 0, task.keyed
+    name = "" if route.function else task.name
     kwargs: Mapping[str, Any]
     try:
         for call in calls:
@@ -79,7 +81,7 @@ def _bundles(
                     yield bundle
                 route = route._replace(key=key)
                 bundle = OpenBundle(route, 0.0)
-            payload, codec = dump_arguments(args, kwargs)
+            payload, codec = dump_arguments(args, kwargs, name)
             size = len(payload)
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == JOBS_PER_BUNDLE_MAX:
                 if size > BUNDLE_BYTES_MAX:

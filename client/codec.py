@@ -4,29 +4,23 @@ A body is `u32 length of the header | msgpack(Header) | payloads back to back`. 
 keyed BLAKE2b over everything that could be abused if it were exchanged (cluster, bundle, task, queue, mode, codec,
 Python, function, time, options), the job's index and its payload: so slices of a body stay valid, and nothing can be
 moved to another queue, task or cluster. Results and code are signed likewise, each purpose under a label of its own.
-
-This is the one module outside the runner that unpickles, and only what a signature covers (or, on loopback without a
-key, what an unsigned node of this machine sent).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import pickle
 import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from .errors import ConfigError, InvalidJob, NotSerializable, ResultInvalid, SignatureRefused
+from .errors import ConfigError, InvalidJob, ResultInvalid, SignatureRefused
 from .ids import is_name
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Header, ResultEntry, Results
+from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Header, ResultEntry, Results
 
 TAG_BYTES = 16
 KEY_BYTES_MIN = 32
@@ -40,9 +34,6 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _JOB, _RESULT, _FUNCTION, _MARK = b"rota-job", b"rota-result", b"rota-function", b"rota-mark"
 _INDEX = [index.to_bytes(2, "big") for index in range(JOBS_PER_BUNDLE_MAX)]
-
-_UNDERSCORE = ord("_")
-"""Looking for one byte is several times cheaper than looking for a word, and most small payloads have none."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
@@ -378,101 +369,3 @@ def _entry_facts(entry: ResultEntry) -> tuple[object, ...]:
 
 def _seconds(value: float | None) -> float | None:
     return None if value is None else float(value)
-
-
-# -- arguments and values --------------------------------------------------------------------------------------------
-
-
-def dump_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, Codec]:
-    """Serialize a call's arguments: pickle, or cloudpickle where pickle refuses. Raises `NotSerializable`."""
-    try:
-        payload = pickle.dumps((args, kwargs), 5)
-        if _UNDERSCORE not in payload or b"__main__" not in payload:
-            return payload, "pickle"
-        # Probably an instance of a class defined in __main__, which pickle would name and no runner could import.
-    except Exception:       # anything: user code runs here (__reduce__, __getstate__)
-        pass
-    try:
-        return _cloudpickle((args, kwargs)), "cloudpickle"
-    except Exception as error:
-        raise NotSerializable(_blame(args, kwargs, error)) from error
-
-
-def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """For the runner: a verified payload's arguments. Raises whatever user code raises."""
-    if codec == "json":
-        call = json.loads(payload)
-        return tuple(call.get("args", ())), call.get("kwargs", {})
-    args, kwargs = pickle.loads(payload)    # noqa: S301 - the node has verified the signature
-    return args, kwargs
-
-
-def dump_value(value: object, codec: Codec = "pickle") -> tuple[bytes, Codec]:
-    """For the runner: a job's result. JSON jobs answer in JSON, others as arguments travel."""
-    try:
-        if codec == "json":
-            return json.dumps(value, allow_nan=False).encode(), "json"
-        payload = pickle.dumps(value, 5)
-        if _UNDERSCORE not in payload or b"__main__" not in payload:
-            return payload, "pickle"
-    except Exception as error:
-        if codec == "json":
-            raise NotSerializable(f"the result, a {_type_name(value)}, is not JSON: {error}") from error
-    try:
-        return _cloudpickle(value), "cloudpickle"
-    except Exception as error:
-        raise NotSerializable(f"the result, a {_type_name(value)}, cannot be pickled: {error}") from error
-
-
-def load_value(codec: Codec, payload: bytes) -> Any:
-    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here."""
-    try:
-        if codec == "json":
-            return json.loads(payload)
-        return pickle.loads(payload)        # noqa: S301 - the caller has verified the signature
-    except Exception as error:
-        raise ResultInvalid(f"the result cannot be rebuilt here: {type(error).__name__}: {error}") from error
-
-
-def dump_function(function: Callable[..., Any]) -> bytes:
-    """A function's code by value. Raises `NotSerializable`."""
-    try:
-        return _cloudpickle(function)
-    except Exception as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise NotSerializable(
-            f"the function {name} cannot be shipped by value: {type(error).__name__}: {error}. "
-            "What it closes over must be picklable; or put it into a module that the nodes import."
-        ) from error
-
-
-def load_function(code: bytes) -> Callable[..., Any]:
-    """For the runner: verified code."""
-    function: Callable[..., Any] = pickle.loads(code)   # noqa: S301 - the node has verified the signature
-    return function
-
-
-def _cloudpickle(value: object) -> bytes:
-    import cloudpickle  # here: most producers never need it
-
-    payload: bytes = cloudpickle.dumps(value, protocol=5)
-    return payload
-
-
-def _blame(args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception) -> str:
-    """Say which argument it is."""
-    named = [(f"argument {place}", value) for place, value in enumerate(args, 1)]
-    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
-    for name, value in named:
-        try:
-            _cloudpickle(value)
-        except Exception as fault:
-            return (
-                f"{name}, a {_type_name(value)}, cannot be pickled: {type(fault).__name__}: {fault}. "
-                "Pass what it is made from (a path, an id, an address) and open it in the job."
-            )
-    return f"the arguments cannot be pickled together: {type(error).__name__}: {error}"
-
-
-def _type_name(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -9,11 +9,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from .coalesce import Coalescer, Ref
-from .codec import Seal, load_value
+from .codec import Seal
 from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
 from .ids import Names
 from .model import Enqueue, Mode, Receipt, ResultEntry
 from .order import Order, Route
+from .pickling import load_value
 from .results import Results, check_entry
 from .transport import Transport
 

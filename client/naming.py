@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError
 from .model import Mode
+from .script import importable
 
 _ROTA = __name__.rpartition(".")[0]
 
@@ -46,13 +47,13 @@ def origin_of(function: Callable[..., Any]) -> Origin:
     _refuse(function)
     declared_in, at_top = _declaring_module()
     if not _has_name(function):
-        module = _importable(declared_in, None)
+        module = importable(declared_in, None)
         return Origin(module, "", (_run_of(declared_in),), at_top)
     module, qualname = getattr(function, "__module__", None) or "", function.__qualname__
     owner = getattr(function, "__self__", None)
     if inspect.isclass(owner):      # a method of a class: of the one that was asked, which may have inherited it
         module, qualname = owner.__module__, f"{owner.__qualname__}.{function.__name__}"
-    return Origin(_importable(module, function), qualname, (_run_of(module), _run_of(declared_in)), at_top)
+    return Origin(importable(module, function), qualname, (_run_of(module), _run_of(declared_in)), at_top)
 
 
 def mode_of(function: Callable[..., Any]) -> Mode:
@@ -110,23 +111,10 @@ def _has_name(function: Any) -> bool:
     return isinstance(getattr(function, "__qualname__", None), str)
 
 
-def _importable(module: str, function: Any) -> str:
-    """The name by which other processes import a module; "" if they cannot."""
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)          # set by `python -m package.module`
-    code = getattr(inspect.unwrap(function) if function is not None else None, "__code__", None)
-    file = code.co_filename if code is not None else getattr(main, "__file__", None)
-    if spec is None or file != spec.origin:
-        return ""                                   # a script, a REPL (also one started with -m)
-    return str(spec.name)
-
-
 def _run_of(module: str) -> tuple[str, object]:
     """A module, and an object that is another one each time the module is executed."""
     found = sys.modules.get(module)
-    return _importable(module, None) or module, getattr(found, "__spec__", None) or object()
+    return importable(module, None) or module, getattr(found, "__spec__", None) or object()
 
 
 def _declaring_module() -> tuple[str, bool]:

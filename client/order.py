@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from . import backoff, codec, options
+from . import backoff, options, pickling
 from .errors import InvalidJob, JobTooLarge
 from .ids import is_task_name, normal
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
@@ -152,7 +152,7 @@ class Routed:
         route, code = self.destination()
         if self.keyed:
             route = route._replace(key=self.key_of(args, kwargs))
-        payload, payload_codec = codec.dump_arguments(args, kwargs)
+        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Order(route, payload, payload_codec, code)

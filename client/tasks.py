@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from . import codec, default, options
+from . import codec, default, options, pickling
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay, table
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
@@ -199,7 +199,7 @@ class Task(Routed, Generic[P, R]):
         if not self.by_value:
             return route, b""
         self._check_by_value()
-        code = codec.dump_function(self.function)
+        code = pickling.dump_function(self.function, advice(self.origin) if self.origin.module else "")
         if len(code) > FUNCTION_BYTES_MAX:
             raise JobTooLarge(len(code), FUNCTION_BYTES_MAX, f"the code of {self.name} and what it closes over")
         return route._replace(function=codec.function_digest(code)), code

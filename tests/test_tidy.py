@@ -20,7 +20,7 @@ WALL_CLOCK = {
     "cluster/cli/show.py",          # how long ago something was, for people
 }
 UNPICKLERS = {
-    "client/codec.py",              # after the signature was checked
+    "client/pickling.py",           # after the signature was checked
     "worker/",                      # user code's own process
 }
 ENVIRONMENT = {

@@ -11,8 +11,8 @@ from contextvars import copy_context
 from typing import Any, cast
 
 from rota.client import queues, tasks
-from rota.client.codec import load_function
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
+from rota.client.pickling import load_function
 from rota.worker.pool.runners import CANCEL_GRACE_S, Work
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rota.client.codec import Keyring, Seal, dump_value, encode_results, enqueue_digest, load_arguments, load_function
+from rota.client.codec import Keyring, Seal, encode_results, enqueue_digest
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError, UnknownTask
 from rota.client.ids import parse_job_id
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
+from rota.client.pickling import dump_value, load_arguments, load_function
 from rota.client.tasks import registry
 from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
 from rota.cluster.port.http import HttpPort

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.client import coalesce, codec
+from rota.client import coalesce, codec, pickling
 from rota.client.api import AsyncClient
 from rota.client.codec import Keyring
 from rota.client.errors import (
@@ -379,7 +379,7 @@ async def test_a_forged_result_is_never_unpickled(forge: Any) -> None:
     async with cluster(service) as (node, client):
         handle = await client.enqueue(add, 1)
         bundle = handle.id.partition("/")[0]
-        value, _ = codec.dump_value(Bomb())
+        value, _ = pickling.dump_value(Bomb())
         node.store.results[bundle] = forge(Results(bundle, [ResultEntry(0, "ok", value=value)]))
         with pytest.raises(ResultInvalid):
             await handle.aresult(timeout=5)

@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 
 import rota
-from rota.client import codec
+from rota.client import codec, pickling
 from rota.client.errors import ConfigError, InvalidJob, JobTooLarge
 from rota.client.model import BUNDLE_BYTES_MAX, Options, TaskInfo
 from rota.client.order import NamedTask
@@ -171,7 +171,7 @@ def test_what_goes_by_value() -> None:
         assert isinstance(task, Task)
         order = task.order((argument,), {})
         assert task.by_value and order.route.function == codec.function_digest(order.code)
-        assert codec.load_function(order.code)(argument) == result
+        assert pickling.load_function(order.code)(argument) == result
 
 
 def test_code_is_taken_as_it_is_at_the_enqueue() -> None:
@@ -180,7 +180,7 @@ def test_code_is_taken_as_it_is_at_the_enqueue() -> None:
     first = task.order((), {})
     number = 2
     second = task.order((), {})
-    assert [codec.load_function(order.code)() for order in (first, second)] == [1, 2]
+    assert [pickling.load_function(order.code)() for order in (first, second)] == [1, 2]
 
 
 def test_a_task_by_value_takes_its_options_along() -> None:
@@ -223,7 +223,7 @@ def test_a_task_by_value_can_enqueue_itself() -> None:
     """The function refers to its task, the task to its function."""
     space: dict[str, Any] = {"rota": rota, "__name__": "__main__"}
     exec("@rota.task\ndef f(n):\n    return f.name, f.by_value, n\n", space)
-    copy = codec.load_function(space["f"].order((1,), {}).code)
+    copy = pickling.load_function(space["f"].order((1,), {}).code)
     assert copy(4) == ("__main__:f", True, 4)
 
 

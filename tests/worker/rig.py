@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from rota.client import codec
+from rota.client import pickling
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
 from rota.worker.pool.runners import GuardLink, PoolConfig, RunnerPool, Work
@@ -68,7 +68,7 @@ class Rig:
         self._key += 1
         self.pool.submit(Work(
             self._key, BUNDLE, name, "default", mode, attempt, 77, 1234.5, codec_, list(enumerate(payloads)),
-            None if function is None else codec.dump_function(function), options, report_start,
+            None if function is None else pickling.dump_function(function), options, report_start,
         ))
         return self._key
 
@@ -82,7 +82,7 @@ class Rig:
     async def value(self, task: str, *arguments: Any, **more: Any) -> Any:
         outcome = await self.run(task, *arguments, **more)
         assert outcome.status == "ok", outcome
-        return codec.load_value(outcome.codec, outcome.value)
+        return pickling.load_value(outcome.codec, outcome.value)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that an outcome, or time, brings about."""

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, Protocol
 
-from rota.client.codec import dump_value, load_arguments, load_function
 from rota.client.errors import JobTooLarge, RotaError
 from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
+from rota.client.pickling import dump_value, load_arguments, load_function
 from rota.client.retries import Decision, Retries, Snooze
 
 from ..channel.frames import Work

@@ -9,8 +9,9 @@ from ..switching import CLUSTER, NEVER_S, PROMISES, change, switch
 # -- arguments, results ------------------------------------------------------------------------------------------------
 
 
-@switch("E3 T2", f"{CLUSTER}: arguments_arrive_as_enqueued", "rota.client.codec", fails=r"== given -> AssertionError")
-def native_arguments(codec: Any) -> None:
+@switch("E3 T2", f"{CLUSTER}: arguments_arrive_as_enqueued", "rota.client.pickling",
+        fails=r"== given -> AssertionError")
+def native_arguments(pickling: Any) -> None:
     """Arguments go through JSON, as far as that takes them."""
     def jsoned(value: Any) -> Any:
         if isinstance(value, tuple | list | set | frozenset):
@@ -20,14 +21,14 @@ def native_arguments(codec: Any) -> None:
         return value.decode("latin-1") if isinstance(value, bytes) else value
 
     def through_json(dump: Any) -> Any:
-        return lambda args, kwargs: dump(tuple(jsoned(args)), jsoned(kwargs))
+        return lambda args, kwargs, task="": dump(tuple(jsoned(args)), jsoned(kwargs))
 
-    change(codec, "dump_arguments", through_json)
+    change(pickling, "dump_arguments", through_json)
 
 
-@switch("B8", f"{PROMISES}: json_arrives_as_written", "rota.client.codec",
+@switch("B8", f"{PROMISES}: json_arrives_as_written", "rota.client.pickling",
         fails=r"assert arrived == .* -> AssertionError")
-def json_key_order(codec: Any) -> None:
+def json_key_order(pickling: Any) -> None:
     """The keys of JSON arguments are sorted, as many stores do it."""
     import json
 
@@ -37,12 +38,12 @@ def json_key_order(codec: Any) -> None:
 
         return load_arguments
 
-    change(codec, "load_arguments", in_order)
+    change(pickling, "load_arguments", in_order)
 
 
-@switch("B8", "cluster/port/test_http.py: test_json_arrives_exactly", "rota.client.codec",
+@switch("B8", "cluster/port/test_http.py: test_json_arrives_exactly", "rota.client.pickling",
         fails="== .*value.* -> AssertionError")
-def json_large_numbers(codec: Any) -> None:
+def json_large_numbers(pickling: Any) -> None:
     """Numbers of JSON arguments are floats, as in JavaScript."""
     import json
 
@@ -55,7 +56,7 @@ def json_large_numbers(codec: Any) -> None:
 
         return load_arguments
 
-    change(codec, "load_arguments", as_floats)
+    change(pickling, "load_arguments", as_floats)
 
 
 @switch("B6", f"{CLUSTER}: the_store_is_left_clean", "rota.cluster.state.moves",
@@ -82,14 +83,14 @@ def results_last(buckets: Any) -> None:
     )
 
 
-@switch("E3", "client/test_codec.py: test_what_pickle_refuses_goes_through_cloudpickle", "rota.client.codec",
-        fails=r"codec\.dump_arguments.* -> .*NotSerializable")
-def what_pickle_refuses(codec: Any) -> None:
+@switch("E3", "client/test_pickling.py: test_what_pickle_refuses_goes_through_cloudpickle", "rota.client.pickling",
+        fails=r"pickling\.dump_arguments.* -> .*NotSerializable")
+def what_pickle_refuses(pickling: Any) -> None:
     """What pickle refuses is refused."""
-    def refuse(value: Any) -> bytes:
+    def refuse(value: Any, name: str = "") -> bytes:
         raise TypeError("pickle says no")
 
-    codec._cloudpickle = refuse
+    pickling._cloudpickle = refuse
 
 
 # -- retries, errors ---------------------------------------------------------------------------------------------------

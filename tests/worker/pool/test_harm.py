@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.client import codec
+from rota.client import pickling
 from rota.client.model import Options
 
 from ..rig import Rig, alive, boottime, eventually, exists, kill
@@ -160,7 +160,7 @@ async def test_a_plain_function_that_looks_ends_in_its_own_way() -> None:
             await rig.until(lambda key=key: rig.pool.running() == [(key, 0)])
             rig.pool.cancel(key, 0)
             assert (await rig.outcome(key)).status == status
-            assert codec.load_value("pickle", (await rig.outcome(after)).value) == pid      # nobody was killed
+            assert pickling.load_value("pickle", (await rig.outcome(after)).value) == pid      # nobody was killed
 
 
 async def test_a_plain_function_that_enqueues_hears_it_too() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rota.client import codec
+from rota.client import codec, pickling
 from rota.client.errors import ConfigError
 from rota.client.model import BUNDLE_BYTES_MAX, Options
 
@@ -22,7 +22,7 @@ async def test_a_thousand_sync_jobs_in_order() -> None:
         keys = [rig.submit("double", *((number,) for number in range(50))) for _ in range(20)]
         await rig.until(lambda: len(rig.outcomes) == 1000)
         assert all(
-            codec.load_value("pickle", rig.outcomes[key, number].value) == 2 * number
+            pickling.load_value("pickle", rig.outcomes[key, number].value) == 2 * number
             for key in keys for number in range(50)
         )
         assert list(rig.outcomes) == [(key, number) for key in keys for number in range(50)]
@@ -33,7 +33,7 @@ async def test_a_thousand_async_jobs() -> None:
         keys = [rig.submit("adouble", *((number,) for number in range(50))) for _ in range(20)]
         await rig.until(lambda: len(rig.outcomes) == 1000)
         assert all(
-            codec.load_value("pickle", rig.outcomes[key, number].value) == 2 * number
+            pickling.load_value("pickle", rig.outcomes[key, number].value) == 2 * number
             for key in keys for number in range(50)
         )
 
@@ -198,7 +198,7 @@ async def test_a_job_enqueues_jobs(task: str) -> None:
         ids = await rig.value(task, 5)
         assert len(set(ids)) == 5
         jobs = [
-            codec.load_arguments("pickle", payload)
+            pickling.load_arguments("pickle", payload)
             for bundle in rig.enqueued for payload in codec.payloads(bundle.body)
         ]
         assert sorted(args[0] for args, _ in jobs) == [0, 1, 2, 3, 4]
