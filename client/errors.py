@@ -39,9 +39,21 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from typing import Any
 
-class RotaError(Exception):
-    """The root of rota's errors."""
+
+class Portable(BaseException):
+    """An exception that reaches another process as it is: its class, its text, its attributes, whatever its constructor
+    takes. (Python's own way calls the constructor with the text.)"""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, {name: _portable(value) for name, value in vars(self).items()})
+
+
+class RotaError(Portable, Exception):
+    """The root of rota's errors. All of them can be pickled."""
 
 
 class ConfigError(RotaError):
@@ -226,3 +238,22 @@ class TransactionInvalid(LedgerError):
 
 class StoreTooOld(LedgerError):
     """This release of etcd is refused."""
+
+
+def _rebuilt(kind: type[Portable], args: tuple[Any, ...], attributes: dict[str, Any]) -> Portable:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+def _portable(value: object) -> object:
+    """An attribute: somebody else's exception that cannot be rebuilt elsewhere goes as text."""
+    if not isinstance(value, BaseException):
+        return value
+    try:
+        copy.copy(value)
+        pickle.dumps(value)
+    except Exception:
+        return RotaError(f"{type(value).__qualname__}: {value}")
+    return value

@@ -12,13 +12,13 @@ import msgspec
 
 from . import options
 from .backoff import Delay, Schedule, delay_s, says_delays
-from .errors import InvalidJob, NotInJob
+from .errors import InvalidJob, NotInJob, Portable
 from .model import NO_OPTIONS, Options, TaskInfo
 
 Kinds = tuple[type[BaseException], ...]
 
 
-class Retry(Exception):
+class Retry(Portable, Exception):
     """Raise it in a job to have the job tried again after `after` (seconds or a timedelta; None: as the task's backoff
     says). It counts as an attempt: when all are used up, the job fails."""
 
@@ -27,7 +27,7 @@ class Retry(Exception):
         super().__init__(message or ("asked to be tried again" + _after(self.after_s)))
 
 
-class Snooze(Exception):
+class Snooze(Portable, Exception):
     """Raise it in a job to have the job run again after `after` (seconds or a timedelta). It is no failure, and does
     not count as an attempt."""
 
