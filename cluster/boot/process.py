@@ -50,7 +50,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
     guard.etcd(
         [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
         password_file=config.etcd.password_file, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
-        key=config.etcd.key_file,
+        key=config.etcd.key_file, by_grpc=[sys.executable, "-m", "rota.cluster.boot.revoke"],
     )
     try:
         if not await _unless_stopped(guard, _check_store(ledger, config)):

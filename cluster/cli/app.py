@@ -11,10 +11,11 @@ import typer
 
 from rota.client import errors
 
-from ..terminal import complain, prepare, say
+from ..terminal import complain, finish, nobody_reads, prepare, say
 from . import demo, doctor, enqueue, look, operate, reset, secrets, serve, shell
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
+INTERRUPTED = 130
 """Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
 
 app = typer.Typer(
@@ -64,13 +65,27 @@ def main() -> NoReturn:
     """Run the command line. Errors of rota's own tree end in a message and an exit code, all others in a traceback."""
     prepare()
     try:
+        status = _run()
+        finish()
+    except BrokenPipeError:
+        nobody_reads()
+    sys.exit(status)
+
+
+def _run() -> int:
+    try:
         app()
     except errors.RotaError as error:
         complain(f"rota: {error}")
-        sys.exit(exit_code(error))
+        return exit_code(error)
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(DONE)
+        return INTERRUPTED
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            complain(end.code)
+            return FAILED
+        return end.code or DONE
+    return DONE
 
 
 def exit_code(error: errors.RotaError) -> int:

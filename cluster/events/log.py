@@ -20,6 +20,9 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.KeepaliveFailed: (logging.WARNING, "the lease of {node} is not being renewed: {error}"),
     r.StoreLost: (logging.ERROR, "the store does not serve this node: {error}"),
     r.StoreBack: (logging.WARNING, "the store serves this node again, after {away_s:.0f} s"),
+    r.KeepaliveResumed: (
+        logging.INFO, "the lease of {node} is renewed again, after {failures} failures in {away_s:g} s"
+    ),
     r.LeaseExpired: (
         logging.WARNING,
         "the lease's deadline has passed: nothing is started until the store answers; runners are killed",

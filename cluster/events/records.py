@@ -52,6 +52,14 @@ class StoreBack(ClusterEvent, frozen=True, gc=False, tag="store_back"):
     away_s: float
 
 
+class KeepaliveResumed(ClusterEvent, frozen=True, gc=False, tag="keepalive_resumed"):
+    """The lease is renewed again, after so many failures in so many seconds."""
+
+    node: str
+    failures: int
+    away_s: float
+
+
 class LeaseExpired(ClusterEvent, frozen=True, gc=False, tag="lease_expired"):
     """The lease's deadline has passed by this node's clock: its runners are killed and nothing is started."""
 

@@ -20,6 +20,7 @@ from rota.worker.pool.runners import Runners, Work
 from ..clock import Clock
 from ..events.hub import Events
 from ..events.records import BundleTaken, KeyMissing
+from ..events.sparse import Sparse
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, Verdict, Write
 from ..ledger.follow import Listing, Show, follow
@@ -39,6 +40,7 @@ from .outcomes import give_back
 from .reporter import AGAIN_S, Reporter
 
 log = logging.getLogger(__name__)
+trying = Sparse(log)
 
 KEEP_SLICES = 5
 """What a node gets through in as many slices it keeps, though others could begin it sooner."""
@@ -468,7 +470,7 @@ class Executor:
                     return
                 record = page.records[0]
             except LedgerError as error:
-                log.warning("not set aside, to be tried again: %s", error)
+                trying.warn("not set aside, to be tried again: %s", error)
                 await asyncio.sleep(AGAIN_S)
 
     def _give_elsewhere(self, held: Held, key_id: str) -> None:
@@ -507,7 +509,7 @@ class Executor:
             if done.cancelled() or self._over:
                 return
             if (error := done.exception()) is not None:
-                log.warning("not stored, to be tried again: %s", error)
+                trying.warn("not stored, to be tried again: %s", error)
                 asyncio.get_running_loop().call_later(AGAIN_S, self._insist, held)
             elif self._reporter.overwritten(held, done.result()):
                 self._insist(held)

@@ -20,11 +20,13 @@ from rota.client.errors import JobUnknown, LedgerError, Overloaded
 from rota.client.ids import job_id
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
 
+from ..events.sparse import Sparse
 from ..ledger.follow import Listing, News, Show, follow
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..state.keys import Keys, session_of, whole
 
 log = logging.getLogger(__name__)
+watching = Sparse(log)
 
 Push: TypeAlias = Callable[[str, bytes], None]
 
@@ -220,7 +222,7 @@ class Followers:
                         await self._relay(feed, news, prefix)
                     return
                 except LedgerError as error:
-                    log.warning("results of session %s cannot be watched now: %s", session, error)
+                    watching.warn("results of session %s cannot be watched now: %s", session, error)
                     await asyncio.sleep(0.5)
         finally:
             if self._feeds.get(session) is feed:

@@ -17,7 +17,7 @@ from rota.client.ids import ALPHABET
 
 from ..clock import Clock
 from ..events.hub import Events
-from ..events.records import JoinFailed, KeepaliveFailed
+from ..events.records import JoinFailed, KeepaliveFailed, KeepaliveResumed
 from ..ledger.commits import created
 from ..ledger.ledger import Condition, Ledger, Put, Txn
 from ..state.keys import Keys
@@ -73,7 +73,8 @@ class Membership:
         self._on_resumed = on_resumed
         self._events = events
         self._shut_out = shut_out
-        self._failing = False
+        self._failures = 0
+        self._failing_since = 0.0
         self.joining = ""
         """Why it cannot join yet, or ""."""
         self.identity: Identity | None = None
@@ -140,16 +141,24 @@ class Membership:
                 pause = min(RETRY_S, identity.ttl_s / 10) * (0.5 + self._rng.random())
                 self._check_deadline()
                 continue
-            self._failing = False
+            self._renewed_again()
             self._renewed(sent, ttl_s)
             pause = identity.ttl_s / 3
 
     def _not_renewed(self, error: LedgerError) -> None:
-        """Said once."""
-        if not self._failing:
+        """Said once; how often it was, when it is over."""
+        if not self._failures:
             assert self.identity is not None
             self._events.emit(KeepaliveFailed(self.identity.node, str(error)))
-        self._failing = True
+            self._failing_since = self._clock.monotonic()
+        self._failures += 1
+
+    def _renewed_again(self) -> None:
+        if self._failures:
+            assert self.identity is not None
+            away_s = self._clock.monotonic() - self._failing_since
+            self._events.emit(KeepaliveResumed(self.identity.node, self._failures, round(away_s, 1)))
+        self._failures = 0
 
     async def _sleep_or_suspend(self, pause: float) -> None:
         """Sleep, but notice the deadline when it comes."""

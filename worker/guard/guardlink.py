@@ -134,14 +134,14 @@ class GuardLink:
 
     def etcd(
         self, endpoints: Sequence[str], *, user: str = "", password_file: str = "", token: str = "",
-        ca: str = "", cert: str = "", key: str = "",
+        ca: str = "", cert: str = "", key: str = "", by_grpc: Sequence[str] = (),
     ) -> None:
         """Where to revoke the lease if this process dies: `http://` or `https://` and `host:port`, nearest first. With
         a `token` (the node's own, sent again whenever it changes) the guard need not log in first, which etcd makes
-        slow on purpose."""
+        slow on purpose. `by_grpc` is the command that revokes where etcd's JSON gateway is off."""
         self._send({
             "op": "etcd", "endpoints": list(endpoints), "user": user, "password_file": password_file, "token": token,
-            "ca": ca, "cert": cert, "key": key,
+            "ca": ca, "cert": cert, "key": key, "by_grpc": list(by_grpc),
         })  # fmt: skip
 
     def spawn(self, runner: int, argv: Sequence[str]) -> None:

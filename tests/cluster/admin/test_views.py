@@ -73,3 +73,25 @@ def test_a_blocked_serial_queue_says_so_everywhere(
     assert [second.result(10), third.result(10)] == [2, 3]
     cluster.client.delete_failed(head.id)
     assert not cluster.client.failed("blocked")
+
+
+def test_the_reason_of_a_job_that_nobody_can_run_is_the_true_one() -> None:
+    with MemoryCluster(sync=0) as cluster:
+        handle = app.careful.using(queue="quiet").enqueue(1)
+        other = cluster.client.enqueue(rota.NamedTask(app.careful.name).using(queue="quiet"), 2)
+        for waiting in (handle, other):
+            assert waiting.status().why == (
+                f"no node that could run task {app.careful.name} takes plain functions: they were started with --sync 0"
+            )
+        with pytest.raises(rota.ResultTimeout, match="--sync 0"):
+            handle.result(timeout=0.01)
+
+
+def test_the_reason_of_a_job_for_which_all_are_busy() -> None:
+    with MemoryCluster(sync=1) as cluster:
+        first = app.hold.using(queue="busy").enqueue("a")
+        second = app.hold.using(queue="busy").enqueue("b")
+        until(lambda: second.status().why == "every node that could run it is busy", "it waits for a slot")
+        app.gate.set()
+        assert [first.result(10), second.result(10)] == ["a", "b"]
+        assert cluster.client.queues() is not None

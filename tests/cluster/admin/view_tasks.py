@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 
 import rota
 
 blocked = rota.Queue("blocked", serial=True)
-gate: dict[str, asyncio.Event] = {}
+gate = threading.Event()
 
 
 @rota.task(queue=blocked, max_attempts=1)
@@ -15,3 +15,9 @@ def careful(number: int, well: bool = True) -> int:
     if not well:
         raise ValueError(f"number {number} is not well")
     return number
+
+
+@rota.task(max_attempts=1)
+def hold(text: str) -> str:
+    gate.wait(20)
+    return text

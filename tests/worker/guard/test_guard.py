@@ -95,6 +95,7 @@ class Gateway(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.look: Callable[[], Any] = lambda: None
         self.token = ""
+        self.off = False
         self.requests: list[tuple[str, dict[str, Any], Any]] = []
         self.at = 0.0
         self.address = f"http://127.0.0.1:{self.server_port}"
@@ -108,6 +109,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.at = time.monotonic()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, body, self.server.look()))
+        if self.server.off:
+            self.send_error(404, "page not found")
+            return
         status = 200
         answer: dict[str, Any] = {"header": {}}
         if self.path == "/v3/auth/authenticate":
@@ -490,6 +494,23 @@ def test_the_guard_logs_in_if_it_must(guarded: Guarded, gateway: Gateway, tmp_pa
     ]
     assert gateway.requests[1][1] == {"name": "rota", "password": "secret"}
     assert "is revoked" in guarded.said() and "secret" not in guarded.said()
+
+
+@pytest.mark.parametrize(("by_grpc", "said"), [
+    ("import sys, json; sys.exit(json.load(sys.stdin)['lease'] != '{lease:x}')", "is revoked, over gRPC"),
+    ("import sys; sys.exit('no quorum')", "over gRPC 'no quorum'; it runs out"),
+    ("", "could not be revoked"),
+])
+def test_an_etcd_without_a_gateway(guarded: Guarded, gateway: Gateway, by_grpc: str, said: str) -> None:
+    """It answers 404 to everything: that says nothing of the lease."""
+    gateway.off = True
+    node = guarded.node()
+    command = [sys.executable, "-c", by_grpc.format(lease=LEASE)] if by_grpc else []
+    node.send(op="etcd", endpoints=[gateway.address], by_grpc=command)
+    node.lease(600)
+    node.exit(1)
+    guarded.node()
+    assert said in guarded.said() and "had already run out" not in guarded.said()
 
 
 def test_a_store_that_is_down_does_not_keep_the_node_from_coming_back(guarded: Guarded) -> None:
