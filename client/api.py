@@ -10,13 +10,14 @@ Both connect when first used, to any of the nodes they were given, and to anothe
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote
 
-from . import background, default, ending
+from . import background, default, ending, schedules
 from .coalesce import Ref
 from .codec import Keyring
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
@@ -30,6 +31,7 @@ from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, NamedTask, Order, Routed
 from .pickling import load_arguments
 from .progress import afinish, finish, steps
+from .schedules import AsyncSchedules, Schedules
 from .tasks import Task, as_task
 from .threads import Future
 from .transport import Transport
@@ -110,6 +112,11 @@ class AsyncClient(AsyncOperations):
     def handle(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job of any client, by its id."""
         return JobHandle(self, *parse_job_id(job_id))
+
+    @property
+    def schedules(self) -> AsyncSchedules:
+        """The schedules of the cluster: put, list, pause, resume, run now, delete."""
+        return AsyncSchedules(self._page, self._post, lambda asked: template(self._engine(), asked))
 
     async def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""
@@ -256,6 +263,15 @@ class Client(Operations):
         """The handle of a job of any client, by its id."""
         return JobHandle(self, *parse_job_id(job_id))
 
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the cluster: put, list, pause, resume, run now, delete."""
+        def made(asked: schedules.Put) -> bytes:
+            engine, on = self._engine()
+            return on.run(template(engine, asked))
+
+        return Schedules(self._page, self._post, made)
+
     def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""
         return self._page("/v1/nodes", list[NodeView])
@@ -396,6 +412,14 @@ def open_engine(config: ClientConfig) -> Engine:
 
 async def page(engine: Engine, path: str, kind: type[T]) -> T:
     return await _connection(engine).get(path, kind)
+
+
+async def template(engine: Engine, asked: schedules.Put) -> bytes:
+    """What a schedule's jobs are made of, signed."""
+    route = await engine.prepare(asked.order.route, b"", engine.deadline())
+    seal = await engine.seal(engine.deadline())
+    asked = asked._replace(order=asked.order._replace(route=route))
+    return seal.body(schedules.header_of(asked, time.time()), [asked.order.payload])
 
 
 async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:

@@ -7,6 +7,7 @@ enqueues, and no name is ever used twice. A job is `<bundle>/<index>`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -65,6 +66,23 @@ def bundle_id(session: str, counter: int) -> str:
 def job_id(bundle: str, index: int) -> str:
     """The id of a job, from its bundle or from a piece of it (`<bundle>.<index>`)."""
     return f"{bundle.partition('.')[0]}/{index}"
+
+
+def template_id(schedule: str) -> str:
+    """The name of what a schedule's jobs are made of: the template of another schedule does not fit."""
+    return _derived("template", schedule)
+
+
+def tick_id(schedule: str, created_ms: int, tick_ms: int) -> str:
+    """The bundle of one tick of a schedule. `created_ms` tells apart schedules that bore its name one after another."""
+    return _derived("tick", schedule, str(created_ms), str(tick_ms))
+
+
+def _derived(*parts: str) -> str:
+    """A bundle whose name follows from its cause: who makes it again makes the same."""
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=SESSION_CHARS + 4).digest()
+    session = "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS])
+    return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
 
 
 def parse_job_id(text: str) -> tuple[str, int]:

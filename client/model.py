@@ -66,6 +66,17 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `@task(cron=…)` or `@task(every=…)` declares. The schedule bears the task's name."""
+
+    cron: str | None = None
+    tz: str | None = None
+    every_s: float | None = None
+    jitter_s: float = 0.0
+    catch_up: str = "latest"
+    overlap: str = "allow"
+
+
 class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a runner tells of a task it knows. `retry` is what the node needs to retry a job whose runner died."""
 
@@ -83,6 +94,7 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     max_per_key: int | None = None          # of them, with equal keys
     on_orphan: OnOrphan = "requeue"
     requeue_delay_s: float = 0.0
+    schedule: ScheduleInfo | None = None
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -164,3 +164,45 @@ class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
     enqueued_per_s: float
     finished_per_s: float
     at_least: list[str] = []
+
+
+class ScheduleView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A schedule. Moments are seconds since 1970. `when` is its timetable in words; `next` is None for one that is
+    paused or never due again. `stale`: code declared it, and no node's code does now; it goes on until it is deleted.
+    `last_place` is where the job of the last tick is (see `JobView`); "unknown" if it has ended and left nothing."""
+
+    name: str
+    task: str
+    queue: str
+    when: str
+    cron: str = ""
+    tz: str = ""
+    every_s: float = 0.0
+    next: float | None = None
+    last: float | None = None
+    last_job: str = ""
+    last_place: str = ""
+    paused: bool = False
+    declared: bool = False
+    stale: bool = False
+    catch_up: str = "latest"
+    overlap: str = "allow"
+    jitter_s: float = 0.0
+    priority: int = 0
+    fired: int = 0
+    skipped: int = 0
+    pending: int = 0
+
+
+class NewSchedule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A schedule as it is put. `template`: the signed body that its jobs are made of."""
+
+    template: bytes
+    cron: str | None = None
+    tz: str | None = None
+    every_s: float | None = None
+    jitter_s: float = 0.0
+    catch_up: str = "latest"
+    overlap: str = "allow"
+    priority: int = 0
+    declared: bool = False

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob, SignatureRefused
+from rota.client.ids import tick_id
 
 from ..clock import Clock
 from ..events.hub import Events
@@ -32,7 +33,6 @@ from ..state.schedules import (
     jitter_ms,
     job_of,
     schedule_in,
-    tick_bundle,
 )
 
 LOOK_S_MAX = 5.0
@@ -192,7 +192,7 @@ class Schedules:
         order = max(self._seen, self._commits.revision, tail[1] + 1 if tail else 0)
         jobs: list[moves.Fired] = []
         for tick in fire:
-            bundle, due_ms = tick_bundle(name, record.created, tick), tick + jitter_ms(name, tick, record.jitter_s)
+            bundle, due_ms = tick_id(name, record.created, tick), tick + jitter_ms(name, tick, record.jitter_s)
             token, body = job_of(self._seal, record, template, bundle, now_ms, order)
             jobs.append(moves.Fired(bundle, token, body, due_ms if due_ms > now_ms and record.jitter_s else None))
             order += tail is not None       # in a serial queue each has a place of its own
@@ -237,7 +237,7 @@ class Schedules:
 def _fired(name: str, record: ScheduleRecord, ticks: list[int]) -> ScheduleRecord:
     newest = ticks[-1]
     return replace(
-        record, tick=max(record.tick, newest), last=tick_bundle(name, record.created, newest), last_tick=newest,
+        record, tick=max(record.tick, newest), last=tick_id(name, record.created, newest), last_tick=newest,
         fired=record.fired + len(ticks),
     )
 

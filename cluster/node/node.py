@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -30,6 +31,7 @@ from rota.client.views import (
 from rota.worker.pool.runners import Runners
 
 from ..admin.operations import Operations
+from ..admin.schedules import ScheduleAdmin
 from ..admin.status import Status
 from ..cancellation import apart
 from ..clock import Clock
@@ -85,7 +87,7 @@ class Life:
     """Everything that belongs to one identity."""
 
     def __init__(self, identity: Identity, commits: Commits, intake: Intake, executor: Executor, election: Election,
-                 member: Member, functions: Bucket, operations: Operations) -> None:
+                 member: Member, functions: Bucket, operations: Operations, schedules: ScheduleAdmin) -> None:
         self.identity = identity
         self.commits = commits
         self.intake = intake
@@ -94,6 +96,7 @@ class Life:
         self.member = member
         self.functions = functions
         self.operations = operations
+        self.schedules = schedules
         self.leading: asyncio.Task[None] | None = None
         self.registered = asyncio.Event()
         """The tasks of this node are known to the cluster: before that it would refuse its own as unknown."""
@@ -223,6 +226,7 @@ class Node:
         return Member(
             settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
             settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
+            schedules=sorted(info.name for info in self.runners.tasks.values() if info.schedule is not None),
             keys=self._seal.keyring.marks,
         )
 
@@ -243,12 +247,16 @@ class Node:
         election = Election(
             self._ledger, commits, self._keys, identity.node, identity.lease, identity.condition, self.events
         )
+        schedules = ScheduleAdmin(
+            self._ledger, commits, self._keys, self._clock, self.directory, self._status, identity.condition,
+            self._seal, self.enqueue,
+        )
         operations = Operations(
             self._ledger, commits, self._keys, self._clock, self._status, identity.condition, buckets, self._seal,
             self._rng,
         )
         return Life(
-            identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations
+            identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations, schedules
         )
 
     async def _register_tasks(self, life: Life) -> None:
@@ -257,6 +265,9 @@ class Node:
         await asyncio.gather(*[self._register(life, info) for info in self.runners.tasks.values()])
         for declared in self.runners.queues.values():
             await self._register_queue(life, declared)
+        for info in self.runners.tasks.values():
+            if info.schedule is not None:
+                await patiently(partial(life.schedules.declare, info))
         life.registered.set()
 
     async def _register(self, life: Life, info: TaskInfo) -> None:
@@ -539,6 +550,12 @@ class Node:
 
     async def stats(self) -> StatsView:
         return await self._status.stats()
+
+    @property
+    def schedules(self) -> ScheduleAdmin:
+        if self._life is None:
+            raise Overloaded("this node is not a member of the cluster now; try another", 0.2)
+        return self._life.schedules
 
     @property
     def _operations(self) -> Operations:

@@ -24,6 +24,7 @@ from rota.client.results import gone
 
 from .answers import HEADERS, json_page, refuse, wait_s
 from .many import Many
+from .schedules import SchedulePages
 from .service import NodeService
 from .verbs import Verbs, job_of
 from .websocket import as_mode
@@ -118,8 +119,23 @@ class Pages:
             router.add_post(path, self._page(deed))
         router.add_get("/v1/operations", self._page(_as_json(many.all)))
         router.add_get("/v1/operations/{operation}", self._page(_as_json(many.one)))
+        self._add_schedules(router)
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
+
+    def _add_schedules(self, router: web.UrlDispatcher) -> None:
+        service = self._service
+        pages = SchedulePages(
+            lambda: service.schedules, service.task_mode, lambda: service.cluster, self._keyring, self._wall
+        )
+        one = "/v1/schedules/{schedule}"
+        router.add_get("/v1/schedules", self._page(_as_json(pages.list)))
+        router.add_get(one, self._page(_as_json(pages.get)))
+        for path, verb in (
+            (one, pages.put), (f"{one}/pause", pages.pause), (f"{one}/resume", pages.resume),
+            (f"{one}/run", pages.run_now), (f"{one}/delete", pages.delete),
+        ):
+            router.add_post(path, self._page(_as_json(verb)))
 
     def _page(self, handler: Handler, answer_s: float | None = None) -> Handler:
         """Answers errors as JSON."""

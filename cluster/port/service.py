@@ -19,6 +19,8 @@ from rota.client.views import (
     Verb,
 )
 
+from .schedules import ScheduleService
+
 
 class NodeService(Protocol):
     @property
@@ -89,6 +91,11 @@ class NodeService(Protocol):
         ...
 
     async def operations(self) -> list[OperationView]: ...
+
+    @property
+    def schedules(self) -> ScheduleService:
+        """Raises `Overloaded` if the node has no identity now."""
+        ...
 
     async def cancel(self, job_id: str) -> str:
         """"cancelled", "requested" (a node holds the job, and stops it) or "ended"."""

@@ -115,6 +115,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     since: Moment
     state: str = "active"       # or "draining"
     functions: bool = False     # runs code shipped by value
+    schedules: list[str] = []       # that its code declares
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
     v: Schema = msgspec.field(default_factory=schema)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
-from rota.client.ids import ALPHABET, SESSION_CHARS
+from rota.client.ids import template_id
 from rota.client.model import Mode, Text
 from rota.client.timetable import CatchUp, Timetable, timetable
 
@@ -23,6 +23,7 @@ from .keys import is_name
 from .records import Number, Place, Priority, Schema, Token, decode, schema
 
 Overlap = Literal["allow", "skip", "queue"]
+OVERLAPS: tuple[Overlap, ...] = ("allow", "skip", "queue")
 
 PENDING_MAX = 100
 """Ticks that wait for the job before them, where `overlap` is "queue"; more are dropped."""
@@ -73,26 +74,11 @@ def schedule_in(value: bytes) -> ScheduleRecord | None:
     return record if checked == said and 0 <= said.start_ms <= record.created else None
 
 
-def template_name(schedule: str) -> str:
-    """The name in the header of a schedule's template: so a template of another schedule does not fit."""
-    return _name("template", schedule)
-
-
-def tick_bundle(schedule: str, created_ms: int, tick_ms: int) -> str:
-    """The bundle of one tick. `created_ms` tells schedules apart that bear a name one after the other."""
-    return _name("tick", schedule, str(created_ms), str(tick_ms))
-
-
-def _name(*parts: str) -> str:
-    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
-    return "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS]) + f"-{digest[SESSION_CHARS:].hex()}"
-
-
 def check_template(seal: Seal, schedule: str, record: ScheduleRecord, template: bytes) -> None:
     """Raise `InvalidJob` or `SignatureRefused` if the template is not this schedule's."""
     header, payloads = seal.keyring.verify(template, seal.cluster)
     said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
-    wanted = (template_name(schedule), record.task, record.queue, record.mode, record.python, record.function)
+    wanted = (template_id(schedule), record.task, record.queue, record.mode, record.python, record.function)
     if said != wanted or len(payloads) != 1:
         raise InvalidJob(f"the template of schedule {schedule} is that of something else")
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from rota.client.codec import Keyring, Seal, encode_body
+from rota.client.ids import template_id, tick_id
 from rota.client.model import Header
 from rota.client.timetable import Timetable, timetable
 from rota.cluster.events.hub import Events
@@ -19,7 +20,7 @@ from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.schedules import Schedules
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import QueueRecord, Token, decode, encode
-from rota.cluster.state.schedules import PENDING_MAX, ScheduleRecord, schedule_in, template_name, tick_bundle
+from rota.cluster.state.schedules import PENDING_MAX, ScheduleRecord, schedule_in
 
 KEYS = Keys("t")
 SEAL = Seal(Keyring({"k": b"x" * 32}), "t")
@@ -50,7 +51,7 @@ class Stage:
     async def put(self, name: str = "nightly", table: Timetable | None = None, **more: Any) -> ScheduleRecord:
         now = self.clock.now_ms
         record = ScheduleRecord("m:f", "q", "sync", table or timetable(every=60, start_ms=now), now, now, **more)
-        header = Header(template_name(name), "m:f", "q", "sync", [0], [1], 0.0)
+        header = Header(template_id(name), "m:f", "q", "sync", [0], [1], 0.0)
         template = SEAL.body(header, [b"a"])
         puts = (Put(KEYS.schedule(name), encode(record)), Put(KEYS.template(name), template))
         await self.ledger.commit(Txn((), puts))
@@ -98,7 +99,7 @@ class Stage:
 
 def names(record: ScheduleRecord, *numbers: int, name: str = "nightly") -> list[str]:
     """The bundles of ticks, by number."""
-    return sorted(tick_bundle(name, record.created, record.created + number * MINUTE_MS) for number in numbers)
+    return sorted(tick_id(name, record.created, record.created + number * MINUTE_MS) for number in numbers)
 
 
 async def test_each_tick_is_one_job_with_the_template_s_arguments() -> None:
@@ -224,7 +225,7 @@ async def test_a_template_of_something_else_is_refused_and_said_once() -> None:
     await stage.put("a")
     await stage.put("b")
     other = (await stage.ledger.read(KEYS.template("b"))).records[0].value
-    unsigned = encode_body(Header(template_name("b"), "m:f", "q", "sync", [0], [1], 0.0), [b"a"])
+    unsigned = encode_body(Header(template_id("b"), "m:f", "q", "sync", [0], [1], 0.0), [b"a"])
     await stage.ledger.commit(Txn((), (Put(KEYS.template("a"), other), Put(KEYS.template("b"), unsigned))))
     async with stage.master() as master:
         await stage.pass_minutes(3, master)
