@@ -75,6 +75,7 @@ class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     jitter_s: float = 0.0
     catch_up: str = "latest"
     overlap: str = "allow"
+    priority: int = 0
 
 
 class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):

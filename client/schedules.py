@@ -13,9 +13,8 @@ from .codec import PYTHON
 from .errors import InvalidJob
 from .ids import is_task_name, normal, template_id
 from .model import Header
-from .options import duration_s
 from .order import EMPTY, NamedTask, Order, Routed
-from .timetable import timetable
+from .timetable import CatchUp, Overlap, catch_up_of, jitter_of, overlap_of, timetable
 from .views import NewSchedule, ScheduleView
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class AsyncSchedules:
     async def put(
         self, name: str, task: Routed | str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = EMPTY, *,
         cron: str | None = None, tz: str | None = None, every: timedelta | float | None = None,
-        jitter: timedelta | float = 0.0, catch_up: str = "latest", overlap: str = "allow",
+        jitter: timedelta | float = 0.0, catch_up: CatchUp = "latest", overlap: Overlap = "allow",
     ) -> ScheduleView:
         """Make a schedule, or change the one of this name.
 
@@ -125,7 +124,7 @@ class Schedules:
     def put(
         self, name: str, task: Routed | str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = EMPTY, *,
         cron: str | None = None, tz: str | None = None, every: timedelta | float | None = None,
-        jitter: timedelta | float = 0.0, catch_up: str = "latest", overlap: str = "allow",
+        jitter: timedelta | float = 0.0, catch_up: CatchUp = "latest", overlap: Overlap = "allow",
     ) -> ScheduleView:
         """See `AsyncSchedules.put`."""
         asked = checked(name, task, args, kwargs, cron, tz, every, jitter, catch_up, overlap)
@@ -194,7 +193,8 @@ def checked(
     if order.route.delay_s or order.route.level != "durable":
         raise InvalidJob("a schedule says when its jobs run, and stores them: run_after and level do not go with it")
     return Put(normal(name), order, NewSchedule(
-        b"", table.cron or None, tz, table.every_s or None, duration_s(jitter, "jitter"), catch_up, overlap,
+        b"", table.cron or None, tz, table.every_s or None, jitter_of(jitter), catch_up_of(catch_up),
+        overlap_of(overlap),
         order.route.priority,
     ))
 

@@ -28,6 +28,7 @@ from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
 from .naming import advice, describe, mode_of, origin_of
 from .order import Call, NamedTask, Route, Routed
 from .retries import Decision, attempts_of, retries
+from .timetable import CatchUp, Overlap, declared
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +69,12 @@ class Task(Routed, Generic[P, R]):
         level: Level = "durable",
         on_orphan: OnOrphan = "requeue",
         requeue_delay: float | timedelta = 0.0,
+        cron: str | None = None,
+        tz: str | None = None,
+        every: timedelta | float | None = None,
+        jitter: float | timedelta = 0.0,
+        catch_up: CatchUp = "latest",
+        overlap: Overlap = "allow",
         by_value: bool = False,
     ) -> None:
         self.origin = origin = origin_of(function)
@@ -94,6 +101,7 @@ class Task(Routed, Generic[P, R]):
             max_per_key=options.limit(max_per_key, "max_per_key"),
             on_orphan=_on_orphan(on_orphan),
             requeue_delay_s=options.duration_s(requeue_delay, "requeue_delay"),
+            schedule=declared(cron, tz, every, jitter, catch_up, overlap, options.priority(priority)),
         )
         self.retries = retries(retry_delay, retry_on, never_retry_on)
         if not is_task_name(self.info.name):
@@ -123,6 +131,11 @@ class Task(Routed, Generic[P, R]):
             raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
         if key is not None and not isinstance(key, str) and not callable(key):
             raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
+        if info.schedule is not None and not _takes_nothing(self.function):
+            raise ConfigError(
+                f"{info.name} has a schedule, and arguments without defaults that nobody would give; with arguments: "
+                "client.schedules.put(name, task, args=(...), cron=...)"
+            )
         if self.route.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
             raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.route.level!r} is not")
 
@@ -290,6 +303,12 @@ def task(
     level: Level = "durable",
     on_orphan: OnOrphan = "requeue",
     requeue_delay: float | timedelta = 0.0,
+    cron: str | None = None,
+    tz: str | None = None,
+    every: timedelta | float | None = None,
+    jitter: float | timedelta = 0.0,
+    catch_up: CatchUp = "latest",
+    overlap: Overlap = "allow",
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -318,6 +337,9 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         on_orphan: what becomes of a job that may have been running when its node was lost: "requeue" runs it again,
             "fail" puts it into the failed set.
         requeue_delay: how long such a job waits before it is queued again.
+        cron, tz: the schedule of a task that takes no arguments: five fields, "0 3 * * 1-5", in that time zone (UTC).
+        every: a schedule, too: an interval of at least a second.
+        jitter, catch_up, overlap: of its schedule; as `client.schedules.put` explains them.
         All durations are seconds or timedeltas.
 
     Raises:
@@ -403,3 +425,11 @@ def _find_and_change(module: str, name: str, changed: dict[str, Any]) -> Task[..
     copy = object.__new__(type(known))
     vars(copy).update(vars(known) | changed)
     return copy
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        _signature_of(function).bind()
+    except TypeError:
+        return False
+    return True

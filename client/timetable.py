@@ -16,12 +16,17 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from .errors import InvalidJob
+from .model import ScheduleInfo
 from .options import duration_s
 
 CatchUp = Literal["latest", "all", "none"]
 CATCH_UPS: tuple[CatchUp, ...] = ("latest", "all", "none")
 
+Overlap = Literal["allow", "skip", "queue"]
+OVERLAPS: tuple[Overlap, ...] = ("allow", "skip", "queue")
+
 EVERY_S_MIN = 1.0
+JITTER_S_MAX = 86_400.0
 CRON_CHARS_MAX = 200
 CATCH_UP_MAX = 1_000
 """Missed ticks that `catch_up="all"` makes up for at most: the newest ones."""
@@ -128,6 +133,37 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError, TypeError):
         raise InvalidJob(f'tz {name!r:.80} is not a time zone; one looks like "Europe/Berlin"') from None
+
+
+def declared(
+    cron: str | None, tz: str | None, every: timedelta | float | None, jitter: timedelta | float, catch_up: str,
+    overlap: str, priority: int,
+) -> ScheduleInfo | None:
+    """What a task says of its schedule, checked; None if it has none. Raises `InvalidJob`."""
+    jitter_s = jitter_of(jitter)
+    if cron is None and every is None:
+        if tz is not None or jitter_s or (catch_up, overlap) != ("latest", "allow"):
+            raise InvalidJob("tz, jitter, catch_up and overlap are of a schedule: give cron or every, too")
+        return None
+    table = timetable(cron=cron, tz=tz, every=every)
+    return ScheduleInfo(
+        table.cron or None, tz, table.every_s or None, jitter_s, catch_up_of(catch_up), overlap_of(overlap),
+        priority,
+    )
+
+
+def jitter_of(value: timedelta | float) -> float:
+    seconds = duration_s(value, "jitter")
+    if seconds > JITTER_S_MAX:
+        raise InvalidJob(f"jitter {value!r:.80}: at most a day")
+    return seconds
+
+
+def overlap_of(value: str) -> Overlap:
+    for known in OVERLAPS:
+        if value == known:
+            return known
+    raise InvalidJob(f"overlap {value!r:.40}: one of {', '.join(OVERLAPS)}")
 
 
 def catch_up_of(value: str) -> CatchUp:

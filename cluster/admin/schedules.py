@@ -21,13 +21,12 @@ from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys
 from ..state.records import encode
-from ..state.schedules import OVERLAPS, ScheduleRecord, check_template, job_of, schedule_in
+from ..state.schedules import ScheduleRecord, check_template, job_of, schedule_in
 from .status import Status
 
 TRIES_MAX = 20
 LISTED_MAX = 200
 LOOKS_AT_ONCE = 20
-JITTER_S_MAX = 86_400.0
 
 
 class ScheduleAdmin:
@@ -80,7 +79,7 @@ class ScheduleAdmin:
         )
         await self.put(info.name, NewSchedule(
             self._seal.body(header, [payload]), said.cron, said.tz, said.every_s, said.jitter_s, said.catch_up,
-            said.overlap, declared=True,
+            said.overlap, said.priority, declared=True,
         ))
 
     async def pause(self, name: str) -> ScheduleView:
@@ -158,20 +157,16 @@ class ScheduleAdmin:
         if header.bundle != template_id(name) or len(payloads) != 1:
             raise InvalidJob(f"the template is not one for schedule {name}")
         if header.function:
-            raise InvalidJob("code shipped by value is not kept for ever: a schedule needs a task that nodes can import")
+            raise InvalidJob("code shipped by value is not kept for ever: a schedule needs a task that nodes import")
         await self._check_task(header)
         now_ms = self._now_ms()
-        table = timetable.timetable(cron=new.cron, tz=new.tz, every=new.every_s, start_ms=now_ms if new.every_s else 0)
-        jitter_s = options.duration_s(new.jitter_s, "jitter")
-        if jitter_s > JITTER_S_MAX:
-            raise InvalidJob(f"jitter {new.jitter_s!r}: at most a day")
-        overlap = next((known for known in OVERLAPS if known == new.overlap), None)
-        if overlap is None:
-            raise InvalidJob(f"overlap {new.overlap!r:.40}: one of {', '.join(OVERLAPS)}")
+        start_ms = now_ms if new.every_s else 0
+        table = timetable.timetable(cron=new.cron, tz=new.tz, every=new.every_s, start_ms=start_ms)
         return ScheduleRecord(
             header.task, options.queue_name(header.queue), header.mode, table, now_ms, now_ms,
-            priority=options.priority(new.priority), jitter_s=jitter_s,
-            catch_up=timetable.catch_up_of(new.catch_up), overlap=overlap, declared=new.declared,
+            priority=options.priority(new.priority), jitter_s=timetable.jitter_of(new.jitter_s),
+            catch_up=timetable.catch_up_of(new.catch_up), overlap=timetable.overlap_of(new.overlap),
+            declared=new.declared,
             python=header.python, signed=self._seal.keyring.mark(header.key_id),
         )
 
@@ -216,7 +211,8 @@ class ScheduleAdmin:
         following = None if record.paused else table.next_after(max(record.tick, now_ms))
         return ScheduleView(
             name, record.task, record.queue, table.explain(), table.cron, table.tz if table.cron else "",
-            table.every_s, None if following is None else following / 1000, record.last_tick / 1000 if record.last else None,
+            table.every_s, None if following is None else following / 1000,
+            record.last_tick / 1000 if record.last else None,
             job_id(record.last, 0) if record.last else "", await self._place(record.last), record.paused,
             record.declared, self._is_stale(name, record), record.catch_up, record.overlap, record.jitter_s,
             record.priority, record.fired, record.skipped, len(record.pending),

@@ -12,7 +12,7 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import demo, doctor, enqueue, look, operate, reset, secrets, serve, shell
+from . import demo, doctor, enqueue, look, operate, reset, schedule, secrets, serve, shell
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (JOBS, {"enqueue": enqueue.enqueue, "job": look.job, "cancel": operate.cancel, "queues": look.queues,
             "finished": look.finished, "operations": operate.operations, "nodes": look.nodes, "shell": shell.shell}),
 ]
-_GROUPS = {"queue": operate.queue, "failed": operate.failed}
+_GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule}
 
 for panel, commands in _PANELS:
     for name, command in commands.items():

@@ -43,10 +43,10 @@ def enqueue(
     """
     from rota.client.order import NamedTask  # late, as in `ask.py`
 
-    kwargs = dict(map(_named, named or []))
+    kwargs = dict(map(named_value, named or []))
     target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)
     with client(url, token_file, key_file) as asked:
-        handle = asked.enqueue(target, *map(_value, arguments or []), **kwargs)
+        handle = asked.enqueue(target, *map(value_of, arguments or []), **kwargs)
         if not wait:
             say(json.dumps({"id": handle.id}) if as_json else handle.id)
             return
@@ -57,15 +57,15 @@ def enqueue(
         say(result if isinstance(result, str) else repr(result), lines=True)
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def _named(text: str) -> tuple[str, Any]:
+def named_value(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise typer.BadParameter(f"{text!r} is not of the form name=value", param_hint="--set")
-    return name, _value(value)
+    return name, value_of(value)

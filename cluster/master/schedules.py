@@ -113,6 +113,11 @@ class Schedules:
         if next_ms is not None:
             heapq.heappush(self._due, (next_ms, name))
 
+    @property
+    def next_ms(self) -> int | None:
+        """When something is to be looked at next."""
+        return self._due[0][0] if self._due else None
+
     def _now_ms(self) -> int:
         return int(self._clock.wall() * 1000)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from functools import partial
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 

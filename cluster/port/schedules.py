@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -14,23 +14,12 @@ from rota.client.errors import InvalidJob, JobTooLarge, UnknownTask
 from rota.client.ids import template_id
 from rota.client.model import BUNDLE_BYTES_MAX, Header
 from rota.client.options import queue_name
-from rota.client.views import NewSchedule, ScheduleView
+from rota.client.views import NewSchedule
 
+from .service import ScheduleService
 from .verbs import read
 
 LISTED_MAX = 200
-
-
-class ScheduleService(Protocol):
-    """What the port asks of its node about schedules."""
-
-    async def put(self, name: str, new: NewSchedule) -> ScheduleView: ...
-    async def get(self, name: str) -> ScheduleView: ...
-    async def list(self, after: str, limit: int) -> list[ScheduleView]: ...
-    async def pause(self, name: str) -> ScheduleView: ...
-    async def resume(self, name: str) -> ScheduleView: ...
-    async def run_now(self, name: str) -> str: ...
-    async def delete(self, name: str) -> None: ...
 
 
 class Told(msgspec.Struct, forbid_unknown_fields=True):

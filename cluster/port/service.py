@@ -12,14 +12,26 @@ from rota.client.views import (
     FailedView,
     FinishedView,
     JobView,
+    NewSchedule,
     NodeView,
     OperationView,
     QueueView,
+    ScheduleView,
     StatsView,
     Verb,
 )
 
-from .schedules import ScheduleService
+
+class ScheduleService(Protocol):
+    """What the port asks of its node about schedules."""
+
+    async def put(self, name: str, new: NewSchedule) -> ScheduleView: ...
+    async def get(self, name: str) -> ScheduleView: ...
+    async def list(self, after: str, limit: int) -> list[ScheduleView]: ...
+    async def pause(self, name: str) -> ScheduleView: ...
+    async def resume(self, name: str) -> ScheduleView: ...
+    async def run_now(self, name: str) -> str: ...
+    async def delete(self, name: str) -> None: ...
 
 
 class NodeService(Protocol):

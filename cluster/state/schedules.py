@@ -7,7 +7,7 @@ is named by schedule and tick, so whoever fires it, and however often it is trie
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -17,13 +17,10 @@ from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import template_id
 from rota.client.model import Mode, Text
-from rota.client.timetable import CatchUp, Timetable, timetable
+from rota.client.timetable import CatchUp, Overlap, Timetable, timetable
 
-from .keys import is_name
+from .keys import ORDER_MAX, is_name
 from .records import Number, Place, Priority, Schema, Token, decode, schema
-
-Overlap = Literal["allow", "skip", "queue"]
-OVERLAPS: tuple[Overlap, ...] = ("allow", "skip", "queue")
 
 PENDING_MAX = 100
 """Ticks that wait for the job before them, where `overlap` is "queue"; more are dropped."""
@@ -71,7 +68,7 @@ def schedule_in(value: bytes) -> ScheduleRecord | None:
             checked = timetable(cron=said.cron, tz=said.tz)
     except InvalidJob:
         return None
-    return record if checked == said and 0 <= said.start_ms <= record.created else None
+    return record if checked == said and 0 <= said.start_ms <= ORDER_MAX else None
 
 
 def check_template(seal: Seal, schedule: str, record: ScheduleRecord, template: bytes) -> None:

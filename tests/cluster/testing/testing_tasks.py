@@ -72,3 +72,8 @@ async def tidies_up() -> str:
         await asyncio.sleep(0.05)
         return "tidy"
     return "?"
+
+
+@rota.task(cron="0 3 * * *", tz="Europe/Berlin")
+def nightly(kind: str = "all") -> None:
+    events.append(f"nightly {kind}")

@@ -1,0 +1,48 @@
+"""Every tick is one job, whatever becomes of the masters: on a real etcd, with real processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rota.client.ids import tick_id
+from rota.cluster.state.schedules import ScheduleRecord, schedule_in
+
+from .apps import work
+from .rig import Rig, read_journal, until
+
+NAME = "pulse"
+KILLS = int(os.environ.get("ROTA_SCHEDULE_KILLS", "2"))
+"""Of masters, one after the other; 20 and more by hand."""
+
+
+async def record(rig: Rig) -> ScheduleRecord:
+    found = schedule_in((await rig.read(rig.keys.schedule(NAME)))[0].value)
+    assert found is not None
+    return found
+
+
+async def test_each_tick_is_one_job_though_masters_are_killed(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    async with Rig(etcd.endpoint, cluster_name, tmp_path) as rig:
+        await rig.client.schedules.put(NAME, work.nap, (str(journal), 0.0), every=1.0, catch_up="all")
+        for _ in range(KILLS):
+            fired = (await record(rig)).fired
+
+            async def further(fired: int = fired) -> bool:
+                return (await record(rig)).fired >= fired + 2
+
+            await until(further, "two ticks more")
+            rig.kill_node(await rig.master())
+            await rig.joined([rig.start()])
+        await until(further, "the last master fires, too")
+        await rig.client.schedules.pause(NAME)
+        await rig.drained()
+        last = await record(rig)
+    ticks = range(last.timetable.start_ms + 1_000, last.last_tick + 1, 1_000)
+    assert len(ticks) == last.fired and last.skipped == 0
+    begun = [line.job.partition("/")[0] for line in read_journal(journal) if line.what == "start"]
+    expected = {tick_id(NAME, last.created, tick) for tick in ticks}
+    assert set(begun) == expected       # each once, or again where its node was killed with it
+    assert len(begun) <= len(expected) + KILLS
