@@ -10,14 +10,13 @@ Both connect when first used, to any of the nodes they were given, and to anothe
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote
 
-from . import background, default, ending, schedules
+from . import background, default, ending, options, schedules
 from .coalesce import Ref
 from .codec import Keyring
 from .config import RETRY_WINDOW_S, ClientConfig, client_config
@@ -266,7 +265,7 @@ class Client(Operations):
     @property
     def schedules(self) -> Schedules:
         """The schedules of the cluster: put, list, pause, resume, run now, delete."""
-        def made(asked: schedules.Put) -> bytes:
+        def made(asked: schedules.Asked) -> bytes:
             engine, on = self._engine()
             return on.run(template(engine, asked))
 
@@ -414,12 +413,12 @@ async def page(engine: Engine, path: str, kind: type[T]) -> T:
     return await _connection(engine).get(path, kind)
 
 
-async def template(engine: Engine, asked: schedules.Put) -> bytes:
+async def template(engine: Engine, asked: schedules.Asked) -> bytes:
     """What a schedule's jobs are made of, signed."""
     route = await engine.prepare(asked.order.route, b"", engine.deadline())
     seal = await engine.seal(engine.deadline())
     asked = asked._replace(order=asked.order._replace(route=route))
-    return seal.body(schedules.header_of(asked, time.time()), [asked.order.payload])
+    return seal.body(schedules.header_of(asked, options.now_s()), [asked.order.payload])
 
 
 async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:

@@ -100,3 +100,8 @@ def seconds_until(run_at: datetime) -> float:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def now_s() -> float:
+    """Seconds since 1970, by this process's clock: what is signed says when."""
+    return datetime.now(UTC).timestamp()

@@ -28,7 +28,7 @@ class Deleted(msgspec.Struct):
     deleted: str
 
 
-class Put(NamedTuple):
+class Asked(NamedTuple):
     """What a schedule is put with, checked."""
 
     name: str
@@ -41,7 +41,7 @@ class AsyncSchedules:
 
     def __init__(
         self, page: Callable[[str, Any], Awaitable[Any]], post: Callable[[str, object, Any], Awaitable[Any]],
-        template: Callable[[Put], Awaitable[bytes]],
+        template: Callable[[Asked], Awaitable[bytes]],
     ) -> None:
         self._page = page
         self._post = post
@@ -115,7 +115,7 @@ class Schedules:
 
     def __init__(
         self, page: Callable[[str, Any], Any], post: Callable[[str, object, Any], Any],
-        template: Callable[[Put], bytes],
+        template: Callable[[Asked], bytes],
     ) -> None:
         self._page = page
         self._post = post
@@ -180,7 +180,7 @@ def after(found: list[ScheduleView]) -> str:
 def checked(
     name: str, task: Routed | str, args: Sequence[Any], kwargs: Mapping[str, Any], cron: str | None, tz: str | None,
     every: timedelta | float | None, jitter: timedelta | float, catch_up: str, overlap: str,
-) -> Put:
+) -> Asked:
     """Raises `InvalidJob` for what a node would refuse, as far as that can be told here."""
     path(name)
     table = timetable(cron=cron, tz=tz, every=every)
@@ -192,14 +192,14 @@ def checked(
         raise InvalidJob("code shipped by value is not kept for ever: a schedule needs a task that nodes can import")
     if order.route.delay_s or order.route.level != "durable":
         raise InvalidJob("a schedule says when its jobs run, and stores them: run_after and level do not go with it")
-    return Put(normal(name), order, NewSchedule(
+    return Asked(normal(name), order, NewSchedule(
         b"", table.cron or None, tz, table.every_s or None, jitter_of(jitter), catch_up_of(catch_up),
         overlap_of(overlap),
         order.route.priority,
     ))
 
 
-def header_of(asked: Put, at_s: float) -> Header:
+def header_of(asked: Asked, at_s: float) -> Header:
     """The head of the template, of which each tick's job is a copy under another name."""
     route = asked.order.route
     assert route.mode is not None

@@ -16,8 +16,9 @@ ROOMS = ("client", "cluster", "worker")
 
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
-    "client/options.py",            # turns the moment a user names into a delay
+    "client/options.py",            # turns the moment a user names into a delay; when a schedule was put
     "cluster/cli/show.py",          # how long ago something was, for people
+    "cluster/cli/schedule.py",      # the same, and how soon
 }
 UNPICKLERS = {
     "client/pickling.py",           # after the signature was checked
@@ -144,6 +145,7 @@ WRITTEN_BY_HAND = {
     "cluster/node/membership.py": {"key"},                              # a member
     "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # tasks, shipped functions, a member
     "cluster/admin/operations.py": {"key"},                             # settings of queues
+    "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
     "cluster/master/bulk.py": {"key", "self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
