@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from rota.client import options, timetable
-from rota.client.codec import Seal, dump_arguments
+from rota.client.codec import Seal
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerUnavailable, RotaError, UnknownTask
 from rota.client.ids import Names, is_task_name, job_id, template_id
 from rota.client.model import Enqueue, Header, Receipt, TaskInfo
+from rota.client.pickling import dump_arguments
 from rota.client.views import NewSchedule, ScheduleView
 
 from ..clock import Clock
