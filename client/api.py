@@ -358,7 +358,7 @@ class Client(Operations):
 
     def _hand_over(self, order: Order) -> Future[Ref]:
         engine, on = self._engine()
-        if order.route.function or order.route.mode is None:
+        if engine.must_prepare(order.route):
             return on.start(engine.enqueue(order))
         ref: Future[Ref] = Future()
         engine.submit(order, ref)

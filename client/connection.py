@@ -11,8 +11,8 @@ import random
 import ssl
 from collections.abc import Iterable
 from itertools import count
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -31,7 +31,7 @@ from .errors import (
 )
 from .following import Following
 from .link import Link, LinkLost
-from .model import Enqueue, Mode, Receipt
+from .model import Enqueue, Mode, QueueInfo, Receipt
 from .transport import Follower
 from .views import JobView
 from .wire import NodeFault
@@ -120,6 +120,17 @@ class Connection:
 
     async def task_mode(self, task: str, deadline: float) -> Mode | None:
         return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, deadline)).mode
+
+    async def declare(self, queue: QueueInfo, deadline: float) -> None:
+        path, changes = f"/v1/queues/{quote(queue.name, safe='')}", queue.said
+        for tries in count():
+            try:
+                await self.post(path, changes, dict[str, Any])
+            except (Unreachable, Overloaded) as error:      # saying it twice is harmless
+                if not await self._pause(error, tries, deadline):
+                    raise Unreachable(f"queue {queue.name} could not be declared: {error}") from None
+            else:
+                return
 
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:
         self._following.follow(bundles, follower)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from . import queues
 from .coalesce import Coalescer, Ref
 from .codec import Seal
 from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
@@ -38,6 +39,7 @@ class Engine:
         self._coalescer = Coalescer(self.send, self.seal, self.names, window_s=window_s)
         self._results = Results(transport, self._own_seal)
         self._modes: dict[str, Mode] = {}
+        self._declared: set[str] = set()        # queues whose settings the cluster has been told
         self._inbox: deque[tuple[Order, concurrent.futures.Future[Ref]]] = deque()
         self._drain_planned = False
 
@@ -57,7 +59,11 @@ class Engine:
         return answers
 
     async def prepare(self, route: Route, code: bytes, deadline: float) -> Route:
-        """Make code known to the cluster, find out how a task runs that is known by name only."""
+        """Make code known to the cluster, and what this process declares of the queue; find out how a task runs that is
+        known by name only."""
+        if self._must_declare(route.queue):
+            await self.transport.declare(queues.declared[route.queue], deadline)
+            self._declared.add(route.queue)
         if route.function:
             await self.transport.put_function(route.function, code, deadline)
         if route.mode is not None:
@@ -71,8 +77,16 @@ class Engine:
                 self._modes[route.task] = mode
         return route._replace(mode=mode)
 
+    def must_prepare(self, route: Route) -> bool:
+        """Whether `prepare` has anything to do. May be called from any thread."""
+        return bool(route.function) or route.mode is None or self._must_declare(route.queue)
+
+    def _must_declare(self, queue: str) -> bool:
+        info = queues.declared.get(queue)
+        return info is not None and queue not in self._declared and bool(info.said)
+
     async def enqueue(self, order: Order) -> Ref:
-        if order.route.function or order.route.mode is None:
+        if self.must_prepare(order.route):
             route = await self.prepare(order.route, order.code, self.deadline())
             order = order._replace(route=route)
         future: asyncio.Future[Ref] = self.loop.create_future()

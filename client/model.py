@@ -5,7 +5,7 @@ Stored forms carry a schema number `v`; a reader takes its own and the one befor
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -104,6 +104,12 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     serial: bool | None = None
     max_concurrency: int | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The settings that it says something of."""
+        said = {"serial": self.serial, "max_concurrency": self.max_concurrency}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 Status = Literal["ok", "failed", "retry", "snooze", "cancelled"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import ConfigError
+from .errors import ConfigError, InvalidJob
 from .model import QueueInfo
 from .options import limit, queue_name
 
@@ -11,7 +11,8 @@ declared: dict[str, QueueInfo] = {}
 
 
 class Queue(str):
-    """A queue's name, with settings that the nodes write to the cluster when they start.
+    """A queue's name, with settings of its own. Nodes write them to the cluster when they start, a client before it
+    enqueues there for the first time.
 
         payments = rota.Queue("payments", serial=True)
 
@@ -22,8 +23,9 @@ class Queue(str):
         A job that fails for good blocks its queue until somebody retries or skips it.
     max_concurrency: how many of the queue's jobs may run at a time in the whole cluster.
 
-    The code is the source of truth for what it says; what it leaves out, and whether the queue is paused, is the
-    operators' business (`rota queue set`). Raises `InvalidJob`, and `ConfigError` for two declarations that disagree.
+    The code is the source of truth for what it says; where code differs, the last process to start wins. What it leaves
+    out, and whether the queue is paused, is the operators' business (`rota queue set`). Raises `InvalidJob`, and
+    `ConfigError` for two declarations that disagree.
     """
 
     serial: bool | None
@@ -31,6 +33,8 @@ class Queue(str):
 
     def __new__(cls, name: str, *, serial: bool | None = None, max_concurrency: int | None = None) -> Queue:
         queue = super().__new__(cls, queue_name(name))
+        if serial not in (None, True, False):
+            raise InvalidJob(f"serial {serial!r:.40}: True or False, or None to leave it to the operators")
         queue.serial = serial
         queue.max_concurrency = limit(max_concurrency, "max_concurrency")
         info = QueueInfo(str(queue), serial, queue.max_concurrency)

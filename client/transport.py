@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from .codec import Seal
 from .errors import RotaError
-from .model import Enqueue, Mode, Receipt
+from .model import Enqueue, Mode, QueueInfo, Receipt
 from .views import JobView
 
 T = TypeVar("T")
@@ -53,6 +53,11 @@ class Transport(Protocol):
 
     async def task_mode(self, task: str, deadline: float) -> Mode | None:
         """How a task runs; None if no node has ever registered it."""
+        ...
+
+    async def declare(self, queue: QueueInfo, deadline: float) -> None:
+        """Write what the code says of a queue to the cluster; repeated until `deadline`. Raises `InvalidJob` where that
+        cannot be done."""
         ...
 
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:

@@ -68,7 +68,7 @@ class Operations:
                 raise InvalidJob(f"queue {queue}: {error}") from None
             condition = unmodified(key, old.mod_revision if old is not None else 0)
             op: Put | Delete = Put(key, encode(new)) if new != QueueRecord() else Delete(key)
-            if old is None and isinstance(op, Delete):
+            if (old is None and isinstance(op, Delete)) or (old is not None and new == record):
                 return new
             if (await self._commits.write((self._member, condition), (op,))).applied:
                 return new

@@ -7,6 +7,7 @@ dead by then, and a new identity joins. `Node` implements what the HTTP port ask
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -46,7 +47,7 @@ from ..master.election import Deposed, Election
 from ..master.term import Master
 from ..state.directory import Directory
 from ..state.keys import Keys, shown
-from ..state.records import Member, TaskRecord, decode, encode
+from ..state.records import Member, QueueRecord, TaskRecord, decode, encode
 from .executor import Executor
 from .followers import Followers
 from .intake import LATELY_S, BodyCache, Intake
@@ -57,6 +58,8 @@ from .volatile import FIRST_KEY, Volatile
 log = logging.getLogger(__name__)
 
 STORE_LOOK_S = 2.0
+SEEN_S = 1.0
+"""How long a change of a queue may take to come back to the node that made it."""
 FUNCTION_S = 30 * 86_400.0
 """Code shipped by value is kept this long after it was last shipped."""
 
@@ -282,10 +285,8 @@ class Node:
             await life.commits.write((life.identity.condition, condition), (Put(key, encode(record)),))
 
     async def _register_queue(self, life: Life, declared: QueueInfo) -> None:
-        said = {"serial": declared.serial, "max_concurrency": declared.max_concurrency}
-        changes: dict[str, object] = {name: value for name, value in said.items() if value is not None}
-        if changes:
-            await patiently(lambda: life.operations.set_queue(declared.name, changes))
+        if declared.said:
+            await patiently(lambda: life.operations.set_queue(declared.name, declared.said))
 
     async def _watch_self(self, life: Life) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked. What somebody
@@ -565,6 +566,10 @@ class Node:
 
     async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
         record = await self._operations.set_queue(queue, changes)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_S):     # an enqueue that follows at this node finds it
+                while self.directory.queues.get(queue, QueueRecord()) != record:    # noqa: ASYNC110
+                    await asyncio.sleep(SEEN_S / 100)
         return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
 
     async def queue_head(self, queue: str, verb: str) -> str:

@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         transport.install(node)             # before the app is imported: it may make a client
         Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
         found = load_tasks(options.app)
+        node.declared = set(queues.declared)
         gc.collect()
         gc.freeze()         # what was imported stays, and need not be looked through again and again
         ready = Ready([task.info for task in found.values()], list(queues.declared.values()))

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from rota.client import errors, wire
 from rota.client.codec import UNSIGNED, Seal
-from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.model import Enqueue, Mode, QueueInfo, Receipt
 from rota.client.threads import Future, OwnThread
 from rota.client.transport import Follower
 from rota.client.views import JobView
@@ -41,6 +41,8 @@ class RunnerTransport:
         self._waiting: dict[int, Future[Reply]] = {}
         self._reader: OwnThread | None = None
         self._broken = ""
+        self.declared: set[str] = set()
+        """The queues that the cluster has been told of."""
         self._to_stop: StopAsked | None = None      # the last: of a runner that does one job after another
 
     def wanted_gone(self, work: Work, index: int) -> bool:
@@ -81,6 +83,14 @@ class RunnerTransport:
 
     async def task_mode(self, task: str, deadline: float = 0.0) -> Mode | None:
         return await self._told(AskMode(0, task))
+
+    async def declare(self, queue: QueueInfo, deadline: float = 0.0) -> None:
+        """What is declared while the app is imported, the node tells the cluster when it starts."""
+        if queue.name not in self.declared:
+            raise errors.InvalidJob(
+                f"queue {queue.name} was declared with settings of its own inside a job, and the cluster knows nothing "
+                "of them: declare it at the top of a module given to `rota node --app`"
+            )
 
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:
         for bundle in bundles:
