@@ -78,7 +78,7 @@ class Master:
                         if (why := str(group.exceptions[0])) != said:
                             self._events.emit(SnapshotRetaken(why))
                         said = why
-                        await asyncio.sleep(TICK_S)
+                    await asyncio.sleep(TICK_S)     # not in there: what cancels it would come out in a group
             finally:
                 self._deposed = None
 

@@ -161,6 +161,7 @@ class Node:
 
     async def _identities(self) -> None:
         while not self._drain.is_set():
+            pause_s = 0.0
             try:
                 await apart(self._live(), "identity")
             except* _Drained:
@@ -172,11 +173,12 @@ class Node:
             except* LedgerError as group:
                 why = f"the store refused this identity: {group.exceptions[0]}"
                 self.events.emit(event.IdentityEnded(self.node, why))
-                await asyncio.sleep(0.5)
+                pause_s = 0.5       # not waited for in here: what cancels it would come out in a group
             finally:
                 self._life = None
                 self.is_master = False
             if not self._drain.is_set():
+                await asyncio.sleep(pause_s)
                 await self._bury()
 
     async def _bury(self) -> None:
@@ -317,6 +319,7 @@ class Node:
     async def _lead(self, life: Life) -> None:
         """Stand for election, serve the term, and stand again."""
         while True:
+            pause_s = 0.0
             try:
                 fence = await life.election.campaign()
                 self.is_master = True
@@ -328,14 +331,15 @@ class Node:
                 ).run()
             except* Deposed as group:
                 self.events.emit(event.MastershipEnded(life.identity.node, str(group.exceptions[0])))
-                await asyncio.sleep(0.1 + self._rng.random() * 0.1)
+                pause_s = 0.1 + self._rng.random() * 0.1
             except* StoreRewound:
                 raise
             except* Exception as group:
                 log.exception("the master's term broke off, and begins anew: %s", group.exceptions[0])
-                await asyncio.sleep(1.0)
+                pause_s = 1.0
             finally:
                 self.is_master = False
+            await asyncio.sleep(pause_s)
 
     async def _watch_store(self, life: Life) -> None:
         """See whether the store serves us; shed enqueues while it does not, or is full, or nearly; let the master

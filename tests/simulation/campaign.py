@@ -53,6 +53,7 @@ def judge(history: History) -> list[str]:
         drained=True,
         quiet=history.plan.quiet,
         orders=history.orders,
+        betrayed=history.betrayed,
     )
     terms = Terms(
         TASKS, history.orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,

@@ -20,7 +20,7 @@ Feed it the journal of a `MemoryStore` (`feed`, as often as you like), then `fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -132,11 +132,14 @@ class Checker:
         drained: bool = False,
         quiet: bool = False,
         orders: Mapping[str, Order] | None = None,
+        betrayed: Collection[str] = (),
     ) -> list[Violation]:
         """Judge what only shows at the end. `acked`: bundles whose enqueue was acknowledged, `acked_at`: at which
         revision; `invoked`: all bundles that clients tried; `drained`: everything must have ended; `quiet`: without
-        faults and retries, so every job ran exactly once; `orders`: what clients asked for, by bundle."""
+        faults and retries, so every job ran exactly once; `orders`: what clients asked for, by bundle; `betrayed`:
+        nodes whose lease the store has dropped early."""
         self._orders = orders or {}
+        self._betrayed = betrayed
         self._check_clients(acked, acked_at or {}, invoked)
         self._check_levels()
         starts = self._check_runs(runs)
@@ -292,7 +295,9 @@ class Checker:
         if job in self.ended:
             self._say("S10", f"job {name} ended twice")
         status = step.results.get(job)
-        failed = step.failed.get(job) or step.quarantined(job[0])
+        failed = step.failed.get(job)
+        if failed is None and status in (None, "failed"):       # (another piece of its bundle may be set aside)
+            failed = step.quarantined(job[0])
         if failed is not None and status not in (None, "failed"):
             self._say("S10", f"job {name} is failed and {status} at once")
         held = place.kind == "claims" and place.node in actor.members
@@ -464,6 +469,8 @@ class Checker:
                 self._say("S12", f"{where} without having been asked for there, or after its end")
         elif held is None or held.since > run.at or (run.node and held.place.node != run.node):
             self._say("S12", f"{where} without its claim")
+        elif run.at > held.until and run.node not in self._betrayed:
+            self._say("S12", f"{where} after the end of its claim, at {held.until:.3f} s")
         if held is not None and held.place.token is not None and held.place.token.attempt != run.attempt:
             self._say("S11", f"{where} as attempt {run.attempt}, and is at {held.place.token.attempt}")
 

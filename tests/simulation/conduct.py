@@ -217,6 +217,7 @@ class Conduct:
         """S15. (The clocks of the simulation are exact: nothing may overlap but what the store itself has broken.)"""
         starts: dict[tuple[str, int], tuple[float, str]] = {}
         stays: dict[str, list[tuple[float, float, str]]] = {}
+        excused = self._goes_on_after_a_freeze
         for run in self.history.runs:
             if not run.fence and (run.job.partition("/")[0], run.node) not in self._own:
                 continue            # it counts for nothing: no claim came to be, or there is none
@@ -229,10 +230,14 @@ class Conduct:
             stays.setdefault(job, []).append((began, float("inf"), node))
         for job, some in stays.items():
             some.sort()
-            for (_, end, node), (start, _, other) in pairwise(some):
-                if end - start > OVERLAP_S_MAX and node not in self.history.betrayed:
+            for (began, end, node), (start, _, other) in pairwise(some):
+                if end - start > OVERLAP_S_MAX and node not in self.history.betrayed and not excused(began, end, node):
                     self._say("S15", f"job {job} ran on {node or 'a node'} until {end:.3f} s, "
                                      f"and on {other or 'a node'} from {start:.3f} s")
+
+    def _goes_on_after_a_freeze(self, began: float, end: float, node: str) -> bool:
+        """What ran when its machine began to stand still may go on for a moment; nothing may begin."""
+        return any(began <= at <= end and node.startswith(f"{name}-") for at, name in self.history.frozen)
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from rota.cluster.state.moves import waiting
 from rota.cluster.state.records import Claim, Token, decode, encode
 from rota.worker.pool import suspects
 
-from . import process
+from . import process, scripted
 
 # mypy: disable-error-code="method-assign, assignment, attr-defined"
 
@@ -700,6 +700,12 @@ def deadline_from_the_answer() -> None:
 def a_shut_out_node_keeps_its_lease() -> None:
     """It was so: a node that etcd refused everything but keepalives stayed a member, and master."""
     setattr(reach.Reach, "shut_out", property(lambda self: False))  # noqa: B010 - it is one
+
+
+@mutant
+def runners_begin_past_the_deadline() -> None:
+    """It was so: a runner that goes on before its guard, after the machine stood still, begins the next job."""
+    scripted.ScriptedRunners._may_begin = lambda self: not self._frozen
 
 
 @mutant

@@ -35,6 +35,7 @@ class Nemesis:
             [self.crash] * plan.crashes + [self.lose_machine] * plan.lost_machines + [self.cut] * plan.cuts
             + [self.outage] * plan.outages + [self.lose_lease] * plan.lost_leases + [self.compact] * plan.compactions
             + [self.drain] * plan.drains + [self.ambush] * plan.ambushes + [self.exchange] * plan.exchanges
+            + [self.freeze] * plan.freezes
         )
         times = sorted(self.rng.uniform(0.2, plan.trouble_s) for _ in deeds)
         self.rng.shuffle(deeds)
@@ -98,6 +99,17 @@ class Nemesis:
             if self.rng.random() < 0.4:
                 await self._degrade(process)
             await self.cut_off(process)
+
+    async def freeze(self) -> None:
+        """A machine stands still, for longer than a lease more often than not, and goes on."""
+        process = self._victim()
+        seconds = self.rng.choice((1.0, 2.5, 5.0)) * self.rng.uniform(0.8, 1.2)
+        if process is not None and not process.cut:
+            self._count("frozen", process)
+            with process.trouble():
+                process.freeze()
+                await asyncio.sleep(seconds)
+                process.thaw()
 
     async def cut_off(self, process: Process) -> None:
         seconds = self.rng.choice((0.5, 1.5, 2.2, 3.0, 5.0)) * self.rng.uniform(0.8, 1.2)

@@ -71,6 +71,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     compactions: int = 2
     drains: int = 1
     ambushes: int = 1               # in wait for the moment at which a feature hangs in the balance
+    freezes: int = 0                # of a machine with everything on it
     poison: int = 0                 # bundles with a job that kills its node
     crashing: int = 0               # bundles with a job that kills its runner
     operator: bool = True           # a person retries, skips, cancels, pauses
@@ -84,7 +85,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
             or self.ambushes or self.poison or self.crashing or self.operator or self.failures or self.exchanges
-            or self.faults is not GOOD
+            or self.freezes or self.faults is not GOOD
         )
 
 
@@ -114,5 +115,6 @@ def plan_of(seed: int) -> Plan:
         ambushes=rng.choice((1, 1, 2)),
         crashing=int(rng.random() < 0.2),
         keys=rng.random() < 0.35,
+        freezes=int(rng.random() < 0.25),
         exchanges=rng.choice((0, 0, 0, 0, 1, 3)),
     )

@@ -145,3 +145,13 @@ class Process:
         if self.alive:
             self.cut = False
             self.ledger.reconnect()
+
+    def freeze(self) -> None:
+        """SIGSTOP to guard, node and runners. (The node's own code cannot stand still here: it is cut off.)"""
+        self.world.frozen.append((self.world.clock.monotonic(), self.name))
+        self.disconnect()
+        self.runners.freeze()
+
+    def thaw(self) -> None:
+        self.runners.thaw(self.rng.uniform(0.0, 0.3))
+        self.reconnect()

@@ -64,6 +64,10 @@ class ScriptedRunners:
         self._deadline = 0.0
         self._guard: asyncio.TimerHandle | None = None
         self._heard = True
+        self._frozen = False
+        self._ended_frozen: list[tuple[Work, int, Outcome]] = []
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self.dead = False
 
     async def start(self) -> None:
@@ -77,16 +81,42 @@ class ScriptedRunners:
 
     def _pump(self, mode: Mode) -> None:
         while self._waiting[mode] and self._used[mode] < self.capacity.get(mode, 0) and not self.dead:
-            if self._clock() >= self._deadline:
+            if not self._may_begin():
                 return
             work, index = self._waiting[mode].popleft()
             self._used[mode] += 1
             self._begin(work, index)
-        if mode == "async" and not self._apart and not self.dead and self._clock() < self._deadline:
+        if mode == "async" and not self._apart and not self.dead and self._may_begin():
             sent = self._suspects.take()
             if sent is not None:
                 self._apart.add((sent[0].key, sent[1][0]))
                 self._begin(sent[0], sent[1][0])
+
+    def _may_begin(self) -> bool:
+        """A runner looks at the lease's deadline before it begins anything."""
+        return not self._frozen and self._clock() < self._deadline
+
+    def freeze(self) -> None:
+        """The machine stands still: runners, guard and all."""
+        self._frozen = True
+        self._thawed.clear()
+
+    def thaw(self, guard_s: float) -> None:
+        """It goes on, the runners first, the guard so much later: it kills them if the deadline has passed."""
+        self._frozen = False
+        self._thawed.set()
+        ended, self._ended_frozen = self._ended_frozen, []
+        for work, index, outcome in ended:
+            if (work.key, index) in self._running:
+                self._end(work, index, outcome)
+        for mode in self._waiting:
+            if self._heard:
+                self._pump(mode)
+        asyncio.get_running_loop().call_later(guard_s, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        if not self._frozen and self._clock() >= self._deadline:
+            self._kill()
 
     def _begin(self, work: Work, index: int) -> None:
         seconds, outcome = self._play(work, index)
@@ -95,6 +125,9 @@ class ScriptedRunners:
         self._running[work.key, index] = (work, timer)
 
     def _end(self, work: Work, index: int, outcome: Outcome) -> None:
+        if self._frozen:
+            self._ended_frozen.append((work, index, outcome))
+            return
         if outcome.error == KILLS_ITS_RUNNER:
             self._crash(work, index)
             return
@@ -200,7 +233,7 @@ class ScriptedRunners:
         if self._guard is not None:
             self._guard.cancel()
         loop = asyncio.get_running_loop()
-        self._guard = loop.call_later(max(deadline_boottime - self._clock(), 0.0), self._kill)
+        self._guard = loop.call_later(max(deadline_boottime - self._clock(), 0.0), self._check_deadline)
         for mode in self._waiting:
             self._pump(mode)
 
@@ -228,6 +261,7 @@ class ScriptedRunners:
         self._kill()
 
     async def kill_all(self) -> None:
+        await self._thawed.wait()       # the guard does it
         self._kill()
 
     async def stop(self, grace_s: float) -> None:

@@ -31,10 +31,10 @@ def order(level: Level, task: str = "m:async", *, bundle: str = BUNDLE, count: i
     return Enqueue(bundle, task, "q2", count, header.mode, encode_body(header, [b"x"] * count), level=level)
 
 
-def play(nodes: int, deed: Callable[..., Awaitable[None]]) -> list[str]:
+def play(nodes: int, deed: Callable[..., Awaitable[None]], seed: int = 1) -> list[str]:
     """Do something to a cluster; returns which jobs were started, once everything has ended."""
     async def main() -> list[str]:
-        world = World(1, QUIET)
+        world = World(seed, QUIET)
         async with asyncio.TaskGroup() as world.group:
             world.prepare()
             processes = [world.add_process() for _ in range(nodes)]
@@ -139,7 +139,13 @@ def test_a_bundle_that_comes_again_before_its_end_is_known() -> None:
 
 
 def test_claims_under_way_count_for_a_master_that_has_to_look_afresh() -> None:
-    """Its claims are sent again and again, and meanwhile its watch is overtaken by a compaction."""
+    """Its claims are sent again and again, and meanwhile its watch is overtaken by a compaction. (What comes first, the
+    claims or the look, hangs on the seed: half of them are of use.)"""
+    for seed in range(1, 9):
+        look_afresh(seed)
+
+
+def look_afresh(seed: int) -> None:
     names = [bundle_id(BUNDLE.partition("-")[0], number) for number in range(3)]
     runs: list[Run] = []
 
@@ -160,7 +166,7 @@ def test_claims_under_way_count_for_a_master_that_has_to_look_afresh() -> None:
         await world.nemesis.compact()
         master.reconnect()
 
-    play(2, deed)
+    play(2, deed, seed)
     begun = ended = 0
     for run in runs:
         if run.job.partition("/")[0] in names:

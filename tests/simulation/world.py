@@ -86,6 +86,7 @@ class History(msgspec.Struct, kw_only=True):
     acknowledged: dict[str, int]        # bundle -> at which revision; of what is stored
     orders: dict[str, Order]            # bundle -> what its client asked for
     killings: list[tuple[float, str]]   # when the runners of which process were killed, all at once
+    frozen: list[tuple[float, str]]     # when which machine began to stand still
     betrayed: set[str]                  # nodes whose lease the store dropped early
     tampered: set[str]                  # bundles whose records somebody has laid hand on
     notes: list[str]
@@ -135,6 +136,7 @@ class World:
         self.killings: list[tuple[float, str]] = []
         self.left_behind: list[asyncio.Future[Any]] = []     # requests whose clients have ceased to wait
         self.betrayed: set[str] = set()
+        self.frozen: list[tuple[float, str]] = []       # when a machine began to stand still
         self.tampered: set[str] = set()
         self.notes: list[str] = []
         self.broken: list[str] = []     # nodes that ended by themselves, and why
@@ -220,7 +222,8 @@ class World:
         return History(
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
-            betrayed=self.betrayed, tampered=self.tampered, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
+            frozen=self.frozen, betrayed=self.betrayed,
+            tampered=self.tampered, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
         )
 
