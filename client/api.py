@@ -424,7 +424,7 @@ async def template(engine: Engine, asked: schedules.Asked) -> bytes:
 async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
     """Codec and payload of one job, its signature checked."""
     bundle, index = parse_job_id(job_id)
-    body = await _connection(engine).fetch(f"/v1/jobs/{bundle}/{index}/body")
+    body = await _connection(engine).fetch_to_unpickle(f"/v1/jobs/{bundle}/{index}/body")
     seal = await engine.seal(engine.deadline())
     header, payloads = seal.keyring.verify(body, seal.cluster)
     if (header.bundle, header.indexes) != (bundle, [index]):

@@ -18,18 +18,21 @@ import aiohttp
 import msgspec
 
 from . import wire
-from .codec import Keyring, Seal
+from .codec import Keyring, Seal, is_harmless
 from .errors import (
     ClientClosed,
     ConfigError,
     EnqueueUnknown,
     Overloaded,
     ProtocolMismatch,
+    ResultInvalid,
     RotaError,
+    SignatureRefused,
     Unauthorized,
     Unreachable,
 )
 from .following import Following
+from .hosts import is_loopback
 from .link import Link, LinkLost
 from .model import Enqueue, Mode, QueueInfo, Receipt
 from .transport import Follower
@@ -47,6 +50,7 @@ LISTED_MAX = 1_000
 
 BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
 """Between rounds in which no address answered."""
+
 
 _FATAL = (Unauthorized, ProtocolMismatch, ConfigError)
 _UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
@@ -154,6 +158,14 @@ class Connection:
             items += msgspec.json.decode(body, type=list[item])  # type: ignore[valid-type]
         return items[:limit]
 
+    async def fetch_to_unpickle(self, path: str) -> bytes:
+        """The same, of what may be read by unpickling it. Raises `SignatureRefused` where it could not be told whose it
+        is: a name may stand for one machine now and for another one a moment later."""
+        strangers = [url for url in self._urls if not is_loopback(urlsplit(url).hostname or "")]
+        if strangers and not self._keyring:
+            raise SignatureRefused(without_a_key(path, strangers[0]))
+        return await self.fetch(path)
+
     async def fetch(self, path: str) -> bytes:
         """What a node answers to a GET."""
         return (await self._look(path))[0]
@@ -164,9 +176,9 @@ class Connection:
         for tries in count(1):
             link = await self._link_by(deadline)
             try:
-                async with asyncio.timeout_at(deadline), self._open_session().get(link.url + path) as response:
+                async with asyncio.timeout_at(deadline), self._get(link.url + path) as response:
                     body = await response.read()
-                if response.status < 400:
+                if response.status < 300:
                     following = response.links.get("next")
                     parts = urlsplit(str(following["url"])) if following is not None else None
                     return body, f"{parts.path}?{parts.query}" if parts is not None else ""
@@ -192,10 +204,10 @@ class Connection:
             try:
                 async with (
                     asyncio.timeout_at(deadline),
-                    self._open_session().post(link.url + path, data=data) as response,
+                    self._open_session().post(link.url + path, data=data, allow_redirects=False) as response,
                 ):
                     answer = await response.read()
-                if response.status < 400:
+                if response.status < 300:
                     return msgspec.json.decode(answer, type=kind)
                 if not self._cut_off(response.status, tries):
                     raise _error_in(answer, response.status)
@@ -262,6 +274,16 @@ class Connection:
         await asyncio.sleep(pause_s)
         return True
 
+    def _take_results(self, link: Link, results: Iterable[tuple[str, bytes]]) -> None:
+        if self._keyring or link.is_local:
+            self._following.push(results)
+            return
+        for bundle, data in results:
+            if is_harmless(data):
+                self._following.push([(bundle, data)])
+            else:
+                self._following.refuse([bundle], ResultInvalid(without_a_key(f"the results of {bundle}", link.url)))
+
     # -- links
 
     async def _link_by(self, deadline: float) -> Link:
@@ -288,7 +310,7 @@ class Connection:
         url = self._urls[self._at % len(self._urls)]
         try:
             async with asyncio.timeout(CONNECT_S):
-                link = await Link.open(self._open_session(), url, self._following.push, self._following.link_lost)
+                link = await Link.open(self._open_session(), url, self._take_results, self._following.link_lost)
         except TimeoutError:
             await self._missed(url, Unreachable(f"{url}: no answer within {CONNECT_S:g} s"))
             return
@@ -322,11 +344,21 @@ class Connection:
             return 0.0
         return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(tries, 10)) * self._rng.uniform(0.5, 1.0)
 
+    def _get(self, url: str) -> aiohttp.client._RequestContextManager:
+        return self._open_session().get(url, allow_redirects=False)
+
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._tls or True)
             self._session = aiohttp.ClientSession(headers=self._headers, connector=connector)
         return self._session
+
+
+def without_a_key(what: str, url: str) -> str:
+    return (
+        f"{what} would come from {url}, which is not this machine, and without a key nobody can say whose they are: "
+        "reading them could run anybody's code. Give the cluster's key file (ROTA_KEY_FILE, or key=...)"
+    )
 
 
 def _outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:

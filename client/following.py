@@ -79,7 +79,7 @@ class Following:
                 await asyncio.sleep(min(PAUSE_S, PAUSE_S * failures / 10))
                 continue
             except RotaError as error:
-                self._refuse(list(self._followers), error)
+                self.refuse(list(self._followers), error)
                 continue
             await self._changed.wait()
 
@@ -104,12 +104,13 @@ class Following:
             raise LinkLost(f"the node at {link.url} gave no answer in time") from None
         if isinstance(answer, wire.Done):
             for bundle in answer.unknown:
-                self._refuse([bundle], JobUnknown(f"no trace of {bundle}: it never was, or it has expired", bundle))
+                self.refuse([bundle], JobUnknown(f"no trace of {bundle}: it never was, or it has expired", bundle))
             for bundle in request.bundles:
                 if (follower := self._followers.get(bundle)) is not None:
                     follower.told(bundle)
 
-    def _refuse(self, bundles: Iterable[str], error: RotaError) -> None:
+    def refuse(self, bundles: Iterable[str], error: RotaError) -> None:
+        """Tell who follows them why there will be no results."""
         for bundle in bundles:
             follower = self._followers.pop(bundle, None)
             self._unsent.discard(bundle)

@@ -4,14 +4,15 @@ is unanswered raises `LinkLost`, and `Connection` decides."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import aiohttp
 import msgspec
 
 from . import wire
-from .errors import ProtocolMismatch, RotaError, Unauthorized, Unreachable
+from .errors import ConfigError, ProtocolMismatch, RotaError, Unauthorized, Unreachable
+from .hosts import is_loopback
 
 HEARTBEAT_S = 6.0
 """A ping after this much silence; the answer must come within half of it. So a frozen node is left after 9 s, and one
@@ -20,7 +21,7 @@ that is merely slow is not."""
 CLOSE_S = 0.2
 """How long to wait for the other end's goodbye, which changes nothing."""
 
-OnResults = Callable[[Iterable[tuple[str, bytes]]], None]
+OnResults = Callable[["Link", Iterable[tuple[str, bytes]]], None]
 
 
 class LinkLost(RotaError):
@@ -36,6 +37,9 @@ class Link:
         self.hello = hello
         self.url = url
         self.lost = False
+        peer = ws.get_extra_info("peername")
+        self.is_local = isinstance(peer, tuple) and is_loopback(str(peer[0]))
+        """Whether the other end is on this machine: by its address, whatever name led there."""
         self.functions: set[str] = set()
         """Digests of code that was put through this link."""
         self._ws = ws
@@ -48,9 +52,10 @@ class Link:
     async def open(
         cls, session: aiohttp.ClientSession, url: str, on_results: OnResults, on_lost: Callable[[], None]
     ) -> Link:
-        """Raises `Unreachable`, `Unauthorized` or `ProtocolMismatch`. The caller bounds the time."""
+        """Raises `Unreachable`, `Unauthorized`, `ConfigError` or `ProtocolMismatch`. The caller bounds the time."""
         ws = await _handshake(session, url)
         try:
+            _refuse_redirects(url, ws._response.history)
             hello = wire.decode_from_node(await ws.receive_bytes())
             if not isinstance(hello, wire.Hello):
                 raise TypeError(f"its first frame is a {type(hello).__name__}")
@@ -114,7 +119,7 @@ class Link:
                     break
                 frame = wire.decode_from_node(message.data)
                 if isinstance(frame, wire.ResultPush):
-                    on_results(frame.results)
+                    on_results(self, frame.results)
                 elif not isinstance(frame, wire.Hello):
                     self._answer(frame)
         except msgspec.DecodeError:
@@ -137,6 +142,7 @@ async def _handshake(session: aiohttp.ClientSession, url: str) -> aiohttp.Client
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
         )
     except aiohttp.WSServerHandshakeError as error:
+        _refuse_redirects(url, error.history)
         if error.status == 401:
             raise Unauthorized(
                 f"the node at {url} refused the bearer token: give the cluster's (ROTA_TOKEN_FILE, or token=...)"
@@ -147,3 +153,9 @@ async def _handshake(session: aiohttp.ClientSession, url: str) -> aiohttp.Client
         raise Unreachable(f"{url} answered {error.status}") from None
     except (OSError, aiohttp.ClientError, ValueError) as error:
         raise Unreachable(f"{url}: {error or type(error).__name__}") from None
+
+
+def _refuse_redirects(url: str, history: Sequence[aiohttp.ClientResponse]) -> None:
+    """They have been followed by then, but nothing of what came is used: a client talks to whom it was told to."""
+    if history:
+        raise ConfigError(f"{url} redirects to {history[0].headers.get('Location', '?'):.200}: give that address")

@@ -6,7 +6,6 @@ environment variable (`VARIABLE`): it holds the names of files with secrets, nev
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal, Self
 import msgspec
 
 from rota.client.errors import ConfigError
+from rota.client.hosts import is_loopback as is_loopback
 from rota.client.ids import NAME_RULE
 
 from ..state.keys import is_name
@@ -170,16 +170,6 @@ def check_files(config: NodeConfig) -> None:
             reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
             advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
             raise ConfigError(f"{flag}: {name} {reason}{advice}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a port that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def split_address(text: str, what: str = "address") -> tuple[str, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -22,6 +21,7 @@ from aiohttp import web
 from rota.client import wire
 from rota.client.codec import UNSIGNED, Keyring
 from rota.client.errors import ConfigError
+from rota.client.hosts import is_loopback
 
 from .answers import refuse
 from .pages import Pages
@@ -143,12 +143,3 @@ class HttpPort:
             return await served.serve(request)
         finally:
             self._sockets.discard(served)
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
