@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import NamedTuple, TypeVar
 
-from rota.client.codec import Seal, function_in
+from rota.client.codec import function_in
 from rota.client.errors import LedgerError, RotaError, SignatureRefused
 from rota.client.model import Header
 
-from ..events.hub import Events
 from ..events.records import BundleRefused
-from ..ledger.ledger import Get, Ledger, Txn
-from ..state.keys import Keys
+from ..ledger.ledger import Get, Txn
 from ..state.quarantine import belongs, damage
+from .context import IdentityContext
 from .held import Held
 
 T = TypeVar("T")
@@ -31,23 +30,24 @@ FUNCTIONS_BYTES_MAX = 32 * 1024 * 1024
 """Of code that was shipped by value, kept in mind; the last used of it."""
 
 
-class Bodies:
-    """Tells `on_ready` of each bundle that may be run, `on_refused`, with the reason (one of `quarantine.ADVICE`), of
-    each that must not be, and `on_elsewhere`, with the id of a key, of each that others have to verify."""
+class Found(NamedTuple):
+    """What came of a look: it may be run; or it must not be, for a reason (one of `quarantine.ADVICE`); or others have
+    to verify it, with a key of which this is the id."""
 
-    def __init__(
-        self, ledger: Ledger, keys: Keys, seal: Seal, *, on_ready: Callable[[Held], None],
-        on_function: Callable[[Held], None], on_refused: Callable[[Held, str], None],
-        on_elsewhere: Callable[[Held, str], None], events: Events,
-    ) -> None:
-        self._ledger = ledger
-        self._keys = keys
-        self._seal = seal
-        self._on_ready = on_ready
-        self._on_function = on_function
-        self._on_refused = on_refused
-        self._on_elsewhere = on_elsewhere
-        self._events = events
+    held: Held
+    refused: str = ""
+    elsewhere: str | None = None
+
+
+class Bodies:
+    """Reads what is wanted, and verifies it. Refusals are told to whoever listens; what becomes of the bundle is for
+    the caller."""
+
+    def __init__(self, context: IdentityContext) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._seal = context.seal
+        self._events = context.events
         self._wanted: list[Held] = []
         self._functions: OrderedDict[str, bytes] = OrderedDict()
         self._functions_bytes = 0
@@ -61,34 +61,31 @@ class Bodies:
             batch, self._wanted = self._wanted[:FETCH_MAX], self._wanted[FETCH_MAX:]
             yield batch
 
-    async def fetch(self, batch: list[Held]) -> None:
+    async def fetch(self, batch: list[Held]) -> AsyncIterator[Found]:
+        """One for each that still lies here."""
         txn = Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch))
         result = await _answer(lambda: self._ledger.commit(txn))     # reads only: as harmless to repeat as a read
         for held, answer in zip(batch, result.answers, strict=True):
             if not held.over:
                 held.body = answer[0].value if answer else b""
-                self._prepare(held)
+                yield self._prepare(held)
 
-    def _prepare(self, held: Held) -> None:
+    def _prepare(self, held: Held) -> Found:
         wrong = damage(held.bundle, held.claim, held.body)
         if wrong:
-            self._refuse(held, wrong)
-            return
+            return self._refuse(held, wrong)
         try:
             header, payloads = self._seal.keyring.verify(held.body, self._keys.cluster)
         except SignatureRefused as error:
             elsewhere = self._whose(held, error)
             if elsewhere is None:
-                self._refuse(held, "bad signature", str(error))
-            else:
-                self._on_elsewhere(held, elsewhere)
-            return
+                return self._refuse(held, "bad signature", str(error))
+            return Found(held, elsewhere=elsewhere)
         except RotaError as error:
-            self._refuse(held, "body unreadable", str(error))
-            return
+            return self._refuse(held, "body unreadable", str(error))
         held.header = header
         held.jobs = list(zip(header.indexes, payloads, strict=True))
-        self._on_ready(held)
+        return Found(held)
 
     def _whose(self, held: Held, error: SignatureRefused) -> str | None:
         """The id of the key that is missing here; None if it is not for want of a key. (Two keys can have one id: then
@@ -99,17 +96,16 @@ class Bodies:
         key_id, _, fingerprint = signed.partition("#")
         return key_id if fingerprint and self._seal.keyring.mark(key_id) != signed else None
 
-    def may_run(self, held: Held) -> bool:
+    def compare(self, held: Held) -> Found:
         """For a body that this node has verified before: whether the claim says what it says."""
         assert held.header is not None
         if belongs(held.header, held.bundle, held.claim):
-            return True
-        self._refuse(held, "another's body")
-        return False
+            return Found(held)
+        return self._refuse(held, "another's body")
 
-    def _refuse(self, held: Held, reason: str, why: str = "") -> None:
+    def _refuse(self, held: Held, reason: str, why: str = "") -> Found:
         self._events.emit(BundleRefused(held.bundle, why or reason))
-        self._on_refused(held, reason)
+        return Found(held, refused=reason)
 
     # -- functions that were shipped by value ------------------------------------------------------------------------
 
@@ -120,19 +116,19 @@ class Bodies:
             self._functions.move_to_end(header.function)
         return code
 
-    async def fetch_function(self, held: Held) -> None:
-        """The signature of the body covers the digest, and so the code: whoever stored it, it is what was meant."""
+    async def fetch_function(self, held: Held) -> Found | None:
+        """None for what does not lie here any more. The signature of the body covers the digest, and so the code:
+        whoever stored it, it is what was meant."""
         header = held.header
         assert header is not None
         page = await _answer(lambda: self._ledger.read(self._keys.function(header.function)))
         if held.over:
-            return
+            return None
         code = function_in(header.function, page.records[0].value) if page.records else None
         if code is None:
-            self._refuse(held, "code missing")
-            return
+            return self._refuse(held, "code missing")
         self._keep(header.function, code)
-        self._on_function(held)
+        return Found(held)
 
     def _keep(self, digest: str, code: bytes) -> None:
         if digest not in self._functions:

@@ -1,45 +1,75 @@
-"""Everything that lies under a node goes back to its queues, as if it had never been given: its runners are dead."""
+"""What lies under a node goes back to its queues, as if it had never been given: a bundle; or, when the runners are
+dead, everything."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
 
-from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Condition, Ledger, Record, prefix_end
+from msgspec.structs import replace
+
+from rota.worker.pool.runners import Runners
+
+from ..events.sparse import Sparse
+from ..ledger.commits import Verdict, Write, unmodified
+from ..ledger.ledger import Record, prefix_end
 from ..state import moves
-from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Claim, claim_in
+from ..state.records import claim_in, hex_bits
+from .claims import Claims, must_not_repeat
+from .context import IdentityContext
+from .held import Held
+from .reporter import AGAIN_S, Reporter
+
+log = logging.getLogger(__name__)
+trying = Sparse(log)
 
 PAGE = 500
 
 
 class HandBack:
-    """`is_kept` says which claims stay. `on_write` hears of the others: the watch may yet show them."""
+    """One identity's."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, aside: SetAside, *, node: str,
-        member: Condition, must_not_repeat: Callable[[Claim], bool], is_kept: Callable[[str, Record], bool],
-        on_write: Callable[[str, int], None],
+        self, context: IdentityContext, claims: Claims, runners: Runners, reporter: Reporter, aside: SetAside
     ) -> None:
-        self._ledger = ledger
-        self._commits = commits
-        self._keys = keys
+        self._context = context
+        self._ledger = context.ledger
+        self._commits = context.commits
+        self._keys = context.keys
+        self._member = context.member
+        self._claims = claims
+        self._runners = runners
+        self._reporter = reporter
         self._aside = aside
-        self._node = node
-        self._member = member
-        self._must_not_repeat = must_not_repeat
-        self._is_kept = is_kept
-        self._on_write = on_write
 
-    async def all(self) -> int:
-        """Lists afresh until nothing is left to hand back, or the membership has ended; returns how many bundles."""
-        prefix = self._keys.claims_of(self._node)
+    def one(self, held: Held) -> asyncio.Future[Verdict]:
+        """A bundle that is settled. Nobody else will repeat it: while the store refuses it (it may be full), it is
+        tried again."""
+        member, at = self._reporter.conditions(held)
+        claim = replace(held.claim, done=hex_bits(held.done))
+        future = self._commits.submit(moves.hand_back(self._keys, (member,), at, held.bundle, claim))
+
+        def settled(done: asyncio.Future[Verdict]) -> None:
+            if done.cancelled() or self._reporter.over:
+                return
+            if (error := done.exception()) is not None:
+                trying.warn("not stored, to be tried again: %s", error)
+                asyncio.get_running_loop().call_later(AGAIN_S, self.one, held)
+            elif self._reporter.overwritten(held, done.result()):
+                self.one(held)
+
+        future.add_done_callback(settled)
+        return future
+
+    async def all(self, *, but_held: bool) -> int:
+        """Lists afresh until nothing is left to hand back, or the membership has ended; returns how many bundles.
+        `but_held`: what the table of claims holds stays."""
+        prefix = self._keys.claims_of(self._context.node)
         start, moved, again = prefix, 0, False
         while True:
             page = await self._ledger.read(start, prefix_end(prefix), limit=PAGE)
-            writes = [write for record in page.records if (write := await self._write(record)) is not None]
+            writes = [write for record in page.records if (write := await self._write(record, but_held)) is not None]
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
             if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
                 return moved
@@ -52,16 +82,16 @@ class HandBack:
             else:
                 return moved
 
-    async def _write(self, record: Record) -> Write | None:
-        """None for what stays: what is kept, and a key that rota did not write."""
+    async def _write(self, record: Record, but_held: bool) -> Write | None:
+        """None for what stays: what is held, and a key that rota did not write."""
         claim, parsed = claim_in(record.value), self._keys.parse_claim(record.key)
-        if parsed is None or self._is_kept(parsed[1], record):
+        if parsed is None or (but_held and self._claims.is_held(parsed[1], record.create_revision)):
             return None
         if claim is None:
             return await self._aside.unreadable((self._member,), record)
         bundle = parsed[1]
-        self._on_write(bundle, record.create_revision)
-        if claim.started and self._must_not_repeat(claim):
-            return await self._aside.fail((self._member,), record, claim, "lost", node=self._node)
+        self._claims.note_ended(bundle, record.create_revision)
+        if claim.started and must_not_repeat(self._runners.tasks, claim):
+            return await self._aside.fail((self._member,), record, claim, "lost", node=self._context.node)
         at = unmodified(record.key, record.mod_revision)
         return moves.hand_back(self._keys, (self._member,), at, bundle, claim)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rota.client.model import Header, Outcome
+from rota.worker.pool.runners import Work
 
 from ..ledger.ledger import Record
 from ..state.records import Claim
@@ -53,6 +54,15 @@ class Held(msgspec.Struct, gc=False):
     def is_settled(self) -> bool:
         """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
         return not (self.writing or self.queue or self.outcomes or self.retries)
+
+    def work(self, jobs: list[tuple[int, bytes]]) -> Work:
+        """Some of its jobs, for the runners."""
+        header = self.header
+        assert header is not None
+        return Work(
+            self.key, header.bundle, header.task, header.queue, header.mode, self.claim.attempt,
+            self.record.create_revision, header.enqueued_at, header.codec, jobs, self.code, header.options,
+        )
 
     def end(self) -> None:
         self.over = True

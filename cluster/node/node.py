@@ -48,6 +48,7 @@ from ..master.term import Master
 from ..state.directory import Directory
 from ..state.keys import Keys, shown
 from ..state.records import Member, QueueRecord, TaskRecord, decode, encode
+from .context import IdentityContext, Keep
 from .executor import Executor
 from .followers import Followers
 from .intake import LATELY_S, BodyCache, Intake
@@ -244,10 +245,13 @@ class Node:
             begin=lambda *order: executor.begin(*order),
             node=identity.node,
         )
+        context = IdentityContext(
+            node=identity.node, member=identity.condition, ledger=self._ledger, commits=commits, keys=self._keys,
+            clock=self._clock, seal=self._seal, buckets=buckets, events=self.events,
+        )
         executor = Executor(
-            self._ledger, commits, self._keys, self._clock, self.runners, self._seal, node=identity.node,
-            member=identity.condition, buckets=buckets, cache=self._cache, may_start=membership.may_start,
-            keep_result_s=settings.keep_result_s, keep_finished_s=settings.keep_finished_s, events=self.events,
+            context, self.runners, self._cache, may_start=membership.may_start,
+            keep=Keep(settings.keep_result_s, settings.keep_finished_s),
         )
         election = Election(
             self._ledger, commits, self._keys, identity.node, identity.lease, identity.condition, self.events
@@ -408,7 +412,7 @@ class Node:
     async def _leave_when_asked(self, life: Life, membership: Membership) -> None:
         await self._drain.wait()
         self.events.emit(event.NodeLeaving(life.identity.node, self.settings.grace_s))
-        life.executor.draining = True
+        life.executor.drain()
         try:
             async with asyncio.timeout(self.settings.grace_s):
                 await self._hand_over(life)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from rota.client.codec import Seal, slice_body
+from rota.client.codec import slice_body
 from rota.client.model import Outcome, ResultEntry
 
 from ..clock import Clock
-from ..ledger.buckets import Bucket, Buckets
+from ..ledger.buckets import Bucket
 from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
 from ..state.records import Claim, Token, bits, hex_bits, token_of
+from .context import IdentityContext, Keep
 from .held import Held
 
 FAILURES_PER_WRITE = 20
@@ -62,29 +63,29 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 
 
 def settle(
-    keys: Keys, clock: Clock, seal: Seal, buckets: Buckets, held: Held, outcomes: list[Outcome], *,
-    complete: bool, node: str, keep_result_s: float, keep_finished_s: float,
+    context: IdentityContext, held: Held, outcomes: list[Outcome], *, complete: bool, keep: Keep
 ) -> list[Settlement]:
     """The writes for some outcomes of a bundle, in order; the last one ends the claim if the bundle is complete."""
+    keys, buckets = context.keys, context.buckets
     steps = _steps(outcomes)
     settlements = []
     done = held.done & ~bits([outcome.index for outcome in outcomes])
     for number, step in enumerate(steps):
         done |= bits([outcome.index for outcome in step])
         last = number == len(steps) - 1
-        ops: list[Put | Delete] = _failures(keys, clock, held, step, node)
+        ops: list[Put | Delete] = _failures(context, held, step)
         final = complete and last
-        ops += _end(keys, clock, held, done) if final else moves.record(held.record.key, _shown(held, done))
+        ops += _end(keys, context.clock, held, done) if final else moves.record(held.record.key, _shown(held, done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         without = deletes if final and len(deletes) == len(ops) else None
         kept: list[Kept] = []
-        if step and keep_result_s > 0:
+        if step and keep.result_s > 0:
             entries = [_entry(outcome, held.claim.attempt) for outcome in step]
-            ops.append(put := moves.result(keys, seal, held.bundle, entries, held.record.create_revision))
-            kept.append(Kept(buckets.of(keep_result_s), (put.key,)))
-        if keep_finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
-            ops += (puts := _finished(keys, clock, held, good, node))
-            kept.append(Kept(buckets.of(keep_finished_s), tuple(put.key for put in puts)))
+            ops.append(put := moves.result(keys, context.seal, held.bundle, entries, held.record.create_revision))
+            kept.append(Kept(buckets.of(keep.result_s), (put.key,)))
+        if keep.finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
+            ops += (puts := _finished(context, held, good))
+            kept.append(Kept(buckets.of(keep.finished_s), tuple(put.key for put in puts)))
         settlement = Settlement(tuple(ops), final, len(step), tuple(kept), not kept, without)
         leases = [entry.bucket.take(len(entry.keys)) for entry in kept]
         settlements.append(settlement.with_leases([lease or 0 for lease in leases]) if all(leases) else settlement)
@@ -119,15 +120,15 @@ def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:
     return steps
 
 
-def _failures(keys: Keys, clock: Clock, held: Held, step: list[Outcome], node: str) -> list[Put | Delete]:
+def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list[Put | Delete]:
     failed = [outcome for outcome in step if outcome.status == "failed"]
     if not failed:
         return []
     token = token_of(held.claim)
     return [
         put for outcome in failed for put in moves.fail(
-            keys, held.bundle, outcome.index, token, body=slice_body(held.body, [outcome.index]), error=outcome.error,
-            traceback=outcome.traceback, node=node, at_s=clock.wall(),
+            context.keys, held.bundle, outcome.index, token, body=slice_body(held.body, [outcome.index]),
+            error=outcome.error, traceback=outcome.traceback, node=context.node, at_s=context.clock.wall(),
         )
     ]
 
@@ -167,10 +168,10 @@ def _due_ms(clock: Clock, group: list[Outcome]) -> int:
     return int((clock.wall() + max(outcome.delay_s for outcome in group)) * 1000)
 
 
-def _finished(keys: Keys, clock: Clock, held: Held, indexes: list[int], node: str) -> tuple[Put, Put]:
+def _finished(context: IdentityContext, held: Held, indexes: list[int]) -> tuple[Put, Put]:
     return moves.finished(
-        keys, held.bundle, indexes, held.claim, held.record.create_revision, node=node,
-        at_s=round(clock.wall(), 3), body=held.body,
+        context.keys, held.bundle, indexes, held.claim, held.record.create_revision, node=context.node,
+        at_s=round(context.clock.wall(), 3), body=held.body,
     )
 
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rota.client.codec import Seal
 from rota.client.errors import LeaseGone, LedgerError, NoSpace
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
-from ..clock import Clock
-from ..events.hub import Events
 from ..events.records import JobEnded, OutcomeVoid, OverwriteMended
-from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits, Verdict, Write, unmodified
+from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Condition
-from ..state.keys import Keys, shown
+from ..state.keys import shown
 from ..state.records import bits
+from .context import IdentityContext, Keep
 from .held import Held
 from .outcomes import Settlement, settle
 
@@ -36,28 +33,27 @@ class Reporter:
     """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs: those whose
     outcome is committed."""
 
-    group: asyncio.TaskGroup
-
     def __init__(
-        self, commits: Commits, keys: Keys, clock: Clock, runners: Runners, seal: Seal, buckets: Buckets, *,
-        node: str, member: Condition, keep_result_s: float, keep_finished_s: float, on_end: Callable[[Held], None],
-        events: Events,
+        self, context: IdentityContext, runners: Runners, keep: Keep, on_end: Callable[[Held], None]
     ) -> None:
-        self._commits = commits
-        self._keys = keys
-        self._clock = clock
+        self._context = context
+        self._commits = context.commits
+        self._clock = context.clock
+        self._events = context.events
         self._runners = runners
-        self._seal = seal
-        self._buckets = buckets
-        self._node = node
-        self._member = member
-        self._keep_result_s = keep_result_s
-        self._keep_finished_s = keep_finished_s
+        self._keep = keep
         self._on_end = on_end
-        self._events = events
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
         self.over = False
         self.finished = 0
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        """What has to wait for a lease does so in this group."""
+        self._group = group
+
+    def close(self) -> None:
+        """The identity has ended: nothing can be written any more."""
+        self.over = True
 
     def take(self, held: Held, outcome: Outcome, now: float) -> bool:
         """Returns whether `flush_due` has to look at the clock for this bundle."""
@@ -94,10 +90,8 @@ class Reporter:
         self._partial.pop(held.key, None)
         outcomes, held.outcomes = held.outcomes, []
         held.done |= bits([outcome.index for outcome in outcomes])
-        held.queue.extend(settle(
-            self._keys, self._clock, self._seal, self._buckets, held, outcomes, complete=complete, node=self._node,
-            keep_result_s=self._keep_result_of(held), keep_finished_s=self._keep_finished_of(held),
-        ))
+        keep = Keep(self._keep_result_of(held), self._keep_finished_of(held))
+        held.queue.extend(settle(self._context, held, outcomes, complete=complete, keep=keep))
         self.advance(held)
 
     def _keep_result_of(self, held: Held) -> float:
@@ -106,19 +100,19 @@ class Reporter:
         if asked is not None:
             return asked
         info = self._runners.tasks.get(held.header.task)
-        return info.keep_result_s if info is not None else self._keep_result_s
+        return info.keep_result_s if info is not None else self._keep.result_s
 
     def _keep_finished_of(self, held: Held) -> float:
         assert held.header is not None
         asked, info = held.header.options.keep_finished_s, self._runners.tasks.get(held.header.task)
         if asked is None and info is not None:
             asked = info.keep_finished_s
-        return self._keep_finished_s if asked is None else asked
+        return self._keep.finished_s if asked is None else asked
 
     def conditions(self, held: Held) -> tuple[Condition, Condition]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put
         an older bitmap back."""
-        return (self._member, unmodified(held.record.key, held.mod_revision))
+        return (self._context.member, unmodified(held.record.key, held.mod_revision))
 
     @staticmethod
     def took_place(held: Held, verdict: Verdict) -> bool:
@@ -152,7 +146,7 @@ class Reporter:
         held.writing = True
         settlement = held.queue[0]
         if not settlement.leased:
-            self.group.create_task(self._lease_first(held, settlement), name="result-lease")
+            self._group.create_task(self._lease_first(held, settlement), name="result-lease")
             return
         future = self._commits.submit(Write(self.conditions(held), settlement.ops))
         future.add_done_callback(lambda done: self._settled(held, settlement, done))
@@ -203,7 +197,7 @@ class Reporter:
             self.advance(held)
         elif isinstance(error, LedgerError) and not held.over:
             if isinstance(error, LeaseGone):
-                self._buckets.drop_all()
+                self._context.buckets.drop_all()
             held.queue[0] = settlement.refreshed()
             asyncio.get_running_loop().call_later(AGAIN_S, self.advance, held)
 

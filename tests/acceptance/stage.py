@@ -17,7 +17,11 @@ from typing import Any
 
 import pytest
 
+from . import switching
+
 STAGED, VERDICT = "STAGED", "STAGED_VERDICT"
+
+switching.go_first()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:

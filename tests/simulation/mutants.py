@@ -21,7 +21,19 @@ from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.master.limits import Limits
 from rota.cluster.master.queues import UNLIMITED
-from rota.cluster.node import executor, intake, membership, node, outcomes, reach, reporter, volatile
+from rota.cluster.node import (
+    claims,
+    executor,
+    handback,
+    intake,
+    membership,
+    node,
+    outcomes,
+    reach,
+    reporter,
+    running,
+    volatile,
+)
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
@@ -341,39 +353,40 @@ def a_repeat_that_fails_has_failed() -> None:
 @mutant
 def ended_claims_begin_again() -> None:
     """The watch shows a claim whose end is already committed, and it is begun. (It was so.)"""
-    executor.Executor._note_ended = lambda self, bundle, create_revision: None
+    claims.Claims.note_ended = lambda self, bundle, create_revision: None
 
 
 @mutant
 def forgetting_by_name() -> None:
     """When a claim has ended, the bundle is forgotten, even if it has come again under another claim. (It was so.)"""
-    original = executor.Executor._forget
+    original = claims.Claims.forget
 
-    def _forget(self: executor.Executor, held: Held) -> None:
+    def forget(self: claims.Claims, held: Held) -> None:
         original(self, held)
-        self._held.pop(held.bundle, None)
+        self._by_bundle.pop(held.bundle, None)
 
-    executor.Executor._forget = _forget
+    claims.Claims.forget = forget
 
 
 @mutant
 def handing_back_what_runs() -> None:
     """After an outage a node hands back all its claims, also those that came and were begun since. (It was so.)"""
-    executor.Executor._is_held = lambda self, bundle, record: False
+    original = handback.HandBack.all
+    handback.HandBack.all = lambda self, *, but_held: original(self, but_held=False)
 
 
 @mutant
 def handed_back_in_a_storm() -> None:
     """A node that may not start a job hands it back, and gets it again at once, and hands it back. (It was so.)"""
-    original = executor.Executor._submit
+    original = running.Running.submit
 
-    def _submit(self: executor.Executor, held: Held) -> None:
+    def submit(self: running.Running, held: Held) -> None:
         if self._may_start():
             original(self, held)
         else:
             self._release([held])
 
-    executor.Executor._submit = _submit
+    running.Running.submit = submit
 
 
 @mutant
@@ -524,7 +537,7 @@ def orphans_run_again() -> None:
 @mutant
 def starts_are_not_marked() -> None:
     """What must not run twice is begun before the store says so."""
-    executor.Executor._must_not_repeat = lambda self, claim: False
+    running.must_not_repeat = lambda tasks, claim: False
 
 
 @mutant
@@ -546,7 +559,7 @@ def outcomes_before_the_claim() -> None:
 
     def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
         original(self, bundle, *rest)
-        if (held := self._held.get(bundle)) is not None:
+        if (held := self._claims.of(bundle)) is not None:
             held.writing = False
 
     executor.Executor.begin = begin
@@ -558,8 +571,8 @@ def begun_again_by_a_repeat() -> None:
     original = executor.Executor.begin
 
     def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
-        self._begun.pop(bundle, None)
-        self._held.pop(bundle, None)
+        self._claims.may_begin_again(bundle)
+        self._claims._by_bundle.pop(bundle, None)
         original(self, bundle, *rest)
 
     executor.Executor.begin = begin
@@ -568,7 +581,7 @@ def begun_again_by_a_repeat() -> None:
 @mutant
 def a_kill_forgets_what_ended() -> None:
     """Level `delayed`: what had ended before its claim was stored is forgotten with the runners. (It was so.)"""
-    executor.Executor._begin_again_when_stored = executor.Executor._flush_before_release
+    running.Running._begin_again_when_stored = running.Running._flush_before_release
 
 
 @mutant

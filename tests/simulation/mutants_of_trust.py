@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from rota.client.errors import LedgerError
 from rota.cluster.ledger.commits import Write
 from rota.cluster.ledger.ledger import Get, Txn
-from rota.cluster.node import bodies, executor
+from rota.cluster.node import bodies, running
 from rota.cluster.node.held import Held
 from rota.cluster.state import quarantine
 from rota.cluster.state.records import Member
@@ -26,7 +27,7 @@ def keys_are_not_looked_at() -> None:
 @mutant
 def a_missing_key_ends_a_job() -> None:
     """What a node cannot verify is set aside, though others can run it. (It was so.)"""
-    executor.Executor._give_elsewhere = lambda self, held, key_id: self._refuse(held, "bad signature")
+    running.Running._give_elsewhere = lambda self, held, key_id: self._refuse(held, "bad signature")
 
 
 @mutant
@@ -56,17 +57,17 @@ def bodies_are_not_compared() -> None:
 @mutant
 def silence_is_an_outcome() -> None:
     """A store that does not answer when a body is read counts as one that has none."""
-    async def fetch(self: bodies.Bodies, batch: list[Held]) -> None:
+    async def fetch(self: bodies.Bodies, batch: list[Held]) -> AsyncIterator[bodies.Found]:
         try:
             result = await self._ledger.commit(Txn((), tuple(Get(self._keys.body(held.bundle)) for held in batch)))
         except LedgerError:
             for held in batch:
-                self._refuse(held, "body missing")
+                yield self._refuse(held, "body missing")
             return
         for held, answer in zip(batch, result.answers, strict=True):
             if not held.over:
                 held.body = answer[0].value if answer else b""
-                self._prepare(held)
+                yield self._prepare(held)
 
     bodies.Bodies.fetch = fetch
 
@@ -74,13 +75,12 @@ def silence_is_an_outcome() -> None:
 @mutant
 def silence_about_code_is_an_outcome() -> None:
     """Likewise, when code is read that was shipped by value. (It was so.)"""
-    async def fetch_function(self: bodies.Bodies, held: Held) -> None:
+    async def fetch_function(self: bodies.Bodies, held: Held) -> bodies.Found:
         try:
             page = await self._ledger.read(self._keys.function(held.header.function))
         except LedgerError:
-            self._refuse(held, "code missing")
-            return
+            return self._refuse(held, "code missing")
         self._keep(held.header.function, bodies.function_in(held.header.function, page.records[0].value))
-        self._on_function(held)
+        return bodies.Found(held)
 
     bodies.Bodies.fetch_function = fetch_function

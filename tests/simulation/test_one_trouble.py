@@ -97,7 +97,7 @@ def test_a_node_that_leaves_hands_back_only_what_is_stored() -> None:
         await first.node.enqueue([order("delayed")], 0)
         life = second.node._life
         assert life is not None
-        life.executor.draining = True
+        life.executor.drain()
         (answer,) = await second.node.enqueue([order("delayed")], 0)
         assert isinstance(answer, Receipt)
 

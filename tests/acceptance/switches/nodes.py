@@ -79,33 +79,25 @@ def handing_back(executor: Any) -> None:
     executor.Executor.release_unstarted = release_unstarted
 
 
-@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.node.executor",
+@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.node.running",
         fails=r"behind\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
-def nothing_is_stuck(executor: Any) -> None:
+def nothing_is_stuck(running: Any) -> None:
     """What was given ahead to a node stays there, however long it waits."""
-    executor.Executor._is_stuck = lambda self, held: False
+    running.Running._is_stuck = lambda self, held: False
 
 
-@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.executor",
+@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.running",
         fails=r"may not run twice has failed.* -> AssertionError: not within", patience_s=NEVER_S)
-def on_orphan_fail(executor: Any) -> None:
+def on_orphan_fail(running: Any) -> None:
     """What must not run twice is not marked when it begins."""
-    executor.Executor._must_not_repeat = lambda self, claim: False
+    running.must_not_repeat = lambda tasks, claim: False
 
 
-@switch("B11", f"{PROMISES}: test_orphans", "rota.cluster.master.takeover",
+@switch("B11", f"{PROMISES}: test_orphans", "rota.cluster.state.moves",
         fails=r"\.at - killed >= 2\.0.* -> AssertionError")
-def requeue_delay(module: Any) -> None:
+def requeue_delay(moves: Any) -> None:
     """An orphan is queued again at once."""
-    def at_once(back: Any) -> Any:
-        async def _back(keys: Any, clock: Any, conditions: Any, record: Any, tasks: Any, aside: Any) -> Any:
-            replace = module.msgspec.structs.replace
-            tasks = {name: replace(task, requeue_delay_s=0.0) for name, task in tasks.items()}
-            return await back(keys, clock, conditions, record, tasks, aside)
-
-        return _back
-
-    change(module, "_back", at_once)
+    change(moves, "take_over", lambda move: lambda *arguments, lost, due_ms: move(*arguments, lost=lost))
 
 
 @switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.master.dispatch",
@@ -144,7 +136,9 @@ def joining(aggregator: Any) -> None:
 def queues_of_a_node(node: Any) -> None:
     """`--queues` is not heard."""
     def all_of_them(member: Any) -> Any:
-        return lambda self: node.msgspec.structs.replace(member(self), queues=["*"])
+        from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
+
+        return lambda self: replace(member(self), queues=["*"])
 
     change(node.Node, "_member", all_of_them)
 

@@ -81,7 +81,9 @@ def _sync_runners(runners: Any, count: Any) -> None:
     def counted(init: Any) -> Any:
         def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
             wanted = count(config.sync_runners)
-            init(self, runners.msgspec.structs.replace(config, sync_runners=wanted), *args, **kwargs)
+            from msgspec.structs import replace
+
+            init(self, replace(config, sync_runners=wanted), *args, **kwargs)
 
         return __init__
 
@@ -104,7 +106,9 @@ def where_a_job_is(status: Any) -> None:
     """A job is waiting, wherever it is."""
     def waiting(look: Any) -> Any:
         async def _view(self: Any, *arguments: Any) -> Any:
-            return status.msgspec.structs.replace(await look(self, *arguments), place="waiting")
+            from msgspec.structs import replace
+
+            return replace(await look(self, *arguments), place="waiting")
 
         return _view
 
@@ -305,7 +309,8 @@ def level_delayed(intake: Any) -> None:
 def _all_durable(intake: Any, level: str) -> None:
     def storing(enqueue: Any) -> Any:
         async def _enqueue(self: Any, bundles: list[Any], seen: int) -> Any:
-            replace = intake.msgspec.structs.replace
+            from msgspec.structs import replace
+
             bundles = [replace(bundle, level="durable") if bundle.level == level else bundle for bundle in bundles]
             return await enqueue(self, bundles, seen)
 

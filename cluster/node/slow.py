@@ -1,0 +1,67 @@
+"""What a node does with bundles whose jobs are slow, or wait behind such: what of them it keeps, and what goes to
+others. Pure: it is told what has ended, and asked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rota.client.model import Mode
+
+from ..state.splitting import piece_name
+from ..state.throughput import SLICE_S, Throughput
+from .recent import Recent
+
+KEEP_SLICES = 5
+"""What a node gets through in as many slices it keeps, though others could begin it sooner."""
+
+REMEMBERED_MAX = 20_000
+DOUBLINGS_MAX = 10
+
+
+class Pace:
+    """How fast this node gets through its jobs; and which bundles it has given back, how often."""
+
+    def __init__(self) -> None:
+        self._through: dict[Mode, Throughput] = {"async": Throughput(), "sync": Throughput()}
+        self._gave_back: Recent[str, int] = Recent(REMEMBERED_MAX)
+
+    def note_ended(self, mode: Mode, now: float) -> None:
+        """A job has ended."""
+        self._through[mode].add(1, now)
+
+    def through(self, mode: Mode, now: float) -> int:
+        """Jobs in a slice."""
+        return self._through[mode].in_a_slice(now)
+
+    def note_given_back(self, bundle: str) -> None:
+        self._gave_back.put(bundle, self._gave_back.get(bundle, 0) + 1)
+
+    def patience_s(self, bundle: str) -> float:
+        """How long it may wait before it is looked at. Longer each time it comes back: nobody else may have room."""
+        return SLICE_S * 2.0 ** min(self._gave_back.get(bundle, 0), DOUBLINGS_MAX)
+
+
+class Share(NamedTuple):
+    """`whole`: all of it goes back as it is. Else `back` goes, in pieces of `size`, and `keep` stays."""
+
+    whole: bool
+    keep: list[int]
+    back: list[int]
+    size: int
+
+
+def is_soon_over(pending: int, through: int) -> bool:
+    return pending <= KEEP_SLICES * through
+
+
+def share(bundle: str, not_begun: list[int], *, pending: int, through: int, stuck: bool) -> Share:
+    """Of the jobs that no runner has begun, this node keeps what it gets through in a slice, and gives the others back,
+    in pieces of that size. If it gets through nothing, and is `stuck`, it gives back all. `pending`: how many of the
+    bundle's jobs have not ended."""
+    nothing = through == 0 and stuck
+    if nothing and len(not_begun) == pending:
+        return Share(True, [], not_begun, len(not_begun))
+    size = len(not_begun) if is_soon_over(len(not_begun), through) else max(1, through)     # else not worth the pieces
+    back = [index for index in not_begun[0 if nothing else size:] if piece_name(bundle, [index]) != bundle]
+    return Share(False, [index for index in not_begun if index not in back], back, size)
