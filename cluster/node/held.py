@@ -12,7 +12,7 @@ from rota.client.model import Header, Outcome
 from rota.worker.pool.runners import Work
 
 from ..ledger.ledger import Record
-from ..state.records import Claim
+from ..state.records import Claim, bits
 
 if TYPE_CHECKING:
     from .outcomes import Settlement
@@ -54,6 +54,11 @@ class Held(msgspec.Struct, gc=False):
     def is_settled(self) -> bool:
         """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
         return not (self.writing or self.queue or self.outcomes or self.retries)
+
+    def without_outcome(self) -> list[tuple[int, bytes]]:
+        """The jobs that have none."""
+        ended = self.done | bits([outcome.index for outcome in (*self.outcomes, *self.retries)])
+        return [job for job in self.jobs if not ended >> job[0] & 1]
 
     def work(self, jobs: list[tuple[int, bytes]]) -> Work:
         """Some of its jobs, for the runners."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from rota.client.errors import LeaseGone, LedgerError, NoSpace
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
@@ -16,11 +18,12 @@ from rota.worker.pool.runners import Runners
 from ..events.records import JobEnded, OutcomeVoid, OverwriteMended
 from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Condition
+from ..state import moves
 from ..state.keys import shown
 from ..state.records import bits
 from .context import IdentityContext, Keep
 from .held import Held
-from .outcomes import Settlement, settle
+from .outcomes import Settlement, give_back, settle
 
 AGAIN_S = 0.5
 """After this a write that the store refused is tried again."""
@@ -108,6 +111,38 @@ class Reporter:
         if asked is None and info is not None:
             asked = info.keep_finished_s
         return self._keep.finished_s if asked is None else asked
+
+    def give_back(self, held: Held, indexes: list[int], size: int) -> None:
+        """Jobs of a bundle that have not begun return to their queue, in pieces of `size`."""
+        held.done |= bits(indexes)
+        held.back += len(indexes)
+        held.queue.append(give_back(self._context.keys, held, indexes, size))
+        if held.is_complete:
+            self.flush(held)
+        else:
+            self.advance(held)
+
+    def mark_started(self, held: Held, then: Callable[[Held], None]) -> None:
+        """Record that it begins; `then` begins it, once that is in the store."""
+        if self.over or held.over:
+            return
+        held.claim = replace(held.claim, started=True)
+        member, at = self.conditions(held)
+        future = self._commits.submit(moves.mark_started((member,), at, held.claim))
+
+        def marked(done: asyncio.Future[Verdict]) -> None:
+            if done.cancelled() or self.over or held.over:
+                return
+            if done.exception() is not None:
+                asyncio.get_running_loop().call_later(AGAIN_S, self.mark_started, held, then)
+            elif not done.result().repeated and self.overwritten(held, done.result()):
+                self.mark_started(held, then)
+            elif self.took_place(held, done.result()):
+                then(held)
+            else:
+                self.void(held)
+
+        future.add_done_callback(marked)
 
     def conditions(self, held: Held) -> tuple[Condition, Condition]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put

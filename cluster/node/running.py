@@ -8,17 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from msgspec.structs import replace
-
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
 from ..events.records import BundleTaken
 from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
-from ..state import moves
 from ..state.quarantine import SetAside
-from ..state.records import bits
 from ..state.throughput import SLICE_S
 from .bodies import Bodies, Found
 from .cancels import Cancels
@@ -27,7 +23,6 @@ from .context import IdentityContext, Keep
 from .handback import HandBack
 from .held import Held
 from .intake import VerifiedBody
-from .outcomes import give_back
 from .refusals import Refusals
 from .reporter import AGAIN_S, Reporter
 from .slow import Pace, is_soon_over, share
@@ -90,7 +85,7 @@ class Running:
         """It does not lie here any more."""
         self._claims.forget(held)
         if (alone := self._suspects.leave(held)) is not None:
-            self._mark_started(alone)
+            self._reporter.mark_started(alone, self.submit)
 
     def drop(self, held: Held) -> None:
         """Somebody else has it, or nobody: nothing of it has an outcome here."""
@@ -143,8 +138,7 @@ class Running:
                 return
         held.submitted = True
         cancelled = self._cancels.of(held.bundle)
-        ended = held.done | bits([outcome.index for outcome in (*held.outcomes, *held.retries)])
-        jobs = [job for job in held.jobs if not ended >> job[0] & 1]
+        jobs = held.without_outcome()
         unwanted = [(held.key, Outcome(i, "cancelled", error="cancelled")) for i, _ in jobs if i in cancelled]
         if unwanted:
             jobs = [job for job in jobs if job[0] not in cancelled]
@@ -170,28 +164,7 @@ class Running:
     def _start_marked(self, held: Held) -> None:
         """Its start is committed before it happens, so that its loss can be told from bad company."""
         if (now := self._suspects.admit(held)) is not None:
-            self._mark_started(now)
-
-    def _mark_started(self, held: Held) -> None:
-        if self._over or held.over:
-            return
-        held.claim = replace(held.claim, started=True)
-        member, at = self._reporter.conditions(held)
-        future = self._context.commits.submit(moves.mark_started((member,), at, held.claim))
-
-        def marked(done: asyncio.Future[Verdict]) -> None:
-            if done.cancelled() or self._over or held.over:
-                return
-            if done.exception() is not None:
-                asyncio.get_running_loop().call_later(AGAIN_S, self._mark_started, held)
-            elif not done.result().repeated and self._reporter.overwritten(held, done.result()):
-                self._mark_started(held)
-            elif self._reporter.took_place(held, done.result()):
-                self.submit(held)
-            else:
-                self._reporter.void(held)
-
-        future.add_done_callback(marked)
+            self._reporter.mark_started(now, self.submit)
 
     # -- jobs end ----------------------------------------------------------------------------------------------------
 
@@ -240,13 +213,7 @@ class Running:
             self._submit_rest(held, mine.keep)
             self._review_after(held, SLICE_S)
         if mine.back:
-            held.done |= bits(mine.back)
-            held.back += len(mine.back)
-            held.queue.append(give_back(self._context.keys, held, mine.back, mine.size))
-            if held.is_complete:
-                self._reporter.flush(held)
-            else:
-                self._reporter.advance(held)
+            self._reporter.give_back(held, mine.back, mine.size)
 
     def _is_stuck(self, held: Held) -> bool:
         """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
