@@ -8,19 +8,18 @@ import random
 
 import msgspec
 
-from rota.client.codec import Seal, slice_body
+from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import NAME_RULE, parse_job_id
 from rota.client.views import FailedFilter, Verb
 
-from ..clock import Clock
-from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits, unmodified
-from ..ledger.ledger import Condition, Delete, Ledger, Put
+from ..context import IdentityContext
+from ..ledger.commits import unmodified
+from ..ledger.ledger import Delete, Put
 from ..ledger.scan import scan
 from ..state import moves
 from ..state.discarding import Discards
-from ..state.keys import Keys, is_name
+from ..state.keys import is_name
 from ..state.quarantine import ADVICE
 from ..state.records import QueueRecord, Token, decode, encode, header_of, waiting_at
 from . import bulk
@@ -33,17 +32,14 @@ TRIES_MAX = 50
 class Operations:
     """One identity's. Raises `InvalidJob` for what makes no sense, `LedgerError` where the store does not take it."""
 
-    def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, status: Status, member: Condition,
-        buckets: Buckets, seal: Seal, rng: random.Random,
-    ) -> None:
-        self._ledger = ledger
-        self._commits = commits
-        self._keys = keys
-        self._clock = clock
+    def __init__(self, context: IdentityContext, status: Status, rng: random.Random) -> None:
+        self._ledger = context.ledger
+        self._commits = context.commits
+        self._keys = context.keys
+        self._clock = context.clock
         self._status = status
-        self._member = member
-        self._discards = Discards(ledger, keys, seal, buckets)
+        self._member = context.member
+        self._discards = Discards(context.ledger, context.keys, context.seal, context.buckets)
         self._rng = rng
 
     # -- queues ------------------------------------------------------------------------------------------------------

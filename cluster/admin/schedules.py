@@ -8,19 +8,17 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from rota.client import options, timetable
-from rota.client.codec import Seal
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerUnavailable, RotaError, UnknownTask
 from rota.client.ids import Names, is_task_name, job_id, template_id
 from rota.client.model import Enqueue, Header, Receipt, TaskInfo
 from rota.client.pickling import dump_arguments
 from rota.client.views import NewSchedule, ScheduleView
 
-from ..clock import Clock
-from ..ledger.commits import Commits, unmodified
-from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
+from ..context import IdentityContext
+from ..ledger.commits import unmodified
+from ..ledger.ledger import Delete, Put, Record
 from ..ledger.scan import scan
 from ..state.directory import Directory
-from ..state.keys import Keys
 from ..state.records import encode
 from ..state.schedules import ScheduleRecord, check_template, job_of, schedule_in
 from .status import Status
@@ -34,18 +32,17 @@ class ScheduleAdmin:
     """One identity's. Raises `InvalidJob` for what makes no sense, `JobUnknown` for a schedule that is not there."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, status: Status,
-        member: Condition, seal: Seal,
+        self, context: IdentityContext, directory: Directory, status: Status,
         enqueue: Callable[[list[Enqueue], int], Awaitable[list[Receipt | EnqueueError]]],
     ) -> None:
-        self._ledger = ledger
-        self._commits = commits
-        self._keys = keys
-        self._clock = clock
+        self._ledger = context.ledger
+        self._commits = context.commits
+        self._keys = context.keys
+        self._clock = context.clock
         self._directory = directory
         self._status = status
-        self._member = member
-        self._seal = seal
+        self._member = context.member
+        self._seal = context.seal
         self._enqueue = enqueue
         self._names = Names()
 

@@ -16,10 +16,10 @@ from rota.client.codec import function_in
 from rota.client.errors import LedgerError, RotaError, SignatureRefused
 from rota.client.model import Header
 
+from ..context import IdentityContext
 from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Txn
 from ..state.quarantine import belongs, damage
-from .context import IdentityContext
 from .held import Held
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
+from ..context import IdentityContext
 from ..ledger.commits import Verdict
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Record
@@ -22,9 +23,9 @@ from ..state.keys import whole
 from ..state.records import Claim, claim_in
 from .cancels import Cancels
 from .claims import Claims
-from .context import IdentityContext, Keep
 from .held import Held
 from .intake import BodyCache, VerifiedBody
+from .outcomes import Keep
 from .running import Running
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from rota.worker.pool.runners import Runners
 
+from ..context import IdentityContext
 from ..events.sparse import Sparse
 from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Record, prefix_end
@@ -17,7 +18,6 @@ from ..state import moves
 from ..state.quarantine import SetAside
 from ..state.records import claim_in, hex_bits
 from .claims import Claims, must_not_repeat
-from .context import IdentityContext
 from .held import Held
 from .reporter import AGAIN_S, Reporter
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, Seal, enqueue_digest
+from rota.client.codec import BODY_BYTES_MAX, enqueue_digest
 from rota.client.errors import (
     EnqueueError,
     InvalidJob,
@@ -36,13 +36,13 @@ from rota.client.model import (
 )
 from rota.client.options import KEY_CHARS_MAX
 
-from ..clock import Clock
+from ..context import IdentityContext
 from ..ledger.buckets import Bucket
-from ..ledger.commits import Commits, Verdict, Write, unmodified
-from ..ledger.ledger import Condition, Ledger
+from ..ledger.commits import Verdict, Write, unmodified
+from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
-from ..state.keys import Keys, is_name, shown
+from ..state.keys import is_name, shown
 from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
@@ -102,24 +102,22 @@ class Intake:
     """One identity's enqueues."""
 
     def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, clock: Clock, directory: Directory, member: Condition,
-        receipts: Bucket, cache: BodyCache, seal: Seal, *,
+        self, context: IdentityContext, directory: Directory, receipts: Bucket, cache: BodyCache, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
-        node: str,
     ) -> None:
-        self._ledger = ledger
-        self._commits = commits
-        self._keys = keys
-        self._clock = clock
+        self._ledger = context.ledger
+        self._commits = context.commits
+        self._keys = context.keys
+        self._clock = context.clock
         self._directory = directory
-        self._member = member
+        self._member = context.member
         self._receipts = receipts
         self._cache = cache
-        self._seal = seal
+        self._seal = context.seal
         self._volatile = volatile
         self._begin = begin
-        self._node = node
+        self._node = context.node
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.full: str | None = None

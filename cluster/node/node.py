@@ -36,6 +36,7 @@ from ..admin.schedules import ScheduleAdmin
 from ..admin.status import Status
 from ..cancellation import apart
 from ..clock import Clock
+from ..context import IdentityContext
 from ..events import records as event
 from ..events.hub import Events
 from ..ledger.buckets import Bucket, Buckets
@@ -48,11 +49,11 @@ from ..master.term import Master
 from ..state.directory import Directory
 from ..state.keys import Keys, shown
 from ..state.records import Member, QueueRecord, TaskRecord, decode, encode
-from .context import IdentityContext, Keep
 from .executor import Executor
 from .followers import Followers
 from .intake import LATELY_S, BodyCache, Intake
 from .membership import Identity, IdentityLost, Membership
+from .outcomes import Keep
 from .reach import Reach
 from .volatile import FIRST_KEY, Volatile
 
@@ -239,12 +240,6 @@ class Node:
     def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:
         settings = self.settings
         buckets = Buckets(self._ledger, self._clock, self._rng)
-        intake = Intake(
-            self._ledger, commits, self._keys, self._clock, self.directory, identity.condition,
-            buckets.of(settings.receipt_ttl_s), self._cache, self._seal, volatile=self._volatile.take,
-            begin=lambda *order: executor.begin(*order),
-            node=identity.node,
-        )
         context = IdentityContext(
             node=identity.node, member=identity.condition, ledger=self._ledger, commits=commits, keys=self._keys,
             clock=self._clock, seal=self._seal, buckets=buckets, events=self.events,
@@ -253,17 +248,15 @@ class Node:
             context, self.runners, self._cache, may_start=membership.may_start,
             keep=Keep(settings.keep_result_s, settings.keep_finished_s),
         )
+        intake = Intake(
+            context, self.directory, buckets.of(settings.receipt_ttl_s), self._cache, volatile=self._volatile.take,
+            begin=executor.begin,
+        )
         election = Election(
             self._ledger, commits, self._keys, identity.node, identity.lease, identity.condition, self.events
         )
-        schedules = ScheduleAdmin(
-            self._ledger, commits, self._keys, self._clock, self.directory, self._status, identity.condition,
-            self._seal, self.enqueue,
-        )
-        operations = Operations(
-            self._ledger, commits, self._keys, self._clock, self._status, identity.condition, buckets, self._seal,
-            self._rng,
-        )
+        schedules = ScheduleAdmin(context, self.directory, self._status, self.enqueue)
+        operations = Operations(context, self._status, self._rng)
         return Life(
             identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations, schedules
         )

@@ -13,17 +13,24 @@ from rota.client.codec import slice_body
 from rota.client.model import Outcome, ResultEntry
 
 from ..clock import Clock
+from ..context import IdentityContext
 from ..ledger.buckets import Bucket
 from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
 from ..state.records import Claim, Token, bits, hex_bits, token_of
-from .context import IdentityContext, Keep
 from .held import Held
 
 FAILURES_PER_WRITE = 20
 ERROR_CHARS_MAX = 200
 RESULT_BYTES_PER_WRITE = 512 * 1024
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """How long what has ended is kept, where neither the enqueue nor the task says. In seconds; 0: not at all."""
+
+    result_s: float
+    finished_s: float
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

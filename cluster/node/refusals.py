@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from rota.client.errors import LedgerError
 
+from ..context import IdentityContext
 from ..events.records import KeyMissing
 from ..events.sparse import Sparse
 from ..ledger.commits import Write
 from ..ledger.ledger import Record
 from ..state.quarantine import SetAside
-from .context import IdentityContext
 from .held import Held
 from .recent import Recent
 from .reporter import AGAIN_S

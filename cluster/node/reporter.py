@@ -15,15 +15,15 @@ from rota.client.errors import LeaseGone, LedgerError, NoSpace
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
+from ..context import IdentityContext
 from ..events.records import JobEnded, OutcomeVoid, OverwriteMended
 from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.keys import shown
 from ..state.records import bits
-from .context import IdentityContext, Keep
 from .held import Held
-from .outcomes import Settlement, give_back, settle
+from .outcomes import Keep, Settlement, give_back, settle
 
 AGAIN_S = 0.5
 """After this a write that the store refused is tried again."""

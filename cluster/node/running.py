@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
+from ..context import IdentityContext
 from ..events.records import BundleTaken
 from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
@@ -19,10 +20,10 @@ from ..state.throughput import SLICE_S
 from .bodies import Bodies, Found
 from .cancels import Cancels
 from .claims import Claims, must_not_repeat
-from .context import IdentityContext, Keep
 from .handback import HandBack
 from .held import Held
 from .intake import VerifiedBody
+from .outcomes import Keep
 from .refusals import Refusals
 from .reporter import AGAIN_S, Reporter
 from .slow import Pace, is_soon_over, share

@@ -9,6 +9,8 @@ from rota.client.model import Header
 from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status
 from rota.cluster.clock import SystemClock
+from rota.cluster.context import IdentityContext
+from rota.cluster.events.hub import Events
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created, unmodified
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
@@ -44,10 +46,11 @@ TOKEN = Token("m:f", "q", 0, 1, 2, "async", 0)
 
 
 def operations_on(ledger: MemoryLedger, commits: Commits) -> Operations:
-    return Operations(
-        ledger, commits, KEYS, CLOCK, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), created(b"member", 0),
-        Buckets(ledger, CLOCK, random.Random(1)), Seal(UNSIGNED, "t"), random.Random(1),
+    context = IdentityContext(
+        node="n", member=created(b"member", 0), ledger=ledger, commits=commits, keys=KEYS, clock=CLOCK,
+        seal=Seal(UNSIGNED, "t"), buckets=Buckets(ledger, CLOCK, random.Random(1)), events=Events(),
     )
+    return Operations(context, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), random.Random(1))
 
 
 async def test_cancelling_a_job_of_a_bundle_that_is_just_being_split_takes_no_other_along() -> None:

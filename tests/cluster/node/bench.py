@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from rota.client.codec import UNSIGNED, Keyring, Seal, encode_body
 from rota.client.model import Header, Mode, QueueInfo, TaskInfo
+from rota.cluster.context import IdentityContext
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created
 from rota.cluster.ledger.ledger import Delete, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
-from rota.cluster.node.context import IdentityContext
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Token, claim_of, encode
 from rota.worker.pool.runners import Work

@@ -9,8 +9,8 @@ from rota.client.model import TaskInfo
 from rota.cluster.ledger.ledger import Txn, TxnResult
 from rota.cluster.node import handback
 from rota.cluster.node.claims import Claims
-from rota.cluster.node.context import Keep
 from rota.cluster.node.handback import HandBack
+from rota.cluster.node.outcomes import Keep
 from rota.cluster.node.reporter import AGAIN_S, Reporter
 from rota.cluster.state.quarantine import SetAside
 from rota.cluster.state.records import Token, claim_of, decode

@@ -16,8 +16,8 @@ from rota.cluster.events.records import JobEnded, OutcomeVoid, OverwriteMended
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.node import reporter
 from rota.cluster.node.claims import Claims
-from rota.cluster.node.context import Keep
 from rota.cluster.node.held import Held
+from rota.cluster.node.outcomes import Keep
 from rota.cluster.node.reporter import Reporter
 from rota.cluster.state.records import Claim, claim_of, decode, encode
 

@@ -12,8 +12,8 @@ from rota.client.codec import UNSIGNED, Keyring
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.node.cancels import Cancels
 from rota.cluster.node.claims import Claims
-from rota.cluster.node.context import Keep
 from rota.cluster.node.held import Held
+from rota.cluster.node.outcomes import Keep
 from rota.cluster.node.reporter import AGAIN_S
 from rota.cluster.node.running import ELSEWHERE_S, Running
 from rota.cluster.state.records import Claim, Token, claim_of, decode

@@ -6,12 +6,12 @@ import msgspec
 
 from rota.client.codec import Seal
 
-from ..clock import Clock
-from ..events.hub import Events
-from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits
-from ..ledger.ledger import Condition, Ledger
-from ..state.keys import Keys
+from .clock import Clock
+from .events.hub import Events
+from .ledger.buckets import Buckets
+from .ledger.commits import Commits
+from .ledger.ledger import Condition, Ledger
+from .state.keys import Keys
 
 
 class IdentityContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +24,3 @@ class IdentityContext(msgspec.Struct, frozen=True, kw_only=True):
     seal: Seal
     buckets: Buckets
     events: Events
-
-
-class Keep(msgspec.Struct, frozen=True):
-    """How long what has ended is kept, where neither the enqueue nor the task says. In seconds; 0: not at all."""
-
-    result_s: float
-    finished_s: float
