@@ -6,7 +6,7 @@ import re
 
 from rota.client.errors import StoreTooOld
 
-RECOMMENDED = "3.5.33 or 3.6.14, or newer"
+RECOMMENDED = "3.5.30 or newer"
 
 
 def release(version: str) -> tuple[int, int, int]:
