@@ -30,7 +30,7 @@ from ..channel.frames import (
 from ..channel.lease import Lease
 from ..channel.permits import take
 from ..channel.slots import job_of, slot_of
-from . import forks, hooks
+from . import forks, hooks, logs
 from .context import Runner, running
 from .execution import Call, Functions
 from .sync_runner import EXIT_CHANNEL
@@ -58,6 +58,7 @@ class AsyncRunner:
         self._stop = asyncio.Event()
         Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
         await hooks.run(hooks.start_hooks())
+        logs.settle()
         self._channel: LoopEnd[ToRunner] = LoopEnd(
             self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
         )

@@ -1,8 +1,11 @@
-"""Log records of a runner: lines on stderr, each with the id of the job that wrote it."""
+"""Log records of a runner. The application's own logging wins, however and whenever it is set up; where nothing is,
+lines go to stderr, each with the id of the job that wrote it."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -10,22 +13,44 @@ from rota.client.escape import LineFormatter
 
 from .context import current_job_id
 
-FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(job)s] %(message)s"
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(rota_job)s] %(message)s"
+
+
+class LastResort(logging.Handler):
+    """Takes what no handler of the application's takes. To whatever stderr is at that moment: a job may have put
+    another in its place, or closed it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            if not hasattr(record, "rota_job"):
+                record.rota_job = current_job_id()      # the application makes its records itself
+            line = self.format(record) + "\n"
+            try:
+                sys.stderr.write(line)
+            except (ValueError, OSError, AttributeError):
+                os.write(2, line.encode(errors="backslashreplace"))
 
 
 def install() -> None:
-    """Give every record a `job`, and the root logger a handler if the app has not made one."""
+    """Before the app is imported. Every record carries the id of the job that made it, as `rota_job`."""
     make = logging.getLogRecordFactory()
 
     def with_job(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        record.job = current_job_id()
+        record.rota_job = current_job_id()
         return record
 
     logging.setLogRecordFactory(with_job)
-    root = logging.getLogger()
-    if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(LineFormatter(FORMAT))
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
+    handler = LastResort()
+    handler.setFormatter(LineFormatter(FORMAT))
+    logging.lastResort = handler        # not the root's: then the app's basicConfig would do nothing
+
+
+def settle() -> None:
+    """When the app is imported, and its start hooks have run: rota's own words are not lost by a configuration that
+    disables loggers it does not name, and INFO is shown unless the app has an opinion."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if (name == "rota" or name.startswith("rota.")) and isinstance(logger, logging.Logger):
+            logger.disabled = False
+    if not logging.root.handlers and logging.root.level == logging.WARNING:
+        logging.root.setLevel(logging.INFO)

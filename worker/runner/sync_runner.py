@@ -19,7 +19,7 @@ from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
 from ..channel.frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner, Touched, Work
 from ..channel.lease import Lease
 from ..channel.permits import take
-from . import forks, hooks
+from . import forks, hooks, logs
 from .context import Runner, running
 from .execution import Call, Functions, awaited
 
@@ -42,6 +42,7 @@ class SyncRunner:
         self._functions = functions
         Runner.touch = self._touch
         hooks.run_blocking(hooks.start_hooks())
+        logs.settle()
         clean = _Surroundings()
         base = copy_context()
         try:

@@ -1,0 +1,35 @@
+"""The application's logging wins; where there is none, rota's own lines name the job."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..rig import BUNDLE, Rig
+
+
+@pytest.mark.parametrize("how", ["import", "dict", "hook", "job", "factory"])
+async def test_the_applications_own_logging_wins(
+    how: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOGGED", how)
+    async with Rig.open(app="logged") as rig:
+        assert await rig.value("say", 7, app="logged") == ["StreamHandler"]
+        await rig.run("fails", app="logged")
+    err = capfd.readouterr().err
+    job = "own factory" if how == "factory" else f"{BUNDLE}/0"
+    assert f"MINE DEBUG debug of 7 [{job}]" in err and f"MINE WARNING billing [{job}]" in err
+    assert "MINE ERROR logged:fails failed for good" in err      # rota's own words go the same way
+    assert "rota.job" not in err
+
+
+@pytest.mark.parametrize("how", ["", "bare factory"])
+async def test_where_nothing_is_set_up_lines_name_the_job(
+    how: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOGGED", how)
+    async with Rig.open(app="logged") as rig:
+        assert await rig.value("say", 7, app="logged") == []
+        await rig.run("fails", app="logged")
+    err = capfd.readouterr().err
+    assert f"WARNING shop [{BUNDLE}/0] billing\n" in err and "debug of" not in err
+    assert f"ERROR   rota.job [{BUNDLE}/0] logged:fails failed for good" in err
