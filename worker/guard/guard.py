@@ -294,14 +294,16 @@ class Guard:
                 mine.append(ours.detach())
                 its.append(theirs.detach())
             permits = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            mine.append(permits)
+            printed, output = os.pipe2(os.O_CLOEXEC)
+            mine += [permits, printed]
             environment = {name: value for name, value in os.environ.items() if not name.startswith(SCRUBBED)}
             inherited = [*its, permits, self._page.fd]
             environment |= {RUNNER_NUMBER: str(number), RUNNER_FDS: ",".join(map(str, inherited))}
             if self._user is not None:
                 environment |= self._user.environment()
+            its.append(output)
             self._runners[number] = spawn(
-                message["argv"], environment, inherited, stderr=self._outlet.sink,
+                message["argv"], environment, inherited, stderr=output,
                 runner=Runner(children.mark(self._token, number), self._user),
             )
         except OSError as error:            # no more processes, files or memory

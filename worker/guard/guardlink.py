@@ -7,7 +7,7 @@
                     {"op": "spawn", "runner": n, "argv": [...]}
                     {"op": "kill", "runner": n}
                     {"op": "beat"}                                                      its loop turns; every 5 s
-    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with three open files: channel, questions, permits
+    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with four open files, see `Descriptors`
                     {"op": "refused", "runner": n}            the deadline has passed: not before the next lease
                     {"op": "exited", "runner": n, "status": s, "reason": "" | "asked" | "expired" | …}
                     {"op": "expired"}                         the deadline has passed: all runners are killed
@@ -42,6 +42,7 @@ class Descriptors(NamedTuple):
     channel: socket.socket
     questions: socket.socket
     permits: int
+    output: int         # what it prints, to be read
 
 
 class GuardEvents(Protocol):
@@ -181,7 +182,7 @@ class GuardLink:
     def _readable(self) -> None:
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 3)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 4)
             except BlockingIOError:
                 return
             except OSError:
@@ -203,9 +204,9 @@ class GuardLink:
             case "spawned":
                 for descriptor in descriptors:
                     os.set_inheritable(descriptor, False)
-                channel, questions, permits = descriptors
+                channel, questions, permits, output = descriptors
                 events.spawned(message["runner"], message["pid"], Descriptors(
-                    socket.socket(fileno=channel), socket.socket(fileno=questions), permits
+                    socket.socket(fileno=channel), socket.socket(fileno=questions), permits, output
                 ))
             case "refused":
                 events.refused(message["runner"])

@@ -446,7 +446,10 @@ class RunnerPool:
     def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None:
         seat = self._seats[runner]
         seat.pid = pid
-        seat.connect(descriptors, on_frames=self._received, on_questions=self._desk.asked, on_lost=self._staff.kill)
+        seat.connect(
+            descriptors, on_frames=self._received, on_questions=self._desk.asked,
+            on_lost=self._staff.kill,
+        )
 
     def refused(self, runner: int) -> None:
         self._seats.pop(runner, None)

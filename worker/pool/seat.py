@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import heapq
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -18,11 +19,12 @@ from rota.client.model import Mode, Outcome
 from ..channel import permits
 from ..channel.channel import BadFrame, LoopEnd
 from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, StopAsked, Work
-from ..channel.outcomes import checked
+from ..channel.outcomes import ERROR_CHARS_MAX, checked
 from ..channel.slots import SLOT_BITS, slot_of
 from ..guard.guardlink import Descriptors
 from ..runner.execution import FUNCTIONS_MAX
 from ..runner.sync_runner import EXIT_CHANNEL
+from .output import Output
 from .ready import Job
 
 PAUSE_S = 0.001
@@ -73,6 +75,7 @@ class Seat:
         self._function_number = 0
         self._channel: LoopEnd[FromRunner] | None = None
         self._questions: LoopEnd[Question] | None = None
+        self._output: Output | None = None
         self.permits = -1
         self._sent_ever = 0                         # less what was taken back
         self._begun = 0                             # of these, when it was last looked
@@ -89,6 +92,7 @@ class Seat:
             on_lost(self)
 
         self.permits = descriptors.permits
+        self._output = Output(descriptors.output)
         self._channel = LoopEnd(
             descriptors.channel, FromRunner, pause_s=PAUSE_S, on_lost=lost,
             on_frames=lambda frames: on_frames(self, frames),
@@ -128,6 +132,8 @@ class Seat:
                 self.bytes_ahead -= len(sent[1][1])
                 outcome = checked(item[1])
                 known.append(item if outcome is item[1] else (item[0], outcome))
+        if self.kind == "sync" and self._output is not None:
+            self._output.forget()
         return known
 
     def head(self) -> tuple[int, Work] | None:
@@ -222,6 +228,8 @@ class Seat:
             self._channel.close()
         if self._questions is not None:
             self._questions.close()
+        if self._output is not None:
+            self._output.close()
         waiting = self.take_back()
         if self.fault and self.kind == "sync" and not waiting:      # nobody knows; it did one thing after another
             waiting = [self.sent.pop(slot) for slot in list(self.sent)[1:]]
@@ -231,14 +239,22 @@ class Seat:
         return list(self.sent.values()), waiting
 
     def epitaph(self, status: int) -> str:
-        """Why a job that ran in it has no outcome of its own."""
+        """Why a job that ran in it has no outcome of its own: what is known of its fault, its exit status or signal,
+        and its last words."""
+        words = self._output.last_words() if self._output is not None else ""
+        text = f"runner died {self._how(status)}" + (f"; its last words: {words}" if words else "")
+        return text if len(text) <= ERROR_CHARS_MAX else text[: ERROR_CHARS_MAX - 1] + "…"
+
+    def _how(self, status: int) -> str:
         if self.fault:
-            return f"runner died: {self.fault}"
+            return f"({self.fault})"
+        if self.broken:
+            return f"({self.broken.splitlines()[0]})"
         if status < 0:
-            return f"runner died (signal {-status})"
+            return f"(signal {-status}, {_signal_name(-status)})"
         if status == EXIT_CHANNEL:
-            return "runner died: its channel to the node was closed or garbled"
-        return f"runner died (exit status {status})"
+            return "(its channel to the node was closed or garbled)"
+        return f"(exit status {status})"
 
     def _function(self, work: Work) -> int:
         """The number under which this runner knows the work's code; sent once."""
@@ -256,6 +272,13 @@ class Seat:
     def _post(self, frame: msgspec.Struct) -> None:
         if self._channel is not None:
             self._channel.send(frame)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a real-time one"
 
 
 def _part(work: Work, jobs: list[Job]) -> Work:

@@ -33,6 +33,7 @@ from ..channel.slots import job_of, slot_of
 from . import forks, hooks, logs
 from .context import Runner, running
 from .execution import Call, Functions
+from .surroundings import Surroundings
 from .sync_runner import EXIT_CHANNEL
 
 OUTCOMES_PER_FRAME = 500
@@ -59,6 +60,7 @@ class AsyncRunner:
         Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
         await hooks.run(hooks.start_hooks())
         logs.settle()
+        self._clean = Surroundings()
         self._channel: LoopEnd[ToRunner] = LoopEnd(
             self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
         )
@@ -177,6 +179,8 @@ class AsyncRunner:
 
     def _flush(self) -> None:
         outcomes, self._outbox = self._outbox, []
+        if not self._jobs:
+            self._clean.restore(idle=True)
         at = 0
         while at < len(outcomes):
             end, size = at, 0

@@ -7,9 +7,9 @@ reports the tasks it found, or why it could not.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import gc
 import importlib
-import io
 import os
 import resource
 import socket
@@ -24,6 +24,7 @@ from . import forks, frameworks, logs, loop, stop_signals
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
+from .surroundings import protect_streams
 from .sync_runner import SyncRunner
 from .transport import RunnerTransport
 
@@ -94,11 +95,11 @@ def _inherited() -> tuple[socket.socket, socket.socket, int, Lease]:
 
 
 def _settle(memory_bytes: int) -> None:
-    """What a job prints goes to stderr; nothing may be read; who stops the node is the guard's business."""
+    """What a job prints, and how it crashes, goes to the node; who stops that is the guard's business."""
     sys.stdout.flush()
     os.dup2(2, 1)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)     # a job may be killed at any moment
+    protect_streams()
+    faulthandler.enable(os.dup(2))
     stop_signals.ignore()
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import socket
 from collections import deque
-from collections.abc import Callable
 from contextvars import Context, copy_context
-from pathlib import Path
-from typing import Any
 
 from rota.client.model import Outcome
 
@@ -22,6 +17,7 @@ from ..channel.permits import take
 from . import forks, hooks, logs
 from .context import Runner, running
 from .execution import Call, Functions, awaited
+from .surroundings import Surroundings
 
 EXIT_CHANNEL = 70
 """The exit status of a runner whose channel is gone or garbled."""
@@ -43,14 +39,14 @@ class SyncRunner:
         Runner.touch = self._touch
         hooks.run_blocking(hooks.start_hooks())
         logs.settle()
-        clean = _Surroundings()
+        clean = Surroundings()
         base = copy_context()
         try:
             self._channel.send(ready)
             while not self._stopping:
                 if self._jobs:
                     self._next(base)
-                    clean.restore()
+                    clean.restore(idle=not self._jobs)
                 else:
                     self._receive()
         except (ChannelClosed, BadFrame, OSError):      # a job has closed what is not its own
@@ -114,29 +110,3 @@ def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
     if forks.forked:
         forks.leave(None)               # a job has forked and let the child return: it is not a second runner
     return call.succeeded(index, result)
-
-
-class _Surroundings:
-    """What a job may change for the next one and is cheap to put back: working directory, umask, SIGTERM. The rest
-    (environment, locale, other signals, modules) is the application's own business, and stays as it left it."""
-
-    def __init__(self) -> None:
-        self._cwd = Path.cwd()
-        self._cwd_fd = os.open(self._cwd, os.O_PATH | os.O_DIRECTORY)
-        self._umask = os.umask(0o022)
-        os.umask(self._umask)
-        self._sigterm = _handler_of(signal.SIGTERM)
-
-    def restore(self) -> None:
-        try:
-            os.fchdir(self._cwd_fd)     # a third of what chdir takes
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.chdir(self._cwd)
-        os.umask(self._umask)
-        if _handler_of(signal.SIGTERM) is not self._sigterm:
-            signal.signal(signal.SIGTERM, self._sigterm)
-
-
-_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-"""Without the enum, whose making takes longer than the call."""

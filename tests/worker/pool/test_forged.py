@@ -24,7 +24,7 @@ async def test_an_outcome_for_the_next_job_ends_the_forger() -> None:
     async with Rig.open(app="forging") as rig:
         forger = rig.submit("forge_for_the_next", (), app="forging")
         after = rig.submit("forge_tasks", (), app="forging")
-        assert (await rig.outcome(forger)).error == "runner died: a job reported the end of another one"
+        assert (await rig.outcome(forger)).error == "runner died (a job reported the end of another one)"
         outcome = await rig.outcome(after)
         assert outcome.status == "ok" and outcome.value != b"forged"
         assert "forging:forge" in rig.pool.tasks        # tasks are told before there are jobs, and not by them

@@ -54,9 +54,9 @@ async def test_a_job_is_cancelled_once_and_then_has_its_grace(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("task", "status", "error"), [
-    ("crash", "failed", "runner died (signal 11)"),
+    ("crash", "failed", "runner died (signal 11, SIGSEGV)"),
     ("crash_later", "retry", "runner died (exit status 7)"),
-    ("write_garbage", "failed", "runner died: "),
+    ("write_garbage", "failed", "runner died ("),
 ])
 async def test_only_the_one_that_did_it_pays(task: str, status: str, error: str, tmp_path: Path) -> None:
     """The others begin again; none of them may be tried more than once."""
@@ -103,7 +103,7 @@ async def test_a_job_that_must_not_run_twice_does_not_begin_again(tmp_path: Path
         once = rig.submit("never_twice", (str(notes), "once", 600), app="loops", options=Options(max_attempts=1))
         await rig.until(lambda: len(rig.pool.running()) == 1)
         guilty = submit(rig, "crash", ())
-        assert (await rig.outcome(once)).error == "runner died (signal 11)"
+        assert (await rig.outcome(once)).error[:32] == "runner died (signal 11, SIGSEGV)"
         assert (await rig.outcome(guilty)).status == "failed"
     assert notes.read_text().split() == ["once"]
 

@@ -18,9 +18,10 @@ def seated() -> Iterator[Seat]:
     ours, theirs = socket.socketpair()
     asked, answered = socket.socketpair()
     permits = new_permits()
+    printed, output = os.pipe()
     seat = Seat(1, "async", 100, 0.0)
     seat.connect(
-        Descriptors(ours, asked, os.dup(permits)), on_frames=lambda seat, frames: False,
+        Descriptors(ours, asked, os.dup(permits), printed), on_frames=lambda seat, frames: False,
         on_questions=lambda seat, frames: False, on_lost=lambda seat: None,
     )
     seat.state = State.READY
@@ -30,6 +31,7 @@ def seated() -> Iterator[Seat]:
         finally:
             seat.autopsy()
             os.close(permits)
+            os.close(output)
 
 
 def send(seat: Seat, count: int, now: float) -> None:
