@@ -12,7 +12,6 @@ READ_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
 WORDS_CHARS_MAX = 500
 _CRASH = re.compile(r"(Fatal Python error|terminate called|[\w/.-]*: symbol lookup error)")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class Output:
@@ -42,7 +41,7 @@ class Output:
         text = self._tail.decode(errors="replace").strip()
         crash = _CRASH.search(text)
         words = text[crash.start():] if crash is not None else "\n".join(text.splitlines()[-3:])
-        words = _CONTROL.sub(" ", words)
+        words = " ".join(words.split())
         if len(words) <= WORDS_CHARS_MAX:
             return words
         return words[:WORDS_CHARS_MAX] + "…" if crash is not None else "…" + words[-WORDS_CHARS_MAX:]
