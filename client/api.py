@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from . import background, default, ending, options, schedules
 from .coalesce import Ref
@@ -34,7 +34,7 @@ from .schedules import AsyncSchedules, Schedules
 from .tasks import Task, as_task
 from .threads import Future
 from .transport import Transport
-from .views import FailedView, FinishedView, JobView, NodeView, QueueView, StatsView
+from .views import FailedView, FinishedView, JobsPage, JobView, NodeView, Place, QueueView, StatsView
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,6 +124,14 @@ class AsyncClient(AsyncOperations):
     async def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""
         return await self._page("/v1/queues", list[QueueView])
+
+    async def jobs(
+        self, place: Place | None = None, *, queue: str = "", task: str = "", limit: int = 100, after: str = ""
+    ) -> JobsPage:
+        """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "failed", or
+        "finished" (and kept, `keep_finished`); those of a queue, of a task, or all. At most 1,000 at a time: `after` is
+        the `next` of the part before."""
+        return await self._page(_jobs_path(place, queue, task, limit, after), JobsPage)
 
     async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
@@ -278,6 +286,12 @@ class Client(Operations):
     def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""
         return self._page("/v1/queues", list[QueueView])
+
+    def jobs(
+        self, place: Place | None = None, *, queue: str = "", task: str = "", limit: int = 100, after: str = ""
+    ) -> JobsPage:
+        """See `AsyncClient.jobs`."""
+        return self._page(_jobs_path(place, queue, task, limit, after), JobsPage)
 
     def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
@@ -436,6 +450,11 @@ def _connection(engine: Engine) -> Connection:
     if not isinstance(engine.transport, Connection):
         raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
     return engine.transport
+
+
+def _jobs_path(place: str | None, queue: str, task: str, limit: int, after: str) -> str:
+    said = {"place": place or "", "queue": queue, "task": task, "limit": int(limit), "after": after}
+    return f"/v1/jobs?{urlencode({name: value for name, value in said.items() if value != ''})}"
 
 
 async def listed(engine: Engine, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:

@@ -140,10 +140,35 @@ class ResultEntry(msgspec.Struct, frozen=True, omit_defaults=True, array_like=Tr
     tag: bytes = b""
 
 
+class Past(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """An attempt that is over. Times in ms since 1970; `began_ms` 0: that is not known, for it took less than a second,
+    or its node is lost. `how` it ended, one line."""
+
+    attempt: Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
+    node: Text
+    began_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    ended_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    how: Text
+
+
+PAST_MAX = 10
+"""Attempts that are remembered of a job, the last ones."""
+
+History: TypeAlias = Annotated[tuple[Past, ...], Meta(max_length=PAST_MAX)]
+
+
 class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Outcomes of some jobs of a bundle. What is beside the entries is to be shown to people; it is not signed."""
+
     bundle: str
     entries: list[ResultEntry]
     key_id: str = ""
+    task: str = ""
+    queue: str = ""
+    node: str = ""
+    began_ms: int = 0
+    at_ms: int = 0
+    past: History = ()
     v: int = 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -13,8 +14,26 @@ Place = Literal[
 is tried again later. `claimed`: a node has it, but has not begun it (or just has)."""
 
 
+PLACES: tuple[Place, ...] = (
+    "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "failed", "finished"
+)
+"""Where jobs can be listed, in the order of the list."""
+
+
+class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt of a job: where it ran, from when to when (seconds since 1970; None: not known, or it goes on), and
+    how it ended, in one line. One that was lost with its node, or interrupted, is made again under its number."""
+
+    attempt: int
+    node: str
+    began_at: float | None = None
+    ended_at: float | None = None
+    outcome: str = ""
+
+
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a job is, and why it waits there (`why`, one sentence)."""
+    """Where a job is, and why it waits there (`why`, one sentence). `history` has its attempts, the last ten, the one
+    that runs at the end."""
 
     id: str
     place: Place
@@ -28,6 +47,22 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     finished_at: float | None = None
     error: str = ""
     traceback: str = ""
+    began_at: float | None = None
+    history: list[AttemptView] = []
+
+
+class JobsPage(msgspec.Struct, frozen=True):
+    """A part of a list of jobs. `next` is what to go on after, "" at the end. A part may be short, or empty, and the
+    list go on: so much was looked through."""
+
+    jobs: list[JobView]
+    next: str = ""
+
+    def __iter__(self) -> Iterator[JobView]:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
 
 
 class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,8 +81,9 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`waiting`, `claimed`, `scheduled` and `failed` count jobs; `exact` is False where counting stopped at a limit;
-    then `at_least` names the counts that may be higher.
+    """`waiting`, `claimed` (a node runs them, or is about to), `scheduled` and `failed` count jobs, `running` those
+    that have run for a second; `exact` is False where counting stopped at a limit: then `at_least` names the counts
+    that may be higher.
     `oldest_s` is the age of the job that has waited longest, in seconds. `blocked` is the id of the job that blocks a
     serial queue, `why` what it failed of and what a person can do."""
 
@@ -58,6 +94,7 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: int = 0
     oldest_s: float | None = None
     exact: bool = True
+    running: int = 0
     paused: bool = False
     serial: bool = False
     max_concurrency: int | None = None

@@ -146,6 +146,7 @@ WRITTEN_BY_HAND = {
     "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # tasks, shipped functions, a member
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
+    "cluster/node/shown.py": {"keys.running_on(node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
     "cluster/master/bulk.py": {"key", "self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel

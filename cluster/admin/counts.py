@@ -12,7 +12,7 @@ from ..clock import Clock
 from ..ledger.ledger import Ledger, Record, prefix_end
 from ..ledger.scan import PAGE, scan
 from ..state.keys import Keys
-from ..state.records import claim_in, waiting_at
+from ..state.records import RunningRecord, claim_in, decode, waiting_at
 
 COUNT_MAX = 20_000
 """Records of one queue (and of all that is scheduled, or claimed) that are counted: exact figures of a backlog of
@@ -36,6 +36,7 @@ class Counts:
         await self._moving("scheduled", self._keys.scheduled)
         await self._moving("claimed", self._keys.claims)
         await self._failed()
+        await self._running()
 
     def row(self, queue: str) -> QueueView:
         return self.rows.get(queue) or QueueView(queue)
@@ -54,6 +55,18 @@ class Counts:
             if (parsed := self._keys.parse_failed(record.key)) is not None:
                 row = self.row(parsed[0])
                 self.rows[row.queue] = replace(row, failed=row.failed + 1)
+
+    async def _running(self) -> None:
+        """What nodes say of themselves."""
+        more = False
+        async for record in scan(self._ledger, self._keys.running):
+            told = decode(RunningRecord, record.value)
+            for job in told.jobs if told is not None else ():
+                row = self.row(job.queue)
+                self.rows[job.queue] = replace(row, running=row.running + 1)
+            more |= told is not None and told.more > 0
+        if more:
+            self.rows = {name: _at_least(row, "running") for name, row in self.rows.items()}
 
     async def _moving(self, field: str, prefix: bytes) -> None:
         """What does not lie by queue."""

@@ -129,10 +129,13 @@ class Operations:
         except ValueError as error:
             raise InvalidJob(str(error)) from None
         for _ in range(TRIES_MAX):
-            view, record = await self._status.find(bundle, index)
+            view, record = await self._status.jobs.find(bundle, index)
             if record is None:
                 if view.place in ("finished", "failed"):
                     return "ended"
+                if view.place in ("running", "claimed"):        # of level `none`: its node hears of the request, too
+                    await self._commits.submit(await self._discards.held((self._member,), bundle, [index]))
+                    return "requested"
                 raise InvalidJob(f"job {job_id} is unknown: it was never enqueued here, or it has ended")
             if record.key.startswith(self._keys.claims):
                 await self._commits.submit(await self._discards.held((self._member,), bundle, [index]))

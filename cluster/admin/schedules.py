@@ -225,7 +225,7 @@ class ScheduleAdmin:
         if not bundle:
             return ""
         try:
-            return (await self._status.job(job_id(bundle, 0))).place
+            return (await self._status.jobs.job(job_id(bundle, 0))).place
         except RotaError:
             return "unknown"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from typing import Annotated, cast
 
 import typer
 
 from rota.client.errors import JobUnknown
 from rota.client.ids import parse_job_id
+from rota.client.views import PLACES, Place
 
+from ..terminal import complain
 from . import show
 from .ask import Json, KeyFile, TokenFile, Url, client
 
@@ -44,6 +47,39 @@ def finished(
         views = asked.finished(queue, limit + 1)
     show.as_json(views[:limit]) if json else show.finished(views[:limit])
     show.more(views, limit)
+
+
+def jobs(
+    place: Annotated[
+        str, typer.Option(help="running, claimed, waiting, blocked, retrying, scheduled, failed or finished.")
+    ] = "",
+    queue: Annotated[str, typer.Option(help="Only this queue.")] = "",
+    task: Annotated[str, typer.Option(metavar="MODULE:TASK", help="Only jobs of this task.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
+    after: Annotated[str, typer.Option(metavar="CURSOR", help="Go on behind what was listed before.")] = "",
+    url: Url = None,
+    token_file: TokenFile = None,
+    json: Json = False,
+) -> None:
+    """List jobs: those that run first, then those that wait, are scheduled, have failed, or have ended and are kept.
+
+    A job counts as running when it has run for a second; until then it is
+    claimed. Where there is more, it is said how to go on.
+
+    [bold]Example[/]
+
+      rota jobs --place running --queue mail
+    """
+    if place and place not in PLACES:
+        raise typer.BadParameter(f"a job is {', '.join(PLACES)}", param_hint="--place")
+    with client(url, token_file) as asked:
+        page = asked.jobs(cast("Place", place) or None, queue=queue, task=task, limit=limit, after=after)
+    if json:
+        show.as_json(page)
+    else:
+        show.jobs(page.jobs)
+        if page.next:
+            complain(f"there is more: --after {shlex.quote(page.next)} goes on")
 
 
 def job(

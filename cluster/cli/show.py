@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rota.client.views import FailedView, FinishedView, JobView, NodeView, OperationView, QueueView
+from rota.client.views import AttemptView, FailedView, FinishedView, JobView, NodeView, OperationView, QueueView
 
 from ..terminal import Sheet, complain, say, say_json
 
@@ -53,10 +53,13 @@ def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
     return {mark: mark if ids.count(mark.partition("#")[0]) > 1 else mark.partition("#")[0] for mark in marks}
 
 
+COUNTED = ("waiting", "claimed", "running", "scheduled", "failed")
+
+
 def queues(views: Sequence[QueueView]) -> None:
-    table = Sheet("queue", "waiting>", "claimed>", "scheduled>", "failed>", "oldest>", "state")
+    table = Sheet("queue", "waiting>", "claimed>", "running>", "scheduled>", "failed>", "oldest>", "state")
     for view in views:
-        counts = {name: getattr(view, name) for name in ("waiting", "claimed", "scheduled", "failed")}
+        counts = {name: getattr(view, name) for name in COUNTED}
         numbers = [f"{count:,}{'+' if name in view.at_least else ''}" for name, count in counts.items()]
         table.add(view.queue, *numbers, "" if view.oldest_s is None else span(view.oldest_s), _state(view))
     table.show("no queue has jobs or settings")
@@ -95,6 +98,18 @@ def more(views: Sequence[object], limit: int) -> None:
         complain(f"there are more than these {limit:,}: --limit shows more")
 
 
+def jobs(views: Sequence[JobView]) -> None:
+    table = Sheet("job", "place", "task", "queue", "attempt>", "node", "since", "error")
+    for view in views:
+        since = view.began_at or view.finished_at or view.enqueued_at
+        when = _due(view.due) if view.due else _ago(since)
+        table.add(
+            view.id, view.place, view.task, view.queue, str(view.attempt or ""), view.node, when,
+            _first_line(view.error),
+        )
+    table.show("no such jobs")
+
+
 def finished(views: Sequence[FinishedView]) -> None:
     table = Sheet("job", "task", "queue", "attempts>", "node", "when")
     for view in views:
@@ -128,6 +143,7 @@ def job(view: JobView, arguments: str = "") -> None:
         "attempt": str(view.attempt) if view.attempt else "",
         "node": view.node,
         "enqueued": _ago(view.enqueued_at),
+        "began": _ago(view.began_at),
         "due": _due(view.due),
         "finished": _ago(view.finished_at),
         "why": view.why,
@@ -137,8 +153,24 @@ def job(view: JobView, arguments: str = "") -> None:
     for name, fact in facts.items():
         if fact:
             say(f"  {name:10}{fact}")
+    _history(view.history)
     if view.traceback:
         say(("\n" + view.traceback.rstrip(), "dim"), lines=True)
+
+
+def _history(attempts: Sequence[AttemptView]) -> None:
+    """Every attempt: where, from when to when, and how it ended."""
+    if not attempts:
+        return
+    say("")
+    table = Sheet("attempt>", "node", "began", "ended", "outcome")
+    for one in attempts:
+        table.add(str(one.attempt), one.node, _clock(one.began_at), _clock(one.ended_at), one.outcome)
+    table.show("")
+
+
+def _clock(moment: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)) if moment else ""
 
 
 def span(seconds: float) -> str:

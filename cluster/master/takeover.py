@@ -12,6 +12,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ..clock import Clock
 from ..ledger.commits import Commits, Write, unmodified
 from ..ledger.ledger import Condition, Ledger, Record, Target, prefix_end
@@ -68,10 +70,11 @@ async def _back(
     if not claim.pending:
         return Write((*who, at), moves.end(keys, record.key, bundle))
     task = tasks.get(claim.task)
+    past = claim.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
     if claim.started and task is not None and task.on_orphan == "fail":
-        return await aside.fail(who, record, claim, "lost", node=node)
+        return await aside.fail(who, record, replace(claim, past=past), "lost", node=node)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
-        return await aside.fail(who, record, claim, "orphaned", node=node)
+        return await aside.fail(who, record, replace(claim, past=past), "orphaned", node=node)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
-    return moves.take_over(keys, who, at, bundle, claim, lost=lost, due_ms=due_ms)
+    return moves.take_over(keys, who, at, bundle, claim, lost=lost, due_ms=due_ms, past=past)

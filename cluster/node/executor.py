@@ -23,7 +23,7 @@ from ..state.keys import whole
 from ..state.records import Claim, claim_in
 from .cancels import Cancels
 from .claims import Claims
-from .held import Held
+from .held import Held, Told
 from .intake import BodyCache, VerifiedBody
 from .outcomes import Keep
 from .running import Running
@@ -35,11 +35,13 @@ class Executor:
     """`run()` watches and works; `drain()` begins nothing more; `release_all()` hands back."""
 
     def __init__(
-        self, context: IdentityContext, runners: Runners, cache: BodyCache, *, may_start: Callable[[], bool], keep: Keep
+        self, context: IdentityContext, runners: Runners, cache: BodyCache, *, may_start: Callable[[], bool],
+        keep: Keep, cancel_volatile: Callable[[str, int], bool] = lambda bundle, index: False,
     ) -> None:
         self._context = context
         self._runners = runners
         self._cache = cache
+        self._cancel_volatile = cancel_volatile
         self._claims = Claims()
         self._cancels = Cancels(context.ledger, context.keys)
         self._running = Running(context, self._claims, self._cancels, runners, may_start=may_start, keep=keep)
@@ -53,6 +55,17 @@ class Executor:
     @property
     def held(self) -> int:
         return len(self._claims)
+
+    def job_of(self, key: int, index: int) -> Told | None:
+        """Which job the runners mean."""
+        held = self._claims.by_key(key)
+        if held is None:
+            return None
+        claim = held.claim
+        return Told(whole(held.bundle), index, claim.task, claim.queue, claim.attempt, False)
+
+    def held_by(self, key: int) -> Held | None:
+        return self._claims.by_key(key)
 
     async def run(self, revision: int) -> None:
         """Claims that come after this revision, until the identity ends."""
@@ -117,6 +130,7 @@ class Executor:
 
     async def _watch_cancels(self) -> None:
         async for bundle, index in self._cancels.requests():
+            self._cancel_volatile(bundle, index)
             for held in self._claims:
                 if held.submitted and whole(held.bundle) == bundle and index in (i for i, _ in held.jobs):
                     self._runners.cancel(held.key, index)

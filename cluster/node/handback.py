@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -62,14 +63,16 @@ class HandBack:
         future.add_done_callback(settled)
         return future
 
-    async def all(self, *, but_held: bool) -> int:
+    async def all(self, *, but_held: bool, ran: Mapping[str, int] | None = None, why: str = "") -> int:
         """Lists afresh until nothing is left to hand back, or the membership has ended; returns how many bundles.
-        `but_held`: what the table of claims holds stays."""
+        `but_held`: what the table of claims holds stays. `ran`: bundles of which jobs ran, and since when (ms); their
+        history says `why` they were ended."""
         prefix = self._keys.claims_of(self._context.node)
         start, moved, again = prefix, 0, False
         while True:
             page = await self._ledger.read(start, prefix_end(prefix), limit=PAGE)
-            writes = [write for record in page.records if (write := await self._write(record, but_held)) is not None]
+            made = [await self._write(record, but_held, ran or {}, why) for record in page.records]
+            writes = [write for write in made if write is not None]
             verdicts = await asyncio.gather(*(self._commits.submit(write) for write in writes))
             if any(verdict.failed is not None and verdict.failed.key == self._member.key for verdict in verdicts):
                 return moved
@@ -82,7 +85,7 @@ class HandBack:
             else:
                 return moved
 
-    async def _write(self, record: Record, but_held: bool) -> Write | None:
+    async def _write(self, record: Record, but_held: bool, ran: Mapping[str, int], why: str) -> Write | None:
         """None for what stays: what is held, and a key that rota did not write."""
         claim, parsed = claim_in(record.value), self._keys.parse_claim(record.key)
         if parsed is None or (but_held and self._claims.is_held(parsed[1], record.create_revision)):
@@ -93,5 +96,8 @@ class HandBack:
         self._claims.note_ended(bundle, record.create_revision)
         if claim.started and must_not_repeat(self._runners.tasks, claim):
             return await self._aside.fail((self._member,), record, claim, "lost", node=self._context.node)
-        at = unmodified(record.key, record.mod_revision)
-        return moves.hand_back(self._keys, (self._member,), at, bundle, claim)
+        at, past = unmodified(record.key, record.mod_revision), None
+        if bundle in ran:
+            now_ms = int(self._context.clock.wall() * 1000)
+            past = claim.and_past(self._context.node, ran[bundle], now_ms, why)
+        return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past)

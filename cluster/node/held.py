@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from .outcomes import Settlement
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A job that lies here: what its record says of it."""
+
+    bundle: str
+    index: int
+    task: str
+    queue: str
+    attempt: int
+    volatile: bool
+
+
 class Held(msgspec.Struct, gc=False):
     key: int                    # names it to the runners
     bundle: str
@@ -38,6 +49,17 @@ class Held(msgspec.Struct, gc=False):
     over: bool = False          # it does not lie under us any more
     back: int = 0               # jobs given back in pieces
     review: asyncio.TimerHandle | None = None
+    began: dict[int, int] = {}  # index -> when it was first seen to run, in ms since 1970
+
+    def began_ms(self, outcomes: list[Outcome]) -> int:
+        """When the first of these jobs began; 0 if none was seen to run."""
+        return min((self.began[outcome.index] for outcome in outcomes if outcome.index in self.began), default=0)
+
+    @property
+    def runs_since_ms(self) -> int:
+        """Since when jobs run that have no outcome; 0 if none was seen to."""
+        ended = self.done | bits([outcome.index for outcome in (*self.outcomes, *self.retries)])
+        return min((since for index, since in self.began.items() if not ended >> index & 1), default=0)
 
     @property
     def pending(self) -> int:

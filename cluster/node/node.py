@@ -22,6 +22,7 @@ from rota.client.views import (
     FailedFilter,
     FailedView,
     FinishedView,
+    JobsPage,
     JobView,
     NodeView,
     OperationView,
@@ -29,7 +30,7 @@ from rota.client.views import (
     StatsView,
     Verb,
 )
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.runners import Runners, Work
 
 from ..admin.operations import Operations
 from ..admin.schedules import ScheduleAdmin
@@ -51,10 +52,13 @@ from ..state.keys import Keys, shown
 from ..state.records import Member, QueueRecord, TaskRecord, decode, encode
 from .executor import Executor
 from .followers import Followers
+from .held import Held, Told
 from .intake import LATELY_S, BodyCache, Intake
+from .keeping import keep_failure
 from .membership import Identity, IdentityLost, Membership
 from .outcomes import Keep
 from .reach import Reach
+from .shown import Shown
 from .volatile import FIRST_KEY, Volatile
 
 log = logging.getLogger(__name__)
@@ -122,7 +126,6 @@ class Node:
         self._seal = seal
         self.directory = Directory(ledger, keys)
         self._followers = Followers(ledger, keys, seal)
-        self._status = Status(ledger, keys, clock, self.directory)
         self._cache = BodyCache()
         self._life: Life | None = None
         self._membership: Membership | None = None
@@ -132,8 +135,12 @@ class Node:
         self._hurry = asyncio.Event()
         self._left = False
         self.runners = runners(self)
-        self._volatile = Volatile(self.runners, seal, self._followers.publish, self._may_take_volatile, self.events)
+        self._volatile = Volatile(
+            self.runners, seal, self._followers.publish, self._may_take_volatile, self.events, self._volatile_failed
+        )
         self._followers.local = self._volatile.past
+        self._shown = Shown(self.runners, clock, self._job_of, self._held_by, self._volatile)
+        self._status = Status(ledger, keys, clock, self.directory, self._shown)
         self._followers.taken_at = lambda bundle: self._cache.taken_at(bundle, clock.monotonic() - LATELY_S)
         self.is_master = False
         self.identities = 0
@@ -225,6 +232,9 @@ class Node:
                 )
                 life.leading = group.create_task(self._lead(life), name="lead")
                 group.create_task(steadily("looking at the store", lambda: self._watch_store(life)), name="store")
+                group.create_task(steadily("telling what runs", lambda: self._shown.report(
+                    commits, self._keys, identity.condition, identity.node, identity.lease
+                )), name="running")
                 group.create_task(self._leave_when_asked(life, membership), name="leave")
 
     def _member(self) -> Member:
@@ -246,7 +256,7 @@ class Node:
         )
         executor = Executor(
             context, self.runners, self._cache, may_start=membership.may_start,
-            keep=Keep(settings.keep_result_s, settings.keep_finished_s),
+            keep=Keep(settings.keep_result_s, settings.keep_finished_s), cancel_volatile=self._volatile.cancel,
         )
         intake = Intake(
             context, self.directory, buckets.of(settings.receipt_ttl_s), self._cache, volatile=self._volatile.take,
@@ -381,6 +391,15 @@ class Node:
         if lost := self._volatile.lost():
             self.events.emit(event.VolatileLost(lost))
 
+    def _volatile_failed(self, work: Work, body: bytes, attempts: int, outcome: Outcome) -> None:
+        life = self._life
+        if life is not None:
+            self._group.create_task(keep_failure(
+                work, body, attempts, outcome, commits=life.commits, keys=self._keys, clock=self._clock,
+                seal=self._seal, member=life.identity.condition, node=life.identity.node,
+                order=self.directory.revision, wanted=lambda: self._life is life,
+            ), name="keep-failure")
+
     def _resumed(self) -> None:
         """The lease has survived, the runners have not: hand back what lies under us, and go on."""
         self.events.emit(event.LeaseSurvived(self.node))
@@ -442,6 +461,14 @@ class Node:
         await announce
         await life.election.resign(None)
         await life.executor.release_unstarted()
+
+    def _job_of(self, key: int, index: int) -> Told | None:
+        if key >= FIRST_KEY:
+            return self._volatile.job_of(key, index)
+        return self._life.executor.job_of(key, index) if self._life is not None else None
+
+    def _held_by(self, key: int) -> Held | None:
+        return self._life.executor.held_by(key) if self._life is not None else None
 
     # -- what runners call -------------------------------------------------------------------------------------------
 
@@ -533,7 +560,10 @@ class Node:
         return await self.directory.task_mode(task)
 
     async def job(self, job_id: str) -> JobView:
-        return await self._status.job(job_id)
+        return await self._status.jobs.job(job_id)
+
+    async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+        return await self._status.listing.page(place, queue, task, limit, after)
 
     async def nodes(self) -> list[NodeView]:
         return await self._status.nodes()
@@ -548,7 +578,7 @@ class Node:
         return await self._status.finished(queue, limit, after)
 
     async def body(self, job_id: str) -> bytes:
-        return await self._status.body(job_id)
+        return await self._status.jobs.body(job_id)
 
     async def stats(self) -> StatsView:
         return await self._status.stats()

@@ -82,13 +82,16 @@ def settle(
         last = number == len(steps) - 1
         ops: list[Put | Delete] = _failures(context, held, step)
         final = complete and last
-        ops += _end(keys, context.clock, held, done) if final else moves.record(held.record.key, _shown(held, done))
+        ops += _end(context, held, done) if final else moves.record(held.record.key, _shown(held, done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         without = deletes if final and len(deletes) == len(ops) else None
         kept: list[Kept] = []
         if step and keep.result_s > 0:
             entries = [_entry(outcome, held.claim.attempt) for outcome in step]
-            ops.append(put := moves.result(keys, context.seal, held.bundle, entries, held.record.create_revision))
+            ops.append(put := moves.result(
+                keys, context.seal, held.bundle, entries, held.record.create_revision, of=held.claim,
+                node=context.node, began_ms=held.began_ms(step), at_ms=int(context.clock.wall() * 1000),
+            ))
             kept.append(Kept(buckets.of(keep.result_s), (put.key,)))
         if keep.finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
             ops += (puts := _finished(context, held, good))
@@ -131,31 +134,31 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
     failed = [outcome for outcome in step if outcome.status == "failed"]
     if not failed:
         return []
-    token = token_of(held.claim)
     return [
         put for outcome in failed for put in moves.fail(
-            context.keys, held.bundle, outcome.index, token, body=slice_body(held.body, [outcome.index]),
-            error=outcome.error, traceback=outcome.traceback, node=context.node, at_s=context.clock.wall(),
+            context.keys, held.bundle, outcome.index, _told(context, held, [outcome]),
+            body=slice_body(held.body, [outcome.index]), error=outcome.error, traceback=outcome.traceback,
+            node=context.node, at_s=context.clock.wall(),
         )
     ]
 
 
-def _end(keys: Keys, clock: Clock, held: Held, done: int) -> moves.Ops:
+def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
-    key, bundle = held.record.key, held.bundle
+    key, bundle, keys = held.record.key, held.bundle, context.keys
     if not held.retries:
         return moves.end(keys, key, bundle)
     if held.claim.serial:
         (outcome,) = held.retries       # serial queues run single jobs
-        token = _again(held.claim, outcome)
+        token = _again(context, held, [outcome])
         if outcome.status == "failed":
             return moves.block(keys, key, bundle, replace(token, attempt=held.claim.attempt))
-        return moves.retry_in_place(keys, key, bundle, token, _due_ms(clock, [outcome]))
+        return moves.retry_in_place(keys, key, bundle, token, _due_ms(context.clock, [outcome]))
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
         groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
     return moves.retry(keys, key, bundle, held.body, done, [
-        ([outcome.index for outcome in group], _again(held.claim, group[0]), _due_ms(clock, group))
+        ([outcome.index for outcome in group], _again(context, held, group), _due_ms(context.clock, group))
         for group in groups.values()
     ])
 
@@ -165,10 +168,18 @@ def _coarse(delay_s: float) -> int:
     return 1 << max(int(delay_s).bit_length() - 1, 0)
 
 
-def _again(claim: Claim, outcome: Outcome) -> Token:
+def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     """The token of the next attempt. A snooze is not counted as one."""
-    token = replace(token_of(claim), error=outcome.error[:ERROR_CHARS_MAX])
+    outcome = group[0]
+    token = replace(_told(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
+
+
+def _told(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
+    """The token of jobs that have just ended, this attempt among those that are over."""
+    how = group[0].error.partition("\n")[0] or {"snooze": "snoozed"}.get(group[0].status, "it asked to be tried again")
+    past = held.claim.and_past(context.node, held.began_ms(group), int(context.clock.wall() * 1000), how)
+    return replace(token_of(held.claim), past=past)
 
 
 def _due_ms(clock: Clock, group: list[Outcome]) -> int:

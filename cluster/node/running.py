@@ -278,12 +278,16 @@ class Running:
     async def release_all(self) -> int:
         """Hand back everything that lies under us, whatever the runners did with it: they are dead. Lists afresh. What
         has come since then, and been begun, stays."""
+        ran: dict[str, int] = {}
         for held in self._claims:
             if held.record.create_revision or self._draining:
+                if began_ms := held.runs_since_ms:
+                    ran[held.bundle] = began_ms
                 self._flush_before_release(held)
             else:
                 self._begin_again_when_stored(held)
-        return await self._handback.all(but_held=not self._draining)
+        why = "its node was stopped" if self._draining else "its node was cut off from the store"
+        return await self._handback.all(but_held=not self._draining, ran=ran, why=why)
 
     def _begin_again_when_stored(self, held: Held) -> None:
         """Level `delayed`: what has ended waits for the claim as before, but what has not was killed."""

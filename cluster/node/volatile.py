@@ -1,7 +1,7 @@
 """Jobs without persistence (level `none`): they live in the memory of the node that took them, and nowhere else.
 
-The fastest, and lost if the node ends. Retries happen here too; results are pushed to who waits at this node, and
-failures are logged.
+The fastest, and lost if the node ends. Retries happen here too; results are pushed to who waits at this node. What
+fails for good goes to the failed set, where it can be looked at, and retried as a job like any other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rota.worker.pool.runners import Runners, Work
 
 from ..events.hub import Events
 from ..events.records import VolatileFailed
+from .held import Told
 from .intake import VerifiedBody
 
 JOBS_MAX = 10_000
@@ -32,24 +33,28 @@ FIRST_KEY = 1 << 40
 
 class _Bundle(msgspec.Struct, gc=False):
     work: Work
+    body: bytes
     payloads: dict[int, bytes]
     attempts: dict[int, int]
+    resting: set[int] = set()       # they wait for their next attempt
 
 
 class Volatile:
     """One node's. `push(bundle, results)` reaches who waits for them; `may_take` says whether what is taken now could
-    run."""
+    run; `on_failed(work, body, attempts, outcome)` hears of what failed for good."""
 
     def __init__(
         self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None], may_take: Callable[[], bool],
-        events: Events,
+        events: Events, on_failed: Callable[[Work, bytes, int, Outcome], None],
     ) -> None:
         self._runners = runners
         self._seal = seal
         self._push = push
         self._may_take = may_take
         self._events = events
+        self._on_failed = on_failed
         self._bundles: dict[int, _Bundle] = {}
+        self._by_name: dict[str, int] = {}
         self._next_key = FIRST_KEY
         self._jobs = 0
         self._results: OrderedDict[str, list[bytes]] = OrderedDict()
@@ -78,19 +83,44 @@ class Volatile:
                 f"this node holds {self._jobs:,} jobs without persistence, and {JOBS_MAX:,} at the most: wait for some "
                 "to end, or enqueue durably", 0.5,
             )
-        _, header, jobs = body
+        header, jobs = body[1], body[2]
         work = Work(
             self._next_key, bundle.bundle, header.task, header.queue, header.mode, 1, 0, header.enqueued_at,
             header.codec, jobs, None, header.options,
         )
         self._next_key += 1
         self._jobs += len(jobs)
-        self._bundles[work.key] = _Bundle(work, dict(jobs), {index: 1 for index, _ in jobs})
+        self._bundles[work.key] = _Bundle(work, body[0], dict(jobs), {index: 1 for index, _ in jobs})
+        self._by_name[bundle.bundle] = work.key
         self._results[bundle.bundle] = []
         while len(self._results) > RESULTS_MAX:
             self._results.popitem(last=False)
         self._runners.submit(work)
         return Receipt(bundle.bundle, 0, 0, "none")
+
+    def cancel(self, bundle: str, index: int) -> bool:
+        """Cancel a job that lies here; False if it does not. One that waits for its next attempt is over at once."""
+        key = self._by_name.get(bundle, 0)
+        held = self._bundles.get(key)
+        if held is None or index not in held.attempts:
+            return False
+        if index in held.resting:
+            self.on_outcome(key, Outcome(index, "cancelled", error="cancelled"))
+        else:
+            self._runners.cancel(key, index)
+        return True
+
+    def find(self, bundle: str, index: int) -> Told | None:
+        """A job that lies here, whether it has begun or not."""
+        return self.job_of(self._by_name.get(bundle, 0), index)
+
+    def job_of(self, key: int, index: int) -> Told | None:
+        """Which job the runners mean."""
+        held = self._bundles.get(key)
+        if held is None or index not in held.attempts:
+            return None
+        work = held.work
+        return Told(work.bundle, index, work.task, work.queue, held.attempts[index], True)
 
     def past(self, bundle: str) -> list[bytes] | None:
         """Results so far of a bundle that was taken here; None if it was not."""
@@ -102,15 +132,17 @@ class Volatile:
             return
         if outcome.status in ("retry", "snooze"):
             held.attempts[outcome.index] += outcome.status == "retry"
+            held.resting.add(outcome.index)
             asyncio.get_running_loop().call_later(outcome.delay_s, self._again, held, outcome.index)
             return
         attempts = held.attempts.pop(outcome.index)
         self._jobs -= 1
         if not held.attempts:
-            del self._bundles[key]
+            del self._bundles[key], self._by_name[held.work.bundle]
         name = held.work.bundle
         if outcome.status == "failed":
             self._events.emit(VolatileFailed(job_id(name, outcome.index), outcome.error))
+            self._on_failed(held.work, held.body, attempts, outcome)
         entry = ResultEntry(
             outcome.index, outcome.status if outcome.status in ("ok", "cancelled") else "failed", outcome.value,
             outcome.error, outcome.traceback, attempts, outcome.codec,
@@ -122,6 +154,7 @@ class Volatile:
         self._push(name, record)
 
     def _again(self, held: _Bundle, index: int) -> None:
+        held.resting.discard(index)
         if index in held.attempts and held.work.key in self._bundles:
             attempt = held.attempts[index]
             self._runners.submit(msgspec.structs.replace(
@@ -132,4 +165,5 @@ class Volatile:
         """The runners were killed: what was in them is gone. Returns how many jobs that were."""
         lost, self._jobs = self._jobs, 0
         self._bundles.clear()
+        self._by_name.clear()
         return lost

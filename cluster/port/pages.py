@@ -98,6 +98,7 @@ class Pages:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post("/v1/jobs", self._page(self._enqueue, ENQUEUE_S))
+        router.add_get("/v1/jobs", self._page(self._jobs))
         router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
         router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
         router.add_get("/v1/nodes", self._page(self._nodes))
@@ -278,6 +279,11 @@ class Pages:
             return None
         finally:
             end()
+
+    async def _jobs(self, request: web.Request) -> web.Response:
+        queue, limit, after = _which_part(request)
+        place, task = request.query.get("place", ""), normal(request.query.get("task", ""))
+        return json_page(await self._service.jobs(place, queue or "", task, limit, after))
 
     async def _nodes(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.nodes())

@@ -11,6 +11,7 @@ from rota.client.views import (
     FailedFilter,
     FailedView,
     FinishedView,
+    JobsPage,
     JobView,
     NewSchedule,
     NodeView,
@@ -66,6 +67,11 @@ class NodeService(Protocol):
         ...
 
     async def job(self, job_id: str) -> JobView: ...
+
+    async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+        """A part of the list of jobs: those at a place, of a queue, of a task ("": any), from behind `after` (`next` of
+        the part before). Raises `InvalidJob`."""
+        ...
 
     async def nodes(self) -> list[NodeView]: ...
 

@@ -28,7 +28,7 @@ def retry(
     token = Token(          # what the body says is signed, what its token said may be why it was set aside
         header.task, header.queue, said.priority if said else 0, order, 1, header.mode, int(clock.wall() * 1000),
         python=header.python, function=header.function, key=said.key if said else "",
-        signed=said.signed if said else header.key_id,
+        signed=said.signed if said else header.key_id, past=said.past if said else (),
     )
     at = unmodified(record.key, record.mod_revision)
     return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), token, kept.body)

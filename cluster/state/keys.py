@@ -64,6 +64,7 @@ class Keys:
         self.failed = self.root + b"failed/"
         self.finished = self.root + b"finished/"
         self.cancels = self.root + b"cancels/"
+        self.running = self.root + b"running/"
         self.operations = self.root + b"operations/"
         self.operations_ended = self.root + b"operations-ended/"
         self.tasks = self.root + b"tasks/"
@@ -160,6 +161,9 @@ class Keys:
 
     def cancel(self, bundle: str, index: int) -> bytes:
         return self.cancels + f"{whole(bundle)}-{index}".encode()
+
+    def running_on(self, node: str) -> bytes:
+        return self.running + node.encode()
 
     def operation(self, operation: str) -> bytes:
         """A bulk operation that has not ended."""

@@ -22,13 +22,15 @@ from rota.client.ids import parse_job_id
 from rota.client.model import (
     ATTEMPTS_MAX,
     JOBS_PER_BUNDLE_MAX,
+    PAST_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
     Header,
+    History,
     Mode,
     Moment,
     OnOrphan,
-    ResultEntry,
+    Past,
     Results,
     Seconds,
     Text,
@@ -77,6 +79,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""    # what its task's limit per key is counted by
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
+    past: History = ()          # attempts that are over
     signed: Text | None = None  # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
     v: Schema = msgspec.field(default_factory=schema)
 
@@ -87,6 +90,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def pending(self) -> int:
         return self.count - self.done_bits.bit_count()
+
+    def and_past(self, node: str, began_ms: int, ended_ms: int, how: str) -> History:
+        """Its attempts that are over, this one too."""
+        return (*self.past, Past(self.attempt, node[:256], began_ms, ended_ms, how[:HOW_CHARS_MAX]))[-PAST_MAX:]
 
     @property
     def suspect(self) -> bool:
@@ -190,6 +197,26 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
 
+class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """A job that runs on a node, since when (ms since 1970). `volatile`: of level `none`, so it is nowhere else."""
+
+    bundle: Text
+    index: Annotated[int, Meta(ge=0, lt=JOBS_PER_BUNDLE_MAX)]
+    since_ms: Place
+    attempt: Attempt
+    task: Text
+    queue: Text
+    volatile: bool = False
+
+
+class RunningRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node says of the jobs that have run on it for a second, on its lease. `more`: how many it leaves out."""
+
+    jobs: list[RunningJob]
+    more: Number = 0
+    v: Schema = msgspec.field(default_factory=schema)
+
+
 class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A bulk operation: something done to many jobs, which the master carries out. Below `operations/` until it has
     ended, then, for an hour, below `operations-ended/`."""
@@ -218,6 +245,7 @@ class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
 
+HOW_CHARS_MAX = 200
 _ORDER = re.compile(rb"[0-9]{1,15}")       # one digit less than keys have: there is always room for the next
 _T = TypeVar("_T")
 _encoder = msgspec.json.Encoder()
@@ -315,10 +343,10 @@ def header_of(body: bytes) -> Header | None:
     return header if is_name(header.queue) else None
 
 
-def results_in(value: bytes) -> list[ResultEntry]:
-    """The results of a record below `results/`, unverified; none if it cannot be read."""
+def results_in(value: bytes) -> Results:
+    """A record below `results/`, unverified; without entries if it cannot be read."""
     results: Results | None = _try(_decode_results, value)
-    return results.entries if results is not None else []
+    return results if results is not None else Results("", [])
 
 
 def failure_in(value: bytes) -> Failure:

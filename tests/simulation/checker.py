@@ -33,7 +33,7 @@ from rota.cluster.state.records import Claim, Token
 
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 
-LEASED = ("nodes/", "master/", "unique/")
+LEASED = ("nodes/", "master/", "unique/", "running/")
 KEYS_PER_LEASE_MAX = 2_000
 
 
@@ -361,6 +361,8 @@ class Checker:
             if job not in ending:
                 self._say("S10", f"a result ({status}) of job {_name(job)}, which did not end here")
         for job, record in step.failed.items():
+            if record.reason == "volatile" and job not in ending:
+                self.ended[job] = "failed"      # of level `none`: it was nowhere, and is kept from here on
             if job not in ending and record.reason == "error":
                 self._say("S10", f"a failed record of job {_name(job)}, which did not end here")
         for key in step.overwritten:

@@ -48,7 +48,7 @@ class Terms:
             order = self._orders[job[0]]
             self._check_blame(job, order, some)
             if order.level == "none":
-                self._check_volatile(order, some)
+                self._check_volatile(job, order, some)
                 continue
             counted = [run for run in some if run.fence or (job[0], run.node) in self._own]
             self._check_times(job, order, counted)
@@ -121,7 +121,7 @@ class Terms:
                 self._say("T4", run, f"and had been started at {last.at:.3f} s on {last.node or 'a node'}")
             last, asked = run, 0
 
-    def _check_volatile(self, order: Order, runs: Iterable[Run]) -> None:
+    def _check_volatile(self, job: Job, order: Order, runs: Iterable[Run]) -> None:
         """T5, and T2: a process that was asked to take it runs it, attempt by attempt."""
         seen: dict[str, int] = {}
         retries: dict[str, dict[int, Run]] = {}
@@ -133,6 +133,10 @@ class Terms:
                 seen[process] = run.attempt - 1
             if run.what != "start":
                 continue
+            if run.fence:
+                if not self._again.get(job):
+                    self._say("T5", run, "out of the store, though nobody had it run again")
+                continue        # it failed, and a person retried it: it is a job like any other
             if process not in order.asked or run.at < order.asked[process]:
                 self._say("T5", run, "which was not asked to take it")
             if run.attempt != seen.get(process, 0) + 1:

@@ -125,6 +125,8 @@ class Trust:
         failure = puts.get(self._keys.failures + name.encode())
         if failure is None or not msgspec.msgpack.decode(failure, type=Failure).body:
             self._say("K3", f"{name} is set aside ({failed.reason}) without its arguments")
+        if failed.reason == "volatile":
+            return          # of level `none`: its node tells who waits there
         told = [
             entry.index for key, value in puts.items() if key.startswith(self._keys.bundle_results(bundle))
             for entry in msgspec.msgpack.decode(value, type=Results).entries

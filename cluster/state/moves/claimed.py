@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from rota.client.codec import slice_body
+from rota.client.model import History
 
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put
@@ -24,17 +25,23 @@ def mark_started(who: Conditions, at: Condition, claim: Claim) -> Write:
     return Write((*who, at), (Put(at.key, encode(replace(claim, started=True))),))
 
 
-def hand_back(keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim) -> Write:
-    """Back to its place, as if it had never been given: no attempt is used up."""
-    return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, token_of(claim))))
+def hand_back(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, past: History | None = None
+) -> Write:
+    """Back to its place, as if it had never been given: no attempt is used up. `past`: what is told of it, if it had
+    begun."""
+    token = token_of(claim)
+    token = token if past is None else replace(token, past=past)
+    return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, token)))
 
 
 def take_over(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, *, lost: int, due_ms: int = 0
+    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, *, lost: int, due_ms: int = 0,
+    past: History = (),
 ) -> Write:
     """From under a node that is gone, back to its place; or, if it shall wait until `due_ms`, among the scheduled. (In
-    a serial queue it waits at its place.) `lost`: how often it was running then."""
-    token = replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost)
+    a serial queue it waits at its place.) `lost`: how often it was running then; `past`: its attempts so far."""
+    token = replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost, past=past)
     if due_ms and claim.serial:
         token = replace(token, not_before=due_ms)
     elif due_ms:

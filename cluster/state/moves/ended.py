@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from rota.client.codec import Seal, encode_results, slice_body
 from rota.client.model import ResultEntry, Results
 
 from ...ledger.ledger import Put
 from ..keys import Keys, whole
-from ..records import Claim, FinishedRecord, encode
+from ..records import Claim, FinishedRecord, Token, encode
 
 
-def result(keys: Keys, seal: Seal, bundle: str, entries: list[ResultEntry], fence: int, lease: int = 0) -> Put:
-    """For whoever waits for these jobs. `fence`: of the attempt; or, without one, the revision that was ended."""
-    signed = seal.keyring.sign_results(Results(whole(bundle), entries), seal.cluster)
+def result(
+    keys: Keys, seal: Seal, bundle: str, entries: list[ResultEntry], fence: int, lease: int = 0, *,
+    of: Token | None = None, node: str = "", began_ms: int = 0, at_ms: int = 0,
+) -> Put:
+    """For whoever waits for these jobs. `fence`: of the attempt; or, without one, the revision that was ended. The rest
+    is for people who look at them: what they were, and where and when they ended."""
+    results = Results(whole(bundle), entries, node=node, began_ms=began_ms, at_ms=at_ms)
+    if of is not None:
+        results = replace(results, task=of.task, queue=of.queue, past=of.past)
+    signed = seal.keyring.sign_results(results, seal.cluster)
     return Put(keys.result(bundle, entries[0].index, fence), encode_results(signed), lease)
 
 

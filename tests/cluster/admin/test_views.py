@@ -88,6 +88,7 @@ def test_the_reason_of_a_job_that_nobody_can_run_is_the_true_one() -> None:
 
 
 def test_the_reason_of_a_job_for_which_all_are_busy() -> None:
+    app.gate.clear()
     with MemoryCluster(sync=1) as cluster:
         first = app.hold.using(queue="busy").enqueue("a")
         second = app.hold.using(queue="busy").enqueue("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import rota
@@ -20,4 +21,26 @@ def careful(number: int, well: bool = True) -> int:
 @rota.task(max_attempts=1)
 def hold(text: str) -> str:
     gate.wait(20)
+    return text
+
+
+@rota.task(max_attempts=3, backoff_base=3600)
+def third(text: str) -> str:
+    if rota.current_job().attempt < 3:
+        raise ValueError(f"attempt {rota.current_job().attempt}")
+    return text
+
+
+@rota.task(level="none", max_attempts=2, backoff_base=0.01)
+def light(text: str) -> str:
+    raise ValueError(text)
+
+
+@rota.task(level="none")
+async def light_hold() -> None:
+    await asyncio.sleep(600)
+
+
+@rota.task(keep_finished=60)
+def kept(text: str) -> str:
     return text

@@ -58,7 +58,7 @@ def test_results_are_put_on_a_lease_that_may_have_to_be_granted_first() -> None:
         assert not settlement.leased and [len(kept.keys) for kept in settlement.kept] == [1]
         leased = settlement.with_leases([9])
         (put,) = puts(leased, KEYS.results)
-        assert put.lease == 9 and [entry.value for entry in results_in(put.value)] == [b"value", b"value"]
+        assert put.lease == 9 and [entry.value for entry in results_in(put.value).entries] == [b"value", b"value"]
         assert leased.leased and not leased.refreshed().leased
         assert leased.delete_only().ops == tuple(op for op in settlement.ops if isinstance(op, Delete))
         await settlement.kept[0].bucket.lease()

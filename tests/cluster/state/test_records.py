@@ -23,6 +23,7 @@ from rota.cluster.state.records import (
     OperationRecord,
     QueueRecord,
     ReceiptRecord,
+    RunningRecord,
     TaskRecord,
     Token,
     claim_in,
@@ -43,6 +44,7 @@ KEYS = Keys("t")
 TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
     Token, Claim, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord, OperationRecord,
+    RunningRecord,
 )
 
 

@@ -1,0 +1,315 @@
+"""One job: where it is, why it waits there, and what became of its attempts. Read from the store when somebody asks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from rota.client.codec import slice_body
+from rota.client.errors import InvalidJob, JobUnknown
+from rota.client.ids import parse_job_id
+from rota.client.model import Past
+from rota.client.views import AttemptView, JobView, Place
+
+from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
+from ..ledger.scan import scan
+from ..state.directory import Directory
+from ..state.keys import Keys
+from ..state.records import (
+    Claim,
+    FinishedRecord,
+    ReceiptRecord,
+    RunningJob,
+    RunningRecord,
+    Token,
+    claim_in,
+    decode,
+    failed_at,
+    failure_in,
+    header_of,
+    results_in,
+    waiting_at,
+)
+from .reasons import Reasons
+
+TOKENS_MAX = 400_000
+"""Keys that are looked through for a token that is not where it was first put."""
+
+ENDED = {"ok": "it ended well", "failed": "it failed", "cancelled": "it was cancelled"}
+
+
+class Here(Protocol):
+    """What a node knows of the jobs that it has, and no store does."""
+
+    @property
+    def node(self) -> str: ...
+
+    def job(self, bundle: str, index: int) -> RunningJob | None:
+        """One that runs here, or, of level `none`, lies here (then `since_ms` is 0)."""
+        ...
+
+    def results(self, bundle: str) -> list[bytes] | None:
+        """Of a bundle of level `none` that was taken here."""
+        ...
+
+
+class Nowhere:
+    """For who looks from outside of a node."""
+
+    node = ""
+
+    def job(self, bundle: str, index: int) -> RunningJob | None:
+        return None
+
+    def results(self, bundle: str) -> list[bytes] | None:
+        return None
+
+
+class Jobs:
+    """`here` tells of what runs on this very node. What runs on others, their records tell, a second later."""
+
+    def __init__(
+        self, ledger: Ledger, keys: Keys, directory: Directory, reasons: Reasons,
+        here: Here,
+    ) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._directory = directory
+        self._reasons = reasons
+        self._here = here
+
+    async def job(self, job_id: str) -> JobView:
+        """Raises `InvalidJob` for what is no job id."""
+        return (await self.find(*parsed(job_id)))[0]
+
+    async def body(self, job_id: str) -> bytes:
+        """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for
+        what is no job id, `JobUnknown` where no arguments are kept."""
+        bundle, index = parsed(job_id)
+        keys, body, finished = self._keys, self._keys.body(bundle), self._keys.finished_of(bundle)
+        waiting, failure, ended = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/"), Get(keys.failure(bundle, index)), Get(finished, prefix_end(finished)),
+        )))).answers
+        kept = [record.value for record in (*waiting, *ended)]
+        kept += [failure_in(record.value).body for record in failure]
+        for value in kept:
+            header = header_of(value)
+            if header is not None and index in header.indexes:
+                return slice_body(value, [index])
+        raise JobUnknown(
+            f"no arguments of job {job_id} are stored: it was never enqueued here, or it has ended (see keep_finished)",
+            job_id,
+        )
+
+    async def find(self, bundle: str, index: int) -> tuple[JobView, Record | None]:
+        """Where a job is, and the token it lies in (None if it has ended, or is unknown)."""
+        keys, body, results = self._keys, self._keys.body(bundle), self._keys.bundle_results(bundle)
+        answers = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/"), Get(results, prefix_end(results)), Get(keys.failure(bundle, index)),
+            Get(keys.receipt(bundle)), Get(keys.finished_of(bundle), prefix_end(keys.finished_of(bundle))),
+        )))).answers
+        id_ = f"{bundle}/{index}"
+        if answers[2]:
+            return await self._failed_job(id_, bundle, index, answers[2][0]), None
+        for record in answers[0]:
+            header = header_of(record.value)
+            if header is not None and index in header.indexes:
+                receipt = decode(ReceiptRecord, answers[3][0].value) if answers[3] else None
+                name = record.key[len(keys.bodies):].decode(errors="replace")
+                token = await self._token(name, header.queue, receipt)
+                if token is not None:
+                    view = await self._view(id_, bundle, index, token)
+                    if view.place != "finished":
+                        return replace(view, enqueued_at=header.enqueued_at), token
+        for record in reversed(answers[4]):
+            if (kept := await self._kept(id_, index, record)) is not None:
+                return _with_history(kept, self._ended(id_, index, [record.value for record in answers[1]])), None
+        ended = self._ended(id_, index, [record.value for record in answers[1]])
+        if ended is not None:
+            return ended, None
+        if (volatile := await self._volatile(id_, bundle, index)) is not None:
+            return volatile, None
+        if answers[3] or answers[1]:
+            return JobView(id_, "finished", why="it has ended, and left no result"), None
+        if answers[0]:
+            return JobView(id_, "unknown", why="it is moving from one place to another: ask again"), None
+        return JobView(
+            id_, "unknown", why="it was never enqueued here, or it ended and its result has expired"
+        ), None
+
+    def _ended(self, id_: str, index: int, records: list[bytes]) -> JobView | None:
+        for record in reversed(records):
+            results = results_in(record)
+            for entry in results.entries:
+                if entry.index == index:
+                    last = Past(entry.attempts, results.node, results.began_ms, results.at_ms, ENDED[entry.status])
+                    return JobView(
+                        id_, "failed" if entry.status == "failed" else "finished", results.task, results.queue,
+                        entry.attempts, results.node, ENDED[entry.status],
+                        finished_at=results.at_ms / 1000 if results.at_ms else None, error=entry.error,
+                        traceback=entry.traceback,
+                        history=history((*results.past, last) if results.node else results.past),
+                    )
+        return None
+
+    async def _kept(self, id_: str, index: int, body: Record) -> JobView | None:
+        """What is known of a job whose `keep_finished` is not over."""
+        header = header_of(body.value)
+        if header is None or index not in header.indexes:
+            return None
+        name = body.key[len(self._keys.finished_bodies):]
+        page = await self._ledger.read(self._keys.finished + f"{header.queue}/".encode() + name)
+        kept = decode(FinishedRecord, page.records[0].value) if page.records else None
+        if kept is None:
+            return None
+        return JobView(
+            id_, "finished", kept.task, kept.queue, kept.attempts, kept.node, "it ended well",
+            enqueued_at=header.enqueued_at, finished_at=kept.at,
+        )
+
+    async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
+        failure = failure_in(record.value)
+        said = decode(Token, failure.token) or header_of(failure.body)
+        queue = said.queue if said is not None else "unknown"
+        page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
+        failed = failed_at(self._keys, page.records[0]) if page.records else None
+        past = said.past if isinstance(said, Token) else ()
+        if failed is None:
+            return JobView(id_, "failed", queue=queue, traceback=failure.traceback, history=history(past))
+        return JobView(
+            id_, "failed", failed.task, queue, failed.attempts, failed.node, "it failed: it waits for a person",
+            finished_at=failed.at or None, error=failed.error, traceback=failure.traceback, history=history(past),
+        )
+
+    async def _token(self, name: str, queue: str, receipt: ReceiptRecord | None) -> Record | None:
+        """Find a token: under a node, in its queue, or among the scheduled."""
+        keys = self._keys
+        gets = [Get(keys.claim(node, name)) for node in list(self._directory.members)[:100]]
+        if receipt is not None:
+            gets.append(Get(keys.job(queue, receipt.priority, receipt.order, name)))
+        for answer in (await self._ledger.commit(Txn((), tuple(gets)))).answers if gets else ():
+            if answer:
+                return answer[0]
+        for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
+            async for record in scan(self._ledger, prefix, keys_only=True, limit=TOKENS_MAX):
+                if record.key.endswith(b"/" + name.encode()):
+                    page = await self._ledger.read(record.key)
+                    if page.records:
+                        return page.records[0]
+        return None
+
+    async def _view(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
+        keys = self._keys
+        if record.key.startswith(keys.claims):
+            claim, parsed = claim_in(record.value), keys.parse_claim(record.key)
+            if claim is None or parsed is None:
+                return JobView(id_, "unknown", why="its claim cannot be read")
+            if claim.done_bits >> index & 1:
+                return JobView(id_, "finished", claim.task, claim.queue, claim.attempt, parsed[0], "it ended well")
+            return held(id_, claim, parsed[0], await self._runs_since(parsed[0], bundle, index))
+        token = waiting_at(keys, record)
+        if token is None:
+            return JobView(id_, "unknown", why="its token cannot be read")
+        if token.done_bits >> index & 1:
+            return JobView(id_, "finished", token.task, token.queue, token.attempt, why="it has ended")
+        if record.key.startswith(keys.scheduled):
+            return scheduled(id_, token, (keys.parse_due(record.key) or (0, "", ""))[0])
+        place, why = await self._reasons.of(record.key, token)
+        return waiting(id_, token, place, why)
+
+    async def _runs_since(self, node: str, bundle: str, index: int) -> int | None:
+        here = self._here.job(bundle, index)
+        if here is not None:
+            return here.since_ms
+        page = await self._ledger.read(self._keys.running_on(node))
+        job = _among(page.records, bundle, index)
+        return job.since_ms if job is not None else None
+
+    async def _volatile(self, id_: str, bundle: str, index: int) -> JobView | None:
+        """A job of level `none` is nowhere but on its node, which tells of it while it runs."""
+        if (here := self._here.job(bundle, index)) is not None:
+            return running(id_, here, self._here.node)
+        if (ended := self._ended(id_, index, self._here.results(bundle) or [])) is not None:
+            return ended
+        async for record in scan(self._ledger, self._keys.running):
+            job = _among((record,), bundle, index)
+            if job is not None and job.volatile:
+                node = record.key[len(self._keys.running):].decode(errors="replace")
+                return running(id_, job, node)
+        return None
+
+
+def parsed(job_id: str) -> tuple[str, int]:
+    try:
+        return parse_job_id(job_id)
+    except ValueError as error:
+        raise InvalidJob(str(error)) from None
+
+
+def _among(records: tuple[Record, ...], bundle: str, index: int) -> RunningJob | None:
+    for record in records:
+        told = decode(RunningRecord, record.value)
+        for job in told.jobs if told is not None else ():
+            if (job.bundle, job.index) == (bundle, index):
+                return job
+    return None
+
+
+# -- views of what lies where ----------------------------------------------------------------------------------------
+
+
+def held(id_: str, claim: Claim, node: str, since_ms: int | None) -> JobView:
+    """A job that a node has. `since_ms`: since when it runs there, if it does."""
+    place: Place = "claimed" if since_ms is None else "running"
+    why = "its node runs it" if since_ms is not None else "its node has it, and begins it when a slot is free"
+    began = since_ms / 1000 if since_ms is not None else None
+    now = [AttemptView(claim.attempt, node, began, None, "runs")] if since_ms is not None else []
+    return JobView(
+        id_, place, claim.task, claim.queue, claim.attempt, node, why, error=claim.error, began_at=began,
+        history=history(claim.past) + now,
+    )
+
+
+def running(id_: str, job: RunningJob, node: str) -> JobView:
+    """A job of level `none`."""
+    if not job.since_ms:
+        why = "its node has it, and begins it when a slot is free; it has no persistence: it is nowhere else"
+        return JobView(id_, "claimed", job.task, job.queue, job.attempt, node, why)
+    began = job.since_ms / 1000
+    return JobView(
+        id_, "running", job.task, job.queue, job.attempt, node,
+        "its node runs it; it has no persistence: it is nowhere else", began_at=began,
+        history=[AttemptView(job.attempt, node, began, None, "runs")],
+    )
+
+
+def scheduled(id_: str, token: Token, due_ms: int) -> JobView:
+    place: Place = "scheduled" if token.attempt == 1 else "retrying"
+    why = "it is due later" if token.attempt == 1 else f"attempt {token.attempt - 1} failed; it is tried again"
+    return JobView(
+        id_, place, token.task, token.queue, token.attempt, why=why, due=due_ms / 1000, error=token.error,
+        history=history(token.past),
+    )
+
+
+def waiting(id_: str, token: Token, place: Place, why: str) -> JobView:
+    return JobView(
+        id_, place, token.task, token.queue, token.attempt, why=why, error=token.error, history=history(token.past),
+        due=token.not_before / 1000 if place == "retrying" else None,
+    )
+
+
+def history(past: tuple[Past, ...]) -> list[AttemptView]:
+    return [
+        AttemptView(
+            one.attempt, one.node, one.began_ms / 1000 if one.began_ms else None,
+            one.ended_ms / 1000 if one.ended_ms else None, one.how,
+        )
+        for one in past
+    ]
+
+
+def _with_history(view: JobView, ended: JobView | None) -> JobView:
+    """What is kept of a finished job does not have its attempts; its result does, while there is one."""
+    return view if ended is None else replace(view, history=ended.history)

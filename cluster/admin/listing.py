@@ -1,0 +1,196 @@
+"""Jobs by where they are: a part of the list at a time, and never more of the store than a part is worth."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from rota.client.errors import InvalidJob
+from rota.client.ids import job_id
+from rota.client.views import PLACES, JobsPage, JobView, Place
+
+from ..clock import Clock
+from ..ledger.ledger import Ledger, Record
+from ..ledger.scan import scan
+from ..state.directory import Directory
+from ..state.keys import Keys, whole
+from ..state.records import (
+    FinishedRecord,
+    RunningJob,
+    RunningRecord,
+    Token,
+    claim_in,
+    decode,
+    failed_at,
+    header_of,
+    waiting_at,
+)
+from . import jobs
+from .jobs import Here
+
+LOOKED_MAX = 20_000
+"""Records that are looked at for one part; where fewer jobs than were asked for fit, the list goes on behind them."""
+
+PAGE = 1_000
+
+SECTIONS: dict[str, tuple[Place, ...]] = {
+    "running": ("running",), "claims": ("running", "claimed"), "jobs": ("waiting", "blocked", "retrying"),
+    "scheduled": ("scheduled", "retrying"), "failed": ("failed",), "finished": ("finished",),
+}
+"""Parts of the store, in the order of the list, and where jobs are whose records lie there. ("running": those of level
+`none`, which lie nowhere else.)"""
+
+
+class Listing:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, here: Here) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+        self._here = here
+
+    async def page(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+        """Raises `InvalidJob` for a place that is none, or a cursor that is not from here."""
+        if place and place not in PLACES:
+            raise InvalidJob(f"place={place:.40}: a job is {', '.join(PLACES)}")
+        found: list[JobView] = []
+        looked = 0
+        running = await self._running()
+        for section, behind in self._rest(place, after):
+            prefix = self._prefix(section, queue)
+            async for record in scan(self._ledger, prefix, after=behind, size=min(PAGE, LOOKED_MAX)):
+                views = await self._views(section, record, running)
+                found += [
+                    view for view in views
+                    if view.place == (place or view.place) and view.queue == (queue or view.queue)
+                    and view.task == (task or view.task)
+                ]
+                looked += 1
+                if len(found) >= limit or looked >= LOOKED_MAX:
+                    return JobsPage(found, f"{section}:{self._name(self._area(section), record)}")
+        return JobsPage(found, "")
+
+    def _rest(self, place: str, after: str) -> list[tuple[str, bytes]]:
+        """The sections from the cursor on, and behind which key to begin there."""
+        wanted = [name for name, places in SECTIONS.items() if not place or place in places]
+        if not after:
+            return [(name, b"") for name in wanted]
+        section, colon, key = after.partition(":")
+        if not colon or section not in wanted:
+            raise InvalidJob(f"after={after!r:.60} is not from this list: take `next` of the part before, as it is")
+        begin = self._area(section) + key.encode()
+        return [(section, begin), *((name, b"") for name in wanted[wanted.index(section) + 1:])]
+
+    def _area(self, section: str) -> bytes:
+        keys = self._keys
+        return {
+            "running": keys.running, "claims": keys.claims, "jobs": keys.jobs, "scheduled": keys.scheduled,
+            "failed": keys.failed, "finished": keys.finished,
+        }[section]
+
+    def _prefix(self, section: str, queue: str) -> bytes:
+        """What lies by queue is read by queue."""
+        area = self._area(section)
+        return area + f"{queue}/".encode() if queue and section in ("jobs", "failed", "finished") else area
+
+    async def _running(self) -> dict[tuple[str, int], RunningJob]:
+        found = {}
+        async for record in scan(self._ledger, self._keys.running):
+            told = decode(RunningRecord, record.value)
+            found.update({(job.bundle, job.index): job for job in (told.jobs if told is not None else ())})
+        return found
+
+    # -- what a record stands for --------------------------------------------------------------------------------------
+
+    async def _views(
+        self, section: str, record: Record, running: dict[tuple[str, int], RunningJob]
+    ) -> list[JobView]:
+        match section:
+            case "running":
+                return self._volatile(record)
+            case "claims":
+                return [view async for view in self._held(record, running)]
+            case "jobs" | "scheduled":
+                return [view async for view in self._waiting(record)]
+            case "failed":
+                return self._failed(record)
+            case _:
+                return self._finished(record)
+
+    def _volatile(self, record: Record) -> list[JobView]:
+        told, node = decode(RunningRecord, record.value), self._name(self._keys.running, record)
+        return [
+            jobs.running(job_id(job.bundle, job.index), job, node)
+            for job in (told.jobs if told is not None else ()) if job.volatile
+        ]
+
+    async def _held(self, record: Record, running: dict[tuple[str, int], RunningJob]) -> AsyncIterator[JobView]:
+        claim, parsed = claim_in(record.value), self._keys.parse_claim(record.key)
+        if claim is None or parsed is None:
+            return
+        node, bundle = parsed
+        for index in await self._indexes(bundle, claim):
+            job = running.get((whole(bundle), index))
+            if node == self._here.node:
+                job = self._here.job(whole(bundle), index) or job
+            yield jobs.held(job_id(bundle, index), claim, node, job.since_ms if job is not None else None)
+
+    async def _waiting(self, record: Record) -> AsyncIterator[JobView]:
+        token, bundle = waiting_at(self._keys, record), record.key.rpartition(b"/")[2].decode(errors="replace")
+        if token is None:
+            return
+        due = self._keys.parse_due(record.key) if record.key.startswith(self._keys.scheduled) else None
+        for index in await self._indexes(bundle, token):
+            id_ = job_id(bundle, index)
+            if due is not None:
+                view = jobs.scheduled(id_, token, due[0])
+            else:
+                view = jobs.waiting(id_, token, self._place_in_queue(token), "")
+            yield replace(view, enqueued_at=token.at / 1000)
+
+    def _place_in_queue(self, token: Token) -> Place:
+        settings = self._directory.queues.get(token.queue)
+        if settings is None or not settings.serial:
+            return "waiting"
+        if token.blocked:
+            return "blocked"
+        return "retrying" if token.not_before > self._clock.wall() * 1000 else "waiting"
+
+    def _failed(self, record: Record) -> list[JobView]:
+        failed = failed_at(self._keys, record)
+        if failed is None:
+            return []
+        return [JobView(
+            failed.id, "failed", failed.task, failed.queue, failed.attempts, failed.node, error=failed.error,
+            finished_at=failed.at or None,
+        )]
+
+    def _finished(self, record: Record) -> list[JobView]:
+        kept = decode(FinishedRecord, record.value)
+        if kept is None:
+            return []
+        return [
+            JobView(
+                job_id(kept.bundle, index), "finished", kept.task, kept.queue, kept.attempts, kept.node,
+                finished_at=kept.at,
+            )
+            for index in kept.indexes
+        ]
+
+    async def _indexes(self, bundle: str, token: Token) -> list[int]:
+        """Which of its jobs have not ended. Of a piece of several only its body knows which they are."""
+        piece = bundle.partition(".")[2]
+        if not piece:
+            indexes = list(range(token.count))
+        elif token.count == 1 and piece.isascii() and piece.isdigit():
+            indexes = [int(piece)]
+        else:
+            page = await self._ledger.read(self._keys.body(bundle))
+            header = header_of(page.records[0].value) if page.records else None
+            indexes = header.indexes if header is not None else []
+        return [index for index in indexes if not token.done_bits >> index & 1]
+
+    @staticmethod
+    def _name(area: bytes, record: Record) -> str:
+        return record.key[len(area):].decode(errors="replace")
