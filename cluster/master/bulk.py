@@ -48,6 +48,9 @@ AT_ONCE_MAX = 4
 BATCH = 40
 """Jobs (or bundles) of which the writes are made together: their arguments are in memory then."""
 
+BATCHES_AHEAD = 4
+"""Batches under way at a time: so many transactions keep etcd's disk busy."""
+
 LOOKS_MAX = 5
 """How often an operation looks for what has moved meanwhile."""
 
@@ -135,10 +138,10 @@ class Bulk:
             await self._commits.write((self._fence, unmodified(key, record.mod_revision)), (Delete(key),))
             return
         at_work = _AtWork(self, record, operation, page.revision)
-        if operation.state == "waiting":
-            await at_work.begin()
-        else:
-            await at_work.resume()
+        try:
+            await (at_work.begin() if operation.state == "waiting" else at_work.resume())
+        finally:
+            at_work.cancel()
 
     async def submit(self, writes: list[Write]) -> list[Verdict | BaseException]:
         verdicts = await asyncio.gather(*map(self._commits.submit, writes), return_exceptions=True)
@@ -167,6 +170,7 @@ class _AtWork:
         self._saved_at = self._clock.monotonic()
         self._missed = 0
         self._asked_at = 0
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
         self._change(since=self._now)
@@ -204,14 +208,10 @@ class _AtWork:
             self._change(left=0)
             self._missed = met = 0
             looked_at = (await self._ledger.read(self._key, keys_only=True)).revision
-            batch: list[Target] = []
-            async for target in self._targets():
-                batch.append(target)
-                met += 1
-                if len(batch) == BATCH:
-                    await self._do(batch)
-                    batch = []
-            await self._do(batch)
+            async for batch in self._batches():
+                met += len(batch)
+                await self._begin(batch)
+            await self._settled(0)
             self._asked_at = looked_at
             all_met = not met or self._operation.done + self._operation.left >= self._operation.total
             if all_met and not self._missed and self._operation.left == unable:
@@ -219,6 +219,32 @@ class _AtWork:
             unable = self._operation.left
         self._change(left=self._operation.left + self._missed)
         await self._end()
+
+    async def _batches(self) -> AsyncIterator[list[Target]]:
+        batch: list[Target] = []
+        async for target in self._targets():
+            batch.append(target)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _begin(self, batch: list[Target]) -> None:
+        """Beside those under way, if they are not too many."""
+        await self._settled(BATCHES_AHEAD - 1)
+        self._under_way.add(asyncio.create_task(self._do(batch), name="bulk-batch"))
+
+    async def _settled(self, but: int) -> None:
+        """All batches but so many are done."""
+        while len(self._under_way) > but:
+            done, self._under_way = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    def cancel(self) -> None:
+        for task in self._under_way:
+            task.cancel()
 
     async def _do(self, batch: list[Target]) -> None:
         made = await asyncio.gather(*map(self._write, batch))

@@ -24,7 +24,9 @@ from rota.cluster.port import many
 from rota.cluster.state.records import FailedRecord, Failure, Token, encode
 from rota.testing import MemoryCluster
 
-TASK = "tests.cluster.admin.view_tasks:careful"
+from . import view_tasks as app
+
+TASK = app.careful.name
 
 
 @pytest.fixture(scope="module")
