@@ -1,0 +1,109 @@
+"""Jobs without persistence: in this node's memory, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rota.client.codec import UNSIGNED, Seal
+from rota.client.errors import InvalidJob, Overloaded
+from rota.client.model import Enqueue, Outcome, Receipt
+from rota.cluster.events.hub import Events
+from rota.cluster.events.records import VolatileFailed
+from rota.cluster.node import volatile
+from rota.cluster.node.volatile import FIRST_KEY, Volatile
+from rota.cluster.state.records import results_in
+
+from .bench import BUNDLE, OTHER, FakeRunners, body, header
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.runners = FakeRunners()
+        self.pushed: list[tuple[str, int, str]] = []      # (bundle, index, status)
+        self.may_take = True
+        self.events = Events()
+        self.volatile = Volatile(self.runners, Seal(UNSIGNED, "c"), self._push, lambda: self.may_take, self.events)
+
+    def _push(self, bundle: str, record: bytes) -> None:
+        self.pushed += [(bundle, entry.index, entry.status) for entry in results_in(record)]
+
+    def take(self, bundle: str = BUNDLE, **more: Any) -> object:
+        enqueue = Enqueue(bundle, "m:f", "q", 2, "async", body(bundle), level="none", **more)
+        return self.volatile.take(enqueue, (body(bundle), header(bundle), [(0, b"x"), (1, b"x")]))
+
+    def end(self, *outcomes: Outcome) -> None:
+        for outcome in outcomes:
+            self.volatile.on_outcome(self.runners.given[-1].key, outcome)
+
+
+def test_it_is_given_to_runners_at_once_and_its_results_to_who_waits() -> None:
+    memory = Memory()
+    assert isinstance(memory.take(), Receipt) and memory.volatile.held == 2
+    (work,) = memory.runners.given
+    assert work.key >= FIRST_KEY and work.fence == 0
+    assert memory.volatile.past(BUNDLE) == [] and memory.volatile.past(OTHER) is None
+    memory.end(Outcome(0, "ok"), Outcome(1, "cancelled"))
+    assert memory.pushed == [(BUNDLE, 0, "ok"), (BUNDLE, 1, "cancelled")] and memory.volatile.held == 0
+    assert len(memory.volatile.past(BUNDLE) or ()) == 2
+
+
+def test_a_repeat_runs_nothing() -> None:
+    memory = Memory()
+    assert memory.take() == memory.take() and len(memory.runners.given) == 1
+
+
+@pytest.mark.parametrize("more", [{"delay_s": 1.0}, {"function": "digest"}])
+def test_what_it_cannot_be(more: dict[str, Any]) -> None:
+    memory = Memory()
+    assert isinstance(memory.take(**more), InvalidJob) and not memory.runners.given
+
+
+def test_a_task_that_this_node_does_not_know() -> None:
+    memory = Memory()
+    memory.runners.tasks.clear()
+    assert isinstance(memory.take(), InvalidJob)
+
+
+def test_it_has_a_bound_and_a_node_that_leaves_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    monkeypatch.setattr(volatile, "JOBS_MAX", 3)
+    assert isinstance(memory.take(), Receipt) and isinstance(memory.take(OTHER), Overloaded)
+    memory.end(Outcome(0, "ok"), Outcome(1, "ok"))
+    memory.may_take = False
+    assert isinstance(memory.take(OTHER), Overloaded)
+    memory.may_take = True
+    assert isinstance(memory.take(OTHER), Receipt)
+
+
+async def test_it_is_tried_again_here() -> None:
+    memory, said = Memory(), []
+    memory.events.listen(said.append, [VolatileFailed])
+    memory.take()
+    memory.end(Outcome(0, "retry"), Outcome(1, "snooze"))
+    await asyncio.sleep(0.01)
+    assert [(work.attempt, [index for index, _ in work.jobs]) for work in memory.runners.given[1:]] == [
+        (2, [0]), (1, [1])
+    ]
+    memory.end(Outcome(0, "failed", error="no"))
+    assert said == [VolatileFailed(f"{BUNDLE}/0", "no")] and memory.pushed == [(BUNDLE, 0, "failed")]
+
+
+async def test_it_is_lost_with_its_runners() -> None:
+    memory = Memory()
+    memory.take()
+    memory.end(Outcome(0, "retry"))
+    assert memory.volatile.lost() == 2 and memory.volatile.held == 0 and memory.volatile.lost() == 0
+    await asyncio.sleep(0.01)
+    memory.end(Outcome(1, "ok"))
+    assert len(memory.runners.given) == 1 and memory.pushed == []
+
+
+def test_results_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    monkeypatch.setattr(volatile, "RESULTS_MAX", 1)
+    memory.take()
+    memory.take(OTHER)
+    assert memory.volatile.past(BUNDLE) is None and memory.volatile.past(OTHER) == []
