@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "worker/guard/guard.py",
     "worker/runner/frameworks.py",  # which settings Django is to load
     "worker/runner/process.py",
+    "worker/runner/search_path.py",
 }
 LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(work|root)/|(?<![\w.])/home/\w|pypi\.org|pythonhosted|index-url|--trusted-host")

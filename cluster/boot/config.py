@@ -7,6 +7,7 @@ environment variable (`VARIABLE`): it holds the names of files with secrets, nev
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -75,6 +76,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     async_capacity: int = 100           # `async def` jobs at a time
     async_processes: int = 1            # event loops that share them, each in a process of its own
     lease_ttl_s: int = 10               # a lost machine is noticed after this
+    start_timeout_s: float = 60.0       # how long runners may take to import the app when the node starts
+    runner_user: str = ""               # run jobs as this user; needs root. "": as the node itself
     grace_s: float = 30.0               # how long running jobs may go on after SIGTERM
     keep_result_s: float = 3600.0       # for tasks that do not say
     keep_finished_s: float = 0.0        # likewise: how long jobs that ended well are kept, arguments included
@@ -122,6 +125,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--async-processes", self.async_processes, 1, 1024)
         _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
         _within("--grace", self.grace_s, 0, 86_400)
+        _within("--start-timeout", self.start_timeout_s, 1, 86_400)
         _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)
         _within("--keep-finished", self.keep_finished_s, 0, YEARS_S)
         _within("--keep-failed", self.keep_failed_s, 0, YEARS_S)
@@ -170,6 +174,17 @@ def check_files(config: NodeConfig) -> None:
             reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
             advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
             raise ConfigError(f"{flag}: {name} {reason}{advice}")
+    if config.runner_user:
+        _check_user(config.runner_user)
+
+
+def _check_user(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"--runner-user: there is no user {name!r} on this machine") from None
+    if os.geteuid() != 0:
+        raise ConfigError("--runner-user: only root can run jobs as another user; start the node as root, or leave it")
 
 
 def split_address(text: str, what: str = "address") -> tuple[str, int]:

@@ -12,7 +12,9 @@ from .config import VARIABLE, NodeConfig
 
 
 def guard_command(config: NodeConfig) -> list[str]:
-    return guardlink.guard_command([sys.executable, "-m", "rota.cluster.boot.process"], restart=config.restart)
+    """The node's process does not look for modules where it was started: what lies beside an app is the runners'."""
+    node = [sys.executable, "-P", "-m", "rota.cluster.boot.process"]
+    return guardlink.guard_command(node, restart=config.restart, runner_user=config.runner_user)
 
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -11,19 +11,16 @@ import logging
 import os
 import random
 import socket
-import ssl
 import sys
-from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvloop
 
 from rota.client.codec import UNSIGNED, Keyring, Seal
 from rota.client.config import load_token
-from rota.client.errors import ConfigError, LedgerUnavailable, StoreTooOld, WriteUnknown
+from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import PoolConfig, RunnerPool
@@ -35,6 +32,7 @@ from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
 from ..node.node import Node, NodeSettings
 from ..port.http import HttpPort
+from ..port.tls import serving
 from ..state.keys import Keys
 from .config import EtcdConfig, NodeConfig
 
@@ -50,16 +48,14 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
     guard.etcd(
         [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
         password_file=config.etcd.password_file, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
-        key=config.etcd.key_file, by_grpc=[sys.executable, "-m", "rota.cluster.boot.revoke"],
+        key=config.etcd.key_file, by_grpc=[sys.executable, "-P", "-m", "rota.cluster.boot.revoke"],
     )
     try:
-        if not await _unless_stopped(guard, _check_store(ledger, config)):
-            return
         keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
         token = load_token(config.token_file) if config.token_file else None
         pool = PoolConfig(
             apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity,
-            async_processes=config.async_processes,
+            async_processes=config.async_processes, start_timeout_s=config.start_timeout_s,
         )
 
         def runners(node: Node) -> RunnerPool:
@@ -73,41 +69,37 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             Seal(keyring, config.cluster), runners,
         )
         event_log.attach(node.events)
+        guard.listen()
         guard.on_signal(lambda name, count: node.drain())
-        async with HttpPort(node, config.host, config.port, token, keyring, tls=serving_tls(config)) as port:
+        tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
+        async with HttpPort(node, config.host, config.port, token, keyring, tls=tls) as port:
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
-            await node.run()
+            if await node.unless_leaving(_check_store(node, ledger, config)):
+                await node.run()
     finally:
         await ledger.close()
 
 
-async def _unless_stopped(guard: GuardLink, step: Coroutine[Any, Any, None]) -> bool:
-    """Carry out what comes before there is a node to drain. False if a signal ended it."""
-    task = asyncio.create_task(step, name="start")
-    guard.listen()
-    guard.on_signal(lambda name, count: task.cancel())
-    try:
-        await task
-    except asyncio.CancelledError:
-        return False
-    return True
-
-
-async def _check_store(ledger: EtcdLedger, config: NodeConfig) -> None:
-    """Wait for etcd, saying so; refuse releases that lose writes."""
-    said = False
+async def _check_store(node: Node, ledger: EtcdLedger, config: NodeConfig) -> None:
+    """Wait for etcd, saying so once, and to whoever asks why the node is not ready; refuse what loses writes."""
+    where, said = ", ".join(config.etcd.endpoints), False
+    node.phase = f"it looks for etcd at {where}"
     while True:
         try:
             status = await ledger.status()
             break
         except (LedgerUnavailable, WriteUnknown) as error:
+            problem = "etcd refuses it" if isinstance(error, LedgerDenied) else "no etcd answers"
+            node.phase = f"{problem} at {where}: {error}"
             if not said:
                 log.error(
-                    "no etcd answers at %s (%s). Is it running, is the address right? Trying again.",
-                    ", ".join(config.etcd.endpoints), error,
+                    "%s at %s (%s). Is it running, are address, user and certificates right? Trying again.",
+                    problem, where, error,
                 )
                 said = True
             await asyncio.sleep(1.0)
+    if said:
+        log.warning("etcd answers at %s", where)
     warning = check_version(status.version, embedded=config.etcd.allow_broken or config.dev)
     if warning:
         log.warning("%s", warning)
@@ -122,17 +114,6 @@ def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
         password_file=path(etcd.password_file),
         ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
     )
-
-
-def serving_tls(config: NodeConfig) -> ssl.SSLContext | None:
-    if not config.http_cert_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.http_cert_file, config.http_key_file)
-    except OSError as error:
-        raise ConfigError(f"--http-cert {config.http_cert_file}: {error}") from None
-    return context
 
 
 def url(endpoint: str, tls: bool) -> str:

@@ -29,6 +29,8 @@ SETTINGS: dict[str, str] = {
     "async_processes": "async_processes",
     "ttl": "lease_ttl_s",
     "grace": "grace_s",
+    "start_timeout": "start_timeout_s",
+    "runner_user": "runner_user",
     "keep_result": "keep_result_s",
     "keep_finished": "keep_finished_s",
     "keep_failed": "keep_failed_s",

@@ -29,6 +29,13 @@ Name = Annotated[str | None, _option("How the node's name begins. Default: the m
 Ttl = Annotated[int | None, _option("Seconds until a lost machine's jobs move on. Default: 10.")]
 Grace = Annotated[float | None, _option("Seconds that running jobs may go on after SIGTERM. Default: 30.")]
 
+StartTimeout = Annotated[
+    float | None, _option("Seconds that the app's import may take. Default: 60.", "--start-timeout", panel=MORE)
+]
+RunnerUser = Annotated[
+    str | None, _option("Run jobs as this user; needs root.", "--runner-user", metavar="NAME", panel=TRUST)
+]
+
 Etcd = Annotated[str | None, _option("etcd's members; https:// for TLS.", metavar="HOST:PORT,…", panel=ETCD)]
 EtcdCa = Annotated[str | None, _option("Authority to trust.", metavar="FILE", panel=ETCD)]
 EtcdCert = Annotated[str | None, _option("Client certificate.", metavar="FILE", panel=ETCD)]

@@ -38,6 +38,8 @@ def node(
     name: options.Name = None,
     ttl: options.Ttl = None,
     grace: options.Grace = None,
+    start_timeout: options.StartTimeout = None,
+    runner_user: options.RunnerUser = None,
     etcd: options.Etcd = None,
     etcd_ca: options.EtcdCa = None,
     etcd_cert: options.EtcdCert = None,

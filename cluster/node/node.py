@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -149,10 +150,11 @@ class Node:
 
     async def run(self) -> None:
         """Be a member until drained. Raises what made it impossible (a `ConfigError`, mostly)."""
-        self.phase = "its runners are starting"
-        await self.runners.start()
-        self.phase = "joining the cluster"
         try:
+            self.phase = "its runners are starting: they import the app"
+            if not await self.unless_leaving(self.runners.start()):
+                return
+            self.phase = "joining the cluster"
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(steadily("following the cluster", self.directory.run), name="directory"),
@@ -167,6 +169,22 @@ class Node:
         finally:
             self._life = None
             await self.runners.stop(0.0)
+
+    async def unless_leaving(self, step: Coroutine[Any, Any, None]) -> bool:
+        """Carry out what comes before it is a member. False if it was told to leave meanwhile."""
+        task = asyncio.create_task(step, name="start")
+        leaving = asyncio.create_task(self._drain.wait(), name="leaving")
+        try:
+            await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if task.cancelled():
+            return False
+        task.result()
+        return True
 
     async def _identities(self) -> None:
         while not self._drain.is_set():

@@ -133,7 +133,8 @@ class RunnerPool:
             await self.kill_all()
             raise ConfigError(
                 f"the runners have not started within {self.config.start_timeout_s:g} s: what do "
-                f"{', '.join(self.config.apps) or 'the start hooks'} wait for while they are imported?"
+                f"{', '.join(self.config.apps) or 'the start hooks'} wait for while they are imported? If they need "
+                "longer, say so with --start-timeout"
             ) from None
         except ConfigError:
             await self.kill_all()

@@ -85,7 +85,7 @@ class Staff:
         capacity = self._config.async_capacity if role == "regular" else 1
         seat = Seat(self._numbers, kind, capacity, self._loop.time(), role=role)
         self.seats[seat.number] = seat
-        argv = [sys.executable, "-m", "rota.worker.runner.process", "--kind", kind]
+        argv = [sys.executable, "-P", "-m", "rota.worker.runner.process", "--kind", kind]
         for app in self._config.apps:
             argv += ["--app", app]
         if self._config.memory_bytes_max:

@@ -20,7 +20,7 @@ from rota.client import errors, queues, tasks, transport
 from ..channel import channel
 from ..channel.frames import Broken, Ready
 from ..channel.lease import Lease
-from . import forks, frameworks, logs, loop, stop_signals
+from . import forks, frameworks, logs, loop, search_path, stop_signals
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def load_tasks(apps: list[str]) -> dict[str, Runnable]:
     """Import the modules that declare tasks; whatever they raise goes to the node as text."""
+    search_path.complete()
     frameworks.set_up()
     for app in apps:
         importlib.import_module(app)

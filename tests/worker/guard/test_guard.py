@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -351,6 +354,33 @@ def test_a_node_that_does_not_answer_is_killed_and_started_again(tmp_path: Path)
         assert alive(again.spawn(1))        # one that has not said anything yet has all the time it needs to start
     finally:
         guarded.end()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as somebody else")
+def test_jobs_run_as_another_user(tmp_path: Path) -> None:
+    """They can read neither the node's secrets nor what it was told, and end with it as ever."""
+    nobody = pwd.getpwnam("nobody")
+    key, open_to_all = tmp_path / "rota.key", Path(tempfile.mkdtemp())
+    key.write_text("hush!")
+    key.chmod(0o600)
+    open_to_all.chmod(0o777)
+    guarded = Guarded(tmp_path, "--runner-user", "nobody")
+    try:
+        node = guarded.node()
+        script = (
+            f"exec >{open_to_all}/said 2>&1; cd /; id -u; id -g; echo $HOME; "
+            f"cat {key}; cat /proc/{node.pid}/environ; cat /proc/{guarded.process.pid}/environ; echo; exec sleep 600"
+        )
+        runner = node.spawn(1, ["sh", "-c", script])
+        said = open_to_all / "said"
+        until(lambda: b"sleep" in Path(f"/proc/{runner}/cmdline").read_bytes().partition(b"\0")[0])
+        assert said.read_text().split()[:3] == [str(nobody.pw_uid), str(nobody.pw_gid), nobody.pw_dir]
+        assert said.read_text().count("Permission denied") == 3 and "hush" not in said.read_text()
+        guarded.process.kill()
+        until(lambda: not alive(runner))
+    finally:
+        guarded.end()
+        shutil.rmtree(open_to_all)
 
 
 # -- the log ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rota.client import pickling
+from rota.client.errors import ConfigError
 from rota.client.model import Options
 
 from ..rig import Rig, alive, boottime, eventually, exists, kill
@@ -355,3 +356,28 @@ async def test_daemons_of_a_job_do_not_outlive_its_runner(then: str) -> None:
         (pid,) = rig.pids()
         await rig.pool.kill_all()
         await eventually(lambda: not any(map(alive, [*daemons, pid])))
+
+
+# -- where they start ------------------------------------------------------------------------------------------------
+
+
+async def test_files_beside_the_app_do_not_shadow_what_rota_is_built_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found where the app is, and are the app's own affair."""
+    for name in ("token", "email", "logging", "queue", "types", "client"):
+        (tmp_path / f"{name}.py").write_text("MINE = True\n")
+    (tmp_path / "shop.py").write_text(
+        "import rota, client, queue\n@rota.task\ndef which(): return client.MINE, hasattr(queue, 'Queue')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    async with Rig.open(app="shop") as rig:
+        assert await rig.value("which", app="shop") == (True, True)
+
+
+async def test_an_app_that_takes_too_long_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"within 1 s: what do slow wait for .* --start-timeout"):
+        async with Rig.open(app="slow", start_timeout_s=1.0):
+            pass
