@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 from . import background, default, ending, options, schedules
 from .coalesce import Ref
 from .codec import Keyring
-from .config import RETRY_WINDOW_S, ClientConfig, client_config
+from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
 from .engine import Engine, value_of
 from .errors import SignatureRefused
@@ -52,7 +52,10 @@ class AsyncClient(AsyncOperations):
         token: the bearer token; else from `ROTA_TOKEN_FILE` or `ROTA_TOKEN`.
         key: the file with the signing keys (or a Keyring); else `ROTA_KEY_FILE`.
         ca_file: certificates to trust for https; else `ROTA_CA_FILE`.
-        retry_window_s: how long an enqueue without a definite answer is repeated before it raises.
+        retry_window_s: how long an enqueue without a definite answer is repeated before it raises `EnqueueUnknown`, and
+            how long nodes may be away before whoever waits for a result is told; else `ROTA_RETRY_WINDOW`, else 30.
+        connect_timeout_s: how long to try while no address leads to a node (each is tried once at least), before
+            `Unreachable` is raised: then nothing was stored. Else `ROTA_CONNECT_TIMEOUT`, else 3.
 
     Raises:
         ConfigError: an address, the token or a key file is not usable.
@@ -65,9 +68,13 @@ class AsyncClient(AsyncOperations):
         token: str | None = None,
         key: Keyring | str | PathLike[str] | None = None,
         ca_file: str | None = None,
-        retry_window_s: float = RETRY_WINDOW_S,
+        retry_window_s: float | None = None,
+        connect_timeout_s: float | None = None,
     ) -> None:
-        self._config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+        self._config = client_config(
+            urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s,
+            connect_timeout_s=connect_timeout_s,
+        )
         self._made: Engine | None = None
 
     @overload
@@ -227,16 +234,20 @@ class Client(Operations):
         token: str | None = None,
         key: Keyring | str | PathLike[str] | None = None,
         ca_file: str | None = None,
-        retry_window_s: float = RETRY_WINDOW_S,
+        retry_window_s: float | None = None,
+        connect_timeout_s: float | None = None,
     ) -> None:
-        config = client_config(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+        config = client_config(
+            urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s,
+            connect_timeout_s=connect_timeout_s,
+        )
         self._begin(lambda: open_engine(config))
 
     @classmethod
     def over(cls, transport: Transport) -> Self:
         """A client over another transport than a connection of its own: in a runner."""
         client = object.__new__(cls)
-        client._begin(lambda: Engine(transport, window_s=RETRY_WINDOW_S))
+        client._begin(lambda: Engine(transport, retry_s=RETRY_WINDOW_S, connect_s=CONNECT_TIMEOUT_S))
         return client
 
     def _begin(self, open_engine: Callable[[], Engine]) -> None:
@@ -419,8 +430,11 @@ class Client(Operations):
 
 def open_engine(config: ClientConfig) -> Engine:
     """An engine over a connection of its own, on the running loop."""
-    connection = Connection(config.urls, config.keyring, config.token, tls=config.tls())
-    return Engine(connection, window_s=config.retry_window_s)
+    connection = Connection(
+        config.urls, config.keyring, config.token, tls=config.tls(), connect_s=config.connect_timeout_s,
+        retry_s=config.retry_window_s,
+    )
+    return Engine(connection, retry_s=config.retry_window_s, connect_s=config.connect_timeout_s)
 
 
 async def page(engine: Engine, path: str, kind: type[T]) -> T:
@@ -429,8 +443,8 @@ async def page(engine: Engine, path: str, kind: type[T]) -> T:
 
 async def template(engine: Engine, asked: schedules.Asked) -> bytes:
     """What a schedule's jobs are made of, signed."""
-    route = await engine.prepare(asked.order.route, b"", engine.deadline())
-    seal = await engine.seal(engine.deadline())
+    route = await engine.prepare(asked.order.route, b"", engine.patience())
+    seal = await engine.seal(engine.patience())
     asked = asked._replace(order=asked.order._replace(route=route))
     return seal.body(schedules.header_of(asked, options.now_s()), [asked.order.payload])
 
@@ -439,7 +453,7 @@ async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
     """Codec and payload of one job, its signature checked."""
     bundle, index = parse_job_id(job_id)
     body = await _connection(engine).fetch_to_unpickle(f"/v1/jobs/{bundle}/{index}/body")
-    seal = await engine.seal(engine.deadline())
+    seal = await engine.seal(engine.patience())
     header, payloads = seal.keyring.verify(body, seal.cluster)
     if (header.bundle, header.indexes) != (bundle, [index]):
         raise SignatureRefused(f"asked for job {job_id}, got those of {header.bundle}")
@@ -469,9 +483,13 @@ def connect(
     token: str | None = None,
     key: Keyring | str | PathLike[str] | None = None,
     ca_file: str | None = None,
-    retry_window_s: float = RETRY_WINDOW_S,
+    retry_window_s: float | None = None,
+    connect_timeout_s: float | None = None,
 ) -> Client:
     """Make a `Client` and have `task.enqueue` use it, in this process."""
-    client = Client(urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s)
+    client = Client(
+        urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s,
+        connect_timeout_s=connect_timeout_s,
+    )
     default.replace(client)
     return client

@@ -18,6 +18,7 @@ from .errors import ClientClosed, Overloaded, RotaError
 from .ids import Names
 from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
+from .transport import Patience
 from .wire import CLIENT_FRAME_BYTES
 
 JOBS_WAITING_MAX = 100_000
@@ -101,26 +102,28 @@ class OpenBundle:
 
 _INDEXES = [list(range(count)) for count in range(JOBS_PER_BUNDLE_MAX + 1)]
 
-Send = Callable[[list[Enqueue], float], Awaitable[list[Receipt | RotaError]]]
-"""Hand over bundles (a frame's worth); the second argument is the deadline."""
+Send = Callable[[list[Enqueue], Patience], Awaitable[list[Receipt | RotaError]]]
+"""Hand over bundles (a frame's worth)."""
 
 
 class Coalescer:
-    """Gathers lone jobs. All methods are called on the event loop."""
+    """Gathers lone jobs that are equally patient. All methods are called on the event loop."""
 
     def __init__(
         self,
         send: Send,
-        seal: Callable[[float], Awaitable[Seal]],
+        seal: Callable[[Patience], Awaitable[Seal]],
         names: Names,
         *,
-        window_s: float,
+        retry_s: float,
+        connect_s: float,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._send = send
         self._seal = seal
         self._names = names
-        self._window_s = window_s
+        self._retry_s = retry_s
+        self._connect_s = connect_s
         self._wall = wall
         self._open: dict[Route, OpenBundle] = {}
         self._full: deque[OpenBundle] = deque()
@@ -144,7 +147,7 @@ class Coalescer:
         bundle.waiters.append(waiter)
         self._jobs += 1
         self._bytes += len(payload)
-        if self._sender is None or self._sender.done():
+        if self.is_idle:
             self._sender = loop.create_task(self._send_all(), name="rota enqueues")
 
     async def close(self) -> None:
@@ -155,16 +158,14 @@ class Coalescer:
     async def _send_all(self) -> None:
         while self._open or self._full:
             batch = self._take()
-            # What waited long behind another frame still gets half a window of its own.
-            oldest = max(batch[0].since, asyncio.get_running_loop().time() - self._window_s / 2)
-            deadline = oldest + self._window_s
+            patience = self._patience(batch[0])
             try:
-                seal = await self._seal(deadline)
+                seal = await self._seal(patience)
                 now = asyncio.get_running_loop().time()
                 bundles = [
                     bundle.close(self._names.next(), seal, self._wall(), now - bundle.since) for bundle in batch
                 ]
-                answers = await self._send(bundles, deadline)
+                answers = await self._send(bundles, patience)
             except RotaError as error:
                 _resolve_all(batch, error)
             except BaseException:
@@ -173,6 +174,15 @@ class Coalescer:
             else:
                 for bundle, enqueue, answer in zip(batch, bundles, answers, strict=True):
                     _resolve(bundle.waiters, enqueue.bundle, answer)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._sender is None or self._sender.done()
+
+    def _patience(self, oldest: OpenBundle) -> Patience:
+        """What waited long behind another frame still gets half a window of its own."""
+        since = max(oldest.since, asyncio.get_running_loop().time() - self._retry_s / 2)
+        return Patience(since + self._retry_s, self._connect_s)
 
     def _take(self) -> list[OpenBundle]:
         """The next frame's worth, oldest first."""

@@ -5,6 +5,8 @@
     ROTA_TOKEN_FILE     file with the bearer token; or ROTA_TOKEN with the token itself
     ROTA_KEY_FILE       file with the signing keys
     ROTA_CA_FILE        certificates to trust, for https addresses behind a private authority
+    ROTA_CONNECT_TIMEOUT    how long to try while no address leads to a node, in seconds       (default 3)
+    ROTA_RETRY_WINDOW       how long to repeat an enqueue that got no definite answer          (default 30)
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .codec import UNSIGNED, Keyring
-from .errors import ConfigError
+from .errors import ConfigError, InvalidJob
+from .options import window_s
 
 HOST = re.compile(r"[\w.:%-]+\Z")
 PORTS = re.compile(r"(?P<host>.*):(?P<first>[0-9]{1,5})-(?P<last>[0-9]{1,5})(?P<path>/?)")
@@ -29,7 +32,8 @@ DEFAULT_URL = "http://127.0.0.1:4100"
 RETRY_WINDOW_S = 30.0
 """How long an enqueue is repeated. Nodes remember bundles for four times as long, so a repeat never stores twice."""
 
-RETRY_WINDOW_S_MAX = 60.0
+CONNECT_TIMEOUT_S = 3.0
+"""How long no address may lead to a node before an enqueue gives up: it is certain then that nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,14 @@ class ClientConfig:
     token: str | None = None
     ca_file: str | None = None
     retry_window_s: float = RETRY_WINDOW_S
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        if not 0 < self.retry_window_s <= RETRY_WINDOW_S_MAX:
-            raise ConfigError(f"retry_window_s {self.retry_window_s}: more than 0, at most {RETRY_WINDOW_S_MAX:g} s")
+        try:
+            window_s(self.retry_window_s, "retry_window_s", zero=False)
+            window_s(self.connect_timeout_s, "connect_timeout_s")
+        except InvalidJob as error:
+            raise ConfigError(str(error)) from None
         if self.token is not None and (not self.token.isascii() or not self.token.isprintable() or " " in self.token):
             raise ConfigError("the bearer token is not plain printable ASCII: is it the right file?")
 
@@ -64,7 +72,8 @@ def client_config(
     token: str | None = None,
     key: Keyring | str | PathLike[str] | None = None,
     ca_file: str | None = None,
-    retry_window_s: float = RETRY_WINDOW_S,
+    retry_window_s: float | None = None,
+    connect_timeout_s: float | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> ClientConfig:
     """What was given, and from the environment what was not. Raises `ConfigError`."""
@@ -81,8 +90,19 @@ def client_config(
         keyring=key if isinstance(key, Keyring) else Keyring.load(key),
         token=token or _token(environ),
         ca_file=ca_file or environ.get("ROTA_CA_FILE") or None,
-        retry_window_s=retry_window_s,
+        retry_window_s=_seconds(retry_window_s, environ, "ROTA_RETRY_WINDOW", RETRY_WINDOW_S),
+        connect_timeout_s=_seconds(connect_timeout_s, environ, "ROTA_CONNECT_TIMEOUT", CONNECT_TIMEOUT_S),
     )
+
+
+def _seconds(given: float | None, environ: Mapping[str, str], variable: str, default: float) -> float:
+    said = environ.get(variable)
+    if given is not None or not said:
+        return default if given is None else given
+    try:
+        return float(said)
+    except ValueError:
+        raise ConfigError(f"{variable}={said!r:.40} is not a number of seconds") from None
 
 
 def _ports(text: str) -> list[str]:

@@ -19,6 +19,7 @@ import msgspec
 
 from . import wire
 from .codec import Keyring, Seal, is_harmless
+from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S
 from .errors import (
     ClientClosed,
     ConfigError,
@@ -35,7 +36,7 @@ from .following import Following
 from .hosts import is_loopback
 from .link import Link, LinkLost
 from .model import Enqueue, Mode, QueueInfo, Receipt
-from .transport import Follower
+from .transport import Follower, Patience
 from .views import JobView
 from .wire import NodeFault
 
@@ -67,6 +68,8 @@ class Connection:
         token: str | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        connect_s: float = CONNECT_TIMEOUT_S,
+        retry_s: float = RETRY_WINDOW_S,
         rng: random.Random | None = None,
     ) -> None:
         self._rng = rng or random.Random()
@@ -84,54 +87,60 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._faults: dict[str, str] = {}
         self._misses = 0
+        self._connect_s = connect_s
+        self._down_since: float | None = None       # no address has led to a node since then
+        self._round_ended: float | None = None      # when all of them had been tried in vain, the last time
         self._closed = False
-        self._following = Following(self._link_by)
+        self._following = Following(lambda until: self._link_by(Patience(until, connect_s), unsure=True), retry_s)
 
     # -- requests
 
-    async def seal(self, deadline: float) -> Seal:
+    async def seal(self, patience: Patience) -> Seal:
         if self._seal is None:
-            await self._link_by(deadline)
+            await self._link_by(patience)
         assert self._seal is not None
         return self._seal
 
-    async def enqueue(self, bundles: list[Enqueue], seen_revision: int, deadline: float) -> list[Receipt | RotaError]:
+    async def enqueue(
+        self, bundles: list[Enqueue], seen_revision: int, patience: Patience
+    ) -> list[Receipt | RotaError]:
         answers: dict[int, Receipt | RotaError] = {}
         todo = list(range(len(bundles)))
         unsure: set[int] = set()            # handed over at least once without a definite answer
         for tries in count():
             request = wire.EnqueueRequest(0, seen_revision, [bundles[i] for i in todo])
             try:
-                outcomes = _outcomes(await self._ask(request, wire.EnqueueReply, deadline), len(todo))
+                reply = await self._ask(request, wire.EnqueueReply, patience, unsure=bool(unsure))
+                outcomes = _outcomes(reply, len(todo))
             except RotaError as error:
                 outcomes = [error] * len(todo)
             answers.update(zip(todo, outcomes, strict=True))
             unsure.update(i for i in todo if isinstance(answers[i], _UNSURE))
             todo = [i for i in todo if isinstance(answers[i], _RETRIED)]
-            if not todo or not await self._pause(answers[todo[0]], tries, deadline):
+            if not todo or not await self._pause(answers[todo[0]], tries, patience):
                 break
         for i, answer in answers.items():
             if i in unsure and isinstance(answer, (*_RETRIED, Unreachable)):
                 answers[i] = EnqueueUnknown(bundles[i].bundle)
         return [answers[i] for i in range(len(bundles))]
 
-    async def put_function(self, digest: str, code: bytes, deadline: float) -> None:
-        link = await self._link_by(deadline)
+    async def put_function(self, digest: str, code: bytes, patience: Patience) -> None:
+        link = await self._link_by(patience)
         if digest not in link.functions:
-            blob = (await self.seal(deadline)).function(code)
-            await self._ask_until(wire.FunctionRequest(0, digest, blob), wire.Done, deadline)
+            blob = (await self.seal(patience)).function(code)
+            await self._ask_until(wire.FunctionRequest(0, digest, blob), wire.Done, patience)
             link.functions.add(digest)      # if meanwhile another link took it: the cluster has it
 
-    async def task_mode(self, task: str, deadline: float) -> Mode | None:
-        return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, deadline)).mode
+    async def task_mode(self, task: str, patience: Patience) -> Mode | None:
+        return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, patience)).mode
 
-    async def declare(self, queue: QueueInfo, deadline: float) -> None:
+    async def declare(self, queue: QueueInfo, patience: Patience) -> None:
         path, changes = f"/v1/queues/{quote(queue.name, safe='')}", queue.said
         for tries in count():
             try:
                 await self.post(path, changes, dict[str, Any])
             except (Unreachable, Overloaded) as error:      # saying it twice is harmless
-                if not await self._pause(error, tries, deadline):
+                if not await self._pause(error, tries, patience):
                     raise Unreachable(f"queue {queue.name} could not be declared: {error}") from None
             else:
                 return
@@ -172,11 +181,11 @@ class Connection:
 
     async def _look(self, path: str) -> tuple[bytes, str]:
         """The answer to a GET, and the path of the next part of it, if there is one."""
-        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
         for tries in count(1):
-            link = await self._link_by(deadline)
+            link = await self._link_by(patience)
             try:
-                async with asyncio.timeout_at(deadline), self._get(link.url + path) as response:
+                async with asyncio.timeout_at(patience.until), self._get(link.url + path) as response:
                     body = await response.read()
                 if response.status < 300:
                     following = response.links.get("next")
@@ -197,13 +206,13 @@ class Connection:
 
     async def post(self, path: str, body: object, kind: type[T]) -> T:
         """Ask for something to be done: by another node if one certainly did not do it, never twice."""
-        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
         data = msgspec.json.encode(body)
         for tries in count(1):
-            link = await self._link_by(deadline)
+            link = await self._link_by(patience)
             try:
                 async with (
-                    asyncio.timeout_at(deadline),
+                    asyncio.timeout_at(patience.until),
                     self._open_session().post(link.url + path, data=data, allow_redirects=False) as response,
                 ):
                     answer = await response.read()
@@ -213,7 +222,7 @@ class Connection:
                     raise _error_in(answer, response.status)
                 link.abandon()
             except Overloaded as error:         # it has no identity now: nothing was done
-                if not await self._pause(error, 0, deadline):
+                if not await self._pause(error, 0, patience):
                     raise
                 link.abandon()
             except aiohttp.ClientConnectorError:
@@ -232,21 +241,23 @@ class Connection:
         if self._session is not None:
             await self._session.close()
 
-    async def _ask_until(self, request: wire.Request, reply: type[T], deadline: float) -> T:
+    async def _ask_until(self, request: wire.Request, reply: type[T], patience: Patience) -> T:
         """Ask until there is a definite answer."""
         for tries in count():
             try:
-                return await self._ask(request, reply, deadline)
+                return await self._ask(request, reply, patience)
             except _RETRIED as error:
-                if not await self._pause(error, tries, deadline):
+                if not await self._pause(error, tries, patience):
                     raise Unreachable(str(error)) from None
         raise AssertionError("count() never ends")
 
-    async def _ask(self, request: wire.Request, reply: type[T], deadline: float) -> T:
-        """Ask one node, once."""
-        link = await self._link_by(deadline)
+    async def _ask(self, request: wire.Request, reply: type[T], patience: Patience, *, unsure: bool = False) -> T:
+        """Ask one node, once. `unsure`: somebody has been asked the same, and may have carried it out."""
+        link = await self._link_by(patience, unsure=unsure)
         elsewhere = len(self._urls) > 1
-        until = min(deadline, asyncio.get_running_loop().time() + ANSWER_S) if elsewhere else deadline
+        until = patience.until
+        if elsewhere:
+            until = min(until, asyncio.get_running_loop().time() + ANSWER_S)
         try:
             answer = await link.ask(request, until)
         except TimeoutError:
@@ -262,14 +273,14 @@ class Connection:
             raise LinkLost(f"the node at {link.url} answered with a {type(answer).__name__}")
         return answer
 
-    async def _pause(self, why: object, tries: int, deadline: float) -> bool:
+    async def _pause(self, why: object, tries: int, patience: Patience) -> bool:
         """Wait before asking again: as long as the node said, or ever longer; not at all after the first lost link.
         False if the deadline comes first."""
         if isinstance(why, Overloaded):
             pause_s = why.retry_after_s * self._rng.uniform(0.5, 1.5)
         else:
             pause_s = self._backoff_s(tries - isinstance(why, LinkLost))
-        if asyncio.get_running_loop().time() + pause_s >= deadline:
+        if asyncio.get_running_loop().time() + pause_s >= patience.until:
             return False
         await asyncio.sleep(pause_s)
         return True
@@ -286,18 +297,31 @@ class Connection:
 
     # -- links
 
-    async def _link_by(self, deadline: float) -> Link:
-        """A link that works. Raises `Unreachable` at the deadline, or at once what no other address will mend."""
+    async def _link_by(self, patience: Patience, *, unsure: bool = False) -> Link:
+        """A link that works. Raises `Unreachable` when patience is over, or at once what no other address will mend."""
         if self._link is not None and not self._link.lost:
             return self._link
+        entered = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at(deadline), self._connecting:
-                while self._link is None or self._link.lost:
-                    await self._connect()
-                return self._link
+            async with asyncio.timeout_at(patience.until):
+                while True:
+                    async with self._connecting:    # for one address at a time: others may be less patient
+                        if self._link is not None and not self._link.lost:
+                            return self._link
+                        if not unsure and self._is_hopeless(entered, patience.connect_s):
+                            raise TimeoutError
+                        await self._connect()
         except TimeoutError:
             faults = "; ".join(self._faults.values()) or f"no answer from {', '.join(self._urls)}"
             raise Unreachable(f"no node can be reached: {faults}. Is one running there? (ROTA_URL)") from None
+
+    def _is_hopeless(self, entered: float, connect_s: float) -> bool:
+        """Whether no address has led anywhere for so long, and each has been tried since `entered`. So who comes later
+        does not wait all over again, and finds a node that has come back meanwhile."""
+        round_ended, down_since = self._round_ended, self._down_since
+        return down_since is not None and round_ended is not None and (
+            round_ended >= entered and asyncio.get_running_loop().time() - down_since >= connect_s
+        )
 
     async def _connect(self) -> None:
         """Try one address."""
@@ -307,6 +331,8 @@ class Connection:
             lost, self._link = self._link, None
             self._at += 1
             await lost.close()
+        if self._down_since is None:
+            self._down_since = asyncio.get_running_loop().time()
         url = self._urls[self._at % len(self._urls)]
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -328,6 +354,7 @@ class Connection:
             )
         self._faults.clear()
         self._misses = 0
+        self._down_since = None
 
     async def _missed(self, url: str, error: RotaError) -> None:
         self._faults[url] = str(error)
@@ -337,7 +364,10 @@ class Connection:
         if isinstance(error, _FATAL) and len(self._urls) == len(self._faults):
             raise error
         if rest == 0:
-            await asyncio.sleep(self._backoff_s(rounds))
+            now = self._round_ended = asyncio.get_running_loop().time()
+            left_s = self._connect_s - (now - self._down_since if self._down_since is not None else 0.0)
+            pause_s = self._backoff_s(rounds)
+            await asyncio.sleep(min(pause_s, left_s) if left_s > 0 else pause_s)
 
     def _backoff_s(self, tries: int) -> float:
         if tries < 0:

@@ -17,11 +17,12 @@ from .model import Enqueue, Mode, Receipt, ResultEntry
 from .order import Order, Route
 from .pickling import load_value
 from .results import Results, check_entry
-from .transport import Transport
+from .transport import Patience, Transport
 
 T = TypeVar("T")
 
 MODES_KEPT_MAX = 10_000
+OTHERS_MAX = 20
 WHERE_S = 1.0
 """How long a node may take to say where a job is whose result did not come in time."""
 
@@ -29,53 +30,73 @@ WHERE_S = 1.0
 class Engine:
     """All methods but `submit` and `kept_entry` are called on the loop that it was made on."""
 
-    def __init__(self, transport: Transport, *, window_s: float) -> None:
+    def __init__(self, transport: Transport, *, retry_s: float, connect_s: float) -> None:
         self.transport = transport
         self.names = Names()
         self.loop = asyncio.get_running_loop()
-        self._window_s = window_s
+        self._retry_s = retry_s
+        self._connect_s = connect_s
         self._seen_revision = 0
         self._sealed: Seal | None = None
-        self._coalescer = Coalescer(self.send, self.seal, self.names, window_s=window_s)
+        self._coalescer = self._coalesce(retry_s, connect_s)
+        self._others: dict[tuple[float, float], Coalescer] = {}     # of enqueues that say how patient they are
         self._results = Results(transport, self._own_seal)
         self._modes: dict[str, Mode] = {}
         self._declared: set[str] = set()        # queues whose settings the cluster has been told
         self._inbox: deque[tuple[Order, concurrent.futures.Future[Ref]]] = deque()
         self._drain_planned = False
 
-    def deadline(self) -> float:
-        return self.loop.time() + self._window_s
+    def patience(self, route: Route | None = None) -> Patience:
+        """How long to go on with what begins now, as the enqueue says or else the client."""
+        retry_s = self._retry_s if route is None or route.retry_s is None else route.retry_s
+        connect_s = self._connect_s if route is None or route.connect_s is None else route.connect_s
+        return Patience(self.loop.time() + retry_s, connect_s)
 
-    async def seal(self, deadline: float) -> Seal:
+    async def seal(self, patience: Patience) -> Seal:
         if self._sealed is None:
-            self._sealed = await self.transport.seal(deadline)
+            self._sealed = await self.transport.seal(patience)
         return self._sealed
 
-    async def send(self, bundles: list[Enqueue], deadline: float) -> list[Receipt | RotaError]:
-        answers = await self.transport.enqueue(bundles, self._seen_revision, deadline)
+    async def send(self, bundles: list[Enqueue], patience: Patience) -> list[Receipt | RotaError]:
+        answers = await self.transport.enqueue(bundles, self._seen_revision, patience)
         for answer in answers:
             if isinstance(answer, Receipt) and answer.revision > self._seen_revision:
                 self._seen_revision = answer.revision
         return answers
 
-    async def prepare(self, route: Route, code: bytes, deadline: float) -> Route:
+    async def prepare(self, route: Route, code: bytes, patience: Patience) -> Route:
         """Make code known to the cluster, and what this process declares of the queue; find out how a task runs that is
         known by name only."""
         if self._must_declare(route.queue):
-            await self.transport.declare(queues.declared[route.queue], deadline)
+            await self.transport.declare(queues.declared[route.queue], patience)
             self._declared.add(route.queue)
         if route.function:
-            await self.transport.put_function(route.function, code, deadline)
+            await self.transport.put_function(route.function, code, patience)
         if route.mode is not None:
             return route
         mode = self._modes.get(route.task)
         if mode is None:
-            mode = await self.transport.task_mode(route.task, deadline)
+            mode = await self.transport.task_mode(route.task, patience)
             if mode is None:
                 raise UnknownTask(f"no node has ever registered {route.task!r}: is its module in some node's --app?")
             if len(self._modes) < MODES_KEPT_MAX:
                 self._modes[route.task] = mode
         return route._replace(mode=mode)
+
+    def _coalesce(self, retry_s: float, connect_s: float) -> Coalescer:
+        return Coalescer(self.send, self.seal, self.names, retry_s=retry_s, connect_s=connect_s)
+
+    def _coalescer_of(self, route: Route) -> Coalescer:
+        """The impatient do not wait behind the patient."""
+        if route.retry_s is None and route.connect_s is None:
+            return self._coalescer
+        retry_s = self._retry_s if route.retry_s is None else route.retry_s
+        connect_s = self._connect_s if route.connect_s is None else route.connect_s
+        if (retry_s, connect_s) not in self._others:
+            if len(self._others) >= OTHERS_MAX:
+                self._others = {key: other for key, other in self._others.items() if not other.is_idle}
+            self._others[retry_s, connect_s] = self._coalesce(retry_s, connect_s)
+        return self._others[retry_s, connect_s]
 
     def must_prepare(self, route: Route) -> bool:
         """Whether `prepare` has anything to do. May be called from any thread."""
@@ -87,10 +108,10 @@ class Engine:
 
     async def enqueue(self, order: Order) -> Ref:
         if self.must_prepare(order.route):
-            route = await self.prepare(order.route, order.code, self.deadline())
+            route = await self.prepare(order.route, order.code, self.patience(order.route))
             order = order._replace(route=route)
         future: asyncio.Future[Ref] = self.loop.create_future()
-        self._coalescer.add(order, future)
+        self._coalescer_of(order.route).add(order, future)
         return await future
 
     def submit(self, order: Order, stored: concurrent.futures.Future[Ref]) -> None:
@@ -109,7 +130,7 @@ class Engine:
         while inbox:
             order, stored = inbox.popleft()
             if stored.set_running_or_notify_cancel():       # from here on it cannot be cancelled
-                self._coalescer.add(order, stored)
+                self._coalescer_of(order.route).add(order, stored)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let a part of a bulk enqueue run."""
@@ -122,12 +143,12 @@ class Engine:
     async def result_entry(self, bundle: str, index: int, timeout: float | None) -> ResultEntry:
         """A job's outcome. A timeout of 0 asks a node once, however long that takes."""
         if timeout is not None and timeout <= 0:
-            await self.seal(self.deadline())
+            await self.seal(self.patience())
             entry = await self._results.look(bundle, index)
         else:
             try:
                 async with asyncio.timeout(timeout):
-                    await self.seal(self.deadline())
+                    await self.seal(self.patience())
                     return await self._results.wait(bundle, index)
             except TimeoutError:
                 entry = None
@@ -148,7 +169,7 @@ class Engine:
 
     async def close(self) -> None:
         """Wait for enqueues that are on their way (at most a retry window), then close."""
-        await self._coalescer.close()
+        await asyncio.gather(*(coalescer.close() for coalescer in (self._coalescer, *self._others.values())))
         self._results.close()
         await self.transport.close()
 

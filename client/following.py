@@ -11,19 +11,18 @@ from .link import Link, LinkLost
 from .transport import Follower
 from .wire import NodeFault
 
-PATIENCE_S = 30.0
-"""How long nodes may be unreachable before whoever waits for a result is told."""
-
 ANSWER_S = 10.0
 PAUSE_S = 0.5
 """Before asking again where following just failed; the first times it is shorter."""
 
 
 class Following:
-    """`link_by(deadline)` gives a link that works, or raises."""
+    """`link_by(until)` gives a link that works, or raises. Nodes may be unreachable for `patience_s` before whoever
+    waits for a result is told."""
 
-    def __init__(self, link_by: Callable[[float], Awaitable[Link]]) -> None:
+    def __init__(self, link_by: Callable[[float], Awaitable[Link]], patience_s: float) -> None:
         self._link_by = link_by
+        self._patience_s = patience_s
         self._followers: dict[str, Follower] = {}
         self._unsent: set[str] = set()      # the present link has not heard of these
         self._ended: set[str] = set()       # the present link is to forget these, before it hears of any new one
@@ -68,7 +67,7 @@ class Following:
             try:
                 link = told
                 if link is None or link.lost:
-                    link = await self._link_by(asyncio.get_running_loop().time() + PATIENCE_S)
+                    link = await self._link_by(asyncio.get_running_loop().time() + self._patience_s)
                     self._unsent, self._ended = set(self._followers), set()
                     told = link
                 await self._tell(link)

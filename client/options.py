@@ -10,6 +10,7 @@ from .ids import NAME_RULE, is_name, normal
 from .model import ATTEMPTS_MAX, DURATION_S_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
 
 KEY_CHARS_MAX = 128
+WINDOW_S_MAX = 60.0
 LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 
 
@@ -41,6 +42,14 @@ def duration_s(value: float | timedelta, option: str, *, zero: bool = True) -> f
     if not 0 <= seconds <= DURATION_S_MAX or (not zero and seconds == 0):
         raise InvalidJob(f"{option} {value!r:.80}: {'at least' if zero else 'more than'} 0, and at most 100 years")
     return float(seconds)
+
+
+def window_s(value: float | timedelta, option: str, *, zero: bool = True) -> float:
+    """How long an enqueue may take: nodes remember what they took for twice as long as the most."""
+    seconds = duration_s(value, option, zero=zero)
+    if seconds > WINDOW_S_MAX:
+        raise InvalidJob(f"{option} {value!r:.80}: at most {WINDOW_S_MAX:g} s")
+    return seconds
 
 
 def fraction(value: float, option: str) -> float:

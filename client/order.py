@@ -31,6 +31,8 @@ class Route(NamedTuple):
     function: str = ""
     level: Level = "durable"
     key: str = ""
+    retry_s: float | None = None        # how patient its client is; None: as the client says
+    connect_s: float | None = None
 
 
 class Order(NamedTuple):
@@ -75,13 +77,16 @@ class Routed:
         keep_finished: float | timedelta | None = None,
         level: Level | None = None,
         key: str | int | None = None,
+        retry_window: float | timedelta | None = None,
+        connect_timeout: float | timedelta | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
         `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
         zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
         fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
-        `key` what the task's `max_per_key` counts by. Raises `InvalidJob`.
+        `key` what the task's `max_per_key` counts by. `retry_window` and `connect_timeout` say how long the enqueue
+        itself may take, as those of the client. Raises `InvalidJob`.
         """
         changed = object.__new__(type(self))
         vars(changed).update(vars(self))
@@ -97,6 +102,10 @@ class Routed:
             route = route._replace(level=options.level(level))
         if key is not None:
             route, changed.keyed = route._replace(key=options.key(key)), False
+        if retry_window is not None:
+            route = route._replace(retry_s=options.window_s(retry_window, "retry_window", zero=False))
+        if connect_timeout is not None:
+            route = route._replace(connect_s=options.window_s(connect_timeout, "connect_timeout"))
         said: dict[str, Any] = {}
         if max_attempts is not None:
             said["max_attempts"] = options.attempts(max_attempts)

@@ -81,8 +81,8 @@ def steps(
     except TypeError:
         raise InvalidJob(f"{calls!r:.80} is not iterable: give a list or a generator of tuples of arguments") from None
     route, code = task.destination()
-    route = yield start(engine.prepare(route, code, engine.deadline()))
-    seal = yield start(engine.seal(engine.deadline()))
+    route = yield start(engine.prepare(route, code, engine.patience(route)))
+    seal = yield start(engine.seal(engine.patience(route)))
     progress = Progress()
     sent: deque[tuple[list[Enqueue], W]] = deque()
     frames = bulk.frames(task, route, _in_turns(at) if in_turns else at, seal, engine.names)
@@ -91,7 +91,7 @@ def steps(
             if frame is PAUSE:
                 yield None
                 continue
-            sent.append((frame, start(engine.send(frame, engine.deadline()))))
+            sent.append((frame, start(engine.send(frame, engine.patience(route)))))
             if len(sent) >= FRAMES_AHEAD:
                 progress.note(sent[0][0], (yield sent[0][1]))
                 sent.popleft()

@@ -8,7 +8,7 @@ one of the client that uses the transport.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from .codec import Seal
 from .errors import RotaError
@@ -16,6 +16,14 @@ from .model import Enqueue, Mode, QueueInfo, Receipt
 from .views import JobView
 
 T = TypeVar("T")
+
+
+class Patience(NamedTuple):
+    """How long to go on: until `until` (the loop's time) for a definite answer, once a node may have got the question;
+    for `connect_s` while no address leads to a node, each of them having been tried."""
+
+    until: float
+    connect_s: float
 
 
 class Follower(Protocol):
@@ -36,28 +44,30 @@ class Follower(Protocol):
 
 
 class Transport(Protocol):
-    async def seal(self, deadline: float) -> Seal:
-        """What to sign bundles with, and the cluster they are for. Waits for a node until `deadline` (the loop's time).
+    async def seal(self, patience: Patience) -> Seal:
+        """What to sign bundles with, and the cluster they are for. Waits for a node.
         An empty keyring where somebody else signs and verifies (a runner's node)."""
         ...
 
-    async def enqueue(self, bundles: list[Enqueue], seen_revision: int, deadline: float) -> list[Receipt | RotaError]:
+    async def enqueue(
+        self, bundles: list[Enqueue], seen_revision: int, patience: Patience
+    ) -> list[Receipt | RotaError]:
         """Hand over bundles and return what became of each, in order. Repeats them unchanged, at other nodes too, until
-        the answer is definite or `deadline` (the loop's time) has passed: then `EnqueueUnknown`, or the reason why
+        the answer is definite or patience is over: then `EnqueueUnknown`, or the reason why
         certainly nothing was stored. Never raises a RotaError for a single bundle."""
         ...
 
-    async def put_function(self, digest: str, code: bytes, deadline: float) -> None:
+    async def put_function(self, digest: str, code: bytes, patience: Patience) -> None:
         """Make code known to the cluster; cheap if this connection has done so before."""
         ...
 
-    async def task_mode(self, task: str, deadline: float) -> Mode | None:
+    async def task_mode(self, task: str, patience: Patience) -> Mode | None:
         """How a task runs; None if no node has ever registered it."""
         ...
 
-    async def declare(self, queue: QueueInfo, deadline: float) -> None:
-        """Write what the code says of a queue to the cluster; repeated until `deadline`. Raises `InvalidJob` where that
-        cannot be done."""
+    async def declare(self, queue: QueueInfo, patience: Patience) -> None:
+        """Write what the code says of a queue to the cluster; repeated while patience lasts. Raises `InvalidJob` where
+        that cannot be done."""
         ...
 
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:

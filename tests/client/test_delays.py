@@ -13,6 +13,7 @@ from rota.client.ids import Names
 from rota.client.model import Enqueue, Receipt
 from rota.client.order import Routed
 from rota.client.tasks import make_task
+from rota.client.transport import Patience
 
 SEAL = Seal(UNSIGNED, "c")
 DELAY_S = 100.0
@@ -47,16 +48,16 @@ async def test_a_lone_job_does_not_wait_longer_because_it_waited_for_a_frame() -
     sent: list[Enqueue] = []
     answer = asyncio.Event()
 
-    async def send(bundles: list[Enqueue], deadline: float) -> list[Receipt]:
+    async def send(bundles: list[Enqueue], patience: Patience) -> list[Receipt]:
         sent.extend(bundles)
         await answer.wait()
         return [Receipt(bundle.bundle, 1, 1) for bundle in bundles]
 
-    async def seal(deadline: float) -> Seal:
+    async def seal(patience: Patience) -> Seal:
         return SEAL
 
     loop = asyncio.get_running_loop()
-    coalescer = Coalescer(send, seal, Names(), window_s=30.0)
+    coalescer = Coalescer(send, seal, Names(), retry_s=30.0, connect_s=3.0)
     stored = [loop.create_future(), loop.create_future()]
     coalescer.add(TASK.using(run_after=DELAY_S).order((1,), {}), stored[0])
     while not sent:  # noqa: ASYNC110 - until the first frame is under way

@@ -18,6 +18,7 @@ from rota.client.api import Client
 from rota.client.codec import UNSIGNED, Keyring, Seal, split_body
 from rota.client.errors import InvalidJob, JobFailed, PartlyEnqueued, ResultTimeout, RotaError, Unreachable
 from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.transport import Patience
 from rota.client.views import JobView
 
 from .fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, fake_node_in_thread
@@ -192,17 +193,19 @@ class Recorder:
         self.bundles: list[Enqueue] = []
         self.functions: list[str] = []
 
-    async def seal(self, deadline: float) -> Seal:
+    async def seal(self, patience: Patience) -> Seal:
         return Seal(UNSIGNED, "")
 
-    async def enqueue(self, bundles: list[Enqueue], seen_revision: int, deadline: float) -> list[Receipt | RotaError]:
+    async def enqueue(
+        self, bundles: list[Enqueue], seen_revision: int, patience: Patience
+    ) -> list[Receipt | RotaError]:
         self.bundles += bundles
         return [Receipt(bundle.bundle, 1, 1) for bundle in bundles]
 
-    async def put_function(self, digest: str, code: bytes, deadline: float) -> None:
+    async def put_function(self, digest: str, code: bytes, patience: Patience) -> None:
         self.functions.append(digest)
 
-    async def task_mode(self, task: str, deadline: float) -> Mode | None:
+    async def task_mode(self, task: str, patience: Patience) -> Mode | None:
         return "sync"
 
     def follow(self, bundles: Any, follower: transport.Follower) -> None:

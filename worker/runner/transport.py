@@ -17,7 +17,7 @@ from rota.client import errors, wire
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.model import Enqueue, Mode, QueueInfo, Receipt
 from rota.client.threads import Future, OwnThread
-from rota.client.transport import Follower
+from rota.client.transport import Follower, Patience
 from rota.client.views import JobView
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
@@ -31,7 +31,7 @@ ASK_BYTES_MAX = 4 * 1024 * 1024
 
 
 class RunnerTransport:
-    """Can be awaited on any event loop of any thread. Deadlines are the node's business: it always answers, or takes
+    """Can be awaited on any event loop of any thread. Patience is the node's business: it always answers, or takes
     this process with it."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -58,11 +58,11 @@ class RunnerTransport:
             asked = self._to_stop
         return asked is not None and (asked.key, asked.index) == (work.key, index)
 
-    async def seal(self, deadline: float = 0.0) -> Seal:
+    async def seal(self, patience: Patience | None = None) -> Seal:
         return Seal(UNSIGNED, "")
 
     async def enqueue(
-        self, bundles: list[Enqueue], seen_revision: int = 0, deadline: float = 0.0
+        self, bundles: list[Enqueue], seen_revision: int = 0, patience: Patience | None = None
     ) -> list[Receipt | errors.RotaError]:
         """Store bundles; an answer for each, in order. The node repeats until it is definite."""
         futures = [self._ask(Ask(0, part)) for part in _parts(bundles)]
@@ -78,13 +78,13 @@ class RunnerTransport:
                     answers.append(wire.error_of(answer.refusal))
         return answers
 
-    async def put_function(self, digest: str, code: bytes, deadline: float = 0.0) -> None:
+    async def put_function(self, digest: str, code: bytes, patience: Patience | None = None) -> None:
         await self._told(AskFunction(0, digest, code))
 
-    async def task_mode(self, task: str, deadline: float = 0.0) -> Mode | None:
+    async def task_mode(self, task: str, patience: Patience | None = None) -> Mode | None:
         return await self._told(AskMode(0, task))
 
-    async def declare(self, queue: QueueInfo, deadline: float = 0.0) -> None:
+    async def declare(self, queue: QueueInfo, patience: Patience | None = None) -> None:
         """What is declared while the app is imported, the node tells the cluster when it starts."""
         if queue.name not in self.declared:
             raise errors.InvalidJob(
