@@ -144,7 +144,8 @@ def text(name: str) -> str:
 WRITTEN_BY_HAND = {
     "cluster/master/election.py": {"self.key", "record.key"},           # candidates
     "cluster/node/membership.py": {"key"},                              # a member
-    "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # tasks, shipped functions, a member
+    "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # shipped functions, a member
+    "cluster/node/registration.py": {"key"},                            # tasks
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
     "cluster/node/shown.py": {"keys.running_on(node)"},

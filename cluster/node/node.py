@@ -18,7 +18,7 @@ import msgspec
 
 from rota.client.codec import Seal
 from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound, Unreachable
-from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.model import Enqueue, Mode, Outcome, Receipt
 from rota.client.views import (
     FailedFilter,
     FailedView,
@@ -45,12 +45,12 @@ from ..ledger.buckets import Bucket, Buckets
 from ..ledger.commits import Commits, unmodified
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Ledger, Put, Record
-from ..ledger.patience import patiently, steadily
+from ..ledger.patience import steadily
 from ..master.election import Deposed, Election
 from ..master.term import Master
 from ..state.directory import Directory
 from ..state.keys import Keys, shown
-from ..state.records import Member, QueueRecord, TaskRecord, decode, encode
+from ..state.records import Member, QueueRecord, encode
 from .executor import Executor
 from .followers import Followers
 from .held import Held, Told
@@ -58,13 +58,14 @@ from .intake import LATELY_S, BodyCache, Intake
 from .keeping import keep_failure
 from .membership import Identity, IdentityLost, Membership
 from .outcomes import Keep
+from .pressure import Pressure
 from .reach import Reach
+from .registration import Registration
 from .shown import Shown
 from .volatile import FIRST_KEY, Volatile
 
 log = logging.getLogger(__name__)
 
-STORE_LOOK_S = 2.0
 SEEN_S = 1.0
 """How long a change of a queue may take to come back to the node that made it."""
 FUNCTION_S = 30 * 86_400.0
@@ -93,23 +94,23 @@ class _Drained(Exception):
     """The node has left the cluster in good order."""
 
 
-class Life:
-    """Everything that belongs to one identity."""
+class Life(msgspec.Struct, kw_only=True):
+    """Everything that belongs to one identity. `registered`: the tasks of this node are known to the cluster; before
+    that it would refuse its own as unknown."""
 
-    def __init__(self, identity: Identity, commits: Commits, intake: Intake, executor: Executor, election: Election,
-                 member: Member, functions: Bucket, operations: Operations, schedules: ScheduleAdmin) -> None:
-        self.identity = identity
-        self.commits = commits
-        self.intake = intake
-        self.executor = executor
-        self.election = election
-        self.member = member
-        self.functions = functions
-        self.operations = operations
-        self.schedules = schedules
-        self.leading: asyncio.Task[None] | None = None
-        self.registered = asyncio.Event()
-        """The tasks of this node are known to the cluster: before that it would refuse its own as unknown."""
+    identity: Identity
+    commits: Commits
+    intake: Intake
+    executor: Executor
+    election: Election
+    member: Member
+    functions: Bucket
+    operations: Operations
+    schedules: ScheduleAdmin
+    registration: Registration
+    pressure: Pressure
+    registered: asyncio.Event
+    leading: asyncio.Task[None] | None = None
 
 
 class Node:
@@ -246,10 +247,10 @@ class Node:
                 group.create_task(self._watch_self(life), name="member-watch")
                 group.create_task(life.executor.run(identity.create_revision), name="executor")
                 group.create_task(
-                    steadily("registering tasks", lambda: self._register_tasks(life)), name="register-tasks"
+                    steadily("registering tasks", partial(self._register, life)), name="register-tasks"
                 )
                 life.leading = group.create_task(self._lead(life), name="lead")
-                group.create_task(steadily("looking at the store", lambda: self._watch_store(life)), name="store")
+                group.create_task(steadily("looking at the store", life.pressure.run), name="store")
                 group.create_task(steadily("telling what runs", lambda: self._shown.report(
                     commits, self._keys, identity.condition, identity.node, identity.lease
                 )), name="running")
@@ -285,35 +286,19 @@ class Node:
         )
         schedules = ScheduleAdmin(context, self.directory, self._status, self.enqueue)
         operations = Operations(context, self._status, self._rng)
+        registration = Registration(context, operations, schedules)
+        pressure = Pressure(
+            context, identity.key, intake, self._reach, compacts=lambda: settings.compact and self.is_master
+        )
         return Life(
-            identity, commits, intake, executor, election, member, buckets.of(FUNCTION_S), operations, schedules
+            identity=identity, commits=commits, intake=intake, executor=executor, election=election, member=member,
+            functions=buckets.of(FUNCTION_S), operations=operations, schedules=schedules, registration=registration,
+            pressure=pressure, registered=asyncio.Event(),
         )
 
-    async def _register_tasks(self, life: Life) -> None:
-        """Tell the cluster of new tasks: from then on their jobs are accepted, even while nobody runs them. What
-        the code says of tasks and queues counts; where nodes have different code, what the last one to start says."""
-        await asyncio.gather(*[self._register(life, info) for info in self.runners.tasks.values()])
-        for declared in self.runners.queues.values():
-            await self._register_queue(life, declared)
-        for info in self.runners.tasks.values():
-            if info.schedule is not None:
-                await patiently(partial(life.schedules.declare, info))
+    async def _register(self, life: Life) -> None:
+        await life.registration.register(self.runners.tasks.values(), self.runners.queues.values())
         life.registered.set()
-
-    async def _register(self, life: Life, info: TaskInfo) -> None:
-        key = self._keys.task(info.name)
-        page = await patiently(lambda: self._ledger.read(key))
-        old = page.records[0] if page.records else None
-        record = TaskRecord(
-            info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
-        )
-        if old is None or record != decode(TaskRecord, old.value):
-            condition = unmodified(key, old.mod_revision if old is not None else 0)
-            await life.commits.write((life.identity.condition, condition), (Put(key, encode(record)),))
-
-    async def _register_queue(self, life: Life, declared: QueueInfo) -> None:
-        if declared.said:
-            await patiently(lambda: life.operations.set_queue(declared.name, declared.said))
 
     async def _watch_self(self, life: Life) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked. What somebody
@@ -365,34 +350,6 @@ class Node:
             finally:
                 self.is_master = False
             await asyncio.sleep(pause_s)
-
-    async def _watch_store(self, life: Life) -> None:
-        """See whether the store serves us; shed enqueues while it does not, or is full, or nearly; let the master
-        compact where it was told to."""
-        history: list[int] = []
-        while True:
-            try:
-                await self._ledger.read(life.identity.key, keys_only=True)
-                self._reach.served()
-                status = await self._ledger.status()
-                nearly = status.quota_bytes is not None and status.bytes_in_use > 0.8 * status.quota_bytes
-                life.intake.full = (
-                    "the store is full (etcd's NOSPACE alarm): free space or raise its quota, then disarm the alarm"
-                    if status.no_space else None
-                )
-                life.intake.nearly_full = (
-                    "the store is four fifths full: raise its quota or let jobs finish" if nearly else None
-                )
-                history.append(status.revision)
-                if self.settings.compact and self.is_master and len(history) > 60 / STORE_LOOK_S:
-                    await self._ledger.compact(history[0])
-                    history.clear()
-                del history[:-int(60 / STORE_LOOK_S) - 1]
-            except StoreRewound:
-                raise
-            except LedgerError as error:
-                self._reach.failed(error)
-            await asyncio.sleep(STORE_LOOK_S)
 
     # -- the lease's ups and downs -----------------------------------------------------------------------------------
 
