@@ -56,6 +56,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         pool = PoolConfig(
             apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity,
             async_processes=config.async_processes, start_timeout_s=config.start_timeout_s,
+            spare_runners=config.spare_runners,
         )
 
         def runners(node: Node) -> RunnerPool:

@@ -27,6 +27,7 @@ SETTINGS: dict[str, str] = {
     "sync": "sync_runners",
     "async": "async_capacity",
     "async_processes": "async_processes",
+    "spare": "spare_runners",
     "ttl": "lease_ttl_s",
     "grace": "grace_s",
     "start_timeout": "start_timeout_s",

@@ -22,6 +22,7 @@ Queues = Annotated[str | None, _option("Serve only these queues. Default: every 
 Sync = Annotated[int | None, _option("Processes for plain functions. Default: one per CPU.", "--sync")]
 Async = Annotated[int | None, _option("`async def` jobs at a time. Default: 100.", "--async")]
 AsyncProcesses = Annotated[int | None, _option("Event loops that share them. Default: 1.", "--async-processes")]
+Spare = Annotated[int | None, _option("More of them, at need, for queues of which nothing runs. Default: 4.")]
 Http = Annotated[str | None, _option("Where to listen. Default: 127.0.0.1:4100.", metavar="HOST:PORT")]
 Advertise = Annotated[str | None, _option("How others reach this node. Default: from --http.", metavar="URL")]
 Cluster = Annotated[str | None, _option("Several clusters may share one etcd. Default: default.")]

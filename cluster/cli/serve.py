@@ -32,6 +32,7 @@ def node(
     sync: options.Sync = None,
     async_: options.Async = None,
     async_processes: options.AsyncProcesses = None,
+    spare: options.Spare = None,
     http: options.Http = None,
     advertise: options.Advertise = None,
     cluster: options.Cluster = None,
@@ -91,6 +92,7 @@ def dev(
     sync: options.Sync = None,
     async_: options.Async = None,
     async_processes: options.AsyncProcesses = None,
+    spare: options.Spare = None,
     http: options.Http = None,
     grace: options.Grace = None,
     data: Annotated[
@@ -107,7 +109,7 @@ def dev(
       rota dev --app shop
     """
     flags: dict[str, Any] = {
-        "app": app, "queues": queues, "sync": sync, "async": async_, "async_processes": async_processes,
+        "app": app, "queues": queues, "sync": sync, "async": async_, "async_processes": async_processes, "spare": spare,
         "http": http, "grace": grace, "log": log,
         "dev": True, "etcd_allow_broken": True,
     }  # fmt: skip

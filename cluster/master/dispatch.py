@@ -25,8 +25,9 @@ from .lanes import LOST, Family, Head, Item
 from .limits import Limits
 from .members import Assignment, Seat
 from .paces import Paces
-from .placement import Cut, place
+from .placement import Cut, place, place_spare
 from .queues import Queue, Window
+from .spares import Starved
 from .turns import Gate, Turns
 
 PAGE_FIRST = 1_000
@@ -86,6 +87,7 @@ class Aggregator:
         self.unparsable = 0
         self.unparsable_key = b""
         self._turns = Turns()
+        self._starved = Starved(self.queues)
         self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self._commands: list[Command] = []
         self._deciding: dict[bytes, Item] = {}          # given out, no verdict yet
@@ -150,6 +152,8 @@ class Aggregator:
         queue = self._queue(held.queue)
         queue.running += jobs
         if jobs < 0:
+            if not queue.running:
+                self._starved.note(queue.name)
             self._happened(queue)
 
     def _queue(self, name: str) -> Queue:
@@ -232,6 +236,8 @@ class Aggregator:
         queue = self._queue(place.queue)
         window = queue.window(place.priority)
         window.add(item)
+        if not queue.running:
+            self._starved.note(queue.name)
         if window.is_partial:
             self._partial.add(window)
         if queue.resting and not queue.settings.paused:
@@ -305,10 +311,27 @@ class Aggregator:
                 self._turns.served(queue)
             else:
                 self._turns.skip(queue)
+        if len(commands) < budget and self._starved:
+            self._lend(commands, now)
         self._turns.end()
         if self._partial:
             commands.extend(self._pages_wanted(all_seen=len(commands) < budget))
         return commands
+
+    def _lend(self, commands: list[Command], now: float) -> None:
+        """Spare slots for queues of which nothing runs."""
+        if not any(seat.has_spare for seat in self.seats.values()):
+            return
+        for queue in self._starved.now(now):
+            gates = [gate for family in queue.families() if not (gate := family.gate).is_open]
+            for gate in gates:
+                gate.is_open = gate.is_spare = any(seat.spare(mode) > 0 for seat, mode in gate.seats)
+            command = self._next(queue, now)
+            for gate in gates:
+                gate.is_open = gate.is_spare = False
+            if command is not None:
+                commands.append(command)
+                self._turns.served(queue)
 
     def _has_room(self, gate: Gate, now: float) -> bool:
         """Whether any node there may be given something now."""
@@ -393,7 +416,7 @@ class Aggregator:
             return None
         careful = self._careful(gate)
         pace = self.paces.of(token.task, now)
-        choice = None if allowed <= 0 else place(
+        choice = None if allowed <= 0 else place_spare(gate, item) if gate.is_spare else place(
             gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now
         )
         if choice is None:

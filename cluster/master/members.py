@@ -21,6 +21,8 @@ AWAY_S = 1.0
 """A node that gave something back is passed over for so long, where another one has room, too: it may be busy with jobs
 that the master does not see (those of level `none`)."""
 
+MODES: tuple[Mode, ...] = ("sync", "async")
+
 NOBODY = Member("", [], {}, {}, "", "", 0.0, state="gone")
 
 
@@ -72,6 +74,15 @@ class Seat:
     def idle(self, mode: Mode) -> int:
         """Slots that have nothing to do."""
         return self.member.capacity.get(mode, 0) - self.outstanding[mode]
+
+    def spare(self, mode: Mode) -> int:
+        """Slots for queues of which nothing runs: what it has beyond its capacity counts."""
+        capacity = self.member.capacity.get(mode, 0)
+        return capacity + self.member.spare.get(mode, 0) - self.outstanding[mode] if capacity else 0
+
+    @property
+    def has_spare(self) -> bool:
+        return any(self.spare(mode) > 0 for mode in MODES)
 
     @property
     def has_slot(self) -> bool:

@@ -65,6 +65,20 @@ def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, no
     return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
 
 
+def place_spare(gate: Gate, item: Item) -> Give | Cut | None:
+    """For a queue of which nothing runs, while all slots are taken: one job, to whom the most spare slots are left."""
+    spares = [
+        (seat.spare(mode), seat, mode) for seat, mode in gate.seats
+        if seat.spare(mode) > 0 and not (item.token.lost > 0 and seat.alone)
+    ]
+    if not spares:
+        return None
+    if item.pending > 1:
+        return Cut(1) if not gate.splitting else None
+    _, seat, mode = max(spares, key=lambda spare: spare[0])
+    return Give(seat, mode)
+
+
 def _in_parts(
     gate: Gate, item: Item, allowed: int, rooms: Sequence[Room], *, careful: bool, pace: Pace, now: float
 ) -> Give | Cut | None:

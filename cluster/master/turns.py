@@ -33,14 +33,14 @@ class GateId(NamedTuple):
 
 class Gate:
     """`seats`: the nodes that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
-    split for them. `families` stand here, of those `queues`."""
+    split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots."""
 
-    __slots__ = ("_line", "families", "id", "is_open", "queues", "seats", "splitting")
+    __slots__ = ("_line", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting")
 
     def __init__(self, id_: GateId) -> None:
         self.id = id_
         self.seats: list[tuple[Seat, Mode]] = []
-        self.is_open = False
+        self.is_open = self.is_spare = False
         self.splitting = 0
         self.families = 0
         self.queues: dict[str, Queue] = {}

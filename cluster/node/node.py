@@ -263,7 +263,7 @@ class Node:
             settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
             settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
             schedules=sorted(info.name for info in self.runners.tasks.values() if info.schedule is not None),
-            keys=self._seal.keyring.marks,
+            keys=self._seal.keyring.marks, spare=dict(self.runners.spare.items()),
         )
 
     def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:

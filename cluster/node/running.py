@@ -218,7 +218,7 @@ class Running:
 
     def _is_stuck(self, held: Held) -> bool:
         """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
-        return held.is_settled and not held.claim.suspect and self._runners.busy(held.claim.mode)
+        return held.is_settled and not held.claim.suspect and self._runners.busy(held.claim.mode, held.claim.queue)
 
     def _submit_rest(self, held: Held, indexes: list[int]) -> None:
         """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest."""

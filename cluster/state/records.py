@@ -124,6 +124,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     functions: bool = False     # runs code shipped by value
     schedules: list[str] = []       # that its code declares
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
+    spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
     v: Schema = msgspec.field(default_factory=schema)
 
     def can_verify(self, signed: str | None) -> bool:

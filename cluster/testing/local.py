@@ -29,6 +29,7 @@ class LocalRunners:
         self.tasks: dict[str, TaskInfo] = {}
         self.queues: dict[str, QueueInfo] = {}
         self.capacity = capacity
+        self.spare: dict[Mode, int] = {}
         self.trouble: str | None = None
         self._on_outcomes = on_outcomes
         self._waiting: dict[Mode, deque[tuple[Work, int, bytes]]] = {"async": deque(), "sync": deque()}
@@ -71,7 +72,7 @@ class LocalRunners:
     def begins(self, mode: Mode) -> bool:
         return False
 
-    def busy(self, mode: Mode) -> bool:
+    def busy(self, mode: Mode, queue: str) -> bool:
         return self._used[mode] >= self.capacity[mode]
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:

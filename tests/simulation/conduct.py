@@ -6,6 +6,7 @@ things take.
     L1  all is done in time after the last fault       Q3  a blocked head blocks, one that retries waits
     L2  claims of the dead are moved in time           Q4  a limit holds at every revision
     L4  a job does not wait while a node has nothing to do, and a master is there
+    L10 a queue of which nothing runs does not wait while a node has a spare slot
     L8  nothing goes to and fro without end
 """
 
@@ -35,6 +36,9 @@ CLAIMS_MAX = 20
 OVERLAP_S_MAX = 0.001
 RECOVERY_S_MAX = 1.0
 """L2 and L4, with a healthy network, counted from when a master could know."""
+
+STARVED_S_MAX = 2.0
+"""L10: a queue waits for half a second before it may have one."""
 
 DUE_SKEW_S = 0.01
 
@@ -258,6 +262,27 @@ class Conduct:
                 return f"{key.decode()} waits, and {node} is idle"
         return None
 
+    def starved(self) -> str | None:
+        """A job of a queue of which nothing is claimed, although a node has a slot, or a spare one; or None."""
+        running = {held.claim.queue for held in self._claims.values()}
+        left: dict[tuple[str, str], int] = {}
+        for name, member in self._members.items():
+            if member.state == "active":
+                for mode, slots in member.capacity.items():
+                    left[name, mode] = slots + member.spare.get(mode, 0) - self._unclaimed.get(name, 0)
+        for held in self._claims.values():
+            place = (held.node, held.claim.mode)
+            left[place] = left.get(place, 0) - held.claim.pending
+        for key, token in self._waiting.items():
+            limits = (_limit_of(what) for what in ((token.task,), (token.task, token.key), ("queue", token.queue)))
+            held_up = token.queue in running or token.queue == SERIAL or token.queue in self._paused or token.lost
+            if held_up or any(limit is not None for limit in limits):
+                continue
+            for (node, mode), slots in left.items():
+                if mode == token.mode and slots > 0 and self._has_key(node, token):
+                    return f"{token.queue} waits ({key.decode()}), and {node} has a spare slot"
+        return None
+
     def _has_key(self, node: str, token: Token) -> bool:
         """As far as its record says; one of the release before may have it."""
         member = self._members[node]
@@ -287,6 +312,10 @@ def _limit_of(what: tuple[str, ...]) -> int | None:
     raise AssertionError(what)
 
 
+def _bound_of(rule: str) -> float:
+    return STARVED_S_MAX if rule == "L10" else RECOVERY_S_MAX
+
+
 class Clocks:
     """L2 and L4: how long an orphan lies, or a job waits for nothing, while the master and all nodes are well. Any
     disturbance (somebody is cut off, leaves or dies; another master) starts the clocks again."""
@@ -298,8 +327,8 @@ class Clocks:
         self._next = next(self._happenings, None)
         self._states: dict[str, str] = {}
         self._master = ""
-        self._since = {"L2": 0.0, "L4": 0.0}
-        self._what: dict[str, str | None] = {"L2": None, "L4": None}
+        self._since = {"L2": 0.0, "L4": 0.0, "L10": 0.0}
+        self._what: dict[str, str | None] = {"L2": None, "L4": None, "L10": None}
         self._said: set[str] = set()
 
     def until(self, now: float) -> None:
@@ -322,7 +351,7 @@ class Clocks:
         self._look(entry.at)
 
     def _now(self) -> dict[str, str | None]:
-        return {"L2": self._conduct.orphan(), "L4": self._conduct.idle()}
+        return {"L2": self._conduct.orphan(), "L4": self._conduct.idle(), "L10": self._conduct.starved()}
 
     def _look(self, at: float) -> None:
         for rule, now in self._now().items():
@@ -339,7 +368,7 @@ class Clocks:
 
     def _check(self, now: float) -> None:
         for rule, what in self._what.items():
-            if what is not None and self._well() and now - self._since[rule] > RECOVERY_S_MAX:
+            if what is not None and self._well() and now - self._since[rule] > _bound_of(rule):
                 text = f"for {now - self._since[rule]:.2f} s: {what}; master {self._master}"
                 if what not in self._said:
                     self._said.add(what)

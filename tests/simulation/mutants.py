@@ -287,6 +287,12 @@ def split_loses_a_job() -> None:
     waiting.pieces = lambda *arguments: original(*arguments)[:-1] or original(*arguments)
 
 
+@mutant
+def slow_queues_hold_up_others() -> None:
+    """No queue is ever given a spare slot. (It was so.)"""
+    Aggregator._lend = lambda self, commands, now: None
+
+
 # -- running them ----------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,8 @@ CRASH = "m:crash"
 """The second job of each bundle kills its runner, and with it whatever `async def` jobs run there."""
 
 CAPACITY: dict[Mode, int] = {"sync": 2, "async": 4}
+SPARE = 1
+"""Of each mode, for queues of which nothing runs."""
 
 GOOD = msgspec.structs.replace(CALM, late_s=(0.0, 3.0))
 BAD = msgspec.structs.replace(ROUGH, late_s=(0.0, 3.0))

@@ -16,7 +16,7 @@ from rota.cluster.node.node import Node, NodeSettings
 from rota.worker.pool.runners import Work
 
 from .faults import FaultyLedger
-from .plans import CAPACITY, CLUSTER, GOOD, POISON, TASKS, TTL_S
+from .plans import CAPACITY, CLUSTER, GOOD, POISON, SPARE, TASKS, TTL_S
 from .scripted import Run, ScriptedRunners
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Process:
     def _make_runners(self, node: Node) -> ScriptedRunners:
         self.runners = ScriptedRunners(
             dict(TASKS), dict(CAPACITY), self.world.play, node.on_outcomes, self.world.clock.monotonic, self._record,
-            lambda: self.world.killings.append((self.world.clock.monotonic(), self.name)),
+            lambda: self.world.killings.append((self.world.clock.monotonic(), self.name)), SPARE,
         )
         return self.runners
 

@@ -46,10 +46,12 @@ class ScriptedRunners:
         clock: Callable[[], float],
         record: Callable[..., None] = lambda what, work, index, outcome, blamed=False: None,
         on_kill: Callable[[], None] = lambda: None,
+        spare: int = 0,
     ) -> None:
         self.tasks = tasks
         self.queues: dict[str, QueueInfo] = {}
         self.capacity = capacity
+        self.spare: dict[Mode, int] = dict.fromkeys(capacity, spare)
         self._play = play
         self._on_outcomes = on_outcomes
         self._clock = clock
@@ -86,6 +88,11 @@ class ScriptedRunners:
             work, index = self._waiting[mode].popleft()
             self._used[mode] += 1
             self._begin(work, index)
+        for work, index in list(self._waiting[mode]):
+            if not self.dead and self._clock() < self._deadline and self._may_lend(mode, work.queue):
+                self._waiting[mode].remove((work, index))
+                self._used[mode] += 1
+                self._begin(work, index)
         if mode == "async" and not self._apart and not self.dead and self._may_begin():
             sent = self._suspects.take()
             if sent is not None:
@@ -117,6 +124,11 @@ class ScriptedRunners:
     def _check_deadline(self) -> None:
         if not self._frozen and self._clock() >= self._deadline:
             self._kill()
+
+    def _may_lend(self, mode: Mode, queue: str) -> bool:
+        """A spare slot, for a queue of which nothing runs here."""
+        running = any(work.mode == mode and work.queue == queue for work, _ in self._running.values())
+        return not running and self._used[mode] < self.capacity.get(mode, 0) + self.spare.get(mode, 0)
 
     def _begin(self, work: Work, index: int) -> None:
         seconds, outcome = self._play(work, index)
@@ -206,8 +218,8 @@ class ScriptedRunners:
     def begins(self, mode: Mode) -> bool:
         return False
 
-    def busy(self, mode: Mode) -> bool:
-        return self._used[mode] >= self.capacity.get(mode, 0)
+    def busy(self, mode: Mode, queue: str) -> bool:
+        return self._used[mode] >= self.capacity.get(mode, 0) and not self._may_lend(mode, queue)
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         wanted = None if keys is None else set(keys)

@@ -57,7 +57,7 @@ class Rig:
     def submit(
         self, task: str, *calls: tuple[Any, ...], mode: Mode | None = None, app: str = "jobs", attempt: int = 1,
         function: Callable[..., Any] | None = None, payloads: list[bytes] | None = None, codec_: Codec = "pickle",
-        report_start: bool = False, options: Options = NO_OPTIONS,
+        report_start: bool = False, options: Options = NO_OPTIONS, queue: str = "default",
     ) -> int:
         """Jobs of one bundle, one a tuple of arguments. Returns the work's key."""
         name = f"{app}:{task}"
@@ -67,7 +67,7 @@ class Rig:
             payloads = [pickle.dumps((call, {}), 5) for call in calls]
         self._key += 1
         self.pool.submit(Work(
-            self._key, BUNDLE, name, "default", mode, attempt, 77, 1234.5, codec_, list(enumerate(payloads)),
+            self._key, BUNDLE, name, queue, mode, attempt, 77, 1234.5, codec_, list(enumerate(payloads)),
             None if function is None else pickling.dump_function(function), options, report_start,
         ))
         return self._key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -60,6 +60,20 @@ class ReadyQueue:
             return piece.jobs
         jobs, piece.jobs = piece.jobs[:count], piece.jobs[count:]
         return jobs
+
+    def take_other(self, queues: Container[str]) -> tuple[Work, Job] | None:
+        """The first job that is of none of these queues."""
+        for piece in self._pieces:
+            if piece.work.queue not in queues:
+                job = piece.jobs[0]
+                piece.jobs = piece.jobs[1:]
+                if not piece.jobs:
+                    self._pieces.remove(piece)
+                return piece.work, job
+        return None
+
+    def has_other(self, queues: Container[str]) -> bool:
+        return any(piece.work.queue not in queues for piece in self._pieces)
 
     def withdraw(self, keys: set[int] | None) -> dict[int, list[int]]:
         """Take out these works, or all: key to indexes."""

@@ -25,6 +25,7 @@ from .inquest import Inquest
 from .limits import CANCEL_GRACE_S, Limits, Overdue
 from .ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, ReadyQueue
 from .seat import Role, Seat, State
+from .spares import Spares
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
 from .suspects import Sent, Suspects
 
@@ -45,6 +46,7 @@ class Runners(Protocol):
     tasks: dict[str, TaskInfo]
     queues: dict[str, QueueInfo]
     capacity: dict[Mode, int]
+    spare: dict[Mode, int]
 
     @property
     def trouble(self) -> str | None: ...
@@ -61,7 +63,7 @@ class Runners(Protocol):
     def running(self) -> list[tuple[int, int]]: ...
     def keeps(self, key: int) -> bool: ...
     def begins(self, mode: Mode) -> bool: ...
-    def busy(self, mode: Mode) -> bool: ...
+    def busy(self, mode: Mode, queue: str) -> bool: ...
     def lease(self, lease_id: int, deadline_boottime: float) -> None: ...
     def no_lease(self) -> None: ...
     async def kill_all(self) -> None: ...
@@ -89,6 +91,9 @@ class RunnerPool:
         self.tasks: dict[str, TaskInfo] = {}
         self.queues: dict[str, QueueInfo] = {}
         self.capacity: dict[Mode, int] = {"async": config.async_capacity, "sync": config.sync_runners}
+        self.spare: dict[Mode, int] = {
+            mode: config.spare_runners for mode, capacity in self.capacity.items() if capacity
+        }
         self._guard = guard
         self._on_outcomes = on_outcomes
         self._on_expired = on_expired
@@ -98,6 +103,7 @@ class RunnerPool:
             "sync": config.sync_runners, "async": min(config.async_processes, config.async_capacity)
         }
         self._staff = Staff(config, guard, self._wanted)
+        self._spares = Spares(self._staff, config.spare_runners, self.capacity)
         self._queues: dict[Mode, ReadyQueue] = {"sync": ReadyQueue(), "async": ReadyQueue()}
         self._pace = Pace()
         self._limits = Limits(lambda task: self.tasks.get(task))
@@ -118,7 +124,9 @@ class RunnerPool:
         return self._staff.seats
 
     def _wanted(self, kind: Mode, role: Role) -> int:
-        return self._regular[kind] if role == "regular" else self._apart
+        if role == "regular":
+            return self._regular[kind]
+        return self._apart if role == "apart" else self._spares.wanted
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class RunnerPool:
         for queue in self._queues.values():
             queue.clear()
         self._suspects.clear()
-        self._apart = 0
+        self._apart = self._spares.wanted = 0
         self._staff.halt()
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
@@ -244,9 +252,10 @@ class RunnerPool:
             return False
         return any(seat.begins(self._loop.time()) for seat in self._staff.of(mode, state=None))
 
-    def busy(self, mode: Mode) -> bool:
-        """Whether every slot is taken by a job that has begun."""
-        return sum(len(seat.started()) for seat in self._staff.of(mode, state=None)) >= self.capacity[mode]
+    def busy(self, mode: Mode, queue: str) -> bool:
+        """Whether every slot that a job of this queue could have is taken by a job that has begun."""
+        running = sum(len(seat.started()) for seat in self._staff.of(mode, state=None))
+        return running >= self.capacity[mode] and not self._spares.open_to(mode, queue)
 
     def _take_back(self, seat: Seat) -> None:
         """To the head of the queue, where it came from."""
@@ -312,6 +321,8 @@ class RunnerPool:
     def _refill(self, seat: Seat) -> None:
         if seat.role == "apart":
             self._fill_apart()
+        elif seat.role == "spare":
+            self._lend(self._loop.time())
         elif seat.kind == "async":
             self._fill("async")
         else:
@@ -341,8 +352,9 @@ class RunnerPool:
             if seat.state is not State.DYING and (overdue := self._limits.look(seat, now)) is not None:
                 self._end(seat, overdue)
         self._steal(now)
+        self._lend(now)
         self._hurry_suspects(now)
-        if any(seat.sent for seat in self._seats.values()):
+        if self._spares.tidy(now) or any(seat.sent for seat in self._seats.values()):
             self._tick_timer = self._loop.call_later(TICK_S, self._tick)
 
     def _end(self, seat: Seat, overdue: Overdue) -> None:
@@ -370,6 +382,19 @@ class RunnerPool:
                 if seat.waiting() and not seat.begins(now):
                     self._take_back(seat)
             self._fill("async")
+
+    def _lend(self, now: float) -> None:
+        """To queues of which nothing runs, while every slot is taken by jobs that take long."""
+        if not self.config.spare_runners:
+            return
+        if self._spares.is_stuck(now):
+            for seat in self._staff.of("sync"):
+                if len(seat.sent) > 1:      # given ahead
+                    self._take_back(seat)
+            for spare, sent in self._spares.lend("sync", self._queues["sync"], now):
+                self._send(spare, sent[0], [sent[1]])
+        for seat, sent in self._spares.lend("async", self._queues["async"], now):
+            self._send(seat, sent[0], [sent[1]])
 
     def _hurry_suspects(self, now: float) -> None:
         if not self._suspects.waiting or self._apart >= APART_MAX or now - self._apart_since < APART_PATIENCE_S:

@@ -35,8 +35,9 @@ PATIENCE_S = 0.5
 LOOK_S = 0.02
 
 
-Role = Literal["regular", "apart"]
-"""What a runner is there for: the node's work, or one suspect at a time (see `suspects`)."""
+Role = Literal["regular", "apart", "spare"]
+"""What a runner is there for: the node's work, one suspect at a time (see `suspects`), or one job at a time of a queue
+of which nothing runs (see `spares`)."""
 
 
 class State(enum.Enum):

@@ -27,6 +27,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     sync_runners: int = 1
     async_capacity: int = 100
     async_processes: int = 1            # event loops that share the capacity
+    spare_runners: int = 0              # more, one job each, for queues of which nothing runs
     memory_bytes_max: int = 0           # of each runner; 0: no limit
     start_timeout_s: float = 60.0
 
@@ -76,6 +77,7 @@ class Staff:
         yield "sync", "regular"
         yield "async", "regular"
         yield "async", "apart"
+        yield "sync", "spare"
 
     def _present(self, kind: Mode, role: Role) -> int:
         return sum(seat.kind == kind and seat.role == role and not seat.leaving for seat in self.seats.values())

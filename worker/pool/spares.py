@@ -1,0 +1,89 @@
+"""Spare runners: one slow queue never holds up another (decision 0011).
+
+When all runners of plain functions are busy with jobs that take long, and a job of a queue waits of which nothing runs
+here, it gets a runner of its own: one job at a time, started when it is needed, and gone when it was not for a while.
+`async def` jobs get a place beyond the node's capacity instead.
+"""
+
+from __future__ import annotations
+
+from rota.client.model import Mode
+
+from .ready import ReadyQueue
+from .seat import Seat, State
+from .staff import Staff
+from .suspects import Sent
+
+AFTER_S = 0.25
+"""Jobs that have run for so long take long."""
+
+IDLE_S = 30.0
+
+
+class Spares:
+    """`runners`: how many there may be, and how many places beyond the capacity."""
+
+    def __init__(self, staff: Staff, runners: int, capacity: dict[Mode, int]) -> None:
+        self.wanted = 0
+        self._staff = staff
+        self._max = runners
+        self._capacity = capacity
+        self._idle_since: dict[int, float] = {}
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether every runner of plain functions has a job that takes long."""
+        seats = self._staff.of("sync", state=None)
+        return bool(seats) and len(seats) >= self._capacity["sync"] and all(
+            seat.sent and now - seat.head_since > AFTER_S for seat in seats
+        )
+
+    def open_to(self, mode: Mode, queue: str) -> bool:
+        """Whether a job of this queue, if it waits, gets a place."""
+        if not self._max or queue in self.active(mode):
+            return False
+        return self._left(mode) > 0
+
+    def active(self, mode: Mode) -> set[str]:
+        """The queues of which something runs here."""
+        seats = [seat for seat in self._staff.seats.values() if seat.kind == mode]
+        if mode == "sync":
+            return {head[1].queue for seat in seats if (head := seat.head()) is not None}
+        return {work.queue for seat in seats for work, _ in seat.sent.values()}
+
+    def _left(self, mode: Mode) -> int:
+        if mode == "sync":
+            return self._max - sum(bool(seat.sent) for seat in self._staff.of("sync", "spare", None))
+        running = sum(len(seat.sent) for seat in self._staff.of("async", state=None))
+        return self._capacity["async"] + self._max - running
+
+    def lend(self, mode: Mode, waiting: ReadyQueue, now: float) -> list[tuple[Seat, Sent]]:
+        """Who gets what now. Starts a runner if one more is needed."""
+        if not self._max or not waiting:
+            return []
+        active = self.active(mode)
+        seats = self._free_seats(mode)
+        lent: list[tuple[Seat, Sent]] = []
+        while seats and self._left(mode) > len(lent) and (sent := waiting.take_other(active)) is not None:
+            lent.append((seats[0] if mode == "async" else seats.pop(), sent))
+            active.add(sent[0].queue)
+        coming = sum(seat.state is State.STARTING for seat in self._staff.of("sync", "spare", None))
+        if mode == "sync" and not coming and self.wanted < self._max and waiting.has_other(active):
+            self.wanted += 1
+            self._staff.maintain()
+        return lent
+
+    def _free_seats(self, mode: Mode) -> list[Seat]:
+        if mode == "async":
+            return sorted(self._staff.of("async"), key=lambda seat: len(seat.sent))
+        return [seat for seat in self._staff.of("sync", "spare") if not seat.sent]
+
+    def tidy(self, now: float) -> bool:
+        """Let those go that were of no use for a while. True while there are some."""
+        for seat in self._staff.of("sync", "spare"):
+            if seat.sent:
+                self._idle_since.pop(seat.number, None)
+            elif now - self._idle_since.setdefault(seat.number, now) > IDLE_S:
+                del self._idle_since[seat.number]
+                self.wanted -= 1
+                self._staff.dismiss(seat)
+        return self.wanted > 0
