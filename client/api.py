@@ -34,7 +34,7 @@ from .schedules import AsyncSchedules, Schedules
 from .tasks import Task, as_task
 from .threads import Future
 from .transport import Transport
-from .views import FailedView, FinishedView, JobsPage, JobView, NodeView, Place, QueueView, StatsView
+from .views import FailedView, FinishedView, JobsPage, JobView, NodeView, Place, QueueView, StatsView, TaskView
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,6 +123,10 @@ class AsyncClient(AsyncOperations):
     def schedules(self) -> AsyncSchedules:
         """The schedules of the cluster: put, list, pause, resume, run now, delete."""
         return AsyncSchedules(self._page, self._post, lambda asked: template(self._engine(), asked))
+
+    async def tasks(self) -> list[TaskView]:
+        """The tasks that nodes have registered, by name: how each is called, and which nodes know it now."""
+        return await self._page("/v1/tasks", list[TaskView])
 
     async def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""
@@ -289,6 +293,10 @@ class Client(Operations):
             return on.run(template(engine, asked))
 
         return Schedules(self._page, self._post, made)
+
+    def tasks(self) -> list[TaskView]:
+        """See `AsyncClient.tasks`."""
+        return self._page("/v1/tasks", list[TaskView])
 
     def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""

@@ -78,6 +78,14 @@ class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
 
 
+class Parameter(msgspec.Struct, frozen=True, array_like=True):
+    """One of a task's parameters. `kind`: as Python counts them (`inspect.Parameter.kind`)."""
+
+    name: Text
+    kind: Annotated[int, Meta(ge=0, le=4)]
+    required: bool
+
+
 class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a runner tells of a task it knows. `retry` is what the node needs to retry a job whose runner died."""
 
@@ -95,6 +103,7 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     max_per_key: int | None = None          # of them, with equal keys
     on_orphan: OnOrphan = "requeue"
     requeue_delay_s: float = 0.0
+    parameters: tuple[Parameter, ...] | None = None     # None: not known
     schedule: ScheduleInfo | None = None
 
 

@@ -19,6 +19,8 @@ from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+import msgspec
+
 from . import codec, default, options, pickling
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay, table
 from .errors import ConfigError, InvalidJob, JobTooLarge
@@ -28,6 +30,7 @@ from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
 from .naming import advice, describe, mode_of, origin_of
 from .order import Call, NamedTask, Route, Routed
 from .retries import Decision, attempts_of, retries
+from .signature import parameters_of
 from .timetable import CatchUp, Overlap, declared
 
 P = ParamSpec("P")
@@ -205,6 +208,11 @@ class Task(Routed, Generic[P, R]):
             raise InvalidJob(f"{self.name}{self._signature}: {error}") from None
         if len(self._shapes) < _SHAPES_MAX:
             self._shapes.add(shape)
+
+    @property
+    def described(self) -> TaskInfo:
+        """What a node is told of it: its parameters, too."""
+        return msgspec.structs.replace(self.info, parameters=parameters_of(_signature_of(self.function)))
 
     def destination(self) -> tuple[Route, bytes]:
         """Code is dumped anew at each enqueue: what it closes over may have changed."""

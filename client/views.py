@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from .model import Mode, Parameter
+
 Place = Literal[
     "waiting", "blocked", "retrying", "scheduled", "claimed", "running", "failed", "finished", "unknown"
 ]
@@ -78,6 +80,20 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str
     since: float
     keys: list[str] | None = None   # the marks of its signing keys (`id#fingerprint`), the one it signs with last
+
+
+class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task that some node has registered. `signature` is how it is called, as far as is known; `nodes` are those that
+    know it now."""
+
+    name: str
+    mode: Mode
+    queue: str
+    signature: str = ""
+    max_concurrency: int | None = None
+    max_per_key: int | None = None
+    nodes: list[str] = []
+    parameters: tuple[Parameter, ...] | None = None
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from msgspec.structs import replace
 
 from rota.client.errors import InvalidJob
-from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView
+from rota.client.signature import shown, signature_of
+from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record
@@ -64,6 +65,19 @@ class Status:
             views.append(NodeView(
                 node, member.address, member.state, node == self._directory.master, member.queues,
                 sorted(member.tasks), member.capacity, claims, member.python, member.version, member.since, member.keys,
+            ))
+        return views
+
+    def tasks(self) -> list[TaskView]:
+        """All that were ever registered, by name."""
+        members = self._directory.members
+        views = []
+        for name, record in sorted(self._directory.tasks.items()):
+            signature = signature_of(record.parameters) if record.parameters is not None else None
+            views.append(TaskView(
+                name, record.mode, record.queue, shown(signature) if signature is not None else "",
+                record.max_concurrency, record.max_per_key,
+                sorted(node for node, member in members.items() if name in member.tasks), record.parameters,
             ))
         return views
 

@@ -14,7 +14,7 @@ from rota.client import errors
 from ..terminal import complain, finish, nobody_reads, prepare, say
 from . import demo, doctor, enqueue, look, operate, reset, schedule, secrets, serve, shell
 
-DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN = range(6)
+DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130
 """Exit codes: done; the job or the demo failed; usage or configuration; nobody answered; refused; no such job."""
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="A distributed job queue on etcd.",
     epilog="Try it: [bold]rota dev --app mypkg.tasks[/] in one terminal, [bold]rota enqueue mypkg.tasks:hello Ann[/] "
     "in another.\n\nExit codes: 0 done, 1 the job failed or the doctor found something bad, 2 usage or configuration, "
-    "3 nobody answered, 4 refused, 5 no such job.",
+    "3 nobody answered, 4 refused, 5 no such job, 6 the time to wait for a result was over.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -97,6 +97,8 @@ def exit_code(error: errors.RotaError) -> int:
             return UNREACHABLE
         case errors.EnqueueError() | errors.Unauthorized() | errors.LedgerError():
             return REFUSED
+        case errors.ResultTimeout():
+            return TIMED_OUT
         case errors.JobUnknown() | errors.OperationUnknown():
             return UNKNOWN
         case _:

@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..terminal import say
+from rota.client.signature import check_call
+
+from ..terminal import complain, say
 from . import show
 from .ask import Json, KeyFile, TokenFile, Url, client
+from .options import seconds
 
 
 def enqueue(
@@ -22,10 +25,18 @@ def enqueue(
         list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A keyword argument. Repeatable.")
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Default: the queue named default.")] = None,
-    priority: Annotated[int | None, typer.Option(help="-100 to 100; higher runs first. Default: 0.")] = None,
-    after: Annotated[float | None, typer.Option(metavar="SECONDS", help="Run it no sooner than this.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-100, max=100, help="-100 to 100; higher runs first. Default: 0.")
+    ] = None,
+    after: Annotated[
+        float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Run it no sooner than this.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="With --wait: give up after so many seconds.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(
+            metavar="SECONDS", parser=seconds, help="With --wait: give up after so many. 0: look once. Status 6 then."
+        )
+    ] = None,
     url: Url = None,
     token_file: TokenFile = None,
     key_file: KeyFile = None,
@@ -43,14 +54,21 @@ def enqueue(
     """
     from rota.client.order import NamedTask  # late, as in `ask.py`
 
-    kwargs = dict(map(named_value, named or []))
+    args, kwargs = list(map(value_of, arguments or [])), dict(map(named_value, named or []))
     target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)
     with client(url, token_file, key_file) as asked:
-        handle = asked.enqueue(target, *map(value_of, arguments or []), **kwargs)
+        known = next((view for view in asked.tasks() if view.name == target.name), None)
+        if known is not None:
+            check_call(target.name, known.parameters, len(args), kwargs)
+        handle = asked.enqueue(target, *args, **kwargs)
         if not wait:
             say(json.dumps({"id": handle.id}) if as_json else handle.id)
             return
-        result = handle.result(timeout)
+        try:
+            result = handle.result(timeout)
+        except KeyboardInterrupt:
+            complain(f"job {handle.id} goes on: look with `rota job {handle.id}`")
+            raise
     if as_json:
         show.as_json({"id": handle.id, "result": result})
     else:

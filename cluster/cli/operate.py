@@ -43,8 +43,9 @@ def set_(
         bool | None, typer.Option("--serial/--no-serial", help="One job at a time, the next only after a success.")
     ] = None,
     max_concurrency: Annotated[
-        int | None, typer.Option(min=0, help="Jobs of the queue at a time, in the whole cluster. 0: no limit.")
+        int | None, typer.Option(min=1, help="Jobs of the queue at a time, in the whole cluster.")
     ] = None,
+    no_limit: Annotated[bool, typer.Option("--no-limit", help="Lift the limit of jobs at a time.")] = False,
     url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -57,11 +58,15 @@ def set_(
 
       rota queue set payments --serial
     """
+    if serial is None and max_concurrency is None and not no_limit:
+        raise typer.BadParameter("nothing to change: say --serial, --no-serial, --max-concurrency or --no-limit")
+    if max_concurrency is not None and no_limit:
+        raise typer.BadParameter("--max-concurrency and --no-limit are opposites")
     with client(url, token_file) as asked:
-        if max_concurrency is None:
+        if max_concurrency is None and not no_limit:
             settings = asked.set_queue(name, serial=serial)
         else:
-            settings = asked.set_queue(name, serial=serial, max_concurrency=max_concurrency or None)
+            settings = asked.set_queue(name, serial=serial, max_concurrency=max_concurrency)
     _show(name, settings, json)
 
 
@@ -69,7 +74,7 @@ def set_(
 def empty(
     name: Name,
     expect: Annotated[
-        int | None, typer.Option(metavar="N", help="Do it if exactly so many jobs wait. Default: ask.")
+        int | None, typer.Option(metavar="N", min=0, help="Do it if exactly so many jobs wait. Default: ask.")
     ] = None,
     url: Url = None,
     token_file: TokenFile = None,

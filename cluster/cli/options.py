@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from rota.client.model import DURATION_S_MAX
+
 ETCD, TRUST, MORE = "etcd", "Keys and token", "More"
+
+
+def seconds(text: str) -> float:
+    """A number of seconds that a person may say."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= DURATION_S_MAX:
+        raise typer.BadParameter(f"{text!r} is no number of seconds: 0 or more, and at most 100 years")
+    return value
 
 
 def _option(help: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:

@@ -18,7 +18,7 @@ import msgspec
 
 from rota.client.codec import Seal
 from rota.client.errors import EnqueueError, LedgerError, NotSerializable, Overloaded, StoreRewound, Unreachable
-from rota.client.model import Enqueue, Mode, Outcome, Receipt
+from rota.client.model import Enqueue, Mode, Outcome, Parameter, Receipt
 from rota.client.views import (
     FailedFilter,
     FailedView,
@@ -29,6 +29,7 @@ from rota.client.views import (
     OperationView,
     QueueView,
     StatsView,
+    TaskView,
     Verb,
 )
 from rota.worker.pool.runners import Runners, Work
@@ -530,6 +531,13 @@ class Node:
         self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
     ) -> Callable[[], None]:
         return await self._followers.follow(session, bundles, push)
+
+    async def tasks(self) -> list[TaskView]:
+        return self._status.tasks()
+
+    def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+        known = self.directory.tasks.get(task)
+        return known.parameters if known is not None else None
 
     async def task_mode(self, task: str) -> Mode | None:
         return await self.directory.task_mode(task)

@@ -41,7 +41,8 @@ class Registration:
         page = await patiently(lambda: context.ledger.read(key))
         old = page.records[0] if page.records else None
         record = TaskRecord(
-            info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
+            info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s,
+            info.parameters,
         )
         if old is None or record != decode(TaskRecord, old.value):
             condition = unmodified(key, old.mod_revision if old is not None else 0)

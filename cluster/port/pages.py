@@ -21,6 +21,7 @@ from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, normal, p
 from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
+from rota.client.signature import check_call
 
 from .answers import HEADERS, json_page, refuse, wait_s
 from .many import Many
@@ -83,6 +84,8 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     key: str = ""
 
 
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_table = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,6 +104,7 @@ class Pages:
         router.add_get("/v1/jobs", self._page(self._jobs))
         router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
         router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
+        router.add_get("/v1/tasks", self._page(self._tasks))
         router.add_get("/v1/nodes", self._page(self._nodes))
         router.add_get("/v1/queues", self._page(self._queues))
         router.add_get("/v1/failed", self._page(self._failed))
@@ -189,6 +193,7 @@ class Pages:
         mode = as_mode(await self._service.task_mode(job.task))
         if mode is None:
             raise UnknownTask(f"no node has ever registered {job.task!r:.200}")
+        check_call(job.task, self._service.parameters(job.task), len(_decode_list(job.args)), _decode_table(job.kwargs))
         bundle = self._bundle_of(request.headers.get("Idempotency-Key"))
         (answer,) = await self._service.enqueue([self._bundle(bundle, job, mode)], 0)
         if not isinstance(answer, Receipt):
@@ -284,6 +289,9 @@ class Pages:
         queue, limit, after = _which_part(request)
         place, task = request.query.get("place", ""), normal(request.query.get("task", ""))
         return json_page(await self._service.jobs(place, queue or "", task, limit, after))
+
+    async def _tasks(self, _request: web.Request) -> web.Response:
+        return json_page(await self._service.tasks())
 
     async def _nodes(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.nodes())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rota.client.errors import EnqueueError
-from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
     FailedFilter,
     FailedView,
@@ -19,6 +19,7 @@ from rota.client.views import (
     QueueView,
     ScheduleView,
     StatsView,
+    TaskView,
     Verb,
 )
 
@@ -60,6 +61,12 @@ class NodeService(Protocol):
         may come twice. b"" in place of a record: the bundle has ended, and what has not been pushed is not kept. What
         is known already is pushed before this returns. Returns the function that ends it. Raises `JobUnknown` for a
         bundle that left no trace."""
+        ...
+
+    async def tasks(self) -> list[TaskView]: ...
+
+    def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+        """Of a registered task; None where they are not known."""
         ...
 
     async def task_mode(self, task: str) -> Mode | None:

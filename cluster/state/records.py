@@ -30,6 +30,7 @@ from rota.client.model import (
     Mode,
     Moment,
     OnOrphan,
+    Parameter,
     Past,
     Results,
     Seconds,
@@ -149,6 +150,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     max_per_key: Limit | None = None            # of them, with equal keys
     on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
     requeue_delay_s: Seconds = 0.0              # how long it waits then
+    parameters: Annotated[tuple[Parameter, ...], Meta(max_length=100)] | None = None        # None: not known
     v: Schema = msgspec.field(default_factory=schema)
 
 

@@ -40,7 +40,7 @@ class LocalRunners:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
-        self.tasks = {name: task.info for name, task in tasks.registry.items()}
+        self.tasks = {name: task.described for name, task in tasks.registry.items()}
         self.queues = dict(queues.declared)
 
     def submit(self, work: Work) -> None:

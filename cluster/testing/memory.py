@@ -28,14 +28,16 @@ from ..clock import SystemClock
 from ..events.hub import Events
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, created
-from ..ledger.ledger import prefix_end
+from ..ledger.ledger import Get, Record, Txn, prefix_end
 from ..ledger.memory import MemoryLedger
+from ..ledger.scan import scan
 from ..master.scheduler import Scheduler
 from ..master.schedules import Schedules
 from ..node.node import Node, NodeSettings
 from ..port.http import HttpPort
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
+from ..state.records import Token, waiting_at
 from .local import LocalRunners
 
 T = TypeVar("T")
@@ -43,9 +45,12 @@ T = TypeVar("T")
 CLUSTER = "testing"
 START_S = 10.0
 TICKS_MAX = 10_000
-"""Ticks of schedules that one journey fires at most."""
+"""Moments at which something is due that one journey stops at; beyond, the rest is done at its end."""
 
 LOOK_S = 0.01
+NEVER_MS = 1 << 62
+TOLD_MAX = 5
+UNSETTLED = ("running", "claimed", "waiting", "blocked")
 
 
 class TravelClock(SystemClock):
@@ -93,16 +98,17 @@ class MemoryCluster:
         return self._ready.result(START_S)
 
     def travel(self, ahead: timedelta | None = None, *, timeout: float = 10.0, **units: float) -> None:
-        """Put the clock forward (`cluster.travel(hours=1)`) and run what is due by then; returns when that is done.
-        What those jobs schedule in turn, retries among it, runs too if it is due by then."""
+        """Put the clock forward (`cluster.travel(hours=1)`) and run what is due by then, each at its time; returns when
+        that is done. What those jobs schedule in turn, retries among it, runs too if it is due by then. Raises
+        TimeoutError as `settle`: `timeout` seconds for what is due at one moment."""
         seconds = (ahead or timedelta(**units)).total_seconds()
         if seconds < 0:
             raise InvalidJob("time travel goes forward only")
-        self._call(self._travel(seconds))
-        self.settle(timeout)
+        self._call(self._travel(seconds, timeout))
 
     def settle(self, timeout: float = 10.0) -> None:
-        """Wait until nothing runs or waits; what is scheduled for later does not count. Raises TimeoutError."""
+        """Wait until nothing runs or waits; what is scheduled for later does not count, nor what stands behind a job in
+        a serial queue that is tried again later. Raises TimeoutError, which says what runs or waits, and why."""
         self._call(self._settled(timeout))
 
     # -- on the cluster's thread -------------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ class MemoryCluster:
             name="memory", python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
             grace_s=0.0,
         )
-        node = Node(
+        node = self._node = Node(
             settings, self._ledger, self._keys, self.clock, random.Random(), self._seal,
             lambda node: LocalRunners(node.on_outcomes, {"async": self._async, "sync": self._sync}),
         )
@@ -138,24 +144,43 @@ class MemoryCluster:
         finally:
             await self._ledger.close()
 
-    async def _travel(self, seconds: float) -> None:
-        """From tick to tick: each schedule fires as it would have, had somebody waited."""
-        target_ms = int((self.clock.wall() + seconds) * 1000)
-        end_s = self.clock.ahead_s + seconds
-        async with Commits(self._ledger) as commits:
-            anything = created(self._keys.root + b"nothing", 0)
-            for _ in range(TICKS_MAX):
-                schedules = Schedules(
-                    self._ledger, self._keys, self.clock, commits, anything, self._seal, Events()
-                )
-                await schedules.load()
-                await schedules.fire_due()
-                next_ms = schedules.next_ms
-                if next_ms is None or next_ms > target_ms:
-                    break
-                self.clock.ahead_s += max(next_ms / 1000 - self.clock.wall(), 0.001)
+    async def _travel(self, seconds: float, timeout: float) -> None:
+        """From one thing that is due to the next: each runs, and each schedule fires, as it would have, had somebody
+        waited."""
+        end_s, end_ms = self.clock.ahead_s + seconds, int((self.clock.wall() + seconds) * 1000)
+        for _ in range(TICKS_MAX):
+            next_ms = min(await self._fire_due(), await self._next_due())
+            if next_ms > end_ms:
+                break
+            wait_s = max(0.0, (next_ms + 1) / 1000 - self.clock.wall())     # by then it is due, however one rounds
+            self.clock.ahead_s = min(self.clock.ahead_s + wait_s, end_s)
+            await self._fire_due()
+            await self._move_due()
+            await self._settled(timeout)
         self.clock.ahead_s = max(self.clock.ahead_s, end_s)
         await self._move_due()
+        await self._settled(timeout)
+
+    async def _fire_due(self) -> int:
+        """Let schedules fire that are due; returns when the next one is, in ms."""
+        async with Commits(self._ledger) as commits:
+            anything = created(self._keys.root + b"nothing", 0)
+            schedules = Schedules(self._ledger, self._keys, self.clock, commits, anything, self._seal, Events())
+            await schedules.load()
+            await schedules.fire_due()
+            return NEVER_MS if schedules.next_ms is None else schedules.next_ms
+
+    async def _next_due(self) -> int:
+        """When the next scheduled job is due, or the head of a serial queue is tried again."""
+        found = [NEVER_MS]
+        async for record in scan(self._ledger, self._keys.scheduled, limit=1):
+            due = self._keys.parse_due(record.key)
+            found += [due[0]] if due is not None else []
+        async for record in scan(self._ledger, self._keys.jobs):
+            token = waiting_at(self._keys, record)
+            if token is not None and token.not_before > self.clock.wall() * 1000:
+                found.append(token.not_before)
+        return min(found)
 
     async def _move_due(self) -> None:
         """The master's scheduler sleeps by the real clock: do its work now."""
@@ -165,18 +190,38 @@ class MemoryCluster:
             await Scheduler(self._ledger, self._keys, self.clock, commits, anything, aside).move_due()
 
     async def _settled(self, timeout: float) -> None:
-        async with asyncio.timeout(timeout):
-            while not await self._is_settled():
-                await self._move_due()      # a retry that came due by travelling
-                await asyncio.sleep(LOOK_S)
+        """Raises TimeoutError, which says what it was that waited, or ran, and why."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._is_settled():
+                    await self._move_due()      # a retry that came due by travelling
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise TimeoutError(f"not settled within {timeout:g} s: {await self._unsettled()}") from None
 
     async def _is_settled(self) -> bool:
-        keys = self._keys
-        now_ms = int(self.clock.wall() * 1000)
-        due = await self._ledger.read(keys.scheduled, keys.due_before(now_ms), limit=1, keys_only=True)
-        if due.records:
-            return False
-        for prefix in (keys.jobs, keys.claims):
-            if (await self._ledger.read(prefix, prefix_end(prefix), limit=1, keys_only=True)).records:
-                return False
-        return True
+        """At one revision: what moves meanwhile is in one of its places."""
+        keys, now_ms = self._keys, int(self.clock.wall() * 1000)
+        due, claims, waiting = (await self._ledger.commit(Txn((), (
+            Get(keys.scheduled, keys.due_before(now_ms), True, 1), Get(keys.claims, prefix_end(keys.claims), True, 1),
+            Get(keys.jobs, prefix_end(keys.jobs)),
+        )))).answers
+        return not due and not claims and self._rests(waiting, now_ms)
+
+    def _rests(self, waiting: tuple[Record, ...], now_ms: int) -> bool:
+        """Whether all that lies in queues stands behind the head of a serial queue that is tried again later: that is
+        scheduled, too."""
+        heads: dict[str, Token | None] = {}
+        for record in waiting:
+            if (job := self._keys.parse_job(record.key)) is not None:
+                heads.setdefault(job.queue, waiting_at(self._keys, record))
+        serial = {name for name, record in self._node.directory.queues.items() if record.serial}
+        return all(
+            queue in serial and head is not None and head.not_before > now_ms for queue, head in heads.items()
+        )
+
+    async def _unsettled(self) -> str:
+        page = await self._node.jobs("", "", "", 1_000, "")
+        views = [await self._node.job(view.id) for view in page.jobs if view.place in UNSETTLED]
+        told = "; ".join(f"job {view.id} ({view.task}) is {view.place}: {view.why}" for view in views[:TOLD_MAX])
+        return told + (f"; and {len(views) - TOLD_MAX} more" if len(views) > TOLD_MAX else "")

@@ -61,7 +61,7 @@ def test_a_queue_is_operated(running: Running) -> None:
     assert say(running, "queue", "set", "mail", "--serial", "--max-concurrency", "3") == (
         "queue mail: paused, serial, at most 3 at a time"
     )
-    assert running.json("queue", "set", "mail", "--no-serial", "--max-concurrency", "0") == {
+    assert running.json("queue", "set", "mail", "--no-serial", "--no-limit") == {
         "paused": True, "serial": False, "max_concurrency": None
     }
     assert say(running, "queue", "resume", "mail") == "queue mail: open"

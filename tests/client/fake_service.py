@@ -17,7 +17,7 @@ from rota.client.ids import parse_job_id
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
 from rota.client.pickling import dump_value, load_arguments, load_function
 from rota.client.tasks import registry
-from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView
+from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView, TaskView
 from rota.cluster.port.http import HttpPort
 
 Push = Callable[[str, bytes], None]
@@ -150,6 +150,12 @@ class FakeService:
             raise JobUnknown(f"there is no job {job_id}", job_id)
         place: Any = "finished" if bundle.bundle in self.store.results else "waiting"
         return JobView(job_id, place, bundle.task, bundle.queue)
+
+    def parameters(self, task: str) -> None:
+        return None
+
+    async def tasks(self) -> list[TaskView]:
+        return [TaskView(name, task.info.mode, "default") for name, task in registry.items()]
 
     async def nodes(self) -> list[NodeView]:
         return [NodeView(self.node, "", "active", True, ["*"], list(registry), {"sync": 1}, 0, "3.11", "0.1.0", 0.0)]

@@ -38,6 +38,9 @@ class Runnable(Protocol):
     function: Callable[..., Any]
     info: TaskInfo
 
+    @property
+    def described(self) -> TaskInfo: ...
+
     def retry_decision(self, error: BaseException, attempt: int, options: Options = ...) -> Decision: ...
 
 

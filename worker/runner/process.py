@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         node.declared = set(queues.declared)
         gc.collect()
         gc.freeze()         # what was imported stays, and need not be looked through again and again
-        ready = Ready([task.info for task in found.values()], list(queues.declared.values()))
+        ready = Ready([task.described for task in found.values()], list(queues.declared.values()))
         if isinstance(runner, SyncRunner):
             runner.serve(Functions(found), ready)
         else:

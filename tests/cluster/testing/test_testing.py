@@ -65,6 +65,28 @@ def test_time_travel_runs_retries(cluster: MemoryCluster) -> None:
     assert handle.result(10) == "ann" and app.events == ["ann 1", "ann 2", "ann 3"]
 
 
+def test_time_travel_runs_every_retry_that_is_due_by_then(cluster: MemoryCluster) -> None:
+    """After 60, 120 and 240 s at most: within the hour all four attempts."""
+    handle = app.soon_again.enqueue("eve")
+    behind = app.stubborn.enqueue("head"), app.stubborn.enqueue("next", well_at=1)
+    cluster.settle()        # what is tried again later does not count, nor what stands behind it
+    assert sorted(app.events) == ["eve 1", "head 1"]
+    cluster.travel(hours=1)
+    assert handle.result(0.01) == "eve" and [one.result(0.01) for one in behind] == ["head", "next"]
+    assert [event for event in app.events if event.startswith("eve")] == [f"eve {number}" for number in range(1, 5)]
+    assert [event for event in app.events if not event.startswith("eve")] == ["head 1", "head 2", "head 3", "next 1"]
+
+
+def test_what_does_not_settle_is_told(cluster: MemoryCluster) -> None:
+    handle = app.stubborn.enqueue("never", well_at=9)
+    cluster.settle()
+    with pytest.raises(TimeoutError, match=f"job {handle.id} .* is blocked: it failed for good"):
+        cluster.travel(hours=1, timeout=0.5)
+    assert cluster.client.skip_head("line") == handle.id
+    cluster.settle()
+    cluster.client.delete_failed(handle.id)
+
+
 def test_jobs_enqueue_jobs(cluster: MemoryCluster) -> None:
     app.sign_up.enqueue("bob").result(10)
     assert app.events == []

@@ -77,3 +77,21 @@ async def tidies_up() -> str:
 @rota.task(cron="0 3 * * *", tz="Europe/Berlin")
 def nightly(kind: str = "all") -> None:
     events.append(f"nightly {kind}")
+
+
+@rota.task(max_attempts=4, backoff_base=60)
+def soon_again(name: str) -> str:
+    attempt = rota.current_job().attempt
+    events.append(f"{name} {attempt}")
+    if attempt < 4:
+        raise ValueError(f"attempt {attempt}")
+    return name
+
+
+@rota.task(queue=line, max_attempts=3, backoff_base=60)
+def stubborn(name: str, well_at: int = 3) -> str:
+    attempt = rota.current_job().attempt
+    events.append(f"{name} {attempt}")
+    if attempt < well_at:
+        raise ValueError(f"attempt {attempt}")
+    return name
