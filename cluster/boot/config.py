@@ -76,6 +76,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     async_capacity: int = 100           # `async def` jobs at a time
     async_processes: int = 1            # event loops that share them, each in a process of its own
     spare_runners: int = 4              # more, if need be, for queues of which nothing runs
+    jobs_per_runner_max: int = 0        # then a runner's process is replaced; 0: never
+    runner_mib_max: int = 0             # likewise, when it has more in memory
     lease_ttl_s: int = 10               # a lost machine is noticed after this
     start_timeout_s: float = 60.0       # how long runners may take to import the app when the node starts
     runner_user: str = ""               # run jobs as this user; needs root. "": as the node itself
@@ -125,6 +127,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--async", self.async_capacity, 0, 100_000)
         _within("--async-processes", self.async_processes, 1, 1024)
         _within("--spare", self.spare_runners, 0, 1024)
+        _within("--max-jobs-per-runner", self.jobs_per_runner_max, 0, 1_000_000_000)
+        _within("--max-runner-memory", self.runner_mib_max, 0, 1_000_000_000)
         _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
         _within("--grace", self.grace_s, 0, 86_400)
         _within("--start-timeout", self.start_timeout_s, 1, 86_400)

@@ -56,7 +56,8 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         pool = PoolConfig(
             apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity,
             async_processes=config.async_processes, start_timeout_s=config.start_timeout_s,
-            spare_runners=config.spare_runners,
+            spare_runners=config.spare_runners, jobs_per_runner_max=config.jobs_per_runner_max,
+            runner_bytes_max=config.runner_mib_max * 1024 * 1024,
         )
 
         def runners(node: Node) -> RunnerPool:

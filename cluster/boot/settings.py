@@ -28,6 +28,8 @@ SETTINGS: dict[str, str] = {
     "async": "async_capacity",
     "async_processes": "async_processes",
     "spare": "spare_runners",
+    "max_jobs_per_runner": "jobs_per_runner_max",
+    "max_runner_memory": "runner_mib_max",
     "ttl": "lease_ttl_s",
     "grace": "grace_s",
     "start_timeout": "start_timeout_s",

@@ -37,6 +37,10 @@ Sync = Annotated[int | None, _option("Processes for plain functions. Default: on
 Async = Annotated[int | None, _option("`async def` jobs at a time. Default: 100.", "--async")]
 AsyncProcesses = Annotated[int | None, _option("Event loops that share them. Default: 1.", "--async-processes")]
 Spare = Annotated[int | None, _option("More of them, at need, for queues of which nothing runs. Default: 4.")]
+MaxJobsPerRunner = Annotated[int | None, _option("Replace a runner's process after so many jobs. Default: never.")]
+MaxRunnerMemory = Annotated[
+    int | None, _option("Replace a runner's process when it takes more. Default: never.", metavar="MIB")
+]
 Http = Annotated[str | None, _option("Where to listen. Default: 127.0.0.1:4100.", metavar="HOST:PORT")]
 Advertise = Annotated[str | None, _option("How others reach this node. Default: from --http.", metavar="URL")]
 Cluster = Annotated[str | None, _option("Several clusters may share one etcd. Default: default.")]

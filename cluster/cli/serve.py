@@ -33,6 +33,8 @@ def node(
     async_: options.Async = None,
     async_processes: options.AsyncProcesses = None,
     spare: options.Spare = None,
+    max_jobs_per_runner: options.MaxJobsPerRunner = None,
+    max_runner_memory: options.MaxRunnerMemory = None,
     http: options.Http = None,
     advertise: options.Advertise = None,
     cluster: options.Cluster = None,

@@ -28,6 +28,7 @@ from .seat import Role, Seat, State
 from .spares import Spares
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
 from .suspects import Sent, Suspects
+from .wear import Wear
 
 __all__ = ["CANCEL_GRACE_S", "GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
 
@@ -103,6 +104,7 @@ class RunnerPool:
             "sync": config.sync_runners, "async": min(config.async_processes, config.async_capacity)
         }
         self._staff = Staff(config, guard, self._wanted)
+        self._wear = Wear(config.jobs_per_runner_max, config.runner_bytes_max)
         self._spares = Spares(self._staff, config.spare_runners, self.capacity)
         self._queues: dict[Mode, ReadyQueue] = {"sync": ReadyQueue(), "async": ReadyQueue()}
         self._pace = Pace()
@@ -319,7 +321,12 @@ class RunnerPool:
                 self._staff.dismiss(seat)
 
     def _refill(self, seat: Seat) -> None:
-        if seat.role == "apart":
+        if seat.role == "regular" and self._wear.has_done_enough(seat):
+            self._replace(seat)
+        if seat.leaving:
+            if not seat.sent and seat.state in (State.READY, State.DROPPING):
+                self._staff.dismiss(seat)
+        elif seat.role == "apart":
             self._fill_apart()
         elif seat.role == "spare":
             self._lend(self._loop.time())
@@ -327,6 +334,11 @@ class RunnerPool:
             self._fill("async")
         else:
             self._fill_seat(seat)
+
+    def _replace(self, seat: Seat) -> None:
+        if self._staff.retire(seat):
+            self._take_back(seat)
+            self._fill(seat.kind)
 
     def _send(self, seat: Seat, work: Work, jobs: list[Job]) -> None:
         now = self._loop.time()
@@ -352,6 +364,9 @@ class RunnerPool:
             if seat.state is not State.DYING and (overdue := self._limits.look(seat, now)) is not None:
                 self._end(seat, overdue)
         self._steal(now)
+        for seat in self._wear.too_large([*self._staff.of("sync"), *self._staff.of("async")], now):
+            self._replace(seat)
+            self._refill(seat)
         self._lend(now)
         self._hurry_suspects(now)
         if self._spares.tidy(now) or any(seat.sent for seat in self._seats.values()):

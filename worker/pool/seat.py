@@ -65,6 +65,7 @@ class Seat:
         self.doomed: dict[int, Outcome] = {}        # what becomes of jobs if it is killed for them
         self.killed_for_job = False
         self.blocked = False                        # it was killed because its loop did not turn
+        self.ended = 0                              # jobs
         self.leaving = False                        # it goes when it has nothing to do
         self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
         self.bytes_ahead = 0
@@ -133,6 +134,7 @@ class Seat:
                 self.bytes_ahead -= len(sent[1][1])
                 outcome = checked(item[1])
                 known.append(item if outcome is item[1] else (item[0], outcome))
+        self.ended += len(known)
         if self.kind == "sync" and self._output is not None:
             self._output.forget()
         return known

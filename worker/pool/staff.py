@@ -29,6 +29,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     async_processes: int = 1            # event loops that share the capacity
     spare_runners: int = 0              # more, one job each, for queues of which nothing runs
     memory_bytes_max: int = 0           # of each runner; 0: no limit
+    jobs_per_runner_max: int = 0        # then a runner is replaced; 0: never
+    runner_bytes_max: int = 0           # likewise, when it has more in memory than this
     start_timeout_s: float = 60.0
 
 
@@ -60,7 +62,7 @@ class Staff:
     def of(self, kind: Mode, role: Role = "regular", state: State | None = State.READY) -> list[Seat]:
         return [
             seat for seat in self.seats.values()
-            if seat.kind == kind and seat.role == role and (state is None or seat.state is state)
+            if seat.kind == kind and seat.role == role and (state is None or (seat.state is state and not seat.leaving))
         ]
 
     def maintain(self) -> None:
@@ -126,6 +128,16 @@ class Staff:
     def kill(self, seat: Seat) -> None:
         seat.state = State.DYING
         self._guard.kill(seat.number)
+
+    def retire(self, seat: Seat) -> bool:
+        """Have it replaced: it gets nothing more, and goes when it has nothing to do. One of a kind at a time. False:
+        not now."""
+        leaving = any(other.leaving and other.kind == seat.kind for other in self.seats.values())
+        if leaving or self.stopping:
+            return False
+        seat.leaving = True
+        self.maintain()
+        return True
 
     def dismiss(self, seat: Seat) -> None:
         """It has nothing to do, and is not needed any more."""
