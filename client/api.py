@@ -10,7 +10,7 @@ Both connect when first used, to any of the nodes they were given, and to anothe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -21,13 +21,15 @@ from .coalesce import Ref
 from .codec import Keyring
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
-from .engine import Engine, value_of
+from .engine import Engine, outcome_of, value_of
 from .errors import SignatureRefused
-from .handle import JobHandle, JobHandles
+from .gathering import Gathering
+from .handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from .ids import parse_job_id
 from .model import Codec
+from .named import NamedTask
 from .operations import AsyncOperations, Cancelled, Operations
-from .order import Call, NamedTask, Order, Routed
+from .order import Call, Order, Routed
 from .pickling import load_arguments
 from .progress import afinish, finish, steps
 from .schedules import AsyncSchedules, Schedules
@@ -184,6 +186,18 @@ class AsyncClient(AsyncOperations):
         """What `JobHandle.result` stands on: the result of one job of a bundle."""
         entry = self._from_outside(lambda engine: engine.result_entry(bundle, index, timeout))
         return value_of(f"{bundle}/{index}", entry)
+
+    async def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes:
+        gathering = Gathering(self._engine(), refs, timeout)
+        try:
+            while ended := await gathering.next():
+                for place, outcome in ended:
+                    yield place, outcome_of(refs[place], outcome)
+        finally:
+            await gathering.close()
+
+    def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
+        raise RuntimeError("handles of an AsyncClient are awaited: aas_completed(), aresults()")
 
     async def ajob(self, job_id: str) -> JobView:
         return await self._engine().transport.job(job_id)
@@ -385,6 +399,26 @@ class Client(Operations):
         engine, on = self._engine()
         return on.run(engine.transport.job(job_id))
 
+    def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
+        engine, on = self._engine()
+        gathering = on.run(_gather(engine, refs, timeout))
+        try:
+            while ended := on.run(gathering.next()):
+                for place, outcome in ended:
+                    yield place, outcome_of(refs[place], outcome)
+        finally:
+            on.run(gathering.close())
+
+    async def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes:
+        engine, on = self._engine()
+        gathering = await on.begin(_gather(engine, refs, timeout))
+        try:
+            while ended := await on.begin(gathering.next()):
+                for place, outcome in ended:
+                    yield place, outcome_of(refs[place], outcome)
+        finally:
+            await on.begin(gathering.close())
+
     async def ajob(self, job_id: str) -> JobView:
         engine, on = self._engine()
         return await asyncio.wrap_future(on.start(engine.transport.job(job_id)))
@@ -434,6 +468,10 @@ class Client(Operations):
 
     async def _open(self) -> Engine:
         return self._open_engine()
+
+
+async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: float | None) -> Gathering:
+    return Gathering(engine, refs, timeout)
 
 
 def open_engine(config: ClientConfig) -> Engine:
@@ -501,3 +539,9 @@ def connect(
     )
     default.replace(client)
     return client
+
+
+def handle(job_id: str) -> JobHandle[Any]:
+    """The handle of a job of any client, by its id, through the default client. Raises ValueError for what is not an
+    id."""
+    return default.client().handle(job_id)

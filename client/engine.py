@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from . import queues
@@ -182,3 +182,13 @@ def value_of(job_id: str, entry: ResultEntry) -> Any:
     """A job's result, or what became of it as an exception. Unpickles: on the caller's thread."""
     check_entry(job_id, entry)
     return load_value(entry.codec, entry.value)
+
+
+def outcome_of(ref: tuple[str, int], ended: ResultEntry | RotaError) -> Callable[[], Any]:
+    """What gives a job's result, or raises what became of it: on the thread that calls it."""
+    def outcome() -> Any:
+        if isinstance(ended, RotaError):
+            raise ended
+        return value_of(f"{ref[0]}/{ref[1]}", ended)
+
+    return outcome

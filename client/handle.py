@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from .model import Level
 from .views import JobView
 
 R_co = TypeVar("R_co", covariant=True)
+
+Outcomes = Iterator[tuple[int, Callable[[], Any]]]
+AsyncOutcomes = AsyncIterator[tuple[int, Callable[[], Any]]]
+"""Places of jobs that have ended, and what gives the result of each, or raises what became of it."""
 
 
 class Source(Protocol):
@@ -21,6 +27,8 @@ class Source(Protocol):
     async def ajob(self, job_id: str) -> JobView: ...
     def cancel_job(self, job_id: str) -> str: ...
     async def acancel_job(self, job_id: str) -> str: ...
+    def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes: ...
+    def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes: ...
 
 
 class JobHandle(Generic[R_co]):
@@ -91,7 +99,7 @@ class JobHandle(Generic[R_co]):
         return hash((self._bundle, self._index))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a job handle belongs to its client: pass handle.id, and use client.handle(id) there")
+        raise TypeError("a job handle belongs to its client: pass handle.id, and use rota.handle(id) there")
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
@@ -133,6 +141,38 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         bundle = self._bundles[number][0]
         return JobHandle(self._source, bundle, place - self._starts[number], self._levels.get(bundle, "durable"))
 
+    def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R_co]]:
+        """The handles, each as soon as its job has ended, well or not. Raises `ResultTimeout` if some have not within
+        `timeout` seconds (0: looks once)."""
+        for place, _ in self._source.outcomes(self._refs(), timeout):
+            yield self[place]
+
+    async def aas_completed(self, timeout: float | None = None) -> AsyncIterator[JobHandle[R_co]]:
+        """`as_completed` for coroutines: `async for handle in handles.aas_completed(): ...`"""
+        async for place, _ in self._source.aoutcomes(self._refs(), timeout):
+            yield self[place]
+
+    def results(self, timeout: float | None = None, *, progress: bool | None = None) -> list[R_co]:
+        """Wait for all jobs and return their results, in the order of the calls. Raises the error of the first that did
+        not end well, as `JobHandle.result` does, or `ResultTimeout`. `progress` shows a bar on stderr; None: if that
+        is a terminal."""
+        values: dict[int, R_co] = {}
+        with shown(len(self), progress) as advance:
+            for place, outcome in self._source.outcomes(self._refs(), timeout):
+                values[place] = outcome()
+                advance()
+        return [values[place] for place in range(len(self))]
+
+    async def aresults(self, timeout: float | None = None) -> list[R_co]:
+        """`results` for coroutines, without a bar."""
+        values: dict[int, R_co] = {}
+        async for place, outcome in self._source.aoutcomes(self._refs(), timeout):
+            values[place] = outcome()
+        return [values[place] for place in range(len(self))]
+
+    def _refs(self) -> list[tuple[str, int]]:
+        return [(bundle, index) for bundle, count in self._bundles for index in range(count)]
+
     @property
     def ids(self) -> list[str]:
         """The ids, in the order of the calls."""
@@ -140,3 +180,17 @@ class JobHandles(Sequence[JobHandle[R_co]]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} jobs>"
+
+
+@contextmanager
+def shown(total: int, progress: bool | None) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, where it is wanted; gives what moves it on."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

@@ -13,7 +13,6 @@ import msgspec
 
 from . import backoff, options, pickling
 from .errors import InvalidJob, JobTooLarge
-from .ids import is_task_name, normal
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
 
 EMPTY: dict[str, Any] = {}
@@ -168,13 +167,3 @@ class Routed:
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
-
-
-class NamedTask(Routed):
-    """A task of which this process knows only the name. How it runs, a node tells."""
-
-    def __init__(self, name: str, *, queue: str = "default") -> None:
-        said, name = name, normal(name)
-        if not is_task_name(name) or "<" in name:
-            raise InvalidJob(f"{said!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
-        super().__init__(name, Route(name, options.queue_name(queue), None))

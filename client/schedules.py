@@ -13,7 +13,8 @@ from .codec import PYTHON
 from .errors import InvalidJob
 from .ids import is_task_name, normal, template_id
 from .model import Header
-from .order import EMPTY, NamedTask, Order, Routed
+from .named import NamedTask
+from .order import EMPTY, Order, Routed
 from .timetable import CatchUp, Overlap, catch_up_of, jitter_of, overlap_of, timetable
 from .views import NewSchedule, ScheduleView
 

@@ -27,8 +27,9 @@ from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import is_task_name, normal
 from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
+from .named import NamedTask
 from .naming import advice, describe, mode_of, origin_of
-from .order import Call, NamedTask, Route, Routed
+from .order import Call, Route, Routed
 from .retries import Decision, attempts_of, retries
 from .signature import parameters_of
 from .timetable import CatchUp, Overlap, declared

@@ -22,8 +22,8 @@ GROUPS = {
 }
 ERRORS = "Errors"
 INTERNAL = {
-    "acancel_job", "ajob", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check", "destination",
-    "key_of", "order", "place", "place_many", "result_of", "retry_decision",
+    "acancel_job", "ajob", "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
+    "destination", "key_of", "order", "outcomes", "place", "place_many", "result_of", "retry_decision",
 }
 """Members that rota's own rooms share, and that applications have no use for."""
 

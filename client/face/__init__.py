@@ -42,14 +42,15 @@ from rota.client.errors import (
     Unreachable,
 )
 from rota.client.handle import JobHandle, JobHandles
-from rota.client.order import Call, NamedTask
+from rota.client.named import NamedTask
+from rota.client.order import Call
 from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
 from rota.client.workers import Worker
 
 if TYPE_CHECKING:
-    from rota.client.api import AsyncClient, Client, connect
+    from rota.client.api import AsyncClient, Client, connect, handle
     from rota.worker.runner.context import Cancelled, check_cancelled, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
 
@@ -95,6 +96,7 @@ __all__ = [
     "check_cancelled",
     "connect",
     "current_job",
+    "handle",
     "on_error",
     "on_runner_start",
     "on_runner_stop",
@@ -109,6 +111,7 @@ _LATE = {
     "Client": "rota.client.api",
     "check_cancelled": "rota.worker.runner.context",
     "connect": "rota.client.api",
+    "handle": "rota.client.api",
     "current_job": "rota.worker.runner.context",
     "on_error": "rota.worker.runner.hooks",
     "on_runner_start": "rota.worker.runner.hooks",

@@ -52,7 +52,7 @@ def enqueue(
 
     An argument that would be read as JSON but is meant as text goes in quotes of its own: '"2026"'.
     """
-    from rota.client.order import NamedTask  # late, as in `ask.py`
+    from rota.client.named import NamedTask  # late, as in `ask.py`
 
     args, kwargs = list(map(value_of, arguments or [])), dict(map(named_value, named or []))
     target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)

@@ -73,7 +73,7 @@ def put(
       rota schedule put nightly shop.tasks:report 2026 --cron '0 3 * * 1-5' --tz Europe/Berlin
       rota schedule put pulse shop.tasks:ping --every 30 --overlap skip
     """
-    from rota.client.order import NamedTask  # late, as in `ask.py`
+    from rota.client.named import NamedTask  # late, as in `ask.py`
 
     target = NamedTask(task).using(queue=queue, priority=priority)
     with client(url, token_file, key_file) as asked:

@@ -8,16 +8,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rota.client import default, tasks
 from rota.client.engine import value_of
 from rota.client.errors import UnknownTask
-from rota.client.handle import JobHandle, JobHandles
-from rota.client.ids import Names
+from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
+from rota.client.ids import Names, parse_job_id
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
 from rota.client.views import JobView
@@ -69,6 +70,9 @@ class Inline:
         handles = [await self.aplace(task.order(*_arguments(call))) for call in calls]
         return JobHandles(self, [(handle.id.partition("/")[0], 1) for handle in handles])
 
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        return JobHandle(self, *parse_job_id(job_id))
+
     def close(self) -> None:
         return
 
@@ -103,6 +107,14 @@ class Inline:
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
         return self.result(bundle, index, timeout)
+
+    def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
+        for place, (bundle, index) in enumerate(refs):
+            yield place, functools.partial(self.result, bundle, index, timeout)
+
+    async def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes:
+        for ended in self.outcomes(refs, timeout):
+            yield ended
 
     def job(self, job_id: str) -> JobView:
         entry = self._entries[job_id]

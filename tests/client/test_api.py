@@ -28,7 +28,7 @@ from rota.client.errors import (
     UnknownTask,
 )
 from rota.client.model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, ResultEntry, Results
-from rota.client.order import NamedTask
+from rota.client.named import NamedTask
 from rota.client.tasks import registry
 
 from .fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until

@@ -12,7 +12,7 @@ from rota.client.bulk import frames
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import ConfigError, InvalidJob
 from rota.client.ids import Names
-from rota.client.order import NamedTask
+from rota.client.named import NamedTask
 from rota.client.tasks import Task, make_task
 
 

@@ -20,8 +20,8 @@ import pytest
 import rota
 from rota.client import ids, options
 from rota.client.errors import ConfigError, InvalidJob
+from rota.client.named import NamedTask
 from rota.client.naming import mode_of, origin_of
-from rota.client.order import NamedTask
 from rota.client.tasks import as_task, registry
 from rota.cluster.state.keys import Keys
 from rota.testing import inline

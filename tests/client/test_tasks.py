@@ -17,7 +17,7 @@ import rota
 from rota.client import codec, pickling
 from rota.client.errors import ConfigError, InvalidJob, JobTooLarge
 from rota.client.model import BUNDLE_BYTES_MAX, Options, TaskInfo
-from rota.client.order import NamedTask
+from rota.client.named import NamedTask
 from rota.client.tasks import AsyncTask, SyncTask, Task, as_task, make_task, registry
 
 from .tasks import add, echo, fail, shout

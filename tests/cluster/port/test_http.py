@@ -26,7 +26,7 @@ from rota.client.errors import (
     WriteUnknown,
 )
 from rota.client.model import Enqueue, Header
-from rota.client.order import NamedTask
+from rota.client.named import NamedTask
 from rota.cluster.port import answers, http, websocket
 from rota.cluster.port.http import HttpPort
 
