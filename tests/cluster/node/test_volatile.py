@@ -25,10 +25,14 @@ class Memory:
         self.pushed: list[tuple[str, int, str]] = []      # (bundle, index, status)
         self.may_take = True
         self.events = Events()
-        self.volatile = Volatile(self.runners, Seal(UNSIGNED, "c"), self._push, lambda: self.may_take, self.events)
+        self.kept: list[tuple[str, int, int]] = []        # (bundle, index, attempts) of what failed for good
+        self.volatile = Volatile(
+            self.runners, Seal(UNSIGNED, "c"), self._push, lambda: self.may_take, self.events,
+            lambda work, body, attempts, outcome: self.kept.append((work.bundle, outcome.index, attempts)),
+        )
 
     def _push(self, bundle: str, record: bytes) -> None:
-        self.pushed += [(bundle, entry.index, entry.status) for entry in results_in(record)]
+        self.pushed += [(bundle, entry.index, entry.status) for entry in results_in(record).entries]
 
     def take(self, bundle: str = BUNDLE, **more: Any) -> object:
         enqueue = Enqueue(bundle, "m:f", "q", 2, "async", body(bundle), level="none", **more)
@@ -107,3 +111,18 @@ def test_results_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) -
     memory.take()
     memory.take(OTHER)
     assert memory.volatile.past(BUNDLE) is None and memory.volatile.past(OTHER) == []
+
+
+def test_what_fails_for_good_is_kept_and_what_rests_can_be_cancelled_at_once() -> None:
+    async def deed() -> None:
+        memory = Memory()
+        memory.take()
+        memory.end(Outcome(0, "retry", delay_s=60.0), Outcome(1, "failed", error="no"))
+        assert memory.kept == [(BUNDLE, 1, 1)]
+        told = memory.volatile.find(BUNDLE, 0)
+        assert told is not None and (told.attempt, told.volatile) == (2, True)
+        assert memory.volatile.cancel(BUNDLE, 0) and not memory.volatile.cancel(BUNDLE, 0)
+        assert memory.pushed[-1] == (BUNDLE, 0, "cancelled") and memory.volatile.held == 0
+        assert memory.volatile.find(BUNDLE, 0) is None and not memory.volatile.cancel(OTHER, 0)
+
+    asyncio.run(deed())
