@@ -222,6 +222,8 @@ class ScriptedRunners:
         return self._used[mode] >= self.capacity.get(mode, 0) and not self._may_lend(mode, queue)
 
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
+        if self._frozen:
+            return []               # who would ask stands still as well
         wanted = None if keys is None else set(keys)
         taken: dict[int, list[int]] = {}
         for mode, waiting in self._waiting.items():

@@ -30,6 +30,7 @@ RARE = {
     "a_fresh_look_with_claims_under_way":
         test_one_trouble.test_claims_under_way_count_for_a_master_that_has_to_look_afresh,
     "forgetting_by_name": test_one_trouble.test_a_bundle_that_comes_again_before_its_end_is_known,
+    "runners_begin_past_the_deadline": test_one_trouble.test_a_machine_that_stood_still_begins_nothing_when_it_goes_on,
     "a_shut_out_node_keeps_its_lease": test_one_trouble.test_a_node_that_the_store_shuts_out_leaves_its_work_to_others,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),

@@ -263,3 +263,29 @@ def test_a_side_task_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     assert play(1, deed) == ONCE_EACH
     assert seen == [1]
+
+
+def test_a_machine_that_stood_still_begins_nothing_when_it_goes_on() -> None:
+    """Its runners are the first to go on: what they run goes on with them, what was sent ahead has ended elsewhere."""
+    late: list[Run] = []
+
+    async def deed(world: World, *processes: Process) -> None:
+        jobs = [f"{BUNDLE}/{index}" for index in range(12)]
+        for job in jobs:
+            world.script(job, 0.5)
+        await processes[0].node.enqueue([order("durable", "m:sync", count=len(jobs))], 0)
+        await world.until(lambda: bool(world.runs), 5.0, "something runs")
+        frozen = next(process for process in processes if world.runs[0].node.startswith(process.name))
+        frozen.freeze()
+        since = world.clock.monotonic()
+        await asyncio.sleep(5 * TTL_S)
+        assert world.is_empty()
+        frozen.thaw()
+        await asyncio.sleep(2 * TTL_S)
+        late.extend(
+            run for run in world.runs
+            if run.what == "start" and run.at > since and run.node.startswith(frozen.name)
+        )
+
+    play(2, deed)
+    assert not late
