@@ -52,7 +52,7 @@ class Stage:
         self, folder: Path, *, nodes: int = 1, ttl_s: int = 10, sync: int | None = None, capacity: int = 100,
         binary: Path | None = None, app: str = "benchmarks.jobs",
     ) -> None:
-        self.etcd = EmbeddedEtcd(EmbeddedConfig(folder / "etcd", binary=binary, quota_bytes=QUOTA_BYTES))
+        self.etcd = EmbeddedEtcd(EmbeddedConfig(folder / "etcd", binary=binary, quota_bytes=QUOTA_BYTES, tcp=True))
         self.keys = Keys(CLUSTER)
         self.ledger: EtcdLedger
         self._folder = folder
@@ -98,7 +98,7 @@ class Stage:
         """Start one more node, or one again at its old address; returns the name its identity will begin with."""
         name = name or f"n{len(self._guards)}"
         port = self._ports.setdefault(name, free_port())
-        etcd = msgspec.structs.replace(self._settings.etcd, endpoints=(self.etcd.endpoint.partition("://")[2],))
+        etcd = msgspec.structs.replace(self._settings.etcd, endpoints=(self.etcd.address,))
         config = msgspec.structs.replace(self._settings, name=name, port=port, etcd=etcd)
         with (self._folder / f"{name}.log").open("wb") as output:
             self._guards[name] = subprocess.Popen(

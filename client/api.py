@@ -477,8 +477,8 @@ async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: floa
 def open_engine(config: ClientConfig) -> Engine:
     """An engine over a connection of its own, on the running loop."""
     connection = Connection(
-        config.urls, config.keyring, config.token, tls=config.tls(), connect_s=config.connect_timeout_s,
-        retry_s=config.retry_window_s,
+        config.urls, config.keyring, config.token, tls=config.tls(), local=config.local,
+        connect_s=config.connect_timeout_s, retry_s=config.retry_window_s,
     )
     return Engine(connection, retry_s=config.retry_window_s, connect_s=config.connect_timeout_s)
 

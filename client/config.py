@@ -7,6 +7,8 @@
     ROTA_CA_FILE        certificates to trust, for https addresses behind a private authority
     ROTA_CONNECT_TIMEOUT    how long to try while no address leads to a node, in seconds       (default 3)
     ROTA_RETRY_WINDOW       how long to repeat an enqueue that got no definite answer          (default 30)
+
+With neither token nor key, those are used that a node on this machine has published for its own user (`local.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from urllib.parse import urlsplit
 
 from .codec import UNSIGNED, Keyring
 from .errors import ConfigError, InvalidJob
+from .local import Local
 from .options import window_s
 
 HOST = re.compile(r"[\w.:%-]+\Z")
@@ -44,6 +47,7 @@ class ClientConfig:
     ca_file: str | None = None
     retry_window_s: float = RETRY_WINDOW_S
     connect_timeout_s: float = CONNECT_TIMEOUT_S
+    local: Local | None = None      # where to look for a token and a key that were not given
 
     def __post_init__(self) -> None:
         try:
@@ -84,11 +88,14 @@ def client_config(
     checked = tuple(dict.fromkeys(_url(one) for url in urls if url.strip() for one in _ports(url.strip())))
     if not checked:
         raise ConfigError(f"no address given; one looks like {DEFAULT_URL}")
-    key = key if key is not None else environ.get("ROTA_KEY_FILE") or UNSIGNED
+    token = token or _token(environ)
+    given = key if key is not None else environ.get("ROTA_KEY_FILE") or None
+    key = given if given is not None else UNSIGNED
     return ClientConfig(
         urls=checked,
         keyring=key if isinstance(key, Keyring) else Keyring.load(key),
-        token=token or _token(environ),
+        token=token,
+        local=Local(environ) if token is None and given is None else None,
         ca_file=ca_file or environ.get("ROTA_CA_FILE") or None,
         retry_window_s=_seconds(retry_window_s, environ, "ROTA_RETRY_WINDOW", RETRY_WINDOW_S),
         connect_timeout_s=_seconds(connect_timeout_s, environ, "ROTA_CONNECT_TIMEOUT", CONNECT_TIMEOUT_S),

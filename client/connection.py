@@ -35,6 +35,7 @@ from .errors import (
 from .following import Following
 from .hosts import is_loopback
 from .link import Link, LinkLost
+from .local import Local
 from .model import Enqueue, Mode, QueueInfo, Receipt
 from .transport import Follower, Patience
 from .views import JobView
@@ -68,6 +69,7 @@ class Connection:
         token: str | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        local: Local | None = None,
         connect_s: float = CONNECT_TIMEOUT_S,
         retry_s: float = RETRY_WINDOW_S,
         rng: random.Random | None = None,
@@ -81,6 +83,7 @@ class Connection:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._tls = tls
+        self._local = local
         self._seal: Seal | None = None
         self._session: aiohttp.ClientSession | None = None
         self._link: Link | None = None
@@ -185,7 +188,7 @@ class Connection:
         for tries in count(1):
             link = await self._link_by(patience)
             try:
-                async with asyncio.timeout_at(patience.until), self._get(link.url + path) as response:
+                async with asyncio.timeout_at(patience.until), self._get(link, path) as response:
                     body = await response.read()
                 if response.status < 300:
                     following = response.links.get("next")
@@ -213,7 +216,9 @@ class Connection:
             try:
                 async with (
                     asyncio.timeout_at(patience.until),
-                    self._open_session().post(link.url + path, data=data, allow_redirects=False) as response,
+                    self._open_session().post(
+                        link.url + path, data=data, headers=link.headers, allow_redirects=False
+                    ) as response,
                 ):
                     answer = await response.read()
                 if response.status < 300:
@@ -334,19 +339,26 @@ class Connection:
         if self._down_since is None:
             self._down_since = asyncio.get_running_loop().time()
         url = self._urls[self._at % len(self._urls)]
+        own = self._local.secrets(url) if self._local is not None else None
+        headers = {"Authorization": f"Bearer {own.token}"} if own is not None else {}
         try:
             async with asyncio.timeout(CONNECT_S):
-                link = await Link.open(self._open_session(), url, self._take_results, self._following.link_lost)
+                link = await Link.open(
+                    self._open_session(), url, self._take_results, self._following.link_lost, headers
+                )
         except TimeoutError:
             await self._missed(url, Unreachable(f"{url}: no answer within {CONNECT_S:g} s"))
             return
-        except RotaError as error:
-            await self._missed(url, error)
+        except RotaError as error:      # a token that was found may be that of the node before: look again
+            await self._missed(url, Unreachable(str(error)) if own and isinstance(error, Unauthorized) else error)
             return
         self._link = link
+        keyring = own.keyring if own is not None else self._keyring
         if self._seal is None:
-            self._seal = Seal(self._keyring, link.hello.cluster)
-        elif self._seal.cluster != link.hello.cluster:
+            self._seal = Seal(keyring, link.hello.cluster)
+        elif self._seal.cluster == link.hello.cluster:
+            self._seal.keyring = keyring        # one that was found may have changed with its node
+        else:
             link.abandon()
             raise ConfigError(
                 f"{url} belongs to the cluster {link.hello.cluster!r}, other addresses to {self._seal.cluster!r}: "
@@ -374,8 +386,8 @@ class Connection:
             return 0.0
         return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(tries, 10)) * self._rng.uniform(0.5, 1.0)
 
-    def _get(self, url: str) -> aiohttp.client._RequestContextManager:
-        return self._open_session().get(url, allow_redirects=False)
+    def _get(self, link: Link, path: str) -> aiohttp.client._RequestContextManager:
+        return self._open_session().get(link.url + path, headers=link.headers, allow_redirects=False)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

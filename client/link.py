@@ -4,7 +4,7 @@ is unanswered raises `LinkLost`, and `Connection` decides."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 import aiohttp
@@ -32,10 +32,13 @@ class Link:
     """Made by `open()`; to be `close()`d. Once `lost`, it is of no more use."""
 
     def __init__(
-        self, ws: aiohttp.ClientWebSocketResponse, hello: wire.Hello, url: str, on_lost: Callable[[], None]
+        self, ws: aiohttp.ClientWebSocketResponse, hello: wire.Hello, url: str, on_lost: Callable[[], None],
+        headers: Mapping[str, str],
     ) -> None:
         self.hello = hello
         self.url = url
+        self.headers = headers
+        """That requests to this node carry, beside those to all."""
         self.lost = False
         peer = ws.get_extra_info("peername")
         self.is_local = isinstance(peer, tuple) and is_loopback(str(peer[0]))
@@ -50,10 +53,11 @@ class Link:
 
     @classmethod
     async def open(
-        cls, session: aiohttp.ClientSession, url: str, on_results: OnResults, on_lost: Callable[[], None]
+        cls, session: aiohttp.ClientSession, url: str, on_results: OnResults, on_lost: Callable[[], None],
+        headers: Mapping[str, str],
     ) -> Link:
         """Raises `Unreachable`, `Unauthorized`, `ConfigError` or `ProtocolMismatch`. The caller bounds the time."""
-        ws = await _handshake(session, url)
+        ws = await _handshake(session, url, headers)
         try:
             _refuse_redirects(url, ws._response.history)
             hello = wire.decode_from_node(await ws.receive_bytes())
@@ -66,7 +70,7 @@ class Link:
         except BaseException:
             await ws.close()
             raise
-        link = cls(ws, hello, url, on_lost)
+        link = cls(ws, hello, url, on_lost, headers)
         link._reader = asyncio.get_running_loop().create_task(link._read(on_results), name=f"rota link {url}")
         return link
 
@@ -133,10 +137,13 @@ class Link:
             answer.set_result(frame)
 
 
-async def _handshake(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
+async def _handshake(
+    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]
+) -> aiohttp.ClientWebSocketResponse:
     try:
         return await session.ws_connect(
             url + wire.PATH,
+            headers=headers,
             heartbeat=HEARTBEAT_S,
             max_msg_size=wire.FRAME_BYTES_MAX,
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),

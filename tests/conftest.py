@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ TEST_TIMEOUT_S = 60.0
 LEFTOVER_GRACE_S = 1.0
 
 _names = itertools.count(1)
+
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="rota-tests-")
+"""Where nodes of this run publish secrets for clients of this run."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,7 +61,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory, etcd_binary: Path | None) -> 
     """One real etcd for the whole session, with fast ticks, so that leases of 1 s work."""
     data_dir = tmp_path_factory.mktemp("etcd")
     with EmbeddedEtcd(
-        EmbeddedConfig(data_dir, binary=etcd_binary, heartbeat_ms=10, election_ms=100)
+        EmbeddedConfig(data_dir, binary=etcd_binary, tcp=True, heartbeat_ms=10, election_ms=100)
     ) as server:
         yield server
 

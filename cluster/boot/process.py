@@ -10,8 +10,10 @@ import contextlib
 import logging
 import os
 import random
+import secrets
 import socket
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from rota.client.codec import UNSIGNED, Keyring, Seal
 from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
+from rota.client.local import Local
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import PoolConfig, RunnerPool
 
@@ -34,7 +37,7 @@ from ..node.node import Node, NodeSettings
 from ..port.http import HttpPort
 from ..port.tls import serving
 from ..state.keys import Keys
-from .config import EtcdConfig, NodeConfig
+from .config import UNIX, EtcdConfig, NodeConfig
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
     try:
         keyring = Keyring.load(config.key_file) if config.key_file else UNSIGNED
         token = load_token(config.token_file) if config.token_file else None
+        if config.local:
+            token = secrets.token_urlsafe(32)
         pool = PoolConfig(
             apps=config.apps, sync_runners=config.sync_runners, async_capacity=config.async_capacity,
             async_processes=config.async_processes, start_timeout_s=config.start_timeout_s,
@@ -76,8 +81,9 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
         async with HttpPort(node, config.host, config.port, token, keyring, tls=tls) as port:
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
-            if await node.unless_leaving(_check_store(node, ledger, config)):
-                await node.run()
+            with published(config, port.port, token):
+                if await node.unless_leaving(_check_store(node, ledger, config)):
+                    await node.run()
     finally:
         await ledger.close()
 
@@ -118,8 +124,23 @@ def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
     )
 
 
+@contextlib.contextmanager
+def published(config: NodeConfig, port: int, token: str | None) -> Iterator[None]:
+    """While a node runs that was given no secrets, clients of its user find them."""
+    local = Local(os.environ)
+    if not config.local or token is None:
+        local.withdraw(port)        # of another node, which had this port
+        yield
+        return
+    local.publish(port, Path(config.key_file), token)
+    try:
+        yield
+    finally:
+        local.withdraw(port, token)
+
+
 def url(endpoint: str, tls: bool) -> str:
-    return f"{'https' if tls else 'http'}://{endpoint}"
+    return endpoint if endpoint.startswith(UNIX) else f"{'https' if tls else 'http'}://{endpoint}"
 
 
 def reachable(address: str) -> str:

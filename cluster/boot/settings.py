@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rota.client.errors import ConfigError
+from rota.client.hosts import is_loopback
 from rota.client.ids import normal
 
-from .config import NodeConfig, split_address
+from .config import UNIX, EtcdConfig, NodeConfig, split_address
 
 SETTINGS: dict[str, str] = {
     "cluster": "cluster",
@@ -40,6 +41,7 @@ SETTINGS: dict[str, str] = {
     "receipt_ttl": "receipt_ttl_s",
     "key_file": "key_file",
     "token_file": "token_file",
+    "insecure_no_key": "insecure_no_key",
     "functions": "functions",
     "compact": "compact",
     "restart": "restart",
@@ -58,8 +60,12 @@ SETTINGS: dict[str, str] = {
 _LISTS = {"app", "queues", "etcd"}
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> NodeConfig:
-    """Merge flags (those that are not None) > environment > file > defaults. Raises `ConfigError`."""
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None, *,
+    own_key: Callable[[], Path] | None = None,
+) -> NodeConfig:
+    """Merge flags (those that are not None) > environment > file > defaults. Raises `ConfigError`. `own_key` makes a
+    key for a node that was given none, where it is for nobody but its own user."""
     merged: dict[str, Any] = {"sync": len(os.sched_getaffinity(0))}
     merged |= _read_file(file)
     merged |= {name: environ[variable(name)] for name in SETTINGS if environ.get(variable(name))}
@@ -68,8 +74,13 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
     node = {SETTINGS[name]: _listed(name, value) for name, value in merged.items() if not name.startswith("etcd")}
     if "http" in merged:
         node["host"], node["port"] = _http(str(merged["http"]))
+    etcd = _etcd(merged)
     try:
-        return msgspec.convert(node | {"etcd": _etcd(merged)}, NodeConfig, strict=False)
+        if own_key is not None and not any(merged.get(name) for name in ("key_file", "token_file", "insecure_no_key")):
+            host = node.get("host", "127.0.0.1")
+            if is_loopback(host) and msgspec.convert(etcd, EtcdConfig, strict=False).is_local:
+                node |= {"key_file": str(own_key()), "local": True}
+        return msgspec.convert(node | {"etcd": etcd}, NodeConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is wrong: {_in_their_words(str(error))}") from error
 
@@ -96,10 +107,15 @@ def _etcd(merged: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `EtcdConfig`. An https:// before an endpoint turns TLS on for all; the scheme is dropped."""
     etcd = {name: value for name, value in merged.items() if name.startswith("etcd")}
     endpoints = [endpoint.rstrip("/") for endpoint in _listed("etcd", etcd.get("etcd", ()))]
-    schemes = {endpoint.partition("://")[0] if "://" in endpoint else "http" for endpoint in endpoints}
+    remote = [endpoint for endpoint in endpoints if not endpoint.startswith(UNIX)]
+    schemes = {endpoint.partition("://")[0] if "://" in endpoint else "http" for endpoint in remote}
     if not schemes <= {"http", "https"} or len(schemes) > 1:
-        raise ConfigError("etcd endpoints are all host:port (or http://…), or all https://host:port")
-    etcd["etcd"] = [endpoint.partition("://")[2] or endpoint for endpoint in endpoints]
+        raise ConfigError(
+            "etcd endpoints are all host:port (or http://…), or all https://host:port; a socket is unix:///path"
+        )
+    etcd["etcd"] = [
+        endpoint if endpoint.startswith(UNIX) else endpoint.partition("://")[2] or endpoint for endpoint in endpoints
+    ]
     return {SETTINGS[name]: value for name, value in etcd.items()} | {"tls": "https" in schemes}
 
 

@@ -48,7 +48,8 @@ NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
 
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
-    (NODES, {"init": secrets.init, "node": serve.node, "doctor": doctor.doctor, "reset": reset.reset}),
+    (NODES, {"init": secrets.init, "token": secrets.token, "node": serve.node, "doctor": doctor.doctor,
+             "reset": reset.reset}),
     (JOBS, {"enqueue": enqueue.enqueue, "jobs": look.jobs, "job": look.job, "cancel": operate.cancel,
             "queues": look.queues, "finished": look.finished, "operations": operate.operations, "nodes": look.nodes,
             "shell": shell.shell}),

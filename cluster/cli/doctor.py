@@ -7,6 +7,8 @@ import os
 
 import typer
 
+from rota.client.local import Local
+
 from ..boot import settings
 from ..terminal import say
 from . import options, show
@@ -45,7 +47,7 @@ def doctor(
         "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,
         "etcd_password_file": etcd_password_file, "key_file": key_file, "token_file": token_file,
     }  # fmt: skip
-    chosen = settings.load(flags, os.environ, config)
+    chosen = settings.load(flags, os.environ, config, own_key=Local(os.environ).key_file)
     urls = url or os.environ.get("ROTA_URL") or ""
     findings = [*examine.files(chosen), *asyncio.run(examine.store(chosen)), *examine.nodes(urls)]
     if json:

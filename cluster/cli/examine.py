@@ -54,7 +54,9 @@ def files(config: NodeConfig) -> Iterator[Finding]:
         if name and Path(name).stat().st_mode & 0o007:
             yield Finding("bad", f"{name} can be read by everyone on this machine: chmod 600 it")
     if not config.key_file:
-        yield Finding("warning", "no signing key: such a node can listen on loopback only (`rota init` makes one)")
+        yield Finding("bad", "no signing key (--insecure-no-key): every user of this machine can have code run by it")
+    elif config.local:
+        yield Finding("good", "no key file is given: nodes and clients of this user here share one of their own")
 
 
 async def store(config: NodeConfig) -> list[Finding]:

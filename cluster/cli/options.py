@@ -66,8 +66,18 @@ EtcdAllowBroken = Annotated[
 ]
 Compact = Annotated[bool | None, _option("Let the master compact etcd's history.", "--compact", panel=ETCD)]
 
-KeyFile = Annotated[str | None, _option("Signing keys, from `rota init`.", metavar="FILE", panel=TRUST)]
+KeyFile = Annotated[
+    str | None,
+    _option("Signing keys, from `rota init`. Default on an etcd here: your own.", metavar="FILE", panel=TRUST),
+]
 TokenFile = Annotated[str | None, _option("Bearer token, from `rota init`.", metavar="FILE", panel=TRUST)]
+InsecureNoKey = Annotated[
+    bool | None,
+    _option(
+        "Run what nobody has signed: every user of this machine, and whoever can write to etcd, can run code here.",
+        "--insecure-no-key", panel=TRUST,
+    ),
+]
 HttpCert = Annotated[str | None, _option("Serve TLS with this certificate.", metavar="FILE", panel=TRUST)]
 HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)]
 Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]

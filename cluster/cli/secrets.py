@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +11,36 @@ from typing import Annotated
 import typer
 
 from rota.client.errors import ConfigError
+from rota.client.local import key_line
 
 from ..terminal import say
+from .ask import TokenFile, Url
 
 KEY_FILE, TOKEN_FILE = "rota.key", "rota.token"
+
+
+def token(url: Url = None, token_file: TokenFile = None) -> None:
+    """Print the bearer token for a node, for curl and other programs.
+
+    That of ROTA_TOKEN_FILE or --token-file; where neither is given, the one that a node on this machine has published
+    for its own user.
+
+    [bold]Example[/]
+
+      curl -H "Authorization: Bearer $(rota token)" http://127.0.0.1:4100/v1/queues
+    """
+    from rota.client.config import client_config, load_token
+
+    given = load_token(token_file) if token_file else None
+    config = client_config(url, token=given)
+    own = config.local.secrets(config.urls[0]) if config.local is not None else None
+    found = config.token or (own.token if own is not None else None)
+    if found is None:
+        raise ConfigError(
+            f"there is no token for {config.urls[0]}: no node of this user on this machine has published one, and "
+            "neither --token-file nor ROTA_TOKEN_FILE is given"
+        )
+    say(found)
 
 
 def init(
@@ -51,19 +76,14 @@ def init(
     elif present and not keep:
         names = " and ".join(map(str, present))
         raise ConfigError(f"{names} already there: --add-key adds a key, --keep leaves all as it is")
-    for path, line in ((key, _key_line()), (token, secrets.token_urlsafe(32))):
+    for path, line in ((key, key_line()), (token, secrets.token_urlsafe(32))):
         if not path.exists():
             _write(path, line + "\n", mode)
     say(f"{key}\n{token}", lines=True)
 
 
-def _key_line() -> str:
-    """The id of a key says when it was made."""
-    return f"{time.strftime('%Y%m%d')}-{secrets.token_hex(2)}:{secrets.token_hex(32)}"
-
-
 def _with_new_key(lines: list[str]) -> list[str]:
-    return [_key_line(), *lines]
+    return [key_line(), *lines]
 
 
 def _with_first_last(lines: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rota.client.local import Local, key_line, write_secret
+
 from ..boot import settings
 from ..boot.child import tied
 from ..boot.config import NodeConfig, check_files
@@ -53,6 +55,7 @@ def node(
     compact: options.Compact = None,
     key_file: options.KeyFile = None,
     token_file: options.TokenFile = None,
+    insecure_no_key: options.InsecureNoKey = None,
     http_cert: options.HttpCert = None,
     http_key: options.HttpKey = None,
     functions: options.Functions = None,
@@ -82,7 +85,7 @@ def node(
     """
     flags = dict(locals())
     flags["async"] = flags.pop("async_")
-    chosen = settings.load(flags, os.environ, flags.pop("config"))
+    chosen = settings.load(flags, os.environ, flags.pop("config"), own_key=Local(os.environ).key_file)
     check_files(chosen)
     command = guard_command(chosen)
     os.execve(command[0], command, guard_environment(chosen))
@@ -119,7 +122,7 @@ def dev(
     with _folder(data) as folder:
         embedded = EmbeddedConfig(data_dir=folder, binary=Path(binary) if binary else None)
         with EmbeddedEtcd(embedded) as etcd:
-            chosen = settings.load(flags | {"etcd": etcd.endpoint}, os.environ)
+            chosen = settings.load(flags | {"etcd": etcd.endpoint}, os.environ, own_key=lambda: _own_key(data))
             complain(f"etcd {etcd.version} at {etcd.endpoint}, node at http://{chosen.host}:{chosen.port}")
             status = _run(chosen)
     raise typer.Exit(status)
@@ -134,6 +137,16 @@ def _run(config: NodeConfig) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: process.terminate())
     return process.wait()
+
+
+def _own_key(data: Path | None) -> Path:
+    """It lasts as long as the jobs that it signs."""
+    if data is None:
+        return Local(os.environ).key_file()
+    path = data / "rota.key"
+    if not path.exists():
+        write_secret(path, key_line() + "\n")
+    return path
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from pathlib import Path
 from rich.text import Text
 
 from rota.client.api import AsyncClient
-from rota.client.codec import UNSIGNED
 from rota.client.errors import ConfigError, JobFailed, RotaError
 from rota.client.handle import JobHandle
 
@@ -103,7 +102,7 @@ class Performance:
                 logs = Path(folder)
                 async with (
                     EtcdLedger(EtcdConfig((etcd.endpoint,))) as ledger,
-                    Troupe(CLUSTER, etcd.endpoint, self._config.nodes, tasks.__name__, logs) as troupe,
+                    Troupe(CLUSTER, etcd.address, self._config.nodes, tasks.__name__, logs) as troupe,
                     asyncio.TaskGroup() as group,
                 ):
                     aside = [
@@ -123,7 +122,8 @@ class Performance:
         self._phase = f"{self._config.nodes} nodes join"
         await self._joined(troupe)
         self._phase = "counting"
-        async with AsyncClient([node.address for node in self._observer.members], key=UNSIGNED) as client:
+        urls = [node.address for node in self._observer.members]
+        async with AsyncClient(urls, key=troupe.keyring, token=troupe.token) as client:
             handles = await client.enqueue_many(tasks.count, [(str(file),) for file in self._files])
             self._say(f"{len(handles):,} files enqueued, a job each")
             async with asyncio.TaskGroup() as group:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rota.client.codec import Keyring
 from rota.client.errors import RotaError
+from rota.client.local import key_line, write_secret
 
 from ..boot.child import tied
 from ..boot.config import EtcdConfig, NodeConfig
@@ -26,10 +29,15 @@ NAMES = "abcdefghijklmnopqrstuvwxyz"
 class Troupe:
     """`async with Troupe(...)`: the guards run; afterwards they have ended, whatever happened."""
 
-    def __init__(self, cluster: str, endpoint: str, nodes: int, app: str, logs: Path) -> None:
+    def __init__(self, cluster: str, address: str, nodes: int, app: str, logs: Path) -> None:
+        key_file, token_file, self.token = logs / "key", logs / "token", secrets.token_urlsafe(32)
+        write_secret(key_file, key_line())
+        write_secret(token_file, self.token)
+        self.keyring = Keyring.load(key_file)
         self._configs = [
             NodeConfig(
-                etcd=EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True),
+                etcd=EtcdConfig(endpoints=(address,), allow_broken=True), key_file=str(key_file),
+                token_file=str(token_file),
                 cluster=cluster, name=name, apps=(app,), port=0, sync_runners=1, async_capacity=1,
                 lease_ttl_s=LEASE_TTL_S, grace_s=2.0, dev=True, log="warning",
             )

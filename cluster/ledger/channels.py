@@ -83,7 +83,9 @@ class EtcdConfig:
 
 
 def split_endpoint(endpoint: str) -> tuple[str, bool | None]:
-    """("host:port", TLS or not, None if it does not say)."""
+    """("host:port", TLS or not, None if it does not say). Of `unix:///path`, what gRPC calls that."""
+    if endpoint.startswith("unix:///"):
+        return f"unix:{endpoint.removeprefix('unix://')}", False
     found = re.fullmatch(r"(?:(https?)://)?(\[[0-9a-fA-F:.]+\]|[^/:\s\[\]]+):(\d{1,5})/?", endpoint)
     if not found:
         raise errors.ConfigError(f"{endpoint!r} is no etcd endpoint: write http://host:2379 or https://host:2379")

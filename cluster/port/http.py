@@ -68,6 +68,10 @@ class HttpPort:
         self._runner: web.AppRunner | None = None
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         host = f"[{self._host}]" if ":" in self._host else self._host

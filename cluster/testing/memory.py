@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import random
+import secrets
 import sys
 import threading
 from collections.abc import Coroutine
@@ -21,7 +22,7 @@ from typing import Any, Self, TypeVar
 
 from rota.client import default
 from rota.client.api import Client
-from rota.client.codec import UNSIGNED, Seal
+from rota.client.codec import Keyring, Seal
 from rota.client.errors import InvalidJob
 
 from ..clock import SystemClock
@@ -76,11 +77,16 @@ class MemoryCluster:
         self._async = async_
         self._ready: concurrent.futures.Future[str] = concurrent.futures.Future()
         self._before: default.Caller | None = None
+        self._keyring = Keyring({"testing": secrets.token_bytes(32)})
+        self.token = secrets.token_urlsafe(32)
+        """What its HTTP port asks for: `Authorization: Bearer …`."""
+        self.credentials: dict[str, Any] = {"token": self.token, "key": self._keyring}
+        """For further clients: `rota.AsyncClient(cluster.url, **cluster.credentials)`."""
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="rota cluster", daemon=True)
         self._thread.start()
-        self.client = Client(self._ready.result(START_S), retry_window_s=5.0)
+        self.client = Client(self._ready.result(START_S), retry_window_s=5.0, **self.credentials)
         self._before = default.swap(self.client)
         return self
 
@@ -119,7 +125,7 @@ class MemoryCluster:
     async def _live(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._ledger, self._keys = MemoryLedger(), Keys(CLUSTER)
-        self._seal, self._buckets = Seal(UNSIGNED, CLUSTER), Buckets(self._ledger, self.clock, random.Random())
+        self._seal, self._buckets = Seal(self._keyring, CLUSTER), Buckets(self._ledger, self.clock, random.Random())
         settings = NodeSettings(
             name="memory", python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
             grace_s=0.0,
@@ -129,7 +135,7 @@ class MemoryCluster:
             lambda node: LocalRunners(node.on_outcomes, {"async": self._async, "sync": self._sync}),
         )
         try:
-            async with HttpPort(node) as port, asyncio.TaskGroup() as group:
+            async with HttpPort(node, token=self.token, keyring=self._keyring) as port, asyncio.TaskGroup() as group:
                 group.create_task(node.run(), name="node")
                 while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
                     await asyncio.sleep(LOOK_S)

@@ -67,7 +67,7 @@ def dev(folder: Path, *arguments: str, cwd: Path | None = None, env: Mapping[str
         )  # fmt: skip
     try:
         wait_ready(url, process, log)
-        etcd = log.read_text().partition(" at http://")[2].partition(",")[0]
+        etcd = log.read_text().partition(" at ")[2].partition(",")[0]
         yield Running(url, etcd, process, log)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from rota.client.api import AsyncClient
+from rota.client.local import key_line, write_secret
 from rota.cluster.boot.child import tied
 from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.cluster.boot.embedded import free_port
@@ -80,7 +82,7 @@ class Rig:
             "etcd": EtcdConfig(endpoints=(endpoint.partition("://")[2],), allow_broken=True), "cluster": cluster,
             "apps": (app,), "port": 0, "sync_runners": sync, "async_capacity": capacity, "lease_ttl_s": ttl_s,
             "grace_s": 10.0, "dev": True, "restart": restart,
-        } | settings
+        } | (settings if "key_file" in settings else settings | secrets_in(logs))
         self.guards: dict[str, subprocess.Popen[bytes]] = {}
         self.client: AsyncClient
 
@@ -105,8 +107,13 @@ class Rig:
                 print(f"-- {name}:\n{self.log(name)[-3000:]}")
 
     def credentials(self) -> dict[str, Any]:
-        token_file = self._settings.get("token_file")
-        return {"token": Path(token_file).read_text().strip(), "key": self._settings["key_file"]} if token_file else {}
+        """For clients."""
+        return {"token": Path(self._settings["token_file"]).read_text().strip(), "key": self._settings["key_file"]}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For requests of other programs."""
+        return {"Authorization": f"Bearer {self.credentials()['token']}"}
 
     def _kill_all(self) -> None:
         for guard in self.guards.values():
@@ -196,6 +203,15 @@ class Rig:
             return True
 
         await until(empty, "all jobs have ended", timeout_s)
+
+
+def secrets_in(folder: Path) -> dict[str, str]:
+    """Settings: a key and a token of its own for each cluster."""
+    key_file, token_file = folder / "rig.key", folder / "rig.token"
+    if not key_file.exists():
+        write_secret(key_file, key_line())
+        write_secret(token_file, secrets.token_urlsafe(32))
+    return {"key_file": str(key_file), "token_file": str(token_file)}
 
 
 def python_path() -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rota.worker.guard.revoke import SocketConnection
+
 from .processes import ROTA, Running, dev, environment, rota, wait_ready
 
 TASKS = '''
@@ -40,8 +42,8 @@ async def whisper(text, times=1):
     return times * text.lower()
 '''
 COMMANDS = (
-    "demo", "dev", "init", "node", "doctor", "reset", "enqueue", "job", "queues", "finished", "failed", "nodes",
-    "queue", "cancel", "shell",
+    "demo", "dev", "init", "token", "node", "doctor", "reset", "enqueue", "job", "queues", "finished", "failed",
+    "nodes", "queue", "cancel", "shell",
 )
 
 
@@ -232,15 +234,15 @@ def test_off_loopback_key_and_token_are_asked_for(running: Running, tmp_path: Pa
 def _address(etcd: str, cluster: str, process: subprocess.Popen[bytes], log: Path) -> str:
     """Where a node on port 0 listens, from its member record, through etcd's JSON gateway."""
     import base64
-    import urllib.request
 
     prefix = f"/rota/{cluster}/nodes/".encode()
     query = {"key": base64.b64encode(prefix).decode(), "range_end": base64.b64encode(prefix[:-1] + b"0").decode()}
     deadline = time.monotonic() + 60
     while True:
-        request = urllib.request.Request(f"http://{etcd}/v3/kv/range", json.dumps(query).encode())
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            found = json.load(answer).get("kvs", [])
+        gateway = SocketConnection(etcd.removeprefix("unix://"), 5.0)
+        gateway.request("POST", "/v3/kv/range", json.dumps(query))
+        found = json.load(gateway.getresponse()).get("kvs", [])
+        gateway.close()
         if found:
             address: str = json.loads(base64.b64decode(found[0]["value"]))["address"]
             return "http://127.0.0.1:" + address.rpartition(":")[2]

@@ -36,7 +36,7 @@ def choose_etcd() -> Path:
 
 
 async def test_a_full_store_refuses_enqueues_and_loses_nothing(cluster_name: str, tmp_path: Path) -> None:
-    etcd = EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd", binary=choose_etcd(), quota_bytes=QUOTA_BYTES))
+    etcd = EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd", tcp=True, binary=choose_etcd(), quota_bytes=QUOTA_BYTES))
     await etcd.start()
     try:
         async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2) as rig:
@@ -48,7 +48,7 @@ async def test_a_full_store_refuses_enqueues_and_loses_nothing(cluster_name: str
             await until(claimed, "the jobs are with nodes")
             await fill(rig)
             urls = await rig.urls()
-            async with rota.AsyncClient(urls, retry_window_s=3.0) as client:
+            async with rota.AsyncClient(urls, retry_window_s=3.0, **rig.credentials()) as client:
                 with pytest.raises(rota.EnqueueError, match=r"full|NOSPACE"):
                     await client.enqueue(work.echo, "too much")
 
@@ -60,7 +60,7 @@ async def test_a_full_store_refuses_enqueues_and_loses_nothing(cluster_name: str
             assert all(guard.poll() is None for guard in rig.guards.values())
             assert len(await rig.members()) == 2
             await make_room(rig, etcd)
-            async with rota.AsyncClient(urls, retry_window_s=3.0) as client:
+            async with rota.AsyncClient(urls, retry_window_s=3.0, **rig.credentials()) as client:
                 handle = await until(lambda: accepted(client), "enqueues are taken again")
                 assert await handle.aresult(timeout=30) == (("room again",), {})
             await until(claims_have_ended, "what ran has ended")

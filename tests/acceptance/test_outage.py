@@ -27,7 +27,7 @@ async def test_etcd_goes_away_under_load_and_comes_back(away_s: float, cluster_n
     """The lease is 6 s: a short outage is only a pause; in a long one all runners die, and everything starts over."""
     journal = tmp_path / "journal"
     data = tmp_path / "etcd"
-    etcd = EmbeddedEtcd(EmbeddedConfig(data))
+    etcd = EmbeddedEtcd(EmbeddedConfig(data, tcp=True))
     await etcd.start()
     try:
         async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=6) as rig:
@@ -117,7 +117,7 @@ async def test_strangers_are_refused(etcd: Any, cluster_name: str, tmp_path: Pat
 
 
 async def test_a_node_waits_for_etcd_and_says_so(cluster_name: str, tmp_path: Path) -> None:
-    etcd = EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd"))
+    etcd = EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd", tcp=True))
     await etcd.start()
     etcd.kill()
     rig = Rig(etcd.endpoint, cluster_name, tmp_path, nodes=1)

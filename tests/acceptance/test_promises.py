@@ -159,7 +159,7 @@ async def a_job_knows_itself(rig: Rig) -> None:
 
 
 async def a_class_is_a_worker(rig: Rig) -> None:
-    with rota.connect(await rig.urls()):
+    with rota.connect(await rig.urls(), **rig.credentials()):
         try:
             asked = time.monotonic()
             handles = [app.Doubler.perform_async(21), app.Doubler.perform_in(0.01, 21)]
@@ -536,7 +536,7 @@ async def the_port_says_the_same(rig: Rig) -> None:
     def post(path: str, body: Any) -> tuple[int, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url + path, data=data), timeout=20) as answer:
+            with urllib.request.urlopen(urllib.request.Request(url + path, data, rig.headers), timeout=20) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -572,9 +572,11 @@ async def json_arrives_as_written(rig: Rig) -> None:
     job = f'{{"task":"{APP}:echo","args":[{value}],"kwargs":{{"last":{value},"first":0}}}}'
 
     def asked() -> Any:
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/jobs", data=job.encode()), timeout=20) as answer:
+        enqueue = urllib.request.Request(f"{url}/v1/jobs", job.encode(), rig.headers)
+        with urllib.request.urlopen(enqueue, timeout=20) as answer:
             stored = json.load(answer)["id"]
-        with urllib.request.urlopen(f"{url}/v1/jobs/{stored}?wait={PATIENCE_S}", timeout=2 * PATIENCE_S) as answer:
+        wait = urllib.request.Request(f"{url}/v1/jobs/{stored}?wait={PATIENCE_S}", headers=rig.headers)
+        with urllib.request.urlopen(wait, timeout=2 * PATIENCE_S) as answer:
             return json.load(answer)["value"]
 
     arrived = json.dumps(await asyncio.to_thread(asked), ensure_ascii=False, separators=(",", ":"))
@@ -669,7 +671,7 @@ async def what_has_not_begun_moves_at_once(rig: Rig, folder: Path) -> None:
     await until(lambda: _holds(rig, 1), "only what runs lies under it")
     await rig.client.aclose()
     await rig.joined([rig.start()])
-    rig.client = AsyncClient(await rig.urls())
+    rig.client = AsyncClient(await rig.urls(), **rig.credentials())
     assert [await rig.client.handle(job.id).aresult(PATIENCE_S) for job in behind] == [((), {})] * 3
     assert rig.guards["node0"].poll() is None
     flag.touch()
@@ -720,7 +722,7 @@ async def jobs_outlive_all_nodes(rig: Rig, folder: Path) -> None:
     await rig.client.aclose()
     await rig.joined([rig.start() for _ in range(3)])
     await until(lambda: _members(rig, 3), "the old nodes' leases have run out")
-    rig.client = AsyncClient(await rig.urls())
+    rig.client = AsyncClient(await rig.urls(), **rig.credentials())
     await rig.client.resume("vault")
     results = [await rig.client.handle(handle.id).aresult(PATIENCE_S) for handle in handles]
     assert results == [None, 1, 2, 3, 2] and lines(journal) == ["start", "start"]
@@ -772,7 +774,7 @@ async def test_orphans(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
         doomed = await rig.members()
         await rig.joined([rig.start()])
         await rig.client.aclose()
-        rig.client = AsyncClient(await rig.urls())
+        rig.client = AsyncClient(await rig.urls(), **rig.credentials())
         killed = time.clock_gettime(time.CLOCK_BOOTTIME)
         for member in doomed:
             rig.kill_node(member)

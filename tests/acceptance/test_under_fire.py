@@ -147,7 +147,7 @@ async def test_a_serial_queue_keeps_its_order_under_fire(etcd: Any, cluster_name
         nemesis = Nemesis(rig, random.Random(seed))
 
         async def client(name: int) -> list[str]:
-            async with rota.AsyncClient(urls, retry_window_s=60.0) as client:
+            async with rota.AsyncClient(urls, retry_window_s=60.0, **rig.credentials()) as client:
                 return [
                     (await client.enqueue(fire.numbered, str(journal), str(tmp_path), name, number)).id
                     for number in range(each)

@@ -33,7 +33,7 @@ def test_arguments_come_before_the_environment(tmp_path: Path) -> None:
 
 
 def test_with_nothing_said() -> None:
-    assert client_config(environ={}) == ClientConfig((DEFAULT_URL,), UNSIGNED)
+    assert client_config(key=UNSIGNED, environ={}) == ClientConfig((DEFAULT_URL,), UNSIGNED)
 
 
 def test_a_token_from_a_file(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def start_backend(name: str, folder: Path, *, quota_bytes: int = QUOTA_BYTES) ->
             endpoint = stack.enter_context(_container(quota_bytes))
         else:
             config = EmbeddedConfig(
-                folder, binary=_binary(name), quota_bytes=quota_bytes, heartbeat_ms=10, election_ms=100
+                folder, binary=_binary(name), quota_bytes=quota_bytes, heartbeat_ms=10, election_ms=100, tcp=True
             )
             endpoint = stack.enter_context(EmbeddedEtcd(config)).endpoint
         yield Backend(name, lambda: _etcd_ledger(endpoint))

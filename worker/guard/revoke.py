@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 import time
@@ -85,10 +86,13 @@ class Etcd:
     def _post(self, endpoint: str, path: str, body: dict[str, str], token: str) -> tuple[int, str]:
         scheme, _, address = endpoint.rpartition("://")
         timeout_s = REVOKE_S / 2
-        connection = (
-            http.client.HTTPSConnection(address, timeout=timeout_s, context=self._tls()) if scheme == "https"
-            else http.client.HTTPConnection(address, timeout=timeout_s)
-        )
+        connection: http.client.HTTPConnection
+        if scheme == "unix":
+            connection = SocketConnection(address, timeout_s)
+        elif scheme == "https":
+            connection = http.client.HTTPSConnection(address, timeout=timeout_s, context=self._tls())
+        else:
+            connection = http.client.HTTPConnection(address, timeout=timeout_s)
         try:
             headers = {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
             connection.request("POST", path, json.dumps(body), headers)
@@ -103,3 +107,16 @@ class Etcd:
         if self._cert:
             context.load_cert_chain(self._cert, self._key)
         return context
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a socket of the file system."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

@@ -24,7 +24,8 @@ def cluster() -> Iterator[MemoryCluster]:
 
 
 def get(cluster: MemoryCluster, path: str) -> Any:
-    with urllib.request.urlopen(cluster.url + path, timeout=10) as answer:
+    request = urllib.request.Request(cluster.url + path, headers={"Authorization": f"Bearer {cluster.token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 
 

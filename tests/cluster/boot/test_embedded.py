@@ -9,10 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rota.client.errors import ConfigError
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
+from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
+from rota.cluster.ledger.etcd import EtcdLedger
+from rota.cluster.ledger.ledger import Put, Txn
 
 
 def test_it_runs(etcd: EmbeddedEtcd) -> None:
@@ -26,6 +30,21 @@ async def test_it_starts_and_stops_in_a_loop(tmp_path: Path, etcd_binary: Path |
         assert server.running
     assert not server.running
     await server.stop()
+
+
+async def test_no_web_page_reaches_it(tmp_path: Path, etcd_binary: Path | None) -> None:
+    """Nor any other user: it listens on no port at all, on sockets in a folder of its owner."""
+    async with EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary)) as server:
+        sockets = psutil.Process(server.pid).net_connections("inet")
+        assert [one for one in sockets if one.status == psutil.CONN_LISTEN] == []
+        folder = Path(server.endpoint.removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o077 == 0
+        async with EtcdLedger(LedgerConfig((server.endpoint,))) as ledger:
+            await ledger.commit(Txn((), (Put(b"/a", b"1"),)))
+            server.kill()
+            await server.start()
+            assert (await ledger.read(b"/a")).records[0].value == b"1"
+    assert not folder.exists()
 
 
 def test_it_dies_with_its_parent(tmp_path: Path, etcd_binary: Path | None) -> None:
@@ -68,7 +87,7 @@ def test_what_keeps_it_from_starting_is_told(tmp_path: Path, etcd_binary: Path |
         EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, extra=("--no-such-flag",))).start_sync()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, client_port=port, peer_port=1))
+        server = EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, tcp=True, client_port=port, peer_port=1))
         with pytest.raises(ConfigError):
             server.start_sync()
 

@@ -8,24 +8,27 @@ from pathlib import Path
 import pytest
 
 from rota.client.errors import ConfigError
-from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files, is_loopback
+from rota.client.hosts import is_loopback
+from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files
 from rota.cluster.boot.settings import SETTINGS, load, variable
 
 ROOT = Path(__file__).parents[3]
-GIVEN = {"etcd": "127.0.0.1:2379"}
+SECRETS = {"key_file": "k", "token_file": "t"}
+GIVEN = {"etcd": "127.0.0.1:2379"} | SECRETS
+HERE = {"etcd": "127.0.0.1:2379"}
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "rota.toml"
     file.write_text('ttl = 3\ngrace = 3\ncluster = "file"\nqueues = ["a", "b"]\netcd = ["e:1"]\n')
-    config = load({"ttl": 5, "grace": None}, {"ROTA_TTL": "4", "ROTA_GRACE": "4"}, file)
+    config = load(SECRETS | {"ttl": 5, "grace": None}, {"ROTA_TTL": "4", "ROTA_GRACE": "4"}, file)
     assert (config.lease_ttl_s, config.grace_s, config.cluster) == (5, 4.0, "file")
     assert config.queues == ("a", "b")
     assert config.etcd.endpoints == ("e:1",)
 
 
 def test_text_from_the_environment_becomes_numbers_and_lists() -> None:
-    config = load({}, {
+    config = load(SECRETS, {
         "ROTA_ETCD": "a:1, b:2", "ROTA_APP": "x.y,z", "ROTA_FUNCTIONS": "false", "ROTA_ASYNC": "7", "ROTA_SYNC": "0",
     })  # fmt: skip
     assert config.etcd.endpoints == ("a:1", "b:2")
@@ -47,7 +50,7 @@ def test_http_address(http: str, host: str, port: int) -> None:
 
 
 def test_https_endpoints_turn_tls_on() -> None:
-    config = load({"etcd": "https://a:1,https://b:2", "etcd_ca": "ca.pem"}, {})
+    config = load(SECRETS | {"etcd": "https://a:1,https://b:2", "etcd_ca": "ca.pem"}, {})
     assert config.etcd == EtcdConfig(endpoints=("a:1", "b:2"), tls=True, ca_file="ca.pem")
 
 
@@ -65,8 +68,8 @@ def test_https_endpoints_turn_tls_on() -> None:
     ({"app": ["my app"]}, "dotted name of a module"),
     ({"queues": "a/b"}, "not a valid queue name"),
     ({"cluster": "a/b"}, "not a valid cluster name"),
-    ({"http": ":4100"}, "beyond this machine"),
-    ({"key_file": "k"}, "go together"),
+    ({"key_file": "k", "token_file": ""}, "go together"),
+    ({"insecure_no_key": True}, "exclude each other"),
     ({"receipt_ttl": 60}, "receipt_ttl is 60"),
     ({"log": "loud"}, "`log`"),
 ])
@@ -74,6 +77,46 @@ def test_a_wrong_setting_is_named_with_what_to_do(given: dict[str, object], said
     with pytest.raises(ConfigError) as raised:
         load(GIVEN | given, {})
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (HERE, "say --insecure-no-key"),
+    (HERE | {"http": ":4100"}, "beyond this machine"),
+    (HERE | {"http": ":4100", "insecure_no_key": True}, "beyond this machine"),
+    ({"etcd": "10.0.0.1:2379"}, "this etcd is not on this machine"),
+    ({"etcd": "10.0.0.1:2379", "insecure_no_key": True}, "this etcd is not on this machine"),
+    ({"etcd": "127.0.0.1:2379,etcd.example.org:2379", "insecure_no_key": True}, "this etcd is not on this machine"),
+])
+def test_nobody_goes_without_a_key_unawares(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(given, {})
+    assert said in str(raised.value)
+
+
+def test_without_a_key_if_that_is_what_one_says() -> None:
+    config = load(HERE, {"ROTA_INSECURE_NO_KEY": "1"}, own_key=lambda: Path("own"))
+    assert (config.key_file, config.local, config.insecure_no_key) == ("", False, True)
+
+
+@pytest.mark.parametrize("etcd", ["127.0.0.1:2379", "http://localhost:2379", "unix:///run/etcd/client:1"])
+def test_a_node_of_one_user_on_one_machine_has_a_key_of_its_own(etcd: str) -> None:
+    config = load({"etcd": etcd}, {}, own_key=lambda: Path("own"))
+    assert (config.key_file, config.token_file, config.local) == ("own", "", True)
+    assert NodeConfig.from_json(config.to_json()) == config
+    config = load({"etcd": etcd} | SECRETS, {}, own_key=lambda: Path("own"))
+    assert (config.key_file, config.local) == ("k", False)
+
+
+@pytest.mark.parametrize("given", [{"etcd": "10.0.0.1:2379"}, HERE | {"http": "0.0.0.0:4100"}])
+def test_a_key_of_ones_own_is_for_this_machine_only(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="--key-file and --token-file"):
+        load(given, {}, own_key=lambda: Path("own"))
+
+
+def test_etcd_on_a_socket() -> None:
+    config = load(SECRETS | {"etcd": "unix:///run/a/client:1"}, {})
+    assert config.etcd.endpoints == ("unix:///run/a/client:1",)
+    assert config.etcd.is_local and not config.etcd.tls
 
 
 def test_a_file_with_an_unknown_setting_is_refused(tmp_path: Path) -> None:

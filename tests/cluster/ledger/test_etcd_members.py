@@ -29,7 +29,7 @@ async def three_members(folder: Path, binary: Path | None) -> AsyncIterator[list
         EmbeddedEtcd(
             EmbeddedConfig(
                 folder / name, binary=binary, name=name, peer_port=port, initial_cluster=cluster,
-                heartbeat_ms=20, election_ms=200,
+                heartbeat_ms=20, election_ms=200, tcp=True,
             )
         )
         for name, port in ports.items()
@@ -125,7 +125,7 @@ async def test_another_store_behind_the_same_address(
     tmp_path: Path, etcd: EmbeddedEtcd, etcd_binary: Path | None
 ) -> None:
     async with (
-        EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary)) as other,
+        EmbeddedEtcd(EmbeddedConfig(tmp_path, binary=etcd_binary, tcp=True)) as other,
         Proxy(etcd.client_port) as proxy,
         EtcdLedger(config_for(proxy.endpoint)) as ledger,
     ):
@@ -145,7 +145,8 @@ async def test_another_store_behind_the_same_address(
 async def test_a_store_restored_from_a_copy(tmp_path: Path, etcd_binary: Path | None) -> None:
     """The same cluster id, but revisions that have been seen are gone."""
     live, copy = tmp_path / "live", tmp_path / "copy"
-    server = EmbeddedEtcd(EmbeddedConfig(live, binary=etcd_binary, client_port=free_port(), peer_port=free_port()))
+    config = EmbeddedConfig(live, binary=etcd_binary, tcp=True, client_port=free_port(), peer_port=free_port())
+    server = EmbeddedEtcd(config)
     async with server, EtcdLedger(config_for(server.endpoint)) as ledger:
         await ledger.commit(put(b"/a", b"1"))
     shutil.copytree(live, copy)

@@ -64,7 +64,7 @@ async def tls_etcd(folder: Path, certificates: Path, binary: Path | None) -> Asy
         f"--cert-file={certificates / 'server.pem'}", f"--key-file={certificates / 'server.key'}",
         f"--trusted-ca-file={certificates / 'ca.pem'}", "--client-cert-auth",
     )
-    async with EmbeddedEtcd(EmbeddedConfig(folder, binary=binary, tls=context, extra=extra)) as server:
+    async with EmbeddedEtcd(EmbeddedConfig(folder, binary=binary, tcp=True, tls=context, extra=extra)) as server:
         yield server
 
 
@@ -159,7 +159,7 @@ class Administrator:
 @asynccontextmanager
 async def guarded_etcd(folder: Path, binary: Path | None) -> AsyncIterator[tuple[EmbeddedEtcd, Administrator]]:
     config = EmbeddedConfig(
-        folder, binary=binary, client_port=free_port(), peer_port=free_port(), extra=("--bcrypt-cost=4",)
+        folder, binary=binary, tcp=True, client_port=free_port(), peer_port=free_port(), extra=("--bcrypt-cost=4",)
     )
     async with EmbeddedEtcd(config) as server:
         administrator = Administrator(server.endpoint)

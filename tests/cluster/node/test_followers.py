@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -57,10 +58,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(followers, "LOOK_S", 0.05)
 
 
+def get(cluster: MemoryCluster, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    return urllib.request.urlopen(urllib.request.Request(cluster.url + path, headers=headers), timeout=PATIENCE_S)
+
+
 def in_every_way(cluster: MemoryCluster, handle: JobHandle[int]) -> None:
     """Nobody waits for ever: blocking, in a coroutine, from another client, over HTTP."""
     async def from_another_client() -> None:
-        async with AsyncClient(cluster.url) as client:
+        async with AsyncClient(cluster.url, **cluster.credentials) as client:
             await client.handle(handle.id)
 
     for wait in (
@@ -70,7 +76,7 @@ def in_every_way(cluster: MemoryCluster, handle: JobHandle[int]) -> None:
         with pytest.raises(JobUnknown, match="has ended, and what became of it is not kept"):
             wait()
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{cluster.url}/v1/jobs/{handle.id}?wait=20", timeout=PATIENCE_S)
+        get(cluster, f"/v1/jobs/{handle.id}?wait=20")
     with caught.value as answer:
         page = json.loads(answer.read())
     assert (answer.status, page["error"]) == (404, "JobUnknown") and handle.id in page["message"]
@@ -105,7 +111,7 @@ def test_no_time_to_wait_means_one_look(memory: MemoryCluster) -> None:
     memory.settle()
 
     async def look(handle: JobHandle[int]) -> int:
-        async with AsyncClient(memory.url) as client:
+        async with AsyncClient(memory.url, **memory.credentials) as client:
             return await client.handle(handle.id).aresult(timeout=0)
 
     for ask in (lambda handle: handle.result(timeout=0), lambda handle: asyncio.run(handle.aresult(timeout=0)),
@@ -113,8 +119,8 @@ def test_no_time_to_wait_means_one_look(memory: MemoryCluster) -> None:
         assert ask(ended) == 2
         with pytest.raises(ResultTimeout, match="it is scheduled"):
             ask(scheduled)
-    assert json.loads(urllib.request.urlopen(f"{memory.url}/v1/jobs/{ended.id}?wait=0").read())["status"] == "ok"
-    assert urllib.request.urlopen(f"{memory.url}/v1/jobs/{scheduled.id}?wait=0").status == 202
+    assert json.loads(get(memory, f"/v1/jobs/{ended.id}?wait=0").read())["status"] == "ok"
+    assert get(memory, f"/v1/jobs/{scheduled.id}?wait=0").status == 202
     unknown = memory.client.handle(f"{ended.id[:13]}ffffffff/0")
     with pytest.raises(JobUnknown):
         unknown.result(timeout=0)
