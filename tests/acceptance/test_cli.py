@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import signal
 import stat
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rota.client.codec import PYTHON, UNSIGNED, encode_body, function_digest
+from rota.client.model import Header
+from rota.client.pickling import dump_arguments, dump_function
 from rota.worker.guard.revoke import SocketConnection
 
 from .processes import ROTA, Running, dev, environment, rota, wait_ready
@@ -41,6 +48,7 @@ async def shout(text):
 async def whisper(text, times=1):
     return times * text.lower()
 '''
+EMPTY_CALL = dump_arguments((), {})[0]
 COMMANDS = (
     "demo", "dev", "init", "token", "node", "doctor", "reset", "enqueue", "job", "queues", "finished", "failed",
     "nodes", "queue", "cancel", "shell",
@@ -187,6 +195,50 @@ def test_a_port_that_is_taken(running: Running, tmp_path: Path) -> None:
     assert "cannot listen" in done.stderr
 
 
+def test_dev_is_for_its_own_user_alone(running: Running) -> None:
+    """What a web page can send, or another user: nothing of it arrives. (Its own user's clients are this module's.)"""
+    assert running.etcd.startswith("unix://") and Path(running.etcd[7:]).parent.stat().st_mode & 0o077 == 0
+    job = json.dumps({"task": "shop:add", "args": [1]}).encode()
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer ", "Host": "localhost"}):
+        request = urllib.request.Request(f"{running.url}/v1/jobs", job, {"Content-Type": "text/plain"} | headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        refused.value.close()
+        assert refused.value.code == 401
+    token = running.rota("token").stdout.strip()
+    request = urllib.request.Request(f"{running.url}/v1/jobs", job, {"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 201
+
+
+def test_what_nobody_has_signed_is_not_run(running: Running, tmp_path: Path) -> None:
+    """As it was: written into etcd by somebody else, with code by value."""
+    code = dump_function(lambda: (tmp_path / "ran").touch())
+    body, header = attack(code)
+    token = {"task": header.task, "queue": "default", "priority": 0, "order": 1, "count": 1, "mode": "sync", "at": 0,
+             "function": header.function, "python": PYTHON, "v": 1}
+    said = {
+        "/rota/default/jobs/default/100/0000000000000001/aaaaaaaaaaaa-00000001": json.dumps(token).encode(),
+        "/rota-data/default/bodies/aaaaaaaaaaaa-00000001": body,
+        f"/rota-data/default/functions/{header.function}": UNSIGNED.sign_function(code, "default"),
+    }
+    for key, value in said.items():
+        etcd(running.etcd, "kv/put", key=key.encode(), value=value)
+    waited = running.rota("enqueue", "shop:add", "1", "--wait")
+    assert waited.stdout == "2\n"
+    view = running.json("job", "aaaaaaaaaaaa-00000001/0")
+    assert view["place"] == "waiting" and "unsigned" in view["why"]
+    assert not (tmp_path / "ran").exists()
+
+
+def attack(code: bytes) -> tuple[bytes, Header]:
+    header = Header(
+        "aaaaaaaaaaaa-00000001", "x:y", "default", "sync", [0], [len(EMPTY_CALL)], 0.0,
+        function=function_digest(code), python=PYTHON,
+    )
+    return encode_body(header, [EMPTY_CALL]), header
+
+
 def test_init_makes_files_for_the_owner_alone(tmp_path: Path) -> None:
     assert rota("init", "--directory", str(tmp_path)).returncode == 0
     key, token = tmp_path / "rota.key", tmp_path / "rota.token"
@@ -231,18 +283,23 @@ def test_off_loopback_key_and_token_are_asked_for(running: Running, tmp_path: Pa
         assert process.wait(30) == 0, log.read_text()
 
 
-def _address(etcd: str, cluster: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    """Where a node on port 0 listens, from its member record, through etcd's JSON gateway."""
-    import base64
+def etcd(endpoint: str, path: str, **fields: bytes) -> Any:
+    """etcd's JSON gateway, on a socket."""
+    gateway = SocketConnection(endpoint.removeprefix("unix://"), 5.0)
+    said = {name: base64.b64encode(value).decode() for name, value in fields.items()}
+    gateway.request("POST", f"/v3/{path}", json.dumps(said))
+    answer = json.load(gateway.getresponse())
+    gateway.close()
+    return answer
 
+
+def _address(endpoint: str, cluster: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where a node on port 0 listens, from its member record, through etcd's JSON gateway."""
     prefix = f"/rota/{cluster}/nodes/".encode()
-    query = {"key": base64.b64encode(prefix).decode(), "range_end": base64.b64encode(prefix[:-1] + b"0").decode()}
+    query = {"key": prefix, "range_end": prefix[:-1] + b"0"}
     deadline = time.monotonic() + 60
     while True:
-        gateway = SocketConnection(etcd.removeprefix("unix://"), 5.0)
-        gateway.request("POST", "/v3/kv/range", json.dumps(query))
-        found = json.load(gateway.getresponse()).get("kvs", [])
-        gateway.close()
+        found = etcd(endpoint, "kv/range", **query).get("kvs", [])
         if found:
             address: str = json.loads(base64.b64decode(found[0]["value"]))["address"]
             return "http://127.0.0.1:" + address.rpartition(":")[2]

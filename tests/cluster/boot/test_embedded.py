@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, find_etcd
 from rota.cluster.ledger.channels import EtcdConfig as LedgerConfig
 from rota.cluster.ledger.etcd import EtcdLedger
 from rota.cluster.ledger.ledger import Put, Txn
+from rota.worker.guard.revoke import Etcd as Guarded
 
 
 def test_it_runs(etcd: EmbeddedEtcd) -> None:
@@ -44,6 +46,9 @@ async def test_no_web_page_reaches_it(tmp_path: Path, etcd_binary: Path | None) 
             server.kill()
             await server.start()
             assert (await ledger.read(b"/a")).records[0].value == b"1"
+            await ledger.grant(60, 0x1234)
+            said = await asyncio.to_thread(Guarded({"endpoints": [server.endpoint]}).revoke, "1234")
+            assert "is revoked" in said
     assert not folder.exists()
 
 
