@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import secrets
 import stat
 import tempfile
@@ -48,10 +49,10 @@ class Local:
             write_secret(path, key_line() + "\n")
         return path
 
-    def publish(self, port: int, key_file: Path, token: str) -> None:
-        """For clients of a node that listens on this port."""
+    def publish(self, port: int, keys: str, token: str) -> None:
+        """For clients of a node that listens on this port. `keys`: what a key file holds."""
         folder = self._folder()
-        _replace(folder / f"{port}.key", key_file.read_text())
+        _replace(folder / f"{port}.key", keys)
         _replace(folder / f"{port}.token", token + "\n")
 
     def withdraw(self, port: int, token: str | None = None) -> None:
@@ -106,8 +107,8 @@ def _candidates(environ: Mapping[str, str]) -> list[Path]:
     """From the best to the last. Not everything that a user starts has the same environment: readers try them all."""
     user = os.geteuid()
     roots = [environ.get("XDG_RUNTIME_DIR"), f"{RUN_USER}/{user}", environ.get("XDG_STATE_HOME")]
-    if home := environ.get("HOME"):
-        roots.append(f"{home}/.local/state")
+    with contextlib.suppress(KeyError):
+        roots.append(f"{environ.get('HOME') or pwd.getpwuid(user).pw_dir}/.local/state")
     folders = [Path(root) / FOLDER for root in roots if root and Path(root).is_dir()]
     return list(dict.fromkeys([*folders, Path(tempfile.gettempdir()) / f"{FOLDER}-{user}"]))
 

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "cluster/cli",                  # hands the environment to the loader of settings
     "cluster/boot/launch.py",            # a child inherits it
     "cluster/boot/process.py",           # its settings come in one variable
+    "cluster/testing/memory.py",    # where secrets are published, as a node's process does
     "worker/guard/guard.py",
     "worker/runner/frameworks.py",  # which settings Django is to load
     "worker/runner/process.py",

@@ -132,7 +132,7 @@ def published(config: NodeConfig, port: int, token: str | None) -> Iterator[None
         local.withdraw(port)        # of another node, which had this port
         yield
         return
-    local.publish(port, Path(config.key_file), token)
+    local.publish(port, Path(config.key_file).read_text(), token)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import random
 import secrets
 import sys
@@ -24,6 +25,7 @@ from rota.client import default
 from rota.client.api import Client
 from rota.client.codec import Keyring, Seal
 from rota.client.errors import InvalidJob
+from rota.client.local import Local
 
 from ..clock import SystemClock
 from ..events.hub import Events
@@ -77,11 +79,12 @@ class MemoryCluster:
         self._async = async_
         self._ready: concurrent.futures.Future[str] = concurrent.futures.Future()
         self._before: default.Caller | None = None
-        self._keyring = Keyring({"testing": secrets.token_bytes(32)})
+        self._key = secrets.token_bytes(32)
+        self._keyring = Keyring({"testing": self._key})
         self.token = secrets.token_urlsafe(32)
         """What its HTTP port asks for: `Authorization: Bearer …`."""
         self.credentials: dict[str, Any] = {"token": self.token, "key": self._keyring}
-        """For further clients: `rota.AsyncClient(cluster.url, **cluster.credentials)`."""
+        """For clients of other users. (This one's find them, as with `rota dev`: `rota.AsyncClient(cluster.url)`.)"""
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="rota cluster", daemon=True)
@@ -139,8 +142,11 @@ class MemoryCluster:
                 group.create_task(node.run(), name="node")
                 while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
                     await asyncio.sleep(LOOK_S)
+                local = Local(os.environ)       # further clients of this user find key and token there
+                local.publish(port.port, f"testing:{self._key.hex()}\n", self.token)
                 self._ready.set_result(port.url)
                 await self._stop.wait()
+                local.withdraw(port.port, self.token)
                 node.drain()
                 node.drain()
         except BaseException as error:

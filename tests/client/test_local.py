@@ -18,6 +18,7 @@ URL = "http://127.0.0.1:4100"
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Of a machine without /run/user."""
     monkeypatch.setattr("rota.client.local.RUN_USER", str(tmp_path / "no-run-user"))
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
     (tmp_path / "run").mkdir()
     (tmp_path / "tmp").mkdir()
@@ -32,7 +33,7 @@ def test_clients_find_what_a_node_has_published(environ: dict[str, str]) -> None
     local = Local(environ)
     key_file = local.key_file()
     assert local.secrets(URL) is None
-    local.publish(4100, key_file, "token-one")
+    local.publish(4100, key_file.read_text(), "token-one")
     found = Local(environ).secrets(URL)
     assert found is not None and found.token == "token-one" and len(found.keyring.ids) == 1
     assert Local(environ).secrets("http://localhost:4100") is not None
@@ -44,7 +45,7 @@ def test_clients_find_what_a_node_has_published(environ: dict[str, str]) -> None
 
 def test_they_are_for_nobody_else(environ: dict[str, str], tmp_path: Path) -> None:
     local = Local(environ)
-    local.publish(4100, local.key_file(), "token")
+    local.publish(4100, local.key_file().read_text(), "token")
     folder = tmp_path / "run" / "rota"
     assert mode(folder) == 0o700
     assert {path.name: mode(path) for path in folder.iterdir()} == {
@@ -59,7 +60,7 @@ def test_nodes_of_one_user_share_one_key(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize("url", ["http://10.0.0.1:4100", "http://example.org:4100", "http://127.0.0.1:4101"])
 def test_only_for_the_node_that_published_them(url: str, environ: dict[str, str]) -> None:
     local = Local(environ)
-    local.publish(4100, local.key_file(), "token")
+    local.publish(4100, local.key_file().read_text(), "token")
     assert local.secrets(url) is None
 
 
@@ -69,7 +70,7 @@ def test_a_folder_that_others_can_open_is_not_used(environ: dict[str, str], tmp_
     folder.chmod(0o755)
     local = Local(environ)
     assert local.key_file().parent.parent == tmp_path / "tmp"       # the next best
-    local.publish(4100, local.key_file(), "token")
+    local.publish(4100, local.key_file().read_text(), "token")
     (tmp_path / "tmp" / local.key_file().parent.name).chmod(0o777)
     assert local.secrets(URL) is None
     with pytest.raises(ConfigError, match="chmod 700"):
@@ -86,7 +87,7 @@ def test_who_starts_a_client_elsewhere_finds_them_too(environ: dict[str, str], t
     """Under cron or su there is no XDG_RUNTIME_DIR."""
     (tmp_path / "home" / ".local" / "state").mkdir(parents=True)
     there = {"HOME": str(tmp_path / "home")}
-    Local(there).publish(4100, Local(there).key_file(), "token")
+    Local(there).publish(4100, Local(there).key_file().read_text(), "token")
     assert Local(environ | there).secrets(URL) is not None
 
 

@@ -158,12 +158,14 @@ def test_a_part_costs_no_more_than_it_is_worth(cluster: MemoryCluster, monkeypat
 def test_the_port_lists_them_and_refuses_what_is_none(cluster: MemoryCluster) -> None:
     cluster.client.pause("ported")
     handle = app.kept.using(queue="ported").enqueue("x")
-    with urllib.request.urlopen(f"{cluster.url}/v1/jobs?place=waiting&queue=ported") as answer:
+    headers = {"Authorization": f"Bearer {cluster.token}"}
+    asked = urllib.request.Request(f"{cluster.url}/v1/jobs?place=waiting&queue=ported", headers=headers)
+    with urllib.request.urlopen(asked) as answer:
         page = json.load(answer)
     assert [job["id"] for job in page["jobs"]] == [handle.id] and page["next"] == ""
     for wrong in ("place=nowhere", "limit=1001", "after=nonsense", "after=" + quote("failed:x") + "&place=waiting"):
         with pytest.raises(urllib.error.HTTPError, match="400") as caught:
-            urllib.request.urlopen(f"{cluster.url}/v1/jobs?{wrong}")
+            urllib.request.urlopen(urllib.request.Request(f"{cluster.url}/v1/jobs?{wrong}", headers=headers))
         caught.value.close()
     assert {place for places in listing.SECTIONS.values() for place in places} == set(PLACES)
     cluster.client.resume("ported")

@@ -63,7 +63,9 @@ def fill(cluster: MemoryCluster, failed: int, queue: str = "mail") -> None:
 def ask(cluster: MemoryCluster, path: str, body: Any = None) -> tuple[int, Any, Any]:
     data = None if body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(cluster.url + path, data), timeout=20) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(cluster.url + path, data, {"Authorization": f"Bearer {cluster.token}"}), timeout=20
+        ) as answer:
             return answer.status, json.load(answer), answer.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def url() -> Iterator[str]:
 def run(url: str, command: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A line of shell; the status is that of `rota`."""
     line = f"set -o pipefail; {command.replace('rota ', f'{ROTA} ')}"
-    environment = {"ROTA_URL": url, "PATH": "/usr/bin:/bin", "COLUMNS": "200"} | env
+    environment = {"ROTA_URL": url, "PATH": "/usr/bin:/bin", "COLUMNS": "200",
+                   "XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]} | env
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=60)
 
 
