@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rota.client.model import Mode
 from rota.client.views import Place
 
 from ..clock import Clock
@@ -37,7 +38,7 @@ class Reasons:
             return "waiting", f"queue {token.queue} is paused: `rota queue resume {token.queue}`"
         able = {
             node: member for node, member in self._directory.members.items()
-            if serves(member, token.queue) and knows(member, token)
+            if member.serves(token.queue) and member.mode_of(token) is not None
         }
         if nobody := self._nobody(token, able):
             return "waiting", nobody
@@ -59,18 +60,17 @@ class Reasons:
 
     def _nobody(self, token: Token, able: dict[str, Member]) -> str:
         """Why no node that is there can run it, or ""."""
-        if any(slots(member, token) > 0 and member.can_verify(token.signed) for member in able.values()):
+        if any(member.slots(token) > 0 and member.can_verify(token.signed) for member in able.values()):
             return ""
-        if not any(serves(member, token.queue) for member in self._directory.members.values()):
+        serving = [member for member in self._directory.members.values() if member.serves(token.queue)]
+        if not serving:
             return f"no node serves queue {token.queue}"
-        if not able and token.function:
-            return f"no node that serves its queue runs shipped code of Python {token.python}"
         if not able:
-            return f"no node that serves its queue knows task {token.task}"
-        if any(slots(member, token) > 0 for member in able.values()):
+            return _no_code(token, serving)
+        if any(member.slots(token) > 0 for member in able.values()):
             return _no_key(token.signed)
-        kind, flag = ("plain functions", "--sync 0") if token.mode == "sync" else ("`async def` jobs", "--async 0")
-        return f"no node that could run task {token.task} takes {kind}: they were started with {flag}"
+        modes = sorted({mode for member in able.values() if (mode := member.mode_of(token)) is not None})
+        return f"no node that could run task {token.task} takes {_kinds(modes)}"
 
     def _in_turn(self, key: bytes, heads: list[Head]) -> tuple[Place, str]:
         """In a serial queue that is not blocked, everything waits for the head."""
@@ -97,16 +97,35 @@ class Reasons:
             of_queue += claim.pending if claim.queue == token.queue else 0
             of_task += claim.pending if claim.task == token.task else 0
             of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
-            of_node[parsed[0]] = of_node.get(parsed[0], 0) + (claim.pending if claim.mode == token.mode else 0)
+            member = able.get(parsed[0])
+            if member is not None and claim.mode == member.mode_of(token):
+                of_node[parsed[0]] = of_node.get(parsed[0], 0) + claim.pending
         if task.max_concurrency is not None and of_task >= task.max_concurrency:
             return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
         if task.max_per_key is not None and token.key and of_key >= task.max_per_key:
             return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
         if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
             return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
-        if all(of_node.get(node, 0) >= slots(member, token) for node, member in able.items()):
+        if all(of_node.get(node, 0) >= member.slots(token) for node, member in able.items()):
             return "every node that could run it is busy"
         return "others come before it"
+
+
+def _no_code(token: Token, serving: list[Member]) -> str:
+    if token.function:
+        return f"no node that serves its queue runs shipped code of Python {token.python}"
+    if any(token.task in member.tasks for member in serving):
+        others = ", ".join(sorted({member.python for member in serving if token.task in member.tasks}))
+        return (
+            f"its arguments hold code of Python {token.python}, and the nodes that serve its queue and have task "
+            f"{token.task} run Python {others}"
+        )
+    return f"no node that serves its queue knows task {token.task}: their code does not have it, or not any more"
+
+
+def _kinds(modes: list[Mode]) -> str:
+    said = {"sync": ("plain functions", "--sync 0"), "async": ("`async def` jobs", "--async 0")}
+    return " or ".join(f"{said[mode][0]} (they were started with {said[mode][1]})" for mode in modes)
 
 
 def _no_key(signed: str | None) -> str:
@@ -114,18 +133,3 @@ def _no_key(signed: str | None) -> str:
         return "it is unsigned, and every node that could run it has a signing key: such nodes run what is signed only"
     return f"no node that could run it has the key {signed:.50} that it is signed with: see `rota doctor`"
 
-
-def serves(member: Member, queue: str) -> bool:
-    return "*" in member.queues or queue in member.queues
-
-
-def knows(member: Member, token: Token) -> bool:
-    """Whether the node's code can run the token's jobs."""
-    if token.function:
-        return member.functions and member.python == token.python
-    return token.task in member.tasks
-
-
-def slots(member: Member, token: Token) -> int:
-    """How many jobs of this kind the node runs at a time."""
-    return member.capacity.get(member.tasks.get(token.task, token.mode), 0)

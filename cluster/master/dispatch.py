@@ -166,6 +166,7 @@ class Aggregator:
         """Something has changed for a queue: it may have something to give out now, or be over."""
         if queue.is_over(self.revision):
             queue.close()
+            self._starved.forget(queue.name)
             self.queues.pop(queue.name, None)
         elif not queue.settings.paused:
             queue.wake()

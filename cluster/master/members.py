@@ -56,20 +56,10 @@ class Seat:
 
     def may_run(self, queue: str, lane: LaneId) -> bool:
         """Whether this node can run these jobs at all, if it has room."""
-        mode = self.mode_of(lane)
-        return self.serves(queue) and self.member.can_verify(lane.signed) and mode is not None and (
-            self.member.capacity.get(mode, 0) > 0
-        )
+        return self.serves(queue) and self.member.can_verify(lane.signed) and self.member.slots(lane) > 0
 
     def serves(self, queue: str) -> bool:
-        return self.member.state == "active" and ("*" in self.member.queues or queue in self.member.queues)
-
-    def mode_of(self, lane: LaneId) -> Mode | None:
-        """How this node runs these jobs: as its own code says (decision 0016). None: it does not have their code."""
-        member = self.member
-        if lane.function:
-            return lane.mode if member.functions and member.python == lane.python else None
-        return member.tasks.get(lane.task) if lane.python in ("", member.python) else None
+        return self.member.state == "active" and self.member.serves(queue)
 
     def idle(self, mode: Mode) -> int:
         """Slots that have nothing to do."""

@@ -24,6 +24,10 @@ class Starved:
     def note(self, name: str) -> None:
         self._since.setdefault(name, None)
 
+    def forget(self, name: str) -> None:
+        """Nothing of it waits, nor runs."""
+        self._since.pop(name, None)
+
     def __len__(self) -> int:
         return len(self._since)
 

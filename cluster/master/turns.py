@@ -127,7 +127,7 @@ class Turns:
         lane, group = gate.id
         gate.seats = [
             (seat, mode) for seat in self._seats
-            if seat.may_run(group, lane) and (mode := seat.mode_of(lane)) is not None
+            if seat.may_run(group, lane) and (mode := seat.member.mode_of(lane)) is not None
         ]
         gate.is_open = False
         if gate.seats:

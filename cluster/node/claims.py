@@ -62,6 +62,10 @@ class Claims:
         """The watch may yet show this claim, or an update of it: it is not a new one."""
         self._ended.put((bundle, create_revision), None)
 
+    def lies_here(self, bundle: str, create_revision: int) -> None:
+        """It was read just now: it has not ended, whatever was thought."""
+        self._ended.drop((bundle, create_revision))
+
     def has_ended(self, bundle: str, create_revision: int) -> bool:
         return (bundle, create_revision) in self._ended
 

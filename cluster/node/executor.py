@@ -120,7 +120,10 @@ class Executor:
         if claim is None:
             self._running.refuse_unreadable(record)
             return
-        held = self._claims.add(bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits)
+        held = self._claims.add(
+            bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits,
+            since=self._context.clock.monotonic(),
+        )
         self._running.take(held, self._cache.take(bundle))
 
     def _gone(self, key: bytes) -> None:
@@ -142,7 +145,10 @@ class Executor:
         if not self._claims.note_begun(bundle):
             return
         record = Record(self._context.keys.claim(self._context.node, bundle), b"", 0, 0, 1)
-        held = self._claims.add(bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True)
+        held = self._claims.add(
+            bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True,
+            since=self._context.clock.monotonic(),
+        )
         stored.add_done_callback(lambda done: self._stored(held, done))
         self._running.submit(held)
 
@@ -168,6 +174,7 @@ class Executor:
             self._claims.may_begin_again(held.bundle)
         self._running.drop(held)
         if found is not None:
+            self._claims.lies_here(held.bundle, found.create_revision)      # though it was to go back
             self._seen(found)
 
     def _adopt(self, held: Held, revision: int) -> None:

@@ -49,6 +49,7 @@ class Held(msgspec.Struct, gc=False):
     over: bool = False          # it does not lie under us any more
     back: int = 0               # jobs given back in pieces
     review: asyncio.TimerHandle | None = None
+    since: float = 0.0          # when it came
     began: dict[int, int] = {}  # index -> when it was first seen to run, in ms since 1970
 
     def began_ms(self, outcomes: list[Outcome]) -> int:
@@ -87,7 +88,7 @@ class Held(msgspec.Struct, gc=False):
         header = self.header
         assert header is not None
         return Work(
-            self.key, header.bundle, header.task, header.queue, header.mode, self.claim.attempt,
+            self.key, header.bundle, header.task, header.queue, self.claim.mode, self.claim.attempt,
             self.record.create_revision, header.enqueued_at, header.codec, jobs, self.code, header.options,
         )
 

@@ -32,6 +32,7 @@ from rota.client.model import (
     PRIORITY_MIN,
     Enqueue,
     Header,
+    Mode,
     Receipt,
 )
 from rota.client.options import KEY_CHARS_MAX
@@ -43,7 +44,7 @@ from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import is_name, shown
-from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
+from ..state.records import Claim, Member, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
 BACKLOG_MAX = 20_000
@@ -105,6 +106,7 @@ class Intake:
         self, context: IdentityContext, directory: Directory, receipts: Bucket, cache: BodyCache, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
+        itself: Callable[[], Member | None],
     ) -> None:
         self._ledger = context.ledger
         self._commits = context.commits
@@ -118,6 +120,7 @@ class Intake:
         self._volatile = volatile
         self._begin = begin
         self._node = context.node
+        self._itself = itself
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.full: str | None = None
@@ -132,17 +135,21 @@ class Intake:
             return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)
         waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
-        for bundle in bundles:
+        bundles = list(bundles)
+        for number, bundle in enumerate(bundles):
             try:
                 body = await self._check(bundle)
                 settings = self._directory.queues.get(bundle.queue)
                 refusal = self._level_refusal(bundle, settings)
+                mode = self._own_mode(bundle) if bundle.level == "delayed" else None
+                if bundle.level == "delayed" and mode is None and refusal is None:
+                    bundle = bundles[number] = msgspec.structs.replace(bundle, level="durable")  # others will begin it
                 if bundle.level == "none":
-                    waiting.append(self._volatile(bundle, body, refusal))
+                    waiting.append(self._volatile(bundle, body, refusal or self._not_here(bundle)))
                 elif refusal is not None:
                     waiting.append(await self._repeated(bundle) or refusal)
-                elif bundle.level == "delayed":
-                    waiting.append((await self._start_now(bundle, body, order), order))
+                elif mode is not None:
+                    waiting.append((await self._start_now(bundle, body, order, mode), order))
                 elif settings is not None and settings.serial:
                     waiting.append(await self._append(bundle, body, order))
                 else:
@@ -170,10 +177,30 @@ class Intake:
             )
         return None
 
-    async def _start_now(self, bundle: Enqueue, body: VerifiedBody, order: int) -> asyncio.Future[Verdict]:
+    def _own_mode(self, bundle: Enqueue) -> Mode | None:
+        """How this node runs it; None if it does not: what is `delayed` waits in its queue then, for one that does."""
+        member = self._itself()
+        if member is None or not member.serves(bundle.queue) or not member.slots(bundle):
+            return None
+        return member.mode_of(bundle)
+
+    def _not_here(self, bundle: Enqueue) -> EnqueueError | None:
+        """What is never stored runs here, or is refused. (Code that is shipped always is.)"""
+        if bundle.function or self._own_mode(bundle) is not None:
+            return None
+        if any(member.serves(bundle.queue) and member.slots(bundle) for member in self._directory.members.values()):
+            return Overloaded(f"this node does not run task {bundle.task[:200]}, others do; try another", 0.05)
+        return InvalidJob(
+            f"persistence level 'none' needs a node that runs task {bundle.task[:200]}: no node that serves queue "
+            f"{bundle.queue} has its code, and slots for it"
+        )
+
+    async def _start_now(
+        self, bundle: Enqueue, body: VerifiedBody, order: int, mode: Mode
+    ) -> asyncio.Future[Verdict]:
         """Level `delayed`: the jobs start while body and this node's own claim are being written. Jobs that must not
         run twice wait for that: a repeat at another node would start them too."""
-        token = self._token(bundle, body, order)
+        token = msgspec.structs.replace(self._token(bundle, body, order), mode=mode)
         lease = self._receipts.take() or await self._receipts.lease()
         claim = claim_of(token, 0)
         task = self._directory.tasks.get(bundle.task)
@@ -238,14 +265,11 @@ class Intake:
             raise InvalidJob(f"the key {bundle.key[:80]!r} has more than {KEY_CHARS_MAX} characters")
 
     async def _check_task(self, bundle: Enqueue) -> None:
-        mode = await self._directory.task_mode(bundle.task)
-        if mode is None:
+        if await self._directory.task_mode(bundle.task) is None:
             raise UnknownTask(
                 f"no node of cluster {self._keys.cluster!r} has ever registered the task {bundle.task[:200]!r}; "
                 f"start one with `rota node --app {bundle.task.partition(':')[0][:100]}`"
             )
-        if mode != bundle.mode:
-            raise InvalidJob(f"task {bundle.task!r} is {mode} on the nodes, but was enqueued as {bundle.mode}")
 
     async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Condition | None = None) -> Write:
         token, due_ms = self._token(bundle, body, order), None

@@ -61,7 +61,7 @@ from .membership import Identity, IdentityLost, Membership
 from .outcomes import Keep
 from .pressure import Pressure
 from .reach import Reach
-from .registration import Registration
+from .registration import Code, Registration, code_of
 from .shown import Shown
 from .volatile import FIRST_KEY, Volatile
 
@@ -259,12 +259,11 @@ class Node:
 
     def _member(self) -> Member:
         settings = self.settings
-        tasks = {name: info.mode for name, info in sorted(self.runners.tasks.items())}
         return Member(
-            settings.address, list(settings.queues), tasks, dict(self.runners.capacity.items()),
-            settings.python, settings.version, round(self._clock.wall(), 3), functions=settings.functions,
-            schedules=sorted(info.name for info in self.runners.tasks.values() if info.schedule is not None),
-            keys=self._seal.keyring.marks, spare=dict(self.runners.spare.items()),
+            settings.address, list(settings.queues), capacity=dict(self.runners.capacity.items()),
+            python=settings.python, version=settings.version, since=round(self._clock.wall(), 3),
+            functions=settings.functions, keys=self._seal.keyring.marks, spare=dict(self.runners.spare.items()),
+            **code_of(self.runners),
         )
 
     def _make(self, identity: Identity, membership: Membership, commits: Commits, member: Member) -> Life:
@@ -280,7 +279,7 @@ class Node:
         )
         intake = Intake(
             context, self.directory, buckets.of(settings.receipt_ttl_s), self._cache, volatile=self._volatile.take,
-            begin=executor.begin,
+            begin=executor.begin, itself=lambda: self._life.member if self._life is not None else None,
         )
         election = Election(
             self._ledger, commits, self._keys, identity.node, identity.lease, identity.condition, self.events
@@ -298,8 +297,19 @@ class Node:
         )
 
     async def _register(self, life: Life) -> None:
-        await life.registration.register(self.runners.tasks.values(), self.runners.queues.values())
-        life.registered.set()
+        async def show(code: Code) -> None:
+            await self._show(life, **code)
+
+        await life.registration.follow(self.runners, show, life.registered)
+
+    async def _show(self, life: Life, **changes: object) -> None:
+        """Change what this node's record says."""
+        member = msgspec.structs.replace(life.member, **changes)
+        if member != life.member:
+            life.member = member
+            await life.commits.write(
+                (life.identity.condition,), (Put(life.identity.key, encode(member), life.identity.lease),)
+            )
 
     async def _watch_self(self, life: Life) -> None:
         """The member key says whether we live; keepalives can be answered after the lease was revoked. What somebody
@@ -428,13 +438,9 @@ class Node:
 
     async def _hand_over(self, life: Life) -> None:
         """Mastership and what has not been started go to others at once."""
-        life.member = msgspec.structs.replace(life.member, state="draining")
-        announce = life.commits.write(
-            (life.identity.condition,), (Put(life.identity.key, encode(life.member), life.identity.lease),)
-        )
         if life.leading is not None:
             life.leading.cancel()
-        await announce
+        await self._show(life, state="draining")
         await life.election.resign(None)
         await life.executor.release_unstarted()
 

@@ -1,12 +1,17 @@
-"""Telling the cluster what this node's code declares: tasks, queues, schedules."""
+"""Telling the cluster what this node's code declares: tasks, queues, schedules.
+
+A runner that is started again imports the code afresh, as it lies there then: what has changed is told, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import TypedDict
 
-from rota.client.model import QueueInfo, TaskInfo
+from rota.client.model import Mode, QueueInfo, TaskInfo
+from rota.worker.pool.runners import Runners
 
 from ..admin.operations import Operations
 from ..admin.schedules import ScheduleAdmin
@@ -16,6 +21,22 @@ from ..ledger.ledger import Put
 from ..ledger.patience import patiently
 from ..state.records import TaskRecord, decode, encode
 
+LOOK_S = 1.0
+
+
+class Code(TypedDict):
+    """What a member's record says of its code."""
+
+    tasks: dict[str, Mode]
+    schedules: list[str]
+
+
+def code_of(runners: Runners) -> Code:
+    return {
+        "tasks": {name: info.mode for name, info in sorted(runners.tasks.items())},
+        "schedules": sorted(info.name for info in runners.tasks.values() if info.schedule is not None),
+    }
+
 
 class Registration:
     """One identity's. What the code says counts; where nodes have different code, what the last one to start says."""
@@ -24,6 +45,20 @@ class Registration:
         self._context = context
         self._operations = operations
         self._schedules = schedules
+
+    async def follow(
+        self, runners: Runners, show: Callable[[Code], Awaitable[None]], registered: asyncio.Event
+    ) -> None:
+        """Register what the runners have, now and whenever it has changed. The member's record is changed first."""
+        known: tuple[dict[str, TaskInfo], dict[str, QueueInfo]] | None = None
+        while True:
+            now = (dict(runners.tasks), dict(runners.queues))
+            if now != known:
+                await show(code_of(runners))
+                await self.register(now[0].values(), now[1].values())
+                known = now
+                registered.set()
+            await asyncio.sleep(LOOK_S)
 
     async def register(self, tasks: Iterable[TaskInfo], queues: Iterable[QueueInfo]) -> None:
         """From then on jobs of these tasks are accepted, even while nobody runs them."""

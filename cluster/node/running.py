@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
@@ -26,11 +28,15 @@ from .intake import VerifiedBody
 from .outcomes import Keep
 from .refusals import Refusals
 from .reporter import AGAIN_S, Reporter
-from .slow import Pace, is_soon_over, share
+from .slow import Pace, is_late, is_soon_over, share
 from .suspects import Suspects
 
 ELSEWHERE_S = 1.0
 """A job that this node cannot verify is held so long, where the master would only give it to us again."""
+
+
+UNKNOWN_S = 0.5
+"""A job of a task that is not here any more goes back after this: by then the master may know."""
 
 
 class Running:
@@ -137,6 +143,9 @@ class Running:
             if held.code is None:
                 self._group.create_task(self._fetch_function(held), name="fetch-function")
                 return
+        if not header.function and not self._as_it_runs_here(held):
+            asyncio.get_running_loop().call_later(UNKNOWN_S, self._release_unknown, held)
+            return
         held.submitted = True
         cancelled = self._cancels.of(held.bundle)
         jobs = held.without_outcome()
@@ -147,6 +156,20 @@ class Running:
         if jobs:
             self._hand_over(held, jobs)
             self._review_after(held, self._pace.patience_s(held.bundle))
+
+    def _as_it_runs_here(self, held: Held) -> bool:
+        """A task runs in the mode that the code here has, whatever it was when the job was enqueued. False if it is not
+        here (any more): this node's record says so, or will in a moment."""
+        info = self._runners.tasks.get(held.claim.task)
+        if info is not None and info.mode != held.claim.mode:
+            held.claim = replace(held.claim, mode=info.mode)
+        return info is not None
+
+    def _release_unknown(self, held: Held) -> None:
+        if held.claim.task in self._runners.tasks or not held.is_settled:
+            self.submit(held)
+        else:
+            self._release([held])
 
     async def _fetch_function(self, held: Held) -> None:
         found = await self._bodies.fetch_function(held)
@@ -194,18 +217,22 @@ class Running:
     def _review(self, held: Held) -> None:
         """Of those that have not begun, keep a share, and let others have the rest."""
         held.review = None
-        if self._over or held.over or self._draining or not self._may_start():
+        if self._over or held.over or self._draining:
             return
-        if self._runners.keeps(held.key):
+        if self._runners.keeps(held.key) or not self._may_start():
             self._review_after(held, SLICE_S)
             return
-        mode, pending = held.claim.mode, held.pending
-        through = self._pace.through(mode, self._context.clock.monotonic())
-        if self._runners.begins(mode) or is_soon_over(pending, through):
+        mode, pending, now = held.claim.mode, held.pending, self._context.clock.monotonic()
+        through, late = self._pace.through(mode, now), is_late(now - held.since)
+        if self._runners.begins(mode) or not pending or (is_soon_over(pending, through) and not late):
             self._review_after(held, SLICE_S)
             return
         not_begun = dict(self._runners.withdraw([held.key])).get(held.key, [])
-        mine = share(held.bundle, not_begun, pending=pending, through=through, stuck=self._is_stuck(held))
+        mine = share(
+            held.bundle, not_begun, pending=pending, through=through, busy=self._runners.busy(mode, held.claim.queue),
+            late=late,
+            settled=held.is_settled,
+        )
         if mine.whole:
             self._pace.note_given_back(held.bundle)
             self._release([held])
@@ -215,10 +242,6 @@ class Running:
             self._review_after(held, SLICE_S)
         if mine.back:
             self._reporter.give_back(held, mine.back, mine.size)
-
-    def _is_stuck(self, held: Held) -> bool:
-        """Whether nothing of it has begun, and nothing soon will: all slots are taken by jobs that go on and on."""
-        return held.is_settled and not held.claim.suspect and self._runners.busy(held.claim.mode, held.claim.queue)
 
     def _submit_rest(self, held: Held, indexes: list[int]) -> None:
         """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest."""

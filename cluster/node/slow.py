@@ -13,10 +13,10 @@ from ..state.throughput import SLICE_S, Throughput
 from .recent import Recent
 
 KEEP_SLICES = 5
-"""What a node gets through in as many slices it keeps, though others could begin it sooner."""
+"""What a node gets through in as many slices it keeps, though others could begin it sooner; but no longer than that."""
 
 REMEMBERED_MAX = 20_000
-DOUBLINGS_MAX = 10
+DOUBLINGS_MAX = 3
 
 
 class Pace:
@@ -51,17 +51,26 @@ class Share(NamedTuple):
     size: int
 
 
+def is_late(here_s: float) -> bool:
+    """It has been here for so long that nothing is soon over any more."""
+    return here_s >= KEEP_SLICES * SLICE_S
+
+
 def is_soon_over(pending: int, through: int) -> bool:
     return pending <= KEEP_SLICES * through
 
 
-def share(bundle: str, not_begun: list[int], *, pending: int, through: int, stuck: bool) -> Share:
+def share(
+    bundle: str, not_begun: list[int], *, pending: int, through: int, busy: bool, late: bool, settled: bool
+) -> Share:
     """Of the jobs that no runner has begun, this node keeps what it gets through in a slice, and gives the others back,
-    in pieces of that size. If it gets through nothing, and is `stuck`, it gives back all. `pending`: how many of the
-    bundle's jobs have not ended."""
-    nothing = through == 0 and stuck
-    if nothing and len(not_begun) == pending:
+    in pieces of that size. If it gets through nothing, or they are `late`, while all its slots are `busy`, it gives
+    back all; the bundle as it is, if nothing of it has begun and it is `settled`. `pending`: how many of its jobs have
+    not ended."""
+    nothing = busy and (through == 0 or late)
+    if nothing and settled and len(not_begun) == pending:
         return Share(True, [], not_begun, len(not_begun))
-    size = len(not_begun) if is_soon_over(len(not_begun), through) else max(1, through)     # else not worth the pieces
+    soon = is_soon_over(len(not_begun), through) and not late
+    size = len(not_begun) if soon else max(1, through)      # else not worth the pieces
     back = [index for index in not_begun[0 if nothing else size:] if piece_name(bundle, [index]) != bundle]
     return Share(False, [index for index in not_begun if index not in back], back, size)

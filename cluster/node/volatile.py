@@ -84,8 +84,9 @@ class Volatile:
                 "to end, or enqueue durably", 0.5,
             )
         header, jobs = body[1], body[2]
+        mode = self._runners.tasks[bundle.task].mode        # whatever it was when it was enqueued
         work = Work(
-            self._next_key, bundle.bundle, header.task, header.queue, header.mode, 1, 0, header.enqueued_at,
+            self._next_key, bundle.bundle, header.task, header.queue, mode, 1, 0, header.enqueued_at,
             header.codec, jobs, None, header.options,
         )
         self._next_key += 1

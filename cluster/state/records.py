@@ -11,7 +11,7 @@ place. A **claim** is a token under a node, with the fence of the master that pu
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -111,6 +111,19 @@ class Claim(Token, frozen=True, omit_defaults=True, gc=False):
     back: Count = 0             # jobs that the node gave back in pieces, because they run slowly; part of `done`
 
 
+class Kind(Protocol):
+    """What decides which nodes have the code of a job. `mode` counts for code shipped by value (`function`) only."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def mode(self) -> Mode | None: ...
+    @property
+    def python(self) -> str: ...
+    @property
+    def function(self) -> str | bool: ...
+
+
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node's lease-bound record. It changes only with its state, never with load."""
 
@@ -127,6 +140,21 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
     spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
     v: Schema = msgspec.field(default_factory=schema)
+
+    def serves(self, queue: str) -> bool:
+        return "*" in self.queues or queue in self.queues
+
+    def mode_of(self, kind: Kind) -> Mode | None:
+        """How this node runs jobs of that kind: as its own code says, whatever was enqueued (decision 0016). None: it
+        does not have their code."""
+        if kind.function:
+            return kind.mode if self.functions and self.python == kind.python else None
+        return self.tasks.get(kind.task) if kind.python in ("", self.python) else None
+
+    def slots(self, kind: Kind) -> int:
+        """How many jobs of that kind it runs at a time."""
+        mode = self.mode_of(kind)
+        return self.capacity.get(mode, 0) if mode is not None else 0
 
     def can_verify(self, signed: str | None) -> bool:
         """Whether it has the key of a token (`Token.signed`). An id without a fingerprint fits every key of that id.

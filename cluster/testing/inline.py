@@ -81,7 +81,7 @@ class Inline:
         known = tasks.registry.get(route.task)
         if known is None and not order.code:
             raise UnknownTask(f"no module that this test has imported declares {route.task!r}")
-        mode = route.mode or (known.info.mode if known is not None else "sync")
+        mode = known.info.mode if known is not None and not order.code else route.mode or "sync"
         return Work(
             1, self._names.next(), route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
             order.code or None, route.options,

@@ -418,9 +418,8 @@ class Checker:
             made = self.enqueued.get(bundle, 0)
             if made and order.level == "none":
                 self._say("S2", f"bundle {bundle} was to be kept in memory only, and was stored at {made}")
-            if made and (order.level == "delayed") is not (bundle in owned):
-                brought = "brought" if bundle in owned else "lacked"
-                self._say("S5", f"bundle {bundle}, of level {order.level}, {brought} its own claim")
+            if made and order.level != "delayed" and bundle in owned:      # (where it should: `codes.py`)
+                self._say("S5", f"bundle {bundle}, of level {order.level}, brought its own claim")
             if 0 < made <= order.refused_at:
                 self._say("S21", f"bundle {bundle} was refused, and had been stored at {made}")
 
@@ -513,7 +512,9 @@ def _is_member(actor: Actor, members: dict[str, int]) -> bool:
 
 
 def _identity(token: Token) -> tuple[object, ...]:
-    return token.task, token.queue, token.priority, token.mode, token.at, token.python, token.function
+    """(The mode is that of whoever runs it, but of code that is shipped.)"""
+    mode = token.mode if token.function else ""
+    return token.task, token.queue, token.priority, mode, token.at, token.python, token.function
 
 
 def _name(job: Job) -> str:

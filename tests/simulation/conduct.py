@@ -5,28 +5,28 @@ things take.
     M1  what is not a member writes nothing            Q2  it gives out its head, and appends at its end
     L1  all is done in time after the last fault       Q3  a blocked head blocks, one that retries waits
     L2  claims of the dead are moved in time           Q4  a limit holds at every revision
-    L4  a job does not wait while a node has nothing to do, and a master is there
-    L10 a queue of which nothing runs does not wait while a node has a spare slot
+    L4  a job does not wait while a node has a free slot for it, and a master is there (`slots.py`)
+    L10 a queue of which nothing runs does not wait while a node has a spare slot (`slots.py`)
     L8  nothing goes to and fro without end
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from heapq import merge
 from itertools import pairwise
-
-import msgspec
 
 from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, decode
 
+from .codes import Codes
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
+from .slots import Held, Slots
 from .trust import HAND, Trust
 from .world import History, Spell
 
@@ -43,11 +43,6 @@ STARVED_S_MAX = 2.0
 DUE_SKEW_S = 0.01
 
 
-class _Claim(msgspec.Struct):
-    node: str
-    claim: Claim
-
-
 class Conduct:
     """One fold over a history. `violations` are lines of text."""
 
@@ -56,20 +51,21 @@ class Conduct:
         self.keys = Keys(CLUSTER)
         self.violations: list[str] = []
         self._members: dict[str, Member] = {}
-        self._claims: dict[bytes, _Claim] = {}
+        self._claims: dict[bytes, Held] = {}
         self._waiting: dict[bytes, Token] = {}
         self._serial: list[bytes] = []          # keys of the serial queue's jobs, in order
         self._last_order = 0
         self._candidates: dict[bytes, tuple[int, str]] = {}
         self._paused: set[str] = set()
         self._claimed: dict[bytes, int] = {}
-        self._unclaimed: dict[str, int] = {}    # node -> how many jobs it runs that no claim shows
+        self._slots = Slots(self.keys)
         self._own: set[tuple[str, str]] = set()     # (bundle, node) of claims that an enqueue brought along
         self._revision = 0
 
     def judge(self) -> list[str]:
         calm = self._calm_spells()
         trust = Trust(self.keys, self.history.tampered, self._say)
+        codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
@@ -77,6 +73,7 @@ class Conduct:
             self._check_author(entry)
             self._count_claims(entry)
             trust.see(entry, self._members, self._own)
+            codes.see(entry, self._members)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)
@@ -101,7 +98,11 @@ class Conduct:
             if claim is None:
                 self._claims.pop(key, None)
             else:
-                self._claims[key] = _Claim(key[len(keys.claims):].decode().partition("/")[0], claim)
+                known = self._claims.get(key)
+                if known is None or known.revision != event.record.create_revision:
+                    node = key[len(keys.claims):].decode().partition("/")[0]
+                    known = Held(node, claim, event.record.create_revision, claim.pending)
+                self._claims[key] = known._replace(claim=claim)
         elif key.startswith(keys.jobs):
             token = None if event.deleted else decode(Token, value)
             if key.startswith(keys.queue_jobs(SERIAL)):
@@ -248,55 +249,35 @@ class Conduct:
     def _calm_spells(self) -> Clocks | None:
         return Clocks(self) if self.history.plan.faults is GOOD else None
 
-    def idle(self) -> str | None:
-        """A job that waits although a node has nothing at all to do, or None. Left out: what waits for a reason."""
-        busy = {held.node for held in self._claims.values()} | {node for node, runs in self._unclaimed.items() if runs}
-        idle = [name for name, member in self._members.items() if member.state == "active" and name not in busy]
-        if not idle:
-            return None
-        for key, token in self._waiting.items():
-            limits = (_limit_of(what) for what in ((token.task,), (token.task, token.key), ("queue", token.queue)))
-            held_up = token.queue == SERIAL or token.queue in self._paused or token.lost
-            node = next((node for node in idle if self._has_key(node, token)), None)
-            if not held_up and node is not None and all(limit is None for limit in limits):
-                return f"{key.decode()} waits, and {node} is idle"
-        return None
+    def unserved(self, at: float, up: Container[str]) -> dict[bytes, str]:
+        """What waits though there is a slot for it, on a node whose process is up. (Others may be members still.)"""
+        members = {node: member for node, member in self._members.items() if node.rpartition("-")[0] in up}
+        return self._slots.waiting(
+            members, self._waiting, self._claims, self._serial[0] if self._serial_is_idle() else b"",
+            self._paused, _limits_of, (EPOCH_S + at) * 1000,
+        )
 
-    def starved(self) -> str | None:
-        """A job of a queue of which nothing is claimed, although a node has a slot, or a spare one; or None."""
-        running = {held.claim.queue for held in self._claims.values()}
-        left: dict[tuple[str, str], int] = {}
-        for name, member in self._members.items():
-            if member.state == "active":
-                for mode, slots in member.capacity.items():
-                    left[name, mode] = slots + member.spare.get(mode, 0) - self._unclaimed.get(name, 0)
-        for held in self._claims.values():
-            place = (held.node, held.claim.mode)
-            left[place] = left.get(place, 0) - held.claim.pending
-        for key, token in self._waiting.items():
-            limits = (_limit_of(what) for what in ((token.task,), (token.task, token.key), ("queue", token.queue)))
-            held_up = token.queue in running or token.queue == SERIAL or token.queue in self._paused or token.lost
-            if held_up or any(limit is not None for limit in limits):
-                continue
-            for (node, mode), slots in left.items():
-                if mode == token.mode and slots > 0 and self._has_key(node, token):
-                    return f"{token.queue} waits ({key.decode()}), and {node} has a spare slot"
-        return None
+    def _serial_is_idle(self) -> bool:
+        return bool(self._serial) and not any(held.claim.queue == SERIAL for held in self._claims.values())
 
-    def _has_key(self, node: str, token: Token) -> bool:
-        """As far as its record says; one of the release before may have it."""
-        member = self._members[node]
-        return member.keys is not None and member.can_verify(token.signed)
+    def starved(self, at: float, up: Container[str]) -> dict[bytes, str]:
+        """What waits of queues of which nothing runs, though there is a spare slot for it."""
+        members = {node: member for node, member in self._members.items() if node.rpartition("-")[0] in up}
+        return self._slots.starved(members, self._waiting, self._claims, self._paused, _limits_of)
 
-    def take_unclaimed(self, run: Run) -> None:
-        """Of level `none`, or `delayed` and not stored yet: it keeps its node busy."""
-        self._unclaimed[run.node] = self._unclaimed.get(run.node, 0) + (1 if run.what == "start" else -1)
+    def take_run(self, run: Run) -> None:
+        self._slots.take(run)
 
     def orphan(self) -> str | None:
         for key, held in self._claims.items():
             if held.node not in self._members:
                 return key.decode()
         return None
+
+
+def _limits_of(token: Token) -> Iterator[tuple[tuple[str, ...], int | None]]:
+    for what in ((token.task,), (token.task, token.key), ("queue", token.queue)):
+        yield what, _limit_of(what)
 
 
 def _limit_of(what: tuple[str, ...]) -> int | None:
@@ -322,58 +303,53 @@ class Clocks:
 
     def __init__(self, conduct: Conduct) -> None:
         self._conduct = conduct
-        unclaimed = [run for run in conduct.history.runs if not run.fence]
-        self._happenings: Iterator[Spell | Run] = merge(conduct.history.spells, unclaimed, key=lambda what: what.at)
+        history = conduct.history
+        self._happenings: Iterator[Spell | Run] = merge(history.spells, history.runs, key=lambda what: what.at)
         self._next = next(self._happenings, None)
         self._states: dict[str, str] = {}
         self._master = ""
-        self._since = {"L2": 0.0, "L4": 0.0, "L10": 0.0}
-        self._what: dict[str, str | None] = {"L2": None, "L4": None, "L10": None}
-        self._said: set[str] = set()
+        self._since: dict[tuple[str, bytes], float] = {}        # (rule, key) -> since when
+        self._what: dict[tuple[str, bytes], str] = {}
+        self._said: set[tuple[str, bytes]] = set()
 
     def until(self, now: float) -> None:
         """Nothing was written until now: what held then has held all the time, unless something else has happened."""
         while self._next is not None and self._next.at <= now:
             self._check(self._next.at)
             if isinstance(self._next, Run):
-                self._conduct.take_unclaimed(self._next)
+                self._conduct.take_run(self._next)
                 self._look(self._next.at)
             else:
                 self._states[self._next.process] = self._next.state
-                self._restart(self._next.at, self._what)
+                self._since = dict.fromkeys(self._since, self._next.at)
             self._next = next(self._happenings, None)
         self._check(now)
 
     def see(self, entry: Entry) -> None:
         if self._conduct.master != self._master:
             self._master = self._conduct.master
-            self._restart(entry.at, self._now())
+            self._since = {}
         self._look(entry.at)
 
-    def _now(self) -> dict[str, str | None]:
-        return {"L2": self._conduct.orphan(), "L4": self._conduct.idle(), "L10": self._conduct.starved()}
-
     def _look(self, at: float) -> None:
-        for rule, now in self._now().items():
-            if now is None or self._what[rule] is None:
-                self._restart(at, {rule: now})
-
-    def _restart(self, at: float, what: dict[str, str | None]) -> None:
-        for rule, now in what.items():
-            self._since[rule], self._what[rule] = at, now
+        orphan = self._conduct.orphan()
+        up = [process for process, state in self._states.items() if state == "up"]
+        now = {("L4", key): text for key, text in self._conduct.unserved(at, up).items()}
+        now |= {("L10", key): text for key, text in self._conduct.starved(at, up).items()}
+        if orphan is not None:
+            now["L2", b""] = orphan
+        self._since = {what: self._since.get(what, at) for what in now}
+        self._what = now
 
     def _well(self) -> bool:
         master = self._master.partition("-")[0]
         return self._states.get(master) == "up" and "troubled" not in self._states.values()
 
     def _check(self, now: float) -> None:
-        for rule, what in self._what.items():
-            if what is not None and self._well() and now - self._since[rule] > _bound_of(rule):
-                text = f"for {now - self._since[rule]:.2f} s: {what}; master {self._master}"
-                if what not in self._said:
-                    self._said.add(what)
-                    self._conduct._say(rule, text)
-                self._since[rule] = now
+        for what, since in self._since.items():
+            if now - since > _bound_of(what[0]) and what not in self._said and self._well():
+                self._said.add(what)
+                self._conduct._say(what[0], f"for {now - since:.2f} s: {self._what[what]}; master {self._master}")
 
 
 def conduct_of(history: History) -> Iterable[str]:

@@ -12,6 +12,7 @@ import msgspec
 from rota.cluster.ledger.ledger import Txn
 
 from .ambush import MOMENTS, Scout
+from .codes import other_code
 from .process import Process
 from .trust import exchange_bodies
 
@@ -35,7 +36,7 @@ class Nemesis:
             [self.crash] * plan.crashes + [self.lose_machine] * plan.lost_machines + [self.cut] * plan.cuts
             + [self.outage] * plan.outages + [self.lose_lease] * plan.lost_leases + [self.compact] * plan.compactions
             + [self.drain] * plan.drains + [self.ambush] * plan.ambushes + [self.exchange] * plan.exchanges
-            + [self.freeze] * plan.freezes
+            + [self.freeze] * plan.freezes + [self.change_code] * (2 * plan.codes)
         )
         times = sorted(self.rng.uniform(0.2, plan.trouble_s) for _ in deeds)
         self.rng.shuffle(deeds)
@@ -91,6 +92,14 @@ class Nemesis:
             self._count("SIGTERM", process)
             await process.leave()
             await self._replace()
+
+    async def change_code(self) -> None:
+        """Of a node that is not the one which has all of it."""
+        some = [process for process in self.world.processes if process.alive and not process.code.is_whole]
+        if some:
+            process = self.rng.choice(some)
+            self._count("other code", process)
+            process.change_code(other_code(self.rng))
 
     async def cut(self) -> None:
         """As a partition: nothing gets through, until it does again."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from rota.client.codec import encode_body, function_digest
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
 from rota.client.ids import bundle_id, job_id, new_session
-from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.model import Enqueue, Header, Level, Mode, Receipt
 from rota.client.views import FailedFilter, Verb
 from rota.cluster.node.node import Node
 
 from .history import Order
-from .plans import CLUSTER, CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS
+from .plans import CLUSTER, CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS, TURNS
 from .trust import signer_for
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Client:
             digest = function_digest(code_of(bundle))
             return self._bundle(bundle, "m:async", rng.choice(QUEUES), rng.choice(COUNTS), function=digest)
         (kind,) = rng.choices(KINDS, KIND_WEIGHTS)
-        plain = rng.choice(("m:sync", "m:async"))
+        plain = rng.choice(("m:sync", "m:async", TURNS) if self.world.plan.codes else ("m:sync", "m:async"))
         match kind:
             case "serial":
                 task = rng.choice((plain, plain, plain, "m:once", "m:patient"))
@@ -96,8 +96,9 @@ class Client:
         self, bundle: str, task: str, queue: str, count: int, *, priority: int = 0, delay_s: float = 0.0,
         level: Level = "durable", key: str = "", function: str = "",
     ) -> Enqueue:
+        mode: Mode = self.rng.choice(("sync", "async")) if task == TURNS else TASKS[task].mode  # as its own code says
         header = Header(
-            bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0, function=function,
+            bundle, task, queue, mode, list(range(count)), [1] * count, 0.0, function=function,
             python=PYTHON if function else "",
         )
         payloads = [b"x"] * count

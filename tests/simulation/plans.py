@@ -31,6 +31,7 @@ TASKS = {
     "m:patient": TaskInfo("m:patient", "sync", max_attempts=ATTEMPTS_MAX, requeue_delay_s=1.5),
     "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
     "m:crash": TaskInfo("m:crash", "async", max_attempts=ATTEMPTS_MAX),
+    "m:turns": TaskInfo("m:turns", "sync", max_attempts=ATTEMPTS_MAX),
 }
 TASK_RECORDS = {
     name: TaskRecord(
@@ -39,6 +40,9 @@ TASK_RECORDS = {
     for name, info in TASKS.items()
 }
 """Written before the first node joins, as the queues' are; nodes that register their tasks keep what they find."""
+
+TURNS = "m:turns"
+"""`def` in the code of some nodes, `async def` in that of others."""
 
 KEYS = ("ann", "bob")
 
@@ -79,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     operator: bool = True           # a person retries, skips, cancels, pauses
     failures: bool = True           # jobs fail and retry
     keys: bool = False              # jobs are signed, and nodes have different keys
+    codes: bool = False             # nodes have different code, and sizes
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
 
     @property
@@ -101,7 +106,7 @@ def plan_of(seed: int) -> Plan:
     rng = random.Random(seed * 7919 + 1)
     if seed % 20 == 0:
         return msgspec.structs.replace(QUIET, nodes=rng.choice((1, 3)))
-    return Plan(
+    plan = Plan(
         nodes=rng.choice((3, 3, 3, 4)),
         clients=rng.choice((1, 2, 3)),
         faults=BAD if seed % 3 else GOOD,
@@ -119,4 +124,6 @@ def plan_of(seed: int) -> Plan:
         keys=rng.random() < 0.35,
         freezes=int(rng.random() < 0.25),
         exchanges=rng.choice((0, 0, 0, 0, 1, 3)),
+        codes=rng.random() < 0.4,
     )
+    return msgspec.structs.replace(plan, codes=False) if plan.keys else plan    # some node can run everything

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rota.client.codec import Keyring, Seal
 from rota.client.ids import job_id
-from rota.client.model import Outcome
+from rota.client.model import Outcome, TaskInfo
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.node.node import Node, NodeSettings
 from rota.worker.pool.runners import Work
 
+from .codes import Code
 from .faults import FaultyLedger
-from .plans import CAPACITY, CLUSTER, GOOD, POISON, SPARE, TASKS, TTL_S
+from .plans import CLUSTER, GOOD, POISON, SPARE, TTL_S
 from .scripted import Run, ScriptedRunners
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ GRACE_S = 3.0
 class Process:
     """A production node, its handle on the store, its runners and its guard."""
 
-    def __init__(self, world: World, number: int, keyring: Keyring) -> None:
+    def __init__(self, world: World, number: int, keyring: Keyring, code: Code) -> None:
         self.world = world
         self.keyring = keyring
+        self.code = code
         self.name = f"n{number}"
         self.rng = random.Random(world.rng.getrandbits(64))
         self.ledger = FaultyLedger(
@@ -58,10 +60,19 @@ class Process:
 
     def _make_runners(self, node: Node) -> ScriptedRunners:
         self.runners = ScriptedRunners(
-            dict(TASKS), dict(CAPACITY), self.world.play, node.on_outcomes, self.world.clock.monotonic, self._record,
+            dict(self.code.tasks), dict(self.code.capacity), self.world.play, node.on_outcomes,
+            self.world.clock.monotonic, self._record,
             lambda: self.world.killings.append((self.world.clock.monotonic(), self.name)), SPARE,
+            lambda work: self.world.broken.append(f"{self.name} was to run {work.task}, {work.mode}: not in its code"),
         )
         return self.runners
+
+    def change_code(self, tasks: dict[str, TaskInfo]) -> None:
+        """Its runners are started again, with the code as it lies there by now. (What they ran goes on.)"""
+        self.code = self.code._replace(tasks=tasks)
+        self.runners.tasks = dict(tasks)
+        self.world.code_changes.append((self.world.clock.monotonic(), self.name))
+        self.world.spell(self.name, "up")
 
     def _record(self, what: str, work: Work, index: int, outcome: Outcome | None, blamed: bool = False) -> None:
         job = job_id(work.bundle, index)
@@ -71,7 +82,7 @@ class Process:
         self.world.runs.append(Run(
             what, self.world.clock.monotonic(), job, node, work.fence, work.attempt,
             outcome.status if outcome is not None else "", outcome.delay_s if outcome is not None else 0.0,
-            blamed,
+            blamed, work.mode,
         ))
         if what == "start" and work.task == POISON and self.world.is_poison(job) and self.alive:
             self.world.note(f"{job} kills {self.node.node}")

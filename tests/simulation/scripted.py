@@ -30,6 +30,7 @@ class Run(NamedTuple):
     outcome: str = ""   # of an end
     delay_s: float = 0.0    # of an end that is a retry
     blamed: bool = False    # of an end: for the death of its runner
+    mode: Mode = "sync"
 
 
 class ScriptedRunners:
@@ -47,6 +48,7 @@ class ScriptedRunners:
         record: Callable[..., None] = lambda what, work, index, outcome, blamed=False: None,
         on_kill: Callable[[], None] = lambda: None,
         spare: int = 0,
+        on_foreign: Callable[[Work], None] = lambda work: None,
     ) -> None:
         self.tasks = tasks
         self.queues: dict[str, QueueInfo] = {}
@@ -57,6 +59,7 @@ class ScriptedRunners:
         self._clock = clock
         self._record = record
         self._on_kill = on_kill
+        self._on_foreign = on_foreign
         self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
         self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
@@ -78,6 +81,9 @@ class ScriptedRunners:
     def submit(self, work: Work) -> None:
         if not self._heard:
             return              # a timer of a process that is no more
+        info = self.tasks.get(work.task)
+        if work.function is None and (info is None or info.mode != work.mode):
+            self._on_foreign(work)
         self._waiting[work.mode].extend((work, index) for index, _ in work.jobs)
         self._pump(work.mode)
 

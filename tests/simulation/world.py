@@ -26,7 +26,7 @@ from rota.cluster.state.records import Token, decode, encode
 from rota.worker.pool import inquest
 from rota.worker.pool.runners import Work
 
-from . import trust
+from . import codes, trust
 from .history import Order
 from .loop import VirtualClock, run_virtual
 from .nemesis import Nemesis
@@ -88,6 +88,7 @@ class History(msgspec.Struct, kw_only=True):
     killings: list[tuple[float, str]]   # when the runners of which process were killed, all at once
     frozen: list[tuple[float, str]]     # when which machine began to stand still
     betrayed: set[str]                  # nodes whose lease the store dropped early
+    code_changes: list[tuple[float, str]]   # when a process' code changed while it ran
     tampered: set[str]                  # bundles whose records somebody has laid hand on
     notes: list[str]
     faults: dict[str, int]
@@ -139,6 +140,7 @@ class World:
         self.frozen: list[tuple[float, str]] = []       # when a machine began to stand still
         self.tampered: set[str] = set()
         self.notes: list[str] = []
+        self.code_changes: list[tuple[float, str]] = []
         self.broken: list[str] = []     # nodes that ended by themselves, and why
         self.nemesis = Nemesis(self)
         self.operator = Operator(self)
@@ -155,7 +157,10 @@ class World:
         number, others = len(self.processes), [process.keyring for process in self.processes if process.alive]
         if keyring is None:
             keyring = trust.keyring_for(self.seed, number, others) if self.plan.keys else UNSIGNED
-        process = Process(self, number, keyring)
+        code = codes.code_for(self.seed, number, [process.code for process in self.processes if process.alive]) if (
+            self.plan.codes
+        ) else codes.WHOLE
+        process = Process(self, number, keyring, code)
         self.processes.append(process)
         return process
 
@@ -222,8 +227,8 @@ class World:
         return History(
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
-            frozen=self.frozen, betrayed=self.betrayed,
-            tampered=self.tampered, notes=self.notes, faults=counts, deeds=self.nemesis.counts,
+            frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
+            notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
         )
 

@@ -145,7 +145,7 @@ def check(table: Table) -> None:
     for queue, item in places(table):
         family = next(window for window in queue.windows.values() if item.key in window.places).places[item.key].family
         for seat in table.aggregator.seats.values():
-            mode = seat.mode_of(family.id)
+            mode = seat.member.mode_of(family.id)
             if mode is not None and seat.may_run(queue.name, family.id) and not forbidden(table, queue, item, seat):
                 assert seat.idle(mode) <= 0, f"{item.bundle} waits, and {seat.node} has {seat.idle(mode)} slots"
 

@@ -75,7 +75,7 @@ class FakeRunners:
     def begins(self, mode: Mode) -> bool:
         return False
 
-    def busy(self, mode: Mode) -> bool:
+    def busy(self, mode: Mode, queue: str = "") -> bool:
         return self.is_busy
 
     def running(self) -> list[tuple[int, int]]:

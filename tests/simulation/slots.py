@@ -1,0 +1,126 @@
+"""The law of slots: no job waits for more than a second while a node that serves its queue has a free slot for it, and
+nothing forbids that it runs there. (Rule L4; decision 0014.)
+
+What forbids it: a pause, a limit, a serial queue's order, a key that the node does not have, and, for what was lost
+while it ran, another such job there. A job waits in its queue, or under a node that has not begun it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+from rota.client.model import Mode
+from rota.cluster.state.keys import Keys, whole
+from rota.cluster.state.records import Claim, Member, Token
+
+from .plans import SERIAL
+from .scripted import Run
+
+Free: TypeAlias = list[tuple[str, Member, Mode]]
+Limited: TypeAlias = Callable[[Token], Iterator[tuple[tuple[str, ...], int | None]]]
+
+
+class Held(NamedTuple):
+    node: str
+    claim: Claim
+    revision: int           # that made the claim
+    jobs: int               # that were to run when it was made
+
+
+class Slots:
+    """What waits at this moment, and need not. Fed with what the runners say."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._begun: dict[tuple[str, int], set[str]] = {}   # (bundle, claim) -> jobs that were started under it
+        self._unclaimed: dict[tuple[str, Mode], int] = {}   # what a node runs that no claim shows
+
+    def take(self, run: Run) -> None:
+        if run.fence:
+            if run.what == "start":
+                self._begun.setdefault((run.job.partition("/")[0], run.fence), set()).add(run.job)
+            return
+        change = 1 if run.what == "start" else -1
+        self._unclaimed[run.node, run.mode] = self._unclaimed.get((run.node, run.mode), 0) + change
+
+    def waiting(
+        self, members: Mapping[str, Member], waiting: Mapping[bytes, Token], claims: Mapping[bytes, Held],
+        serial_head: bytes, paused: Container[str], limits: Limited, wall_ms: float,
+    ) -> dict[bytes, str]:
+        """By the token's key: where there is a slot for it."""
+        free = self._free(members, claims)
+        if not free:
+            return {}
+        counts: dict[tuple[str, ...], int] = {}
+        for held in claims.values():
+            for what, _ in limits(held.claim):
+                counts[what] = counts.get(what, 0) + held.claim.pending
+        apart = {held.node for held in claims.values() if held.claim.lost}
+        found: dict[bytes, str] = {}
+        for key, token in waiting.items():
+            if token.queue in paused or any(
+                limit is not None and counts.get(what, 0) >= limit for what, limit in limits(token)
+            ):
+                continue
+            if token.queue == SERIAL and (key != serial_head or token.blocked or token.not_before > wall_ms):
+                continue
+            node = _slot_for(token, free, apart if token.lost else ())
+            if node:
+                found[key] = f"{key.decode()} waits, and {node} has a free slot"
+        for key, held in claims.items():
+            if held.node in members and held.claim.fence and self._not_begun(key, held, claims):    # (not its own)
+                node = _slot_for(held.claim, free, apart - {held.node} if held.claim.lost else ())
+                if node:
+                    found[key] = f"{key.decode()} is not begun there, and {node} has a free slot"
+        return found
+
+    def starved(
+        self, members: Mapping[str, Member], waiting: Mapping[bytes, Token], claims: Mapping[bytes, Held],
+        paused: Container[str], limits: Limited,
+    ) -> dict[bytes, str]:
+        """Likewise, of queues of which nothing is claimed: the first of each, where there is a spare slot. (Left out:
+        what has limits, or was lost while it ran.)"""
+        running = {held.claim.queue for held in claims.values()} | {SERIAL}
+        spare = self._free(members, claims, spare=True)
+        found: dict[bytes, str] = {}
+        for key, token in sorted(waiting.items()) if spare else ():
+            if token.queue in running or token.queue in paused or token.lost or any(
+                limit is not None for _, limit in limits(token)
+            ):
+                continue
+            node = _slot_for(token, spare, ())
+            if node:
+                running.add(token.queue)
+                found[self._keys.queue_jobs(token.queue)] = f"{key.decode()} waits, and {node} has a spare slot"
+        return found
+
+    def _free(self, members: Mapping[str, Member], claims: Mapping[bytes, Held], *, spare: bool = False) -> Free:
+        used = dict(self._unclaimed)
+        for held in claims.values():
+            place = (held.node, held.claim.mode)
+            used[place] = used.get(place, 0) + held.claim.pending
+        return [
+            (node, member, mode) for node, member in members.items() if member.state == "active"
+            for mode in ("sync", "async") if (slots := member.capacity.get(mode, 0))
+            and slots + spare * member.spare.get(mode, 0) > used.get((node, mode), 0)
+        ]
+
+    def _not_begun(self, key: bytes, held: Held, claims: Mapping[bytes, Held]) -> bool:
+        """(One transaction may claim several pieces of a bundle, for one node or for more: they are counted as one.)"""
+        bundle = whole(key.rpartition(b"/")[2].decode())
+        pieces = [
+            other for name, other in claims.items()
+            if other.revision == held.revision and whole(name.rpartition(b"/")[2].decode()) == bundle
+        ]
+        begun = len(self._begun.get((bundle, held.revision), ()))
+        return sum(piece.jobs - piece.claim.back for piece in pieces) > begun and held.claim.pending > 0
+
+
+def _slot_for(token: Token, free: Free, without: Container[str]) -> str:
+    for node, member, mode in free:
+        if node not in without and member.serves(token.queue) and member.mode_of(token) == mode and (
+            member.keys is not None and member.can_verify(token.signed)     # (one of the release before may have it)
+        ):
+            return node
+    return ""
