@@ -17,7 +17,8 @@ from itertools import count
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"      # base 32 without i, l, o, u: nothing to misread
 SESSION_CHARS = 12
-BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-9]{{1,2}})?\Z")
+SESSION = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}\Z")
+BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-5]?[0-9])?\Z")
 JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/([0-9]{{1,2}})\Z")
 
 NAME_CHARS_MAX, TASK_CHARS_MAX = 128, 256

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeAlias
 
 from rota.client.codec import Seal, encode_results
-from rota.client.errors import JobUnknown, LedgerError, Overloaded
-from rota.client.ids import job_id
+from rota.client.errors import InvalidJob, JobUnknown, LedgerError, Overloaded
+from rota.client.ids import BUNDLE, SESSION, job_id
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
 
 from ..events.sparse import Sparse
@@ -42,6 +43,13 @@ LOOK_S = 1.0
 LOOKS_MAX = 200
 """Bundles that are looked for at a time: with more of them waited for, each has its turn less often."""
 
+FEEDS_MAX = 5_000
+"""Sessions that are watched at a time: each client process is one, and each watch costs the store."""
+
+INDEX = re.compile(r"[0-9]{1,2}\Z")
+RECORDS_MAX = JOBS_PER_BUNDLE_MAX * 4
+"""Of one bundle, kept in mind: each job has one record, and a few more if a person has retried it."""
+
 RECENT_MAX = 1_000
 """Bundles of a watched session whose results are kept in mind, for who asks a moment later."""
 
@@ -57,7 +65,11 @@ class _Feed:
         self.task: asyncio.Task[None] | None = None
 
     def keep(self, bundle: str, record: Record) -> None:
-        self.recent.setdefault(bundle, []).append(record)
+        records = self.recent.setdefault(bundle, [])
+        records.append(record)
+        if len(records) > RECORDS_MAX:
+            del self.recent[bundle]
+            self.since = max(self.since, record.mod_revision)
         if len(self.recent) > RECENT_MAX:
             _, forgotten = self.recent.popitem(last=False)
             self.since = max(self.since, forgotten[-1].mod_revision)    # who asks for older ones must read
@@ -100,7 +112,13 @@ class Followers:
         """See `NodeService.follow`."""
         if self._group is None:
             raise Overloaded("this node is just starting, or ending; try another", 0.2)
+        if not SESSION.match(session) or not all(
+            BUNDLE.match(bundle) and session_of(bundle) == session for bundle in bundles
+        ):
+            raise InvalidJob(f"{session[:20]!r}: not a session, or not all of these bundles are of that session")
         feed = self._feeds.get(session)
+        if feed is None and len(self._feeds) >= FEEDS_MAX:
+            raise Overloaded(f"the clients of this node wait for jobs of {FEEDS_MAX:,} others: try another node", 5.0)
         if feed is None:
             feed = self._feeds[session] = _Feed()
             feed.task = self._group.create_task(self._serve(session, feed), name=f"results-{session}")
@@ -176,7 +194,7 @@ class Followers:
         entries = []
         for record in page.records:
             index = record.key[len(prefix):].decode(errors="replace")
-            if index.isdecimal() and index.isascii() and int(index) < JOBS_PER_BUNDLE_MAX:
+            if INDEX.match(index) and int(index) < JOBS_PER_BUNDLE_MAX:
                 error = f"its result is not kept; `rota job {job_id(bundle, int(index))}` shows the error"
                 entries.append(ResultEntry(int(index), "failed", error=error))
         if not entries:
@@ -224,6 +242,8 @@ class Followers:
                 except LedgerError as error:
                     watching.warn("results of session %s cannot be watched now: %s", session, error)
                     await asyncio.sleep(0.5)
+                    if not feed.waiting:
+                        return
         finally:
             if self._feeds.get(session) is feed:
                 del self._feeds[session]

@@ -7,6 +7,7 @@ moved; the order is the newest store revision that this node or the client has s
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
@@ -24,7 +25,7 @@ from rota.client.errors import (
     TransactionInvalid,
     UnknownTask,
 )
-from rota.client.ids import BUNDLE, NAME_RULE
+from rota.client.ids import BUNDLE, NAME_RULE, TASK_CHARS_MAX, is_task_name
 from rota.client.model import (
     BUNDLE_BYTES_MAX,
     JOBS_PER_BUNDLE_MAX,
@@ -43,7 +44,7 @@ from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
-from ..state.keys import is_name, shown
+from ..state.keys import ORDER_DIGITS, is_name, shown
 from ..state.records import Claim, Member, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 
 DELAY_S_MAX = 10 * 365 * 86_400
@@ -54,6 +55,13 @@ CACHE_BYTES_MAX = 32 * 1024 * 1024
 CACHED_OVERHEAD_BYTES = 1_200
 """What a body of one small job takes beside its bytes: header, names, lists."""
 TAKEN_MAX = 20_000
+TAILS_MAX = 10_000
+"""Serial queues whose tails are kept in mind."""
+
+SEEN_MAX = 10 ** (ORDER_DIGITS - 1)
+"""A revision that no store will ever reach: a client that says it has seen a later one does not tell the truth."""
+
+FUNCTION, PYTHON = re.compile(r"[0-9a-f]{64}\Z"), re.compile(r"[0-9]{1,2}\.[0-9]{1,3}\Z")
 
 LATELY_S = 1.0
 """Of a bundle that was taken in so lately, what there is to know of its results comes by the watch over them."""
@@ -133,6 +141,8 @@ class Intake:
             return [Overloaded(shedding, 5.0) for _ in bundles]
         if self._commits.backlog > BACKLOG_MAX:
             return [Overloaded("this node has too many enqueues waiting for the store", 1.0) for _ in bundles]
+        if not 0 <= seen_revision < SEEN_MAX:
+            return [InvalidJob(f"{seen_revision} is no revision of a store") for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)
         waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
         bundles = list(bundles)
@@ -234,7 +244,15 @@ class Intake:
                 if verdict.applied:
                     self._tails[bundle.queue] = (verdict.revision, order)
                 if verdict.applied or verdict.failed is None or verdict.failed.key != tail:
-                    return future, order
+                    break
+        if len(self._tail_locks) > TAILS_MAX:
+            self._forget_tails()
+        return future, order
+
+    def _forget_tails(self) -> None:
+        """Of queues that nobody enqueues to now: what they were can be read again."""
+        self._tail_locks = {queue: lock for queue, lock in self._tail_locks.items() if lock.locked()}
+        self._tails = {queue: tail for queue, tail in self._tails.items() if queue in self._tail_locks}
 
     async def _check(self, bundle: Enqueue) -> VerifiedBody:
         """Refuse what could never run, with its reason, before anything is stored."""
@@ -261,8 +279,14 @@ class Intake:
             raise InvalidJob(f"priority {bundle.priority} is not between {PRIORITY_MIN} and {PRIORITY_MAX}")
         if not 0 <= bundle.delay_s <= DELAY_S_MAX:
             raise InvalidJob(f"a delay of {bundle.delay_s} s is not between 0 and ten years")
-        if len(bundle.key) > KEY_CHARS_MAX:
-            raise InvalidJob(f"the key {bundle.key[:80]!r} has more than {KEY_CHARS_MAX} characters")
+        if len(bundle.key) > KEY_CHARS_MAX or not bundle.key.isprintable():
+            raise InvalidJob(f"the key {bundle.key[:80]!r}: at most {KEY_CHARS_MAX} printable characters")
+        if not is_task_name(bundle.task):
+            raise InvalidJob(f"{bundle.task[:80]!r} is not a valid task name: module:name, at most {TASK_CHARS_MAX}")
+        if bundle.function and not FUNCTION.match(bundle.function):
+            raise InvalidJob(f"{bundle.function[:80]!r} is not the digest of a function")
+        if bundle.python and not PYTHON.match(bundle.python):
+            raise InvalidJob(f"{bundle.python[:80]!r} is not a version of Python")
 
     async def _check_task(self, bundle: Enqueue) -> None:
         if await self._directory.task_mode(bundle.task) is None:

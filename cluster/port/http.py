@@ -1,6 +1,7 @@
 """The one port of a node: WebSocket frames for rota's own clients (`/v1/ws`), JSON for everyone else, health pages.
 
-The bearer token is checked before anything else of a request is looked at; only `/livez` and `/readyz` are open.
+The bearer token is checked before anything else of a request is looked at; only `/livez` and `/readyz` are open, and
+say no more than yes or no to who has not shown it. (Who may connect, and for how long, is the affair of `gate.py`.)
 Without a token (loopback only) the Host header must name this machine, so that no web page can reach the port by
 rebinding a name; a foreign Origin is refused always.
 """
@@ -23,17 +24,18 @@ from rota.client.codec import UNSIGNED, Keyring
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
 
-from .answers import refuse
+from .answers import json_page, refuse
+from .gate import Gate
 from .pages import Pages
 from .service import NodeService
 from .websocket import Socket
 
 log = logging.getLogger("rota.http")
 
-SOCKETS_MAX = 1_000
-"""WebSocket connections of one node. A client process needs one."""
-
 OPEN_PATHS = ("/livez", "/readyz")
+BODY_S = 30.0
+"""A request's body is here after so long."""
+
 STOP_S = 1.0
 """How long connections get to end when the port closes. Clients lose nothing: they ask the next node."""
 
@@ -83,13 +85,14 @@ class HttpPort:
         Pages(self._service, self._keyring).add_to(app.router)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
         await runner.setup()
-        self._runner = runner
+        assert runner.server is not None
+        self._gate = Gate(runner.server, tls=self._tls)
         try:
-            await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls).start()
+            self._port = await self._gate.open(self._host, self._port)
         except OSError as error:
             await runner.cleanup()
             raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error}") from None
-        self._port = runner.addresses[0][1]
+        self._runner = runner
         return self
 
     async def __aexit__(
@@ -98,16 +101,24 @@ class HttpPort:
         runner, self._runner = self._runner, None
         if runner is None:
             return
+        await self._gate.close()
         await asyncio.gather(*(served.close() for served in list(self._sockets)))
         await runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = None if request.path in OPEN_PATHS else self._refusal(request)
-        if refusal is not None:
+        refusal = self._refusal(request)
+        if refusal is None and not self._gate.trust(request.protocol):
+            full = f"{self._gate.trusted_max:,} connections are open already"
+            refusal = refuse(503, "Overloaded", full, headers={"Retry-After": "1"})
+        if refusal is not None and request.path not in OPEN_PATHS:
+            refusal.force_close()
             return refusal
+        if refusal is None and (fault := await _read_body(request)) is not None:
+            return fault
         try:
-            return await handler(request)
+            response = await handler(request)
+            return response if refusal is None else _yes_or_no(response)
         except web.HTTPException as error:      # no such path, or not with this method
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             return refuse(error.status, "NotFound", f"{request.method} {request.path}: {error.reason}", headers=allow)
@@ -116,6 +127,8 @@ class HttpPort:
         if self._token is not None:
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, self._token):
+                if given:
+                    self._gate.note("a request had a wrong token")
                 return refuse(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
         elif not self._names_this_machine(request.host):
             return refuse(403, "Unauthorized", "the Host header names another machine")
@@ -138,12 +151,27 @@ class HttpPort:
                 426, "ProtocolMismatch", f"this node speaks protocol {wire.PROTOCOL}, not {theirs!r:.20}",
                 headers={wire.PROTOCOL_HEADER: str(wire.PROTOCOL)},
             )  # fmt: skip
-        if len(self._sockets) >= SOCKETS_MAX:
-            full = f"{SOCKETS_MAX:,} connections are open already"
-            return refuse(503, "Overloaded", full, headers={"Retry-After": "1"})
-        served = Socket(self._service, self._keyring)
+        served = Socket(self._service, self._keyring, self._gate.note)
         self._sockets.add(served)
         try:
             return await served.serve(request)
         finally:
             self._sockets.discard(served)
+
+
+def _yes_or_no(response: web.StreamResponse) -> web.Response:
+    """For a stranger: why a node is not ready may be a traceback, or hold an address with a password."""
+    return json_page({"status": "ok" if response.status == 200 else "not ready"}, response.status)
+
+
+async def _read_body(request: web.Request) -> web.Response | None:
+    """aiohttp keeps it: handlers read it again. What is wrong with it, or None."""
+    if request.can_read_body:
+        try:
+            async with asyncio.timeout(BODY_S):
+                await request.read()
+        except TimeoutError:
+            return refuse(408, "Timeout", f"the body of the request was not here after {BODY_S:.0f} s")
+        except web.HTTPRequestEntityTooLarge:
+            return refuse(413, "JobTooLarge", "the body is over 4 MiB")
+    return None

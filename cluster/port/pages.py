@@ -148,8 +148,6 @@ class Pages:
             try:
                 async with asyncio.timeout((answer_s or ANSWER_S) + wait_s(request)):
                     return await handler(request)
-            except web.HTTPRequestEntityTooLarge:
-                return refuse(413, "JobTooLarge", "the body is over 4 MiB")
             except TimeoutError:
                 return self._too_late(request)
             except LedgerError as error:
@@ -159,7 +157,7 @@ class Pages:
             except (asyncio.CancelledError, web.HTTPException):
                 raise
             except Exception:
-                log.exception("a request failed: %s %s", request.method, request.path)
+                log.exception("a request failed: %s %.200s", request.method, request.path)
                 return refuse(500, "Internal", "the node had an unexpected error; its log says more")
 
         return answer

@@ -39,10 +39,12 @@ End = Callable[[], None]
 
 
 class Socket:
-    """Serves one connection; `serve()` returns when it is over."""
+    """Serves one connection; `serve()` returns when it is over. `note` says in the log, now and then, what clients
+    do."""
 
-    def __init__(self, service: NodeService, keyring: Keyring) -> None:
+    def __init__(self, service: NodeService, keyring: Keyring, note: Callable[[str], None]) -> None:
         self._service = service
+        self._note = note
         self._keyring = keyring
         self._ws = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, max_msg_size=wire.FRAME_BYTES_MAX, compress=False, timeout=CLOSE_S
@@ -84,8 +86,9 @@ class Socket:
                 break
             try:
                 frame = wire.decode_from_client(message.data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.warning("a client sent a frame that cannot be read: %s", error)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                self._note("a client sent a frame that cannot be read")
+                log.debug("a client sent a frame that cannot be read: %.200s", error)
                 await self._ws.close(code=WSCloseCode.INVALID_TEXT, message=b"unreadable frame")
                 break
             if isinstance(frame, wire.Unfollow):
@@ -166,7 +169,7 @@ class Socket:
     def _push(self, bundle: str, results: bytes) -> None:
         if self._pushed_bytes > PUSHED_BYTES_MAX:
             if self._transport is not None and not self._transport.is_closing():
-                log.warning("a client does not take its results: connection closed")
+                self._note("a client did not take its results, and was left")
                 self._transport.abort()
             return
         self._pushes.append((bundle, results))

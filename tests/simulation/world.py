@@ -21,7 +21,7 @@ from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
 from rota.cluster.node.node import Node
-from rota.cluster.state.keys import Keys
+from rota.cluster.state.keys import Keys, shown
 from rota.cluster.state.records import Token, decode, encode
 from rota.worker.pool import inquest
 from rota.worker.pool.runners import Work
@@ -385,9 +385,9 @@ class World:
         keys, rows = self.keys, []
         for prefix in (keys.jobs, keys.scheduled, keys.claims):
             found = self.records(prefix)
-            rows.append(f"{prefix.decode()}: {len(found)} {[record.key.decode() for record in found[:3]]}")
-        rows.append(f"members {[record.key.decode() for record in self.records(keys.nodes)]}")
-        rows.append(f"candidates {[record.value.decode() for record in self.records(keys.master)]}")
+            rows.append(f"{prefix.decode()}: {len(found)} {[shown(record.key) for record in found[:3]]}")
+        rows.append(f"members {[shown(record.key) for record in self.records(keys.nodes)]}")
+        rows.append(f"candidates {[shown(record.value) for record in self.records(keys.master)]}")
         return "; ".join(rows)
 
 

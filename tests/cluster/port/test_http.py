@@ -27,7 +27,7 @@ from rota.client.errors import (
 )
 from rota.client.model import Enqueue, Header
 from rota.client.named import NamedTask
-from rota.cluster.port import answers, http, websocket
+from rota.cluster.port import answers, gate, http, websocket
 from rota.cluster.port.http import HttpPort
 
 from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
@@ -237,7 +237,10 @@ async def test_health_is_open_and_says_little() -> None:
         assert await web.get("/livez") == (200, {"status": "ok"})
         assert await web.get("/readyz") == (200, {"status": "ok"})
         node.service.not_ready = "no runner has started yet"
-        assert await web.get("/readyz") == (503, {"status": "not ready", "why": "no runner has started yet"})
+        assert await web.get("/readyz") == (503, {"status": "not ready"})
+        told = {"status": "not ready", "why": "no runner has started yet"}
+        assert await web.get("/readyz", **BEARER) == (503, told)
+        assert await web.get("/readyz", Authorization="Bearer wrong") == (503, {"status": "not ready"})
 
 
 # -- who may come in
@@ -304,8 +307,8 @@ async def test_a_port_that_is_taken() -> None:
 
 async def test_by_default_it_listens_on_loopback_only() -> None:
     async with HttpPort(FakeService(UNSIGNED)) as port:
-        assert port._runner is not None
-        assert port._runner.addresses == [("127.0.0.1", int(port.url.removeprefix("http://127.0.0.1:")))]
+        listening = [listener.getsockname() for listener in port._gate._listeners]
+        assert listening == [("127.0.0.1", int(port.url.removeprefix("http://127.0.0.1:")))]
 
 
 async def test_leaving_twice_is_harmless() -> None:
@@ -463,7 +466,7 @@ async def test_following_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "SOCKETS_MAX", 1)
+    monkeypatch.setattr(gate, "TRUSTED_MAX", 1)
     async with frames() as (node, _), aiohttp.ClientSession(headers=BEARER) as session:
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             await session.ws_connect(node.url + "/v1/ws")
