@@ -27,7 +27,7 @@ from rota.client.errors import (
 )
 from rota.client.model import Enqueue, Header
 from rota.client.named import NamedTask
-from rota.cluster.port import answers, gate, http, websocket
+from rota.cluster.port import answers, gate, websocket
 from rota.cluster.port.http import HttpPort
 
 from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
