@@ -125,7 +125,8 @@ def _no_code(token: Token, serving: list[Member]) -> str:
 
 def _kinds(modes: list[Mode]) -> str:
     said = {"sync": ("plain functions", "--sync 0"), "async": ("`async def` jobs", "--async 0")}
-    return " or ".join(f"{said[mode][0]} (they were started with {said[mode][1]})" for mode in modes)
+    kinds, flags = [said[mode][0] for mode in modes], [said[mode][1] for mode in modes]
+    return f"{' or '.join(kinds)}: they were started with {' and '.join(flags)}"
 
 
 def _no_key(signed: str | None) -> str:
