@@ -261,12 +261,14 @@ async def test_nothing_begins_past_the_leases_deadline(task: str, tmp_path: Path
         rig.pool.lease(1, deadline)
         await eventually(lambda: shown_deadline(guard.pid) == deadline)
         kill(guard.pid, signal.SIGSTOP)
-        kill(runner, signal.SIGSTOP)
-        key = rig.submit(task, (str(notes), "begun"))
-        await eventually(lambda: boottime() > deadline)
-        kill(runner, signal.SIGCONT)
-        await rig.until(lambda: rig.pool.running() == [(key, 0)])       # it has been told to
-        kill(guard.pid, signal.SIGCONT)
+        try:
+            kill(runner, signal.SIGSTOP)
+            key = rig.submit(task, (str(notes), "begun"))
+            await eventually(lambda: boottime() > deadline)
+            kill(runner, signal.SIGCONT)
+            await rig.until(lambda: rig.pool.running() == [(key, 0)])       # it has been told to
+        finally:
+            kill(guard.pid, signal.SIGCONT)
         await rig.expired.wait()
         await rig.pool.kill_all()
         assert not notes.exists() and not rig.outcomes.pop((key, 0), None)
