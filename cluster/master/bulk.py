@@ -27,7 +27,7 @@ from ..ledger.scan import scan
 from ..state import failures, moves
 from ..state.discarding import Discards
 from ..state.heads import read_heads
-from ..state.keys import Keys
+from ..state.keys import Keys, split_job
 from ..state.records import (
     FailedRecord,
     OperationRecord,
@@ -289,7 +289,7 @@ class _AtWork:
             failed = failed_at(self._keys, record)
             if failed is None or record.mod_revision > self._operation.since:
                 continue
-            if self._wanted and parse_job_id(failed.id) not in self._wanted:
+            if self._wanted and split_job(failed.id) not in self._wanted:
                 continue
             if which.task in ("", failed.task) and which.queue in ("", failed.queue) and which.error in failed.error:
                 yield Target(record, failed, 1)
@@ -326,7 +326,7 @@ class _AtWork:
         for head in await read_heads(self._ledger, self._keys, serial):
             token = head.token
             fits = which.task in ("", token.task) and which.error in token.error
-            if self._wanted and parse_job_id(head.job) not in self._wanted:
+            if self._wanted and split_job(head.job) not in self._wanted:
                 continue
             if token.blocked and fits and head.record.mod_revision <= self._operation.since:
                 yield Target(head.record, token, token.pending)
@@ -351,10 +351,10 @@ class _AtWork:
         record, conditions = target.record, self._conditions
         if isinstance(target.what, FailedRecord):
             if self._operation.verb == "delete":
-                bundle, index = parse_job_id(target.what.id)
+                bundle, index = split_job(target.what.id)
                 at = unmodified(record.key, record.mod_revision)
                 return moves.delete(self._keys, conditions, at, bundle, index)
-            page = await self._ledger.read(self._keys.failure(*parse_job_id(target.what.id)))
+            page = await self._ledger.read(self._keys.failure(*split_job(target.what.id)))
             kept = page.records[0] if page.records else None
             order = max(self._operation.since, self._bulk._commits.revision)
             return failures.retry(self._keys, self._clock, conditions, record, target.what, kept, order)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rota.client.ids import parse_job_id
-
 from ..clock import Clock
 from ..ledger.commits import Write, unmodified
 from ..ledger.ledger import Record
 from . import moves
-from .keys import Keys
+from .keys import Keys, split_job
 from .records import FailedRecord, Token, decode, failure_in, header_of
 from .splitting import piece_name
 
@@ -21,7 +19,7 @@ def retry(
     if failure is None:
         return None
     kept = failure_in(failure.value)
-    bundle, index = parse_job_id(failed.id)
+    bundle, index = split_job(failed.id)
     header, said = header_of(kept.body), decode(Token, kept.token)
     if header is None or header.bundle != bundle:
         return None

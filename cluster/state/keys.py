@@ -34,8 +34,9 @@ _BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?)"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
 _CLAIM = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
-_FAILED = re.compile(rf"{_NAME}/{_BUNDLE}-([0-5]?[0-9])".encode())
-_CANCEL = re.compile(rf"{_BUNDLE}-([0-5]?[0-9])".encode())
+_JOB_ID = r"([0-9A-Za-z][0-9A-Za-z-]{0,63})-([0-5]?[0-9])"      # of a bundle as it was enqueued
+_FAILED = re.compile(rf"{_NAME}/{_JOB_ID}".encode())
+_CANCEL = re.compile(_JOB_ID.encode())
 _CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
 """Each thing has one spelling: what reads like a key of ours but is spelt otherwise was not written by rota."""
 
@@ -260,6 +261,13 @@ def _finished(bundle: str, first_index: int, fence: int) -> str:
 def shown(key: bytes) -> str:
     """A key for people: anybody may have written it."""
     return key[:KEY_BYTES_SHOWN].decode(errors="backslashreplace")
+
+
+def split_job(job_id: str) -> tuple[str, int]:
+    """(bundle, index) of a job's id as a record that was read shows it. It need not be an id that a client could say:
+    whoever writes to the store names things as he likes."""
+    bundle, _, index = job_id.rpartition("/")
+    return bundle, int(index)
 
 
 def session_of(bundle: str) -> str:

@@ -24,6 +24,7 @@ from rota.client.codec import encode_body
 from rota.client.errors import InvalidJob, JobUnknown, Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.timetable import timetable
 from rota.client.views import FailedFilter
 from rota.cluster.ledger.ledger import Put, Record, Txn
 from rota.cluster.state.keys import Keys
@@ -32,14 +33,19 @@ from rota.cluster.state.records import (
     FailedRecord,
     FinishedRecord,
     Member,
+    OperationRecord,
     QueueRecord,
     ReceiptRecord,
+    RunningJob,
+    RunningRecord,
     TaskRecord,
     Token,
     claim_in,
     decode,
+    operation_in,
     waiting_at,
 )
+from rota.cluster.state.schedules import ScheduleRecord
 
 from .loop import run_virtual
 from .plans import CLUSTER, NARROW, QUIET, SERIAL, TASKS
@@ -62,6 +68,9 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     TaskRecord("sync"), QueueRecord(max_concurrency=3), ReceiptRecord("00", 5),
     FailedRecord(f"{BUNDLES[0]}/0", "m:sync", "q1", "no", 1, "n", 1.0),
     FinishedRecord(BUNDLES[0], [0, 1], "m:sync", "q1", 1, "n", 1.0),
+    RunningRecord([RunningJob(BUNDLES[0], 0, 1_000, 1, "m:sync", "q1")]),
+    OperationRecord("delete", FailedFilter(queue="nobody's"), 1.0),
+    ScheduleRecord("m:sync", "q1", "sync", timetable(every=60.0, start_ms=0), 0, 0),
 )
 
 
@@ -94,7 +103,9 @@ LAYOUT: dict[bytes, tuple[tuple[str, ...], ...]] = {
     KEYS.finished: (QUEUES, JOBS), KEYS.cancels: (JOBS,), KEYS.nodes: (("ghost", "phantom"),),
     KEYS.master: (("0", "7abc", "f" * 16),), KEYS.tasks: (("m:new",),), KEYS.queues: (QUEUES,), KEYS.tails: (QUEUES,),
     KEYS.bodies: (NAMES,), KEYS.results: ((SESSION,), NAMES, ORDERS), KEYS.receipts: (NAMES,), KEYS.functions: (NAMES,),
-    KEYS.failures: (JOBS,), KEYS.finished_bodies: (JOBS,),
+    KEYS.failures: (JOBS,), KEYS.finished_bodies: (JOBS,), KEYS.running: (("ghost", "n0-000000"),),
+    KEYS.operations: (("0" * 12, "x"),), KEYS.operations_ended: (("0" * 12, "x"),), KEYS.schedules: (("nightly",),),
+    KEYS.templates: (("nightly",),),
 }
 
 
@@ -282,8 +293,11 @@ class Fuzz:
 
     @staticmethod
     def _may_be_written(key: bytes, value: bytes) -> bool:
-        """What a record may say is nobody's fault: that a task's jobs wait for a year, or that one ran before."""
-        return not (key.startswith(KEYS.tasks) and decode(TaskRecord, value) is not None)
+        """What a record may say is nobody's fault: that a task's jobs wait for a year, or that all shall be deleted."""
+        return not (
+            (key.startswith(KEYS.tasks) and decode(TaskRecord, value) is not None)
+            or (key.startswith(KEYS.operations) and operation_in(value) is not None)
+        )
 
     # -- people ------------------------------------------------------------------------------------------------------
 
@@ -292,6 +306,8 @@ class Fuzz:
         node = self._living().node
         await self.world.until(lambda: node.why_not_ready() is None, 20.0, "it is a member again")
         for view in (node.nodes(), node.queues(), node.stats(), node.failed(None, 100), node.finished(None, 9)):
+            await view
+        for view in (node.jobs("", "", "", 100, ""), node.operations(), node.schedules.list("", 100)):
             await view
         for bundle in BUNDLES:
             for index in (0, 1):
@@ -321,7 +337,10 @@ class Fuzz:
             for verb in ("retry", "skip"):
                 await self._unless_refused(lambda verb=verb: node.queue_head(SERIAL, verb))
             await asyncio.sleep(3.0)
-        await node.retry_failed(FailedFilter(all=True))
+        name = await node.begin("retry", FailedFilter(all=True))
+        async with asyncio.timeout(30.0):
+            while (await node.operation(name, 1.0)).state not in ("done", "refused"):
+                pass
         await asyncio.sleep(20.0)
         lost = [job for job in self._unfinished() if not self._accounted(job)]
         assert not lost, f"lost: {lost}; {world._describe()}"
