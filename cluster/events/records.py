@@ -228,6 +228,18 @@ class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
     error: str = ""
 
 
+class JobSetAside(ClusterEvent, frozen=True, gc=False, tag="job_set_aside"):
+    """This node has put a job into the failed set (or blocked its serial queue with it) that no runner has seen fail:
+    its node was lost, or it cannot be read or verified."""
+
+    bundle: str
+    index: int
+    task: str
+    queue: str
+    attempt: int
+    error: str
+
+
 class BundleRefused(ClusterEvent, frozen=True, gc=False, tag="bundle_refused"):
     """What a bundle needs cannot be read or verified here."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -45,6 +45,8 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
     conditions: tuple[Condition, ...]
     ops: tuple[Put | Delete, ...]
+    on_applied: Callable[[], None] | None = None
+    """Called when it is known to be in the store, once at the most."""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -243,6 +245,8 @@ class Commits:
         if result.succeeded:
             verdict = Verdict(True, result.revision)
             for pending in batch:
+                if pending.write.on_applied is not None:
+                    pending.write.on_applied()
                 if not pending.future.done():
                     pending.future.set_result(verdict)
             return

@@ -17,6 +17,7 @@ from rota.client.errors import LedgerError
 
 from ..cancellation import apart
 from ..clock import Clock
+from ..events.aside import teller
 from ..events.hub import Events
 from ..events.records import SnapshotRetaken, StrayFound, TookOver
 from ..ledger.buckets import Buckets
@@ -86,7 +87,7 @@ class Master:
         await self._commits.until_idle()        # what was decided before must not come to pass unseen
         self.aggregator = Aggregator(self._keys)
         buckets = Buckets(self._ledger, self._clock, self._rng)
-        self._aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets)
+        self._aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets, teller(self._events))
         self._scheduler = Scheduler(
             self._ledger, self._keys, self._clock, self._commits, self._fence, self._aside
         )

@@ -138,6 +138,7 @@ class Node:
         self._hurry = asyncio.Event()
         self._left = False
         self.runners = runners(self)
+        self.events.listen(self._report_failure, (event.JobSetAside,))
         self._volatile = Volatile(
             self.runners, seal, self._followers.publish, self._may_take_volatile, self.events, self._volatile_failed
         )
@@ -463,6 +464,12 @@ class Node:
                 claimed.append((key, outcome))
         if self._life is not None and claimed:
             self._life.executor.on_outcomes(claimed)
+
+    def _report_failure(self, aside: event.ClusterEvent) -> None:
+        """No runner has seen it: ours call the application's error hooks."""
+        assert isinstance(aside, event.JobSetAside)
+        work = Work(0, aside.bundle, aside.task, aside.queue, "sync", aside.attempt, 0, 0.0, "pickle", [])
+        self.runners.report(work, aside.index, aside.error)
 
     def on_expired(self) -> None:
         """The guard has killed the runners at the lease's deadline."""

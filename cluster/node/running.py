@@ -14,6 +14,7 @@ from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
 
 from ..context import IdentityContext
+from ..events.aside import teller
 from ..events.records import BundleTaken
 from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
@@ -53,7 +54,10 @@ class Running:
         self._may_start = may_start
         self._reporter = Reporter(context, runners, keep, self.forget)
         self._bodies = Bodies(context)
-        aside = SetAside(context.ledger, context.keys, context.clock, context.seal, context.buckets)
+        aside = SetAside(
+            context.ledger, context.keys, context.clock, context.seal, context.buckets,
+            teller(context.events),
+        )
         self._refusals = Refusals(context, aside)
         self._handback = HandBack(context, claims, runners, self._reporter, aside)
         self._pace = Pace()

@@ -6,6 +6,8 @@ its queue is the one it came from; and who waits for it is told, in a result tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from rota.client.codec import BODY_BYTES_MAX, Seal, slice_body
@@ -42,7 +44,13 @@ TOLD_CHARS_MAX = 1_000
 class SetAside:
     """Makes the writes. Raises `LedgerError` where the store does not answer: nothing has happened then."""
 
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, seal: Seal, buckets: Buckets) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, seal: Seal, buckets: Buckets,
+        on_set_aside: Callable[[str, list[int], Token, str], None] = lambda bundle, indexes, token, error: None,
+    ) -> None:
+        """`on_set_aside` hears of jobs that have failed so, when that is in the store: the bundle as enqueued, indexes,
+        token, and why."""
+        self._on_set_aside = on_set_aside
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -60,7 +68,9 @@ class SetAside:
         if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
             at = unmodified(record.key, record.mod_revision)
             blocked = msgspec.structs.replace(plain, error=ADVICE[reason])
-            return Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
+            write = Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
+            indexes = _indexes(bundle, token, await self._body(bundle) if body is None else body)
+            return self._told(write, bundle, indexes, plain, ADVICE[reason])
         if body is None:
             body = await self._body(bundle)
         return await self._write(who, record, plain, reason, node, body, "")
@@ -95,7 +105,13 @@ class SetAside:
         revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
         notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
-        return moves.set_aside(keys, who, at, bundle, tuple(failures), (notice,))
+        write = moves.set_aside(keys, who, at, bundle, tuple(failures), (notice,))
+        return self._told(write, bundle, indexes, token, ADVICE[reason])
+
+    def _told(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:
+        return msgspec.structs.replace(
+            write, on_applied=lambda: self._on_set_aside(whole(bundle), indexes, token, error)
+        )
 
     def _token_from(self, record: Record, header: Header | None) -> Token:
         """A token for a bundle of which only the body can be read; if that."""

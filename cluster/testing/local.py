@@ -14,6 +14,7 @@ from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
 from rota.worker.pool.runners import CANCEL_GRACE_S, Work
+from rota.worker.runner import hooks
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
 
@@ -65,6 +66,11 @@ class LocalRunners:
     @property
     def stand(self) -> bool:
         return True
+
+    def report(self, work: Work, index: int, error: str) -> None:
+        token = running.set((work, index))
+        hooks.report_lost(work, index, error)
+        running.reset(token)
 
     def keeps(self, key: int) -> bool:
         return False

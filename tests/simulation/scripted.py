@@ -218,6 +218,9 @@ class ScriptedRunners:
     def stand(self) -> bool:
         return True
 
+    def report(self, work: Work, index: int, error: str) -> None:
+        return
+
     def keeps(self, key: int) -> bool:
         return self._suspects.has(key)
 

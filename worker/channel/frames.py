@@ -55,6 +55,15 @@ class Stop(msgspec.Struct, gc=False, array_like=True, tag=5):
     """Run the stop hooks and exit."""
 
 
+class Report(msgspec.Struct, gc=False, array_like=True, tag=6):
+    """A job has failed for good, and no runner has seen it: call the error hooks, and answer `Reported`."""
+
+    number: int
+    work: Work
+    index: int
+    error: str
+
+
 class Ready(msgspec.Struct, gc=False, array_like=True, tag=1):
     """The app is imported, the start hooks have run."""
 
@@ -102,6 +111,12 @@ class Interrupted(msgspec.Struct, gc=False, array_like=True, tag=8):
 
     key: int
     index: int
+
+
+class Reported(msgspec.Struct, gc=False, array_like=True, tag=9):
+    """The error hooks were called."""
+
+    number: int
 
 
 class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):
@@ -156,8 +171,8 @@ class StopAsked(msgspec.Struct, gc=False, array_like=True, tag=3):
     index: int
 
 
-ToRunner = Run | Function | Cancel | Drop | Stop
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted
+ToRunner = Run | Function | Cancel | Drop | Stop | Report
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted | Reported
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode

@@ -20,14 +20,17 @@ Outcomes = list[tuple[int, Outcome]]
 
 
 class Inquest:
-    """`requeue` puts jobs at the head of what waits: they begin again, and have used up no attempt."""
+    """`report` hears of jobs that have failed for good. `requeue` puts jobs at the head of what waits: they begin
+    again, and have used up no attempt."""
 
     def __init__(
-        self, info_of: Callable[[str], TaskInfo | None], requeue: Callable[[Mode, list[Sent]], None]
+        self, info_of: Callable[[str], TaskInfo | None], requeue: Callable[[Mode, list[Sent]], None],
+        report: Callable[[Work, int, str], None] = lambda work, index, error: None,
     ) -> None:
         self.suspects = Suspects()
         self._info_of = info_of
         self._requeue = requeue
+        self._report = report
 
     def hold(self, seat: Seat, started: list[Sent], status: int) -> Outcomes:
         """`started`: what has no outcome, in the order in which it began. Returns the outcomes of those who pay: the
@@ -85,6 +88,7 @@ class Inquest:
         job = job_id(work.bundle, index)
         if work.attempt >= (work.options.max_attempts or info.max_attempts):
             log.error("job %s (%s) failed for good, at attempt %d: %s", job, work.task, work.attempt, error)
+            self._report(work, index, error)
             return Outcome(index, "failed", error=error)
         delay_s = backoff_s(info, work.options, work.attempt)
         log.warning("job %s (%s) failed, and is tried again in %.3g s: %s", job, work.task, delay_s, error)

@@ -16,7 +16,19 @@ from typing import Protocol
 from rota.client.errors import ConfigError, EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 
-from ..channel.frames import Broken, Done, Dropped, FromRunner, Interrupted, Ready, Started, Starved, Touched, Work
+from ..channel.frames import (
+    Broken,
+    Done,
+    Dropped,
+    FromRunner,
+    Interrupted,
+    Ready,
+    Reported,
+    Started,
+    Starved,
+    Touched,
+    Work,
+)
 from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from ..channel.slots import job_of, slot_of
 from ..guard.guardlink import Descriptors, GuardLink
@@ -24,6 +36,7 @@ from .desk import Desk
 from .inquest import Inquest
 from .limits import CANCEL_GRACE_S, Limits, Overdue
 from .ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, ReadyQueue
+from .reports import Reports
 from .seat import Role, Seat, State
 from .spares import Spares
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
@@ -62,6 +75,7 @@ class Runners(Protocol):
     def cancel(self, key: int, index: int) -> None: ...
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]: ...
     def running(self) -> list[tuple[int, int]]: ...
+    def report(self, work: Work, index: int, error: str) -> None: ...
     def keeps(self, key: int) -> bool: ...
     def begins(self, mode: Mode) -> bool: ...
     def busy(self, mode: Mode, queue: str) -> bool: ...
@@ -109,7 +123,10 @@ class RunnerPool:
         self._queues: dict[Mode, ReadyQueue] = {"sync": ReadyQueue(), "async": ReadyQueue()}
         self._pace = Pace()
         self._limits = Limits(lambda task: self.tasks.get(task))
-        self._inquest = Inquest(lambda task: self.tasks.get(task), lambda kind, sent: self._queues[kind].put_back(sent))
+        self._reports = Reports(lambda: list(self._seats.values()), lambda: self._loop.time())
+        self._inquest = Inquest(
+            lambda task: self.tasks.get(task), lambda kind, sent: self._queues[kind].put_back(sent), self._reports.add
+        )
         self._suspects = self._inquest.suspects
         self._apart = 0                 # runners for suspects
         self._apart_since = 0.0         # since when that many
@@ -236,6 +253,10 @@ class RunnerPool:
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
         return [job_of(slot) for seat in self._seats.values() for slot in seat.started()]
+
+    def report(self, work: Work, index: int, error: str) -> None:
+        """A job has failed for good elsewhere: have the application's error hooks called."""
+        self._reports.add(work, index, error)
 
     @property
     def stand(self) -> bool:
@@ -368,8 +389,9 @@ class RunnerPool:
             self._replace(seat)
             self._refill(seat)
         self._lend(now)
+        self._reports.flush()
         self._hurry_suspects(now)
-        if self._spares.tidy(now) or any(seat.sent for seat in self._seats.values()):
+        if self._spares.tidy(now) or self._reports or any(seat.sent for seat in self._seats.values()):
             self._tick_timer = self._loop.call_later(TICK_S, self._tick)
 
     def _end(self, seat: Seat, overdue: Overdue) -> None:
@@ -441,6 +463,8 @@ class RunnerPool:
                 for key, outcome in outcomes:
                     self._suspects.ended(slot_of(key, outcome.index))
             self._refill(seat)
+            if self._reports:
+                self._reports.flush()
             self._on_outcomes(outcomes)
             self._changed.set()
         return bool(seat.sent)
@@ -461,6 +485,8 @@ class RunnerPool:
             case Interrupted(key, index):
                 if slot_of(key, index) in seat.sent:
                     seat.told.add(slot_of(key, index))
+            case Reported(number):
+                self._reports.made(number)
             case Broken(error, traceback):
                 seat.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
             case Started(key, index):
@@ -480,6 +506,7 @@ class RunnerPool:
             self.tasks = {info.name: info for info in ready.tasks}
             self.queues = {info.name: info for info in ready.queues}
             self._staff.is_up(seat)
+            self._reports.flush()
             self._refill(seat)
 
     # -- what the guard says -----------------------------------------------------------------------------------------
@@ -505,6 +532,7 @@ class RunnerPool:
         if not seat.pid:
             seat.broken = f"the guard could not start a process: {reason}"
         started, waiting = seat.autopsy()
+        self._reports.runner_died(seat)
         if not self._staff.halted:
             self._put_back(seat, waiting)
             self._bury(seat, started, status)

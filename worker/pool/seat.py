@@ -18,7 +18,7 @@ from rota.client.model import Mode, Outcome
 
 from ..channel import permits
 from ..channel.channel import BadFrame, LoopEnd
-from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Run, Stop, StopAsked, Work
+from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Report, Run, Stop, StopAsked, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, checked
 from ..channel.slots import SLOT_BITS, slot_of
 from ..guard.guardlink import Descriptors
@@ -206,6 +206,9 @@ class Seat:
         """To what one of its jobs asked."""
         if self._questions is not None:
             self._questions.send(reply)
+
+    def report(self, report: Report) -> None:
+        self._post(report)
 
     def stop(self) -> None:
         self.state = State.STOPPING

@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 from collections.abc import Coroutine
+from contextvars import copy_context
 
 from rota.client.model import Outcome
 
@@ -19,6 +20,8 @@ from ..channel.frames import (
     Function,
     Interrupted,
     Ready,
+    Report,
+    Reported,
     Run,
     Started,
     Starved,
@@ -86,6 +89,9 @@ class AsyncRunner:
             case Drop():
                 # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
                 self._loop.call_soon(self._channel.send, Dropped())
+            case Report(number, work, index, error):
+                copy_context().run(hooks.report_lost, work, index, error)
+                self._channel.send(Reported(number))
             case Stop():
                 self._stop.set()
 

@@ -9,6 +9,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from rota.client.errors import JobFailed
+from rota.client.ids import job_id
+
+from ..channel.frames import Work
+from .context import running
+
 log = logging.getLogger("rota.job")
 
 Hook = Callable[[], "Awaitable[Any] | Any"]
@@ -40,13 +46,24 @@ def on_error(hook: ErrorHookT) -> ErrorHookT:
 
         rota.on_error(sentry_sdk.capture_exception)
 
-    It runs in the job's own context, so `rota.current_job()` says which job it was, and before the outcome is sent: let
-    it be quick. What it raises is logged. For a job whose runner died there is nobody to call it: the node logs that.
+    Once for every final failure, wherever it is noticed; not for a job that was cancelled. `rota.current_job()` says
+    which job it was. It runs in the job's own runner before the outcome is sent, so let it be quick. If the runner died
+    or was killed, the node was lost, or the job cannot be read, another runner calls it, with a `TimeoutError` or
+    `rota.JobFailed`. What it raises is logged.
     """
     if inspect.iscoroutinefunction(hook):
         raise TypeError("an error hook is a plain function: in a sync runner there is no event loop to await it on")
     _errors.append(hook)
     return hook
+
+
+def report_lost(work: Work, index: int, error: str) -> None:
+    """A job that has failed where no runner saw it. In a context of its own."""
+    running.set((work, index))
+    kind, _, text = error.partition(": ")
+    report(TimeoutError(text) if kind == "TimeoutError" else JobFailed(
+        job_id(work.bundle, index), error, attempts=work.attempt
+    ))
 
 
 def report(error: BaseException) -> None:

@@ -11,7 +11,22 @@ from contextvars import Context, copy_context
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
-from ..channel.frames import Done, Drop, Dropped, Function, Ready, Run, Started, Starved, Stop, ToRunner, Touched, Work
+from ..channel.frames import (
+    Done,
+    Drop,
+    Dropped,
+    Function,
+    Ready,
+    Report,
+    Reported,
+    Run,
+    Started,
+    Starved,
+    Stop,
+    ToRunner,
+    Touched,
+    Work,
+)
 from ..channel.lease import Lease
 from ..channel.permits import take
 from . import forks, hooks, logs
@@ -88,15 +103,18 @@ class SyncRunner:
             case Drop():
                 self._jobs.clear()
                 self._channel.send(Dropped())
+            case Report(number, work, index, error):
+                copy_context().run(hooks.report_lost, work, index, error)
+                self._channel.send(Reported(number))
             case Stop():
                 self._stopping = True
 
 
 def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
+    running.set((call.work, index))
     function = call.function
     if function is None:
         return call.not_run(index)
-    running.set((call.work, index))
     try:
         args, kwargs = call.arguments(payload)
         lease.wait()

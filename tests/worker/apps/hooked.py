@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import rota
@@ -37,3 +38,41 @@ async def before_last():
 @rota.task(max_attempts=1)
 def nothing():
     note("job")
+
+
+@rota.on_error
+def tell(error):
+    job = rota.current_job()
+    note(f"{job.task.partition(':')[2]}@{job.attempt}:{type(error).__name__}")
+    if os.environ.get("HOOK_KILLS"):
+        os._exit(9)
+
+
+@rota.task(timeout=0.2, max_attempts=1)
+def too_slow():
+    time.sleep(600)
+
+
+@rota.task(max_attempts=1)
+def crash():
+    os._exit(7)
+
+
+@rota.task(max_attempts=1)
+async def acrash():
+    os._exit(7)
+
+
+@rota.task(max_attempts=2, backoff_base=5)
+def crash_twice():
+    os._exit(7)
+
+
+@rota.task(max_attempts=1)
+def fail():
+    raise ValueError("no")
+
+
+@rota.task(max_attempts=1, cancel_grace=0.1)
+def deaf():
+    time.sleep(600)
