@@ -47,6 +47,7 @@ class FakeRunners:
         self.tasks: dict[str, TaskInfo] = {"m:f": TaskInfo("m:f", "async")}
         self.queues: dict[str, QueueInfo] = {}
         self.capacity: dict[Mode, int] = {"async": 10, "sync": 2}
+        self.spare: dict[Mode, int] = {}
         self.given: list[Work] = []
         self.not_begun: dict[int, list[int]] = {}
         self.withdrawn: list[int] = []
@@ -71,6 +72,8 @@ class FakeRunners:
 
     def keeps(self, key: int) -> bool:
         return False
+
+    def report(self, work: Work, index: int, error: str) -> None: ...
 
     def begins(self, mode: Mode) -> bool:
         return False
