@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import typer
 
@@ -41,6 +42,8 @@ def doctor(
 
       rota doctor --etcd 127.0.0.1:2379 --url http://127.0.0.1:4100
     """
+    from rota.client.config import load_token
+
     from . import examine  # late: other commands need no gRPC
 
     flags = {
@@ -49,7 +52,8 @@ def doctor(
     }  # fmt: skip
     chosen = settings.load(flags, os.environ, config, own_key=Local(os.environ).key_file)
     urls = url or os.environ.get("ROTA_URL") or ""
-    findings = [*examine.files(chosen), *asyncio.run(examine.store(chosen)), *examine.nodes(urls)]
+    token = load_token(chosen.token_file) if chosen.token_file and Path(chosen.token_file).exists() else None
+    findings = [*examine.files(chosen), *asyncio.run(examine.store(chosen)), *examine.nodes(urls, token)]
     if json:
         show.as_json([finding._asdict() for finding in findings])
     else:

@@ -14,6 +14,7 @@ import msgspec
 
 from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
 
+from ..admin.strays import strays
 from ..boot.config import NodeConfig, check_files
 from ..boot.process import ledger_settings
 from ..clock import SystemClock
@@ -64,7 +65,9 @@ async def store(config: NodeConfig) -> list[Finding]:
     try:
         async with EtcdLedger(ledger_settings(config.etcd)) as ledger:
             findings = [finding async for finding in _examine(ledger, where)]
-            return [*findings, *await _signing(ledger, Keys(config.cluster))]
+            keys = Keys(config.cluster)
+            named = [Finding("warning", text) async for text in strays(ledger, keys)]
+            return [*findings, *await _signing(ledger, keys), *named]
     except LedgerDenied as error:
         return [Finding("bad", f"etcd at {where} refuses us: {error}. See --etcd-user, --etcd-cert")]
     except (LedgerError, OSError) as error:
@@ -101,7 +104,7 @@ async def _signing(ledger: EtcdLedger, keys: Keys) -> Iterable[Finding]:
     page = await ledger.read(keys.nodes, prefix_end(keys.nodes), limit=NODES_MAX)
     members = {
         record.key[len(keys.nodes):].decode(errors="replace"): member
-        for record in page.records if (member := decode(Member, record.value)) is not None
+        for record in page.records if record.lease and (member := decode(Member, record.value)) is not None
     }
     waiting = await ledger.read(keys.jobs, prefix_end(keys.jobs), limit=WAITING_MAX)
     tokens = [token for record in waiting.records if (token := decode(Token, record.value)) is not None]
@@ -136,16 +139,27 @@ def _signs(member: Member) -> str:
     return member.keys[-1] if member.keys else ""
 
 
-def nodes(urls: str) -> Iterator[Finding]:
+def nodes(urls: str, token: str | None = None) -> Iterator[Finding]:
+    """With the token, a node that is not ready says why."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    opener = urllib.request.build_opener(_NoRedirects)
     for url in filter(None, (part.strip().rstrip("/") for part in urls.split(","))):
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=ANSWER_S) as answer:
+            asked = urllib.request.Request(f"{url}/readyz", headers=headers)
+            with opener.open(asked, timeout=ANSWER_S) as answer:
                 yield Finding("good", f"{url} is ready")
                 yield from _clock(url, answer.headers.get("Date"))
         except urllib.error.HTTPError as error:
             yield Finding("bad", f"{url} is not ready: {_why(error)}")
         except (OSError, ValueError) as error:
             yield Finding("bad", f"{url} does not answer: {getattr(error, 'reason', error)}")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The token is for who was asked."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 def _clock(url: str, date: str | None) -> Iterator[Finding]:
