@@ -12,7 +12,7 @@ import msgspec
 
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
-from rota.client.ids import normal
+from rota.client.ids import NAME_RULE, is_name, normal
 
 from .config import UNIX, EtcdConfig, NodeConfig, split_address
 
@@ -66,11 +66,7 @@ def load(
 ) -> NodeConfig:
     """Merge flags (those that are not None) > environment > file > defaults. Raises `ConfigError`. `own_key` makes a
     key for a node that was given none, where it is for nobody but its own user."""
-    merged: dict[str, Any] = {"sync": len(os.sched_getaffinity(0))}
-    merged |= _read_file(file)
-    merged |= {name: environ[variable(name)] for name in SETTINGS if environ.get(variable(name))}
-    merged |= {name: value for name, value in flags.items() if value is not None}
-    merged |= {name: normal(str(merged[name])) for name in ("cluster", "name") if name in merged}
+    merged = _merged(flags, environ, file)
     node = {SETTINGS[name]: _listed(name, value) for name, value in merged.items() if not name.startswith("etcd")}
     if "http" in merged:
         node["host"], node["port"] = _http(str(merged["http"]))
@@ -83,6 +79,29 @@ def load(
         return msgspec.convert(node | {"etcd": etcd}, NodeConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is wrong: {_in_their_words(str(error))}") from error
+
+
+def load_store(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None
+) -> tuple[EtcdConfig, str]:
+    """How etcd is reached, and the cluster's name: for who works on the store itself and needs no node's key. Raises
+    `ConfigError`."""
+    merged = _merged(flags, environ, file)
+    cluster = str(merged.get("cluster", "default"))
+    if not is_name(cluster):
+        raise ConfigError(f"{cluster!r:.80} is not a valid cluster name: {NAME_RULE}")
+    try:
+        return msgspec.convert(_etcd(merged), EtcdConfig, strict=False), cluster
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting is wrong: {_in_their_words(str(error))}") from error
+
+
+def _merged(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
+    merged: dict[str, Any] = {"sync": len(os.sched_getaffinity(0))}
+    merged |= _read_file(file)
+    merged |= {name: environ[variable(name)] for name in SETTINGS if environ.get(variable(name))}
+    merged |= {name: value for name, value in flags.items() if value is not None}
+    return merged | {name: normal(str(merged[name])) for name in ("cluster", "name") if name in merged}
 
 
 def variable(name: str) -> str:

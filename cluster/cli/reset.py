@@ -46,16 +46,16 @@ def reset(
         "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,
         "etcd_password_file": etcd_password_file, "cluster": cluster,
     }  # fmt: skip
-    chosen = settings.load(flags, os.environ, config)
-    said = yes or typer.prompt(f"This deletes everything of cluster {chosen.cluster}. Type its name to go on")
-    if said != chosen.cluster:
-        raise ConfigError(f"{said!r} is not the name of the cluster ({chosen.cluster}): nothing was deleted")
+    store, name = settings.load_store(flags, os.environ, config)
+    said = yes or typer.prompt(f"This deletes everything of cluster {name}. Type its name to go on")
+    if said != name:
+        raise ConfigError(f"{said!r} is not the name of the cluster ({name}): nothing was deleted")
 
     async def forget() -> int:
-        async with EtcdLedger(ledger_settings(chosen.etcd)) as ledger:
-            return await delete_all(ledger, Keys(chosen.cluster))
+        async with EtcdLedger(ledger_settings(store)) as ledger:
+            return await delete_all(ledger, Keys(name))
 
-    say(f"{asyncio.run(forget()):,} keys of cluster {chosen.cluster} deleted")
+    say(f"{asyncio.run(forget()):,} keys of cluster {name} deleted")
 
 
 async def delete_all(ledger: Ledger, keys: Keys) -> int:

@@ -526,7 +526,7 @@ async def jobs_are_cancelled_wherever_they_are(rig: Rig, folder: Path) -> None:
 
 
 async def _claimed(handle: rota.JobHandle[Any]) -> bool:
-    return (await handle.astatus()).place == "claimed"
+    return (await handle.astatus()).place in ("claimed", "running")
 
 
 async def the_port_says_the_same(rig: Rig) -> None:

@@ -26,7 +26,7 @@ def node(folder: Path, etcd_port: int, **settings: Any) -> Iterator[tuple[subpro
     port = free_port()
     config = NodeConfig(
         etcd=EtcdConfig(endpoints=(f"127.0.0.1:{etcd_port}",), allow_broken=True), apps=(APP,), port=port,
-        async_capacity=1, dev=True, **settings,
+        async_capacity=1, dev=True, insecure_no_key=True, **settings,
     )
     with (folder / "log").open("wb") as log:
         guard = subprocess.Popen(
@@ -58,7 +58,7 @@ async def test_the_port_is_open_before_there_is_a_store(tmp_path: Path) -> None:
         await until(lambda: "no etcd answers" in ask(port, "/readyz")[1].get("why", ""), "it says what it waits for")
         assert ask(port, "/readyz")[0] == 503
         binary = Path(os.environ["ROTA_ETCD_BINARY"]) if "ROTA_ETCD_BINARY" in os.environ else None
-        async with EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd", binary=binary, client_port=etcd_port)):
+        async with EmbeddedEtcd(EmbeddedConfig(tmp_path / "etcd", binary=binary, tcp=True, client_port=etcd_port)):
             await until(lambda: ask(port, "/readyz")[0] == 200, "it is ready", START_S)
             guard.send_signal(signal.SIGTERM)
             assert await until(lambda: guard.poll() is not None, "it has left", DEADLINE_S) and guard.returncode == 0

@@ -140,7 +140,7 @@ def test_the_shell_imports_from_the_folder_and_completes(cluster: MemoryCluster,
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [ROTA, "shell", "--app", "corner", "--url", cluster.url], cwd=tmp_path, stdin=theirs, stdout=theirs,
-        stderr=theirs, env={"PATH": "/usr/bin:/bin", "TERM": "dumb"}, start_new_session=True,
+        stderr=theirs, env=os.environ | {"TERM": "dumb"}, start_new_session=True,
     )
     os.close(theirs)
     try:
