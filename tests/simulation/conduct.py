@@ -38,8 +38,8 @@ RECOVERY_S_MAX = 1.0
 """L2, with a healthy network, counted from when a master could know."""
 
 UNSERVED_S_MAX = 2.0
-"""L4. A second is asked for: of 500 seeds 144 and 408 are over it (what a node was given ahead, and gives back after half
-a second, by two writes through a bad network)."""
+"""L4. A second is asked for: of 500 seeds, 144 and 408 are over it (what a node was given ahead, and gives back after
+half a second, by two writes through a bad network)."""
 
 STARVED_S_MAX = 2.0
 """L10: a queue waits for half a second before it may have one."""
