@@ -240,7 +240,7 @@ def test_a_body_under_another_name_is_not_run() -> None:
 
 
 @pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("changes", [{"task": "m:sync"}, {"count": 1}])     # other code or Python: nobody has it, it waits
+@pytest.mark.parametrize("changes", [{"task": "m:sync"}, {"count": 1}])  # (code that nobody has waits)
 def test_a_token_that_says_something_else_than_its_body_is_not_run(
     changes: dict[str, Any], cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
