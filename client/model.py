@@ -29,6 +29,7 @@ Mode = Literal["async", "sync"]
 Level = Literal["durable", "delayed", "none"]
 Codec = Literal["pickle", "cloudpickle", "json"]
 OnOrphan = Literal["requeue", "fail"]
+ON_ORPHANS: tuple[OnOrphan, ...] = ("requeue", "fail")
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):

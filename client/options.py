@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from .errors import InvalidJob
 from .ids import NAME_RULE, is_name, normal
 from .model import ATTEMPTS_MAX, DURATION_S_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
+
+Word = TypeVar("Word", bound=str)
 
 KEY_CHARS_MAX = 128
 WINDOW_S_MAX = 60.0
@@ -72,10 +76,15 @@ def limit(value: int | None, option: str) -> int | None:
 
 
 def level(value: str) -> Level:
-    for known in LEVELS:
-        if value == known:
-            return known
-    raise InvalidJob(f"level {value!r:.40}: one of {', '.join(LEVELS)}")
+    return one_of(value, LEVELS, "level")
+
+
+def one_of(value: str, known: Sequence[Word], option: str) -> Word:
+    """One of a few words."""
+    for word in known:
+        if value == word:
+            return word
+    raise InvalidJob(f"{option} {value!r:.40}: one of {', '.join(known)}")
 
 
 def key(value: object) -> str:

@@ -14,8 +14,9 @@ from .errors import InvalidJob
 from .ids import is_task_name, normal, template_id
 from .model import Header
 from .named import NamedTask
+from .options import one_of
 from .order import EMPTY, Order, Routed
-from .timetable import CatchUp, Overlap, catch_up_of, jitter_of, overlap_of, timetable
+from .timetable import CATCH_UPS, OVERLAPS, CatchUp, Overlap, jitter_of, timetable
 from .views import NewSchedule, ScheduleView
 
 T = TypeVar("T")
@@ -194,9 +195,8 @@ def checked(
     if order.route.delay_s or order.route.level != "durable":
         raise InvalidJob("a schedule says when its jobs run, and stores them: run_after and level do not go with it")
     return Asked(normal(name), order, NewSchedule(
-        b"", table.cron or None, tz, table.every_s or None, jitter_of(jitter), catch_up_of(catch_up),
-        overlap_of(overlap),
-        order.route.priority,
+        b"", table.cron or None, tz, table.every_s or None, jitter_of(jitter),
+        one_of(catch_up, CATCH_UPS, "catch_up"), one_of(overlap, OVERLAPS, "overlap"), order.route.priority,
     ))
 
 

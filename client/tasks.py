@@ -21,25 +21,25 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
-from . import codec, default, options, pickling
-from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay, table
+from . import codec, default, pickling
+from .backoff import BASE_S, CAP_S, Delay, table
+from .declaration import Declaration, ExceptionKinds, signature_of
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
-from .ids import is_task_name, normal
+from .ids import normal
 from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
 from .named import NamedTask
 from .naming import advice, describe, mode_of, origin_of
+from .options import key as key_text
 from .order import Call, Route, Routed
-from .retries import Decision, attempts_of, retries
+from .retries import Decision
 from .signature import parameters_of
-from .timetable import CatchUp, Overlap, declared
+from .timetable import CatchUp, Overlap
 
 P = ParamSpec("P")
 R = TypeVar("R")
 P2 = ParamSpec("P2")
 R2 = TypeVar("R2")
-
-ExceptionKinds = type[BaseException] | tuple[type[BaseException], ...]
 
 FUNCTION_BYTES_MAX = 1024 * 1024
 """Of code shipped by value: etcd takes 1.5 MiB in one request."""
@@ -50,98 +50,24 @@ _SHAPES_MAX = 256
 class Task(Routed, Generic[P, R]):
     """A function that can be enqueued. Made by `@task`; `using()` gives a copy with other options."""
 
-    def __init__(
-        self,
-        function: Callable[P, Any],
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        priority: int = 0,
-        max_attempts: int | None = None,
-        backoff_base: float | timedelta = BASE_S,
-        backoff_cap: float | timedelta = CAP_S,
-        retry_delay: Delay | None = None,
-        retry_on: ExceptionKinds | None = None,
-        never_retry_on: ExceptionKinds = (),
-        timeout: float | timedelta | None = None,
-        keep_result: float | timedelta = 3600.0,
-        keep_finished: float | timedelta | None = None,
-        cancel_grace: float | timedelta = 2.0,
-        max_concurrency: int | None = None,
-        max_per_key: int | None = None,
-        key: str | Callable[..., str | int | None] | None = None,
-        level: Level = "durable",
-        on_orphan: OnOrphan = "requeue",
-        requeue_delay: float | timedelta = 0.0,
-        cron: str | None = None,
-        tz: str | None = None,
-        every: timedelta | float | None = None,
-        jitter: float | timedelta = 0.0,
-        catch_up: CatchUp = "latest",
-        overlap: Overlap = "allow",
-        by_value: bool = False,
-    ) -> None:
+    def __init__(self, function: Callable[P, Any], declared: Declaration) -> None:
         self.origin = origin = origin_of(function)
-        self.by_value = by_value or not origin.is_importable(named=bool(name))
-        if not (name or origin.qualname or self.by_value):
+        self.by_value = declared.by_value or not origin.is_importable(named=bool(declared.name))
+        if not (declared.name or origin.qualname or self.by_value):
             raise ConfigError(
                 f"{describe(function)} has no name of its own, as a function has, and a task needs one that is the "
                 f'same in every process: rota.task(name="{origin.module}:…")'
             )
-        self.info = TaskInfo(
-            name=normal(name) if name else f"{origin.module or '__main__'}:{origin.qualname or _label(function)}",
-            mode=mode_of(function),
-            queue=options.queue_name(queue),
-            max_attempts=options.attempts(
-                attempts_of(retry_delay, MAX_ATTEMPTS) if max_attempts is None else max_attempts
-            ),
-            backoff_base_s=options.duration_s(backoff_base, "backoff_base"),
-            backoff_cap_s=options.duration_s(backoff_cap, "backoff_cap"),
-            timeout_s=None if timeout is None else options.duration_s(timeout, "timeout", zero=False),
-            keep_result_s=options.duration_s(keep_result, "keep_result"),
-            keep_finished_s=None if keep_finished is None else options.duration_s(keep_finished, "keep_finished"),
-            cancel_grace_s=options.duration_s(cancel_grace, "cancel_grace"),
-            max_concurrency=options.limit(max_concurrency, "max_concurrency"),
-            max_per_key=options.limit(max_per_key, "max_per_key"),
-            on_orphan=_on_orphan(on_orphan),
-            requeue_delay_s=options.duration_s(requeue_delay, "requeue_delay"),
-            schedule=declared(cron, tz, every, jitter, catch_up, overlap, options.priority(priority)),
-        )
-        self.retries = retries(retry_delay, retry_on, never_retry_on)
-        if not is_task_name(self.info.name):
-            raise ConfigError(
-                f"{self.info.name!r:.80} is not a valid task name: letters, digits and _ . : @ - (at most 256)"
-            )
+        self.info = declared.info(function, f"{origin.module or '__main__'}:{origin.qualname or _label(function)}")
+        self.retries = declared.retries()
         self.function: Callable[P, Any] = function
         self._signature: inspect.Signature | None = None     # read when first needed
         self._shapes: set[tuple[object, ...]] = set()
-        super().__init__(
-            self.info.name,
-            Route(
-                self.info.name, self.info.queue, self.info.mode, options.priority(priority),
-                options=self._shipped_options(), level=options.level(level),
-            ),
-        )
-        self._key = key
-        self.keyed = key is not None
-        self._check_limits(key)
+        super().__init__(self.info.name, declared.route(self.info)._replace(options=self._shipped_options()))
+        self._key = declared.key
+        self.keyed = declared.key is not None
+        declared.check_limits(self.info, function)
         update_wrapper(cast(Any, self), function, updated=())
-
-    def _check_limits(self, key: object) -> None:
-        info = self.info
-        if (info.max_per_key is None) != (key is None):
-            raise ConfigError(f"{info.name}: max_per_key and key go together: how many at a time, and counted by what")
-        if isinstance(key, str) and key not in _signature_of(self.function).parameters:
-            raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
-        if key is not None and not isinstance(key, str) and not callable(key):
-            raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
-        if info.schedule is not None and not _takes_nothing(self.function):
-            raise ConfigError(
-                f"{info.name} has a schedule, and arguments without defaults that nobody would give; with arguments: "
-                "client.schedules.put(name, task, args=(...), cron=...)"
-            )
-        if self.route.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
-            raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.route.level!r} is not")
 
     def replaces(self, before: Task[..., Any]) -> bool:
         """Whether this is the declaration `before` once more: its module was loaded again, or nothing has changed."""
@@ -154,10 +80,10 @@ class Task(Routed, Generic[P, R]):
         """What the limit per key counts this call by; "" is counted by nothing."""
         key = self._key
         if callable(key):
-            return options.key(key(*args, **kwargs))
-        bound = _signature_of(self.function).bind(*args, **kwargs)
+            return key_text(key(*args, **kwargs))
+        bound = signature_of(self.function).bind(*args, **kwargs)
         bound.apply_defaults()
-        return options.key(bound.arguments[str(key)])
+        return key_text(bound.arguments[str(key)])
 
     def _shipped_options(self) -> Options:
         """Code by value arrives without its task: what the runner and the node need of the task goes along."""
@@ -202,7 +128,7 @@ class Task(Routed, Generic[P, R]):
         if shape in self._shapes:
             return
         if self._signature is None:
-            self._signature = _signature_of(self.function)
+            self._signature = signature_of(self.function)
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -213,7 +139,7 @@ class Task(Routed, Generic[P, R]):
     @property
     def described(self) -> TaskInfo:
         """What a node is told of it: its parameters, too."""
-        return msgspec.structs.replace(self.info, parameters=parameters_of(_signature_of(self.function)))
+        return msgspec.structs.replace(self.info, parameters=parameters_of(signature_of(self.function)))
 
     def destination(self) -> tuple[Route, bytes]:
         """Code is dumped anew at each enqueue: what it closes over may have changed."""
@@ -319,7 +245,7 @@ def task(
     catch_up: CatchUp = "latest",
     overlap: Overlap = "allow",
 ) -> TaskDecorator: ...
-def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a task, bare or with options.
 
     Args:
@@ -357,14 +283,14 @@ def task(function: Callable[..., Any] | None = None, /, **said: Any) -> Any:
         InvalidJob: an option is out of range.
     """
     if function is not None:
-        return _declare(function, said)
-    return lambda function: _declare(function, said)
+        return _declare(function, options)
+    return lambda function: _declare(function, options)
 
 
-def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., Any]:
+def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
     if isinstance(function, Task):
         raise ConfigError(f"{function.name} is a task already; for jobs with other options there is task.using(...)")
-    made = make_task(function, **said)
+    made = make_task(function, **options)
     if made.by_value:
         return made
     before = registry.get(made.name)
@@ -378,13 +304,12 @@ def _declare(function: Callable[..., Any], said: dict[str, Any]) -> Task[..., An
     return made
 
 
-def make_task(function: Callable[..., Any], **said: Any) -> Task[..., Any]:
+def make_task(function: Callable[..., Any], **options: Any) -> Task[..., Any]:
     """A task that is not registered."""
     if isinstance(function, staticmethod):
         function = function.__func__
-    if mode_of(function) == "async":
-        return AsyncTask(function, **said)
-    return SyncTask(function, **said)
+    kind = AsyncTask if mode_of(function) == "async" else SyncTask
+    return kind(function, Declaration(**options))
 
 
 def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
@@ -399,21 +324,6 @@ def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
         return make_task(target, by_value=True)
     except ConfigError as error:
         raise InvalidJob(str(error)) from None
-
-
-def _on_orphan(said: str) -> OnOrphan:
-    if said == "requeue":
-        return "requeue"
-    if said == "fail":
-        return "fail"
-    raise InvalidJob(f'on_orphan {said!r:.40}: "requeue" or "fail"')
-
-
-def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):     # some built-in functions have none: anything goes
-        return inspect.signature(lambda *args, **kwargs: None)
 
 
 def _label(function: object) -> str:
@@ -434,11 +344,3 @@ def _find_and_change(module: str, name: str, changed: dict[str, Any]) -> Task[..
     copy = object.__new__(type(known))
     vars(copy).update(vars(known) | changed)
     return copy
-
-
-def _takes_nothing(function: Callable[..., Any]) -> bool:
-    try:
-        _signature_of(function).bind()
-    except TypeError:
-        return False
-    return True

@@ -17,7 +17,7 @@ from cronsim import CronSim, CronSimError
 
 from .errors import InvalidJob
 from .model import ScheduleInfo
-from .options import duration_s
+from .options import duration_s, one_of
 
 CatchUp = Literal["latest", "all", "none"]
 CATCH_UPS: tuple[CatchUp, ...] = ("latest", "all", "none")
@@ -147,8 +147,8 @@ def declared(
         return None
     table = timetable(cron=cron, tz=tz, every=every)
     return ScheduleInfo(
-        table.cron or None, tz, table.every_s or None, jitter_s, catch_up_of(catch_up), overlap_of(overlap),
-        priority,
+        table.cron or None, tz, table.every_s or None, jitter_s, one_of(catch_up, CATCH_UPS, "catch_up"),
+        one_of(overlap, OVERLAPS, "overlap"), priority,
     )
 
 
@@ -157,20 +157,6 @@ def jitter_of(value: timedelta | float) -> float:
     if seconds > JITTER_S_MAX:
         raise InvalidJob(f"jitter {value!r:.80}: at most a day")
     return seconds
-
-
-def overlap_of(value: str) -> Overlap:
-    for known in OVERLAPS:
-        if value == known:
-            return known
-    raise InvalidJob(f"overlap {value!r:.40}: one of {', '.join(OVERLAPS)}")
-
-
-def catch_up_of(value: str) -> CatchUp:
-    for known in CATCH_UPS:
-        if value == known:
-            return known
-    raise InvalidJob(f"catch_up {value!r:.40}: one of {', '.join(CATCH_UPS)}")
 
 
 def _span(seconds: float) -> str:

@@ -163,8 +163,8 @@ class ScheduleAdmin:
         return ScheduleRecord(
             header.task, options.queue_name(header.queue), header.mode, table, now_ms, now_ms,
             priority=options.priority(new.priority), jitter_s=timetable.jitter_of(new.jitter_s),
-            catch_up=timetable.catch_up_of(new.catch_up), overlap=timetable.overlap_of(new.overlap),
-            declared=new.declared,
+            catch_up=options.one_of(new.catch_up, timetable.CATCH_UPS, "catch_up"),
+            overlap=options.one_of(new.overlap, timetable.OVERLAPS, "overlap"), declared=new.declared,
             python=header.python, signed=self._seal.keyring.mark(header.key_id),
         )
 

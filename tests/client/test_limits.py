@@ -64,7 +64,7 @@ def test_options_that_contradict_each_other(options: dict[str, Any], message: st
     ({"max_concurrency": 0}, "max_concurrency 0: a whole number of at least 1"),
     ({"max_concurrency": 1.5}, "max_concurrency 1.5"),
     ({"max_per_key": True, "key": "customer"}, "max_per_key True"),
-    ({"on_orphan": "forget"}, '"requeue" or "fail"'),
+    ({"on_orphan": "forget"}, "on_orphan 'forget': one of requeue, fail"),
     ({"requeue_delay": -1}, "requeue_delay -1: at least 0"),
 ])  # fmt: skip
 def test_bad_options(options: dict[str, Any], message: str) -> None:

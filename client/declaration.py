@@ -1,0 +1,127 @@
+"""What `@task(...)` is told, checked: the task's facts, its route, and its rules for retries."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from . import options
+from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
+from .errors import ConfigError
+from .ids import is_task_name, normal
+from .model import ON_ORPHANS, Level, OnOrphan, TaskInfo
+from .naming import mode_of
+from .order import Route
+from .retries import Retries, attempts_of, retries
+from .timetable import CatchUp, Overlap, declared
+
+ExceptionKinds = type[BaseException] | tuple[type[BaseException], ...]
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a task, as its author wrote them (`task` explains each). `by_value`: its code is shipped."""
+
+    name: str | None = None
+    queue: str = "default"
+    priority: int = 0
+    max_attempts: int | None = None
+    backoff_base: float | timedelta = BASE_S
+    backoff_cap: float | timedelta = CAP_S
+    retry_delay: Delay | None = None
+    retry_on: ExceptionKinds | None = None
+    never_retry_on: ExceptionKinds = ()
+    timeout: float | timedelta | None = None
+    keep_result: float | timedelta = 3600.0
+    keep_finished: float | timedelta | None = None
+    cancel_grace: float | timedelta = 2.0
+    max_concurrency: int | None = None
+    max_per_key: int | None = None
+    key: str | Callable[..., str | int | None] | None = None
+    level: Level = "durable"
+    on_orphan: OnOrphan = "requeue"
+    requeue_delay: float | timedelta = 0.0
+    cron: str | None = None
+    tz: str | None = None
+    every: timedelta | float | None = None
+    jitter: float | timedelta = 0.0
+    catch_up: CatchUp = "latest"
+    overlap: Overlap = "allow"
+    by_value: bool = False
+
+    def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
+        """What nodes are told of it; `name` is its own if the author gave none. Raises `InvalidJob`, `ConfigError`."""
+        info = TaskInfo(
+            name=normal(self.name) if self.name else name,
+            mode=mode_of(function),
+            queue=options.queue_name(self.queue),
+            max_attempts=options.attempts(
+                attempts_of(self.retry_delay, MAX_ATTEMPTS) if self.max_attempts is None else self.max_attempts
+            ),
+            backoff_base_s=options.duration_s(self.backoff_base, "backoff_base"),
+            backoff_cap_s=options.duration_s(self.backoff_cap, "backoff_cap"),
+            timeout_s=None if self.timeout is None else options.duration_s(self.timeout, "timeout", zero=False),
+            keep_result_s=options.duration_s(self.keep_result, "keep_result"),
+            keep_finished_s=(
+                None if self.keep_finished is None else options.duration_s(self.keep_finished, "keep_finished")
+            ),
+            cancel_grace_s=options.duration_s(self.cancel_grace, "cancel_grace"),
+            max_concurrency=options.limit(self.max_concurrency, "max_concurrency"),
+            max_per_key=options.limit(self.max_per_key, "max_per_key"),
+            on_orphan=options.one_of(self.on_orphan, ON_ORPHANS, "on_orphan"),
+            requeue_delay_s=options.duration_s(self.requeue_delay, "requeue_delay"),
+            schedule=declared(
+                self.cron, self.tz, self.every, self.jitter, self.catch_up, self.overlap,
+                options.priority(self.priority),
+            ),
+        )
+        if not is_task_name(info.name):
+            raise ConfigError(
+                f"{info.name!r:.80} is not a valid task name: letters, digits and _ . : @ - (at most 256)"
+            )
+        return info
+
+    def route(self, info: TaskInfo) -> Route:
+        """Where its jobs go."""
+        return Route(
+            info.name, info.queue, info.mode, options.priority(self.priority), level=options.level(self.level)
+        )
+
+    def retries(self) -> Retries:
+        """What is worth another attempt, beyond the numbers. Raises `InvalidJob`."""
+        return retries(self.retry_delay, self.retry_on, self.never_retry_on)
+
+    def check_limits(self, info: TaskInfo, function: Callable[..., Any]) -> None:
+        """Raise `ConfigError` where options contradict each other, or the function."""
+        key = self.key
+        if (info.max_per_key is None) != (key is None):
+            raise ConfigError(f"{info.name}: max_per_key and key go together: how many at a time, and counted by what")
+        if isinstance(key, str) and key not in signature_of(function).parameters:
+            raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
+        if info.schedule is not None and not _takes_nothing(function):
+            raise ConfigError(
+                f"{info.name} has a schedule, and arguments without defaults that nobody would give; with arguments: "
+                "client.schedules.put(name, task, args=(...), cron=...)"
+            )
+        if self.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
+            raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.level!r} is not")
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):     # some built-in functions have none: anything goes
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        signature_of(function).bind()
+    except TypeError:
+        return False
+    return True
