@@ -37,11 +37,14 @@ from ..node.node import Node, NodeSettings
 from ..port.http import HttpPort
 from ..port.tls import serving
 from ..state.keys import Keys
+from . import console
 from .config import UNIX, EtcdConfig, NodeConfig
 
 log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
+CHATTY = ("grpc", "asyncio", "aiohttp")
+"""Libraries whose debugging is about themselves: at --log debug one wants to read of rota."""
 
 
 async def serve(config: NodeConfig, guard: GuardLink) -> None:
@@ -68,7 +71,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         def runners(node: Node) -> RunnerPool:
             return RunnerPool(
                 pool, guard, on_outcomes=node.on_outcomes, on_expired=node.on_expired, on_enqueue=node.on_enqueue,
-                on_function=node.on_function, on_task_mode=node.task_mode,
+                on_started=node.on_started, on_function=node.on_function, on_task_mode=node.task_mode,
             )
 
         node = Node(
@@ -83,9 +86,27 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):
-                    await node.run()
+                    await _run(node, config, port.url)
     finally:
         await ledger.close()
+
+
+async def _run(node: Node, config: NodeConfig, where: str) -> None:
+    """Until it is drained; in development its owner is told what it does."""
+    async with asyncio.TaskGroup() as group:
+        told = group.create_task(
+            console.Console(node, config.apps).announce(where) if config.dev else _warn_of_none(node, config.apps),
+            name="announce",
+        )
+        await node.run()
+        told.cancel()
+
+
+async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
+    while node.why_not_ready() is not None:         # noqa: ASYNC110 - no one says so
+        await asyncio.sleep(console.LOOK_S)
+    if not node.runners.tasks:
+        log.warning("%s", console.no_tasks(apps))
 
 
 async def _check_store(node: Node, ledger: EtcdLedger, config: NodeConfig) -> None:
@@ -170,6 +191,8 @@ def main() -> int:
     try:
         config = NodeConfig.from_environment(os.environ)
         logging.getLogger().setLevel(config.log.upper())
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
         guard = GuardLink.from_environment(os.environ)
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(serve(config, guard))

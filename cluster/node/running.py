@@ -15,7 +15,7 @@ from rota.worker.pool.runners import Runners
 
 from ..context import IdentityContext
 from ..events.aside import teller
-from ..events.records import BundleTaken
+from ..events.records import BundleTaken, JobStarted
 from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
 from ..state.quarantine import SetAside
@@ -187,7 +187,7 @@ class Running:
         if events.wanted(BundleTaken):
             waited_s = max(self._context.clock.wall() - claim.at / 1000, 0.0)
             events.emit(BundleTaken(held.bundle, claim.task, claim.queue, len(jobs), claim.attempt, waited_s))
-        self._runners.submit(held.work(jobs))
+        self._runners.submit(held.work(jobs, report_start=events.wanted(JobStarted)))
 
     def _start_marked(self, held: Held) -> None:
         """Its start is committed before it happens, so that its loss can be told from bad company."""

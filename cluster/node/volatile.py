@@ -19,7 +19,7 @@ from rota.client.model import Enqueue, Outcome, Receipt, ResultEntry, Results
 from rota.worker.pool.runners import Runners, Work
 
 from ..events.hub import Events
-from ..events.records import VolatileFailed
+from ..events.records import JobEnded, JobStarted, VolatileFailed
 from .held import Told
 from .intake import VerifiedBody
 
@@ -87,7 +87,7 @@ class Volatile:
         mode = self._runners.tasks[bundle.task].mode        # whatever it was when it was enqueued
         work = Work(
             self._next_key, bundle.bundle, header.task, header.queue, mode, 1, 0, header.enqueued_at,
-            header.codec, jobs, None, header.options,
+            header.codec, jobs, None, header.options, self._events.wanted(JobStarted),
         )
         self._next_key += 1
         self._jobs += len(jobs)
@@ -131,6 +131,12 @@ class Volatile:
         held = self._bundles.get(key)
         if held is None or outcome.index not in held.attempts:
             return
+        if self._events.wanted(JobEnded):
+            work = held.work
+            self._events.emit(JobEnded(
+                work.bundle, outcome.index, work.task, work.queue, held.attempts[outcome.index], outcome.status,
+                outcome.error,
+            ))
         if outcome.status in ("retry", "snooze"):
             held.attempts[outcome.index] += outcome.status == "retry"
             held.resting.add(outcome.index)

@@ -109,6 +109,15 @@ def test_a_failed_job_is_told_with_its_error(running: Running) -> None:
     assert "shop:refuse" in running.rota("failed").stdout
 
 
+def test_dev_tells_its_tasks_and_a_line_for_each_job(running: Running) -> None:
+    done = running.rota("enqueue", "shop:add", "20", "--set", "b=22", "--wait", "--timeout", "30")
+    assert done.stdout.strip() == "42"
+    told = running.log.read_text()
+    assert f"ready at {running.url}" in told
+    assert "shop:add(a, b=" in told and "shop:slow(seconds)  (plain function, queue slow)" in told
+    assert re.search(r"^\d\d:\d\d:\d\d  ok +\d+ ms  shop:add  \w+-\w+/0$", told, re.MULTILINE), told
+
+
 def test_where_a_job_is_and_why(running: Running) -> None:
     job_id = running.rota("enqueue", "shop:add", "1", "--after", "3600").stdout.strip()
     assert running.json("job", job_id)["place"] == "scheduled"
