@@ -84,6 +84,8 @@ class Dev:
             status = self._until_ended(self._process)
             if status is None:
                 continue
+            if self._stopping and status == -signal.SIGTERM:
+                return 0                # it was only just starting
             if self._stopping or self._watched is None or status != EXIT_CONFIG:
                 return status
             complain("rota: waiting for a change of the app's files")
@@ -108,7 +110,7 @@ class Dev:
             if changed:
                 complain(f"rota: {', '.join(path.name for path in changed[:3])} changed: the node starts again")
                 self._end(process)
-                return None if not self._stopping else process.returncode
+                return process.returncode if self._stopping else None
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
