@@ -226,17 +226,17 @@ def test_what_nobody_has_signed_is_not_run(running: Running, tmp_path: Path) -> 
     body, header = attack(code)
     token = {"task": header.task, "queue": "default", "priority": 0, "order": 1, "count": 1, "mode": "sync", "at": 0,
              "function": header.function, "python": PYTHON, "v": 1}
-    said = {
-        "/rota/default/jobs/default/100/0000000000000001/aaaaaaaaaaaa-00000001": json.dumps(token).encode(),
+    said = {    # its token last: a node may take it at once
         "/rota-data/default/bodies/aaaaaaaaaaaa-00000001": body,
         f"/rota-data/default/functions/{header.function}": UNSIGNED.sign_function(code, "default"),
+        "/rota/default/jobs/default/100/0000000000000001/aaaaaaaaaaaa-00000001": json.dumps(token).encode(),
     }
     for key, value in said.items():
         etcd(running.etcd, "kv/put", key=key.encode(), value=value)
     waited = running.rota("enqueue", "shop:add", "1", "--wait")
     assert waited.stdout == "2\n"
     view = running.json("job", "aaaaaaaaaaaa-00000001/0")
-    assert view["place"] == "waiting" and "unsigned" in view["why"]
+    assert view["place"] == "waiting" and "unsigned" in view["why"], view
     assert not (tmp_path / "ran").exists()
 
 
