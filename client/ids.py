@@ -17,6 +17,7 @@ from itertools import count
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"      # base 32 without i, l, o, u: nothing to misread
 SESSION_CHARS = 12
+DIGEST_BYTES = SESSION_CHARS + 4
 SESSION = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}\Z")
 BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-5]?[0-9])?\Z")
 JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/([0-9]{{1,2}})\Z")
@@ -64,6 +65,12 @@ def bundle_id(session: str, counter: int) -> str:
     return f"{session}-{counter:08x}"
 
 
+def bundle_of(digest: bytes) -> str:
+    """The bundle that a digest of `DIGEST_BYTES` stands for: where a name follows from its cause."""
+    session = "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS])
+    return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
+
+
 def job_id(bundle: str, index: int) -> str:
     """The id of a job, from its bundle or from a piece of it (`<bundle>.<index>`)."""
     return f"{bundle.partition('.')[0]}/{index}"
@@ -81,9 +88,7 @@ def tick_id(schedule: str, created_ms: int, tick_ms: int) -> str:
 
 def _derived(*parts: str) -> str:
     """A bundle whose name follows from its cause: who makes it again makes the same."""
-    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=SESSION_CHARS + 4).digest()
-    session = "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS])
-    return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
+    return bundle_of(hashlib.blake2b("\0".join(parts).encode(), digest_size=DIGEST_BYTES).digest())
 
 
 def parse_job_id(text: str) -> tuple[str, int]:

@@ -68,7 +68,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `@task(cron=…)` or `@task(every=…)` declares. The schedule bears the task's name."""
+    """When a schedule fires, and how: what `@task(cron=…)` declares, and what is put at run time."""
 
     cron: str | None = None
     tz: str | None = None

@@ -195,8 +195,9 @@ def checked(
     if order.route.delay_s or order.route.level != "durable":
         raise InvalidJob("a schedule says when its jobs run, and stores them: run_after and level do not go with it")
     return Asked(normal(name), order, NewSchedule(
-        b"", table.cron or None, tz, table.every_s or None, jitter_of(jitter),
-        one_of(catch_up, CATCH_UPS, "catch_up"), one_of(overlap, OVERLAPS, "overlap"), order.route.priority,
+        template=b"", cron=table.cron or None, tz=tz, every_s=table.every_s or None, jitter_s=jitter_of(jitter),
+        catch_up=one_of(catch_up, CATCH_UPS, "catch_up"),
+        overlap=one_of(overlap, OVERLAPS, "overlap"), priority=order.route.priority,
     ))
 
 

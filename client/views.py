@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from .model import Mode, Parameter
+from .model import Mode, Parameter, ScheduleInfo
 
 Place = Literal[
     "waiting", "blocked", "retrying", "scheduled", "claimed", "running", "failed", "finished", "unknown"
@@ -247,15 +247,8 @@ class ScheduleView(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: int = 0
 
 
-class NewSchedule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class NewSchedule(ScheduleInfo, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A schedule as it is put. `template`: the signed body that its jobs are made of."""
 
     template: bytes
-    cron: str | None = None
-    tz: str | None = None
-    every_s: float | None = None
-    jitter_s: float = 0.0
-    catch_up: str = "latest"
-    overlap: str = "allow"
-    priority: int = 0
     declared: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from msgspec.structs import replace
 
 from rota.client import options, timetable
@@ -75,10 +76,8 @@ class ScheduleAdmin:
         header = Header(
             template_id(info.name), info.name, info.queue, info.mode, [0], [len(payload)], 0.0, codec
         )
-        await self.put(info.name, NewSchedule(
-            self._seal.body(header, [payload]), said.cron, said.tz, said.every_s, said.jitter_s, said.catch_up,
-            said.overlap, said.priority, declared=True,
-        ))
+        template = self._seal.body(header, [payload])
+        await self.put(info.name, NewSchedule(template=template, declared=True, **msgspec.structs.asdict(said)))
 
     async def pause(self, name: str) -> ScheduleView:
         """Fire no further ticks. Jobs of ticks that were fired are not touched."""

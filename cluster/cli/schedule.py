@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from rota.client.timetable import catch_up_of, overlap_of
 from rota.client.views import ScheduleView
 
 from ..terminal import Sheet, say
-from . import show
+from . import call, show
 from .ask import Json, KeyFile, TokenFile, Url, client
-from .enqueue import named_value, value_of
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 
@@ -40,13 +40,9 @@ def list_(url: Url = None, token_file: TokenFile = None, json: Json = False) -> 
 @schedule.command()
 def put(
     name: Name,
-    task: Annotated[str, typer.Argument(metavar="MODULE:TASK", help="The task's name, as in shop.tasks:report.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]…", help="As of `rota enqueue`: JSON, or else text.")
-    ] = None,
-    named: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A keyword argument. Repeatable.")
-    ] = None,
+    task: call.TaskName,
+    arguments: call.Arguments = None,
+    named: call.Named = None,
     cron: Annotated[
         str | None, typer.Option(metavar="'M H D M W'", help="Minute, hour, day, month, weekday: '0 3 * * 1-5'.")
     ] = None,
@@ -59,8 +55,8 @@ def put(
     overlap: Annotated[
         str, typer.Option(help="A tick while the job before has not ended: allow, skip or queue.")
     ] = "allow",
-    queue: Annotated[str | None, typer.Option(help="Default: the queue named default.")] = None,
-    priority: Annotated[int | None, typer.Option(help="-100 to 100; higher runs first. Default: 0.")] = None,
+    queue: call.QueueOf = None,
+    priority: call.Priority = None,
     url: Url = None,
     token_file: TokenFile = None,
     key_file: KeyFile = None,
@@ -75,11 +71,13 @@ def put(
     """
     from rota.client.named import NamedTask  # late, as in `ask.py`
 
+    args, kwargs = call.values(arguments, named)
     target = NamedTask(task).using(queue=queue, priority=priority)
     with client(url, token_file, key_file) as asked:
+        call.check(asked, target.name, args, kwargs)
         view = asked.schedules.put(
-            name, target, list(map(value_of, arguments or [])), dict(map(named_value, named or [])), cron=cron, tz=tz,
-            every=every, jitter=jitter, catch_up=catch_up, overlap=overlap,  # type: ignore[arg-type]   # checked there
+            name, target, args, kwargs, cron=cron, tz=tz, every=every, jitter=jitter, catch_up=catch_up_of(catch_up),
+            overlap=overlap_of(overlap),
         )
     _show(view, json)
 

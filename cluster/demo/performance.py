@@ -233,9 +233,8 @@ class Performance:
             lines += self._takeover(what, *self._lost)
         lines += [styled(f"in the cluster  {verdict.cluster}"), styled(f"directly        {verdict.direct}"), styled()]
         if verdict.good:
-            lines.append(styled(
-                f"Every one of {verdict.direct.files:,} files was counted once, and all totals agree.", "bold green"
-            ))
+            words = f"Every one of {verdict.direct.files:,} files was counted once, and all totals agree."
+            lines.append(styled((words, "bold green")))
         else:
             lines += [styled(("The counts disagree:", "bold red")), *map(styled, _some(verdict.faults))]
         return lines

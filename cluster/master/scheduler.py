@@ -17,10 +17,9 @@ from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import token_in
+from .due import LOOK_S_MAX, until_due
 
 PAGE = 1_000
-LOOK_S_MAX = 5.0
-"""Looked at least this often, whatever the watch says (and so the wall clock may be set back or forth)."""
 
 
 class Scheduler:
@@ -51,13 +50,7 @@ class Scheduler:
         while True:
             self._earlier.clear()
             await self.move_due()
-            wait = min(self._next_ms / 1000 - self._clock.wall(), LOOK_S_MAX)
-            if wait > 0:
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._earlier.wait()
-                except TimeoutError:
-                    pass
+            await until_due(self._clock, self._next_ms, self._earlier)
 
     async def move_due(self) -> None:
         """Put what is due into its queue."""

@@ -34,9 +34,7 @@ from ..state.schedules import (
     job_of,
     schedule_in,
 )
-
-LOOK_S_MAX = 5.0
-"""Looked at least this often, whatever the watch says (and so the wall clock may be set back or forth)."""
+from .due import until_due
 
 BUSY_LOOK_S = 0.25
 """How soon it is looked again whether the job before has ended."""
@@ -128,13 +126,7 @@ class Schedules:
         while True:
             self._changed.clear()
             await self.fire_due()
-            wait_s = min(self._due[0][0] / 1000 - self._clock.wall(), LOOK_S_MAX) if self._due else LOOK_S_MAX
-            if wait_s > 0:
-                try:
-                    async with asyncio.timeout(wait_s):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
+            await until_due(self._clock, self.next_ms, self._changed)
 
     async def fire_due(self) -> None:
         """Fire what is due by now."""

@@ -1,4 +1,4 @@
-"""Answers of the port, as JSON."""
+"""Answers of the port, as JSON, and what requests ask of them: how many, how long."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+
+from rota.client.errors import InvalidJob
+from rota.client.options import duration_s
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 WAIT_S_MAX = 60.0
@@ -30,3 +33,24 @@ def wait_s(request: web.Request, default_s: float = 0.0) -> float:
         return max(0.0, min(float(request.query.get("wait", default_s)), WAIT_S_MAX))
     except ValueError:
         return default_s
+
+
+def limit_of(request: web.Request, most: int) -> int:
+    """How long a part of a list may be (`?limit=100`, which is the default)."""
+    limit = int(number_of(request.query.get("limit", "100"), "limit"))
+    if not 0 <= limit <= most:
+        raise InvalidJob(f"limit={limit}: at most {most:,} at a time; the header Link says where to go on")
+    return limit
+
+
+def number_of(text: str, name: str) -> float:
+    try:
+        return duration_s(float(text), name)
+    except ValueError:
+        raise InvalidJob(f"{name}={text!r:.40} is not a number") from None
+
+
+def listed(request: web.Request, views: list[Any], after: str) -> web.Response:
+    """A part of a list; where there is more, the header `Link` says how to ask for the next part."""
+    link = {"Link": f'<{request.rel_url.update_query(after=after)}>; rel="next"'} if after else {}
+    return json_page(views, headers=link)

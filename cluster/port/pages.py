@@ -15,20 +15,19 @@ from aiohttp import web
 
 from rota.client import errors, options
 from rota.client.backoff import TABLE_MAX
-from rota.client.codec import Keyring, encode_body
-from rota.client.errors import InvalidJob, JobTooLarge, LedgerError, Overloaded, RotaError, UnknownTask
-from rota.client.ids import ALPHABET, SESSION_CHARS, Names, bundle_id, normal, parse_job_id
-from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, Header, Mode, Options, Receipt, ResultEntry
+from rota.client.codec import Keyring
+from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
+from rota.client.ids import DIGEST_BYTES, Names, bundle_of, normal, parse_job_id
+from rota.client.model import Enqueue, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
-from rota.client.signature import check_call
 
-from .answers import HEADERS, json_page, refuse, wait_s
+from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
+from .calls import Calls, JsonCall
 from .many import Many
 from .schedules import SchedulePages
 from .service import NodeService
 from .verbs import Verbs, job_of
-from .websocket import as_mode
 
 log = logging.getLogger("rota.http")
 
@@ -64,13 +63,9 @@ ADVICE: dict[type[RotaError], str] = {
 }
 
 
-class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /v1/jobs` takes. Arguments stay as they were written: a decoder would round their numbers."""
+class NewJob(JsonCall, kw_only=True, forbid_unknown_fields=True):
+    """What `POST /v1/jobs` takes."""
 
-    task: str
-    args: msgspec.Raw = msgspec.Raw(b"[]")
-    kwargs: msgspec.Raw = msgspec.Raw(b"{}")
-    queue: str = "default"
     priority: int = 0
     delay_s: float = 0.0
     max_attempts: int | None = None
@@ -84,8 +79,6 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     key: str = ""
 
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_table = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,7 +89,7 @@ class Pages:
     def __init__(self, service: NodeService, keyring: Keyring, wall: Callable[[], float] = time.time) -> None:
         self._service = service
         self._keyring = keyring
-        self._wall = wall
+        self._calls = Calls(service, keyring, wall)
         self._names = Names()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -129,18 +122,15 @@ class Pages:
         router.add_get("/readyz", self._ready)
 
     def _add_schedules(self, router: web.UrlDispatcher) -> None:
-        service = self._service
-        pages = SchedulePages(
-            lambda: service.schedules, service.task_mode, lambda: service.cluster, self._keyring, self._wall
-        )
+        pages = SchedulePages(self._service, self._calls)
         one = "/v1/schedules/{schedule}"
-        router.add_get("/v1/schedules", self._page(_as_json(pages.list)))
-        router.add_get(one, self._page(_as_json(pages.get)))
+        router.add_get("/v1/schedules", self._page(pages.list))
+        router.add_get(one, self._page(pages.get))
         for path, verb in (
             (one, pages.put), (f"{one}/pause", pages.pause), (f"{one}/resume", pages.resume),
             (f"{one}/run", pages.run_now), (f"{one}/delete", pages.delete),
         ):
-            router.add_post(path, self._page(_as_json(verb)))
+            router.add_post(path, self._page(verb))
 
     def _page(self, handler: Handler, answer_s: float | None = None) -> Handler:
         """Answers errors as JSON."""
@@ -188,40 +178,22 @@ class Pages:
 
     async def _enqueue(self, request: web.Request) -> web.Response:
         job = _decode_job(await request.read())
-        mode = as_mode(await self._service.task_mode(job.task))
-        if mode is None:
-            raise UnknownTask(f"no node has ever registered {job.task!r:.200}")
-        check_call(job.task, self._service.parameters(job.task), len(_decode_list(job.args)), _decode_table(job.kwargs))
         bundle = self._bundle_of(request.headers.get("Idempotency-Key"))
-        (answer,) = await self._service.enqueue([self._bundle(bundle, job, mode)], 0)
+        (answer,) = await self._service.enqueue([await self._bundle(bundle, job)], 0)
         if not isinstance(answer, Receipt):
             raise answer
         page = {"id": f"{bundle}/0", "level": answer.level, "revision": answer.revision}
         return json_page(page, status=201, headers={"Location": f"/v1/jobs/{bundle}/0"})
 
-    def _bundle(self, bundle: str, job: NewJob, mode: Mode) -> Enqueue:
-        payload = b'{"args":%b,"kwargs":%b}' % (bytes(job.args), bytes(job.kwargs))
-        if len(payload) > BUNDLE_BYTES_MAX:
-            raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
-        header = Header(
-            bundle=bundle,
-            task=job.task,
-            queue=job.queue,
-            mode=mode,
-            indexes=[0],
-            sizes=[len(payload)],
-            enqueued_at=self._wall(),
-            codec="json",
-            options=_options(job),
-        )
-        body = encode_body(self._keyring.sign(header, [payload], self._service.cluster), [payload])
+    async def _bundle(self, bundle: str, job: NewJob) -> Enqueue:
+        header, payload = await self._calls.header(bundle, job, _options(job))
         return Enqueue(
             bundle=bundle,
-            task=job.task,
-            queue=job.queue,
+            task=header.task,
+            queue=header.queue,
             count=1,
-            mode=mode,
-            body=body,
+            mode=header.mode,
+            body=self._calls.body(header, payload),
             priority=priority(job.priority),
             delay_s=duration_s(job.delay_s, "delay_s"),
             level=options.level(job.level),
@@ -235,16 +207,15 @@ class Pages:
         if not 0 < len(idempotency_key) <= IDEMPOTENCY_CHARS_MAX:
             raise InvalidJob(f"Idempotency-Key: 1 to {IDEMPOTENCY_CHARS_MAX} characters")
         text = f"{self._service.cluster}\0{idempotency_key}".encode("utf-8", "surrogateescape")
-        digest = hashlib.blake2b(text, digest_size=SESSION_CHARS + 4, person=b"rota-idempotency").digest()
-        session = "".join(ALPHABET[byte & 31] for byte in digest[:SESSION_CHARS])
-        return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
+        digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES, person=b"rota-idempotency").digest()
+        return bundle_of(digest)
 
     async def _job(self, request: web.Request) -> web.Response:
         job_id = job_of(request)
         wait = request.query.get("wait")
         if wait is None:
             return json_page(await self._service.job(job_id))
-        _number(wait, "wait")
+        number_of(wait, "wait")
         entry = await self._result(job_id, wait_s(request))
         if entry is None:
             return json_page(await self._service.job(job_id), status=202)
@@ -299,11 +270,11 @@ class Pages:
 
     async def _failed(self, request: web.Request) -> web.Response:
         queue, limit, after = _which_part(request)
-        return _listed(request, *await self._service.failed(queue, limit, after))
+        return listed(request, *await self._service.failed(queue, limit, after))
 
     async def _finished(self, request: web.Request) -> web.Response:
         queue, limit, after = _which_part(request)
-        return _listed(request, *await self._service.finished(queue, limit, after))
+        return listed(request, *await self._service.finished(queue, limit, after))
 
     async def _stats(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.stats())
@@ -356,16 +327,7 @@ def _seconds(value: float | None, name: str) -> float | None:
 def _which_part(request: web.Request) -> tuple[str | None, int, str]:
     """`?queue=`, `?limit=` and `?after=` of a list."""
     queue = request.query.get("queue")
-    limit = int(_number(request.query.get("limit", "100"), "limit"))
-    if not 0 <= limit <= LISTED_MAX:
-        raise InvalidJob(f"limit={limit}: at most {LISTED_MAX:,} at a time; the header Link says where to go on")
-    return queue and queue_name(queue), limit, request.query.get("after", "")
-
-
-def _listed(request: web.Request, views: list[Any], after: str) -> web.Response:
-    """A part of a list; where there is more, the header `Link` says how to ask for the next part."""
-    link = {"Link": f'<{request.rel_url.update_query(after=after)}>; rel="next"'} if after else {}
-    return json_page(views, headers=link)
+    return queue and queue_name(queue), limit_of(request, LISTED_MAX), request.query.get("after", "")
 
 
 def _decode_job(body: bytes) -> NewJob:
@@ -374,9 +336,6 @@ def _decode_job(body: bytes) -> NewJob:
         job = _decode_new_job(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
-    job.task, job.queue = normal(job.task), queue_name(job.queue)
-    if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
-        raise InvalidJob("the body is not what POST /v1/jobs takes: args is an array, kwargs an object")
     return job
 
 
@@ -387,10 +346,3 @@ def _result_page(job_id: str, entry: ResultEntry) -> dict[str, Any]:
     if entry.codec == "json":
         return page | {"value": msgspec.Raw(entry.value)}
     return page | {"value": None, "note": "the result is pickled: only rota's Python client reads it"}
-
-
-def _number(text: str, name: str) -> float:
-    try:
-        return duration_s(float(text), name)
-    except ValueError:
-        raise InvalidJob(f"{name}={text!r:.40} is not a number") from None

@@ -11,7 +11,8 @@ from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created
 from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.master.scheduler import LOOK_S_MAX, Scheduler
+from rota.cluster.master.due import LOOK_S_MAX
+from rota.cluster.master.scheduler import Scheduler
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.quarantine import SetAside
 from rota.cluster.state.records import Token, encode
