@@ -8,16 +8,18 @@ from datetime import timedelta
 import pytest
 
 import rota
+from rota.client.tasks import registry
 from rota.testing import MemoryCluster
 
-from . import testing_tasks as app
+from . import scheduled_tasks as app
 
-NIGHTLY = f"{app.__name__}:nightly"
+registry.pop(app.nightly.name)      # or it would come due in the clusters of other tests, whose time travels, too
 
 
 @pytest.fixture
-def cluster() -> Iterator[MemoryCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryCluster]:
     app.events.clear()
+    monkeypatch.setitem(registry, app.nightly.name, app.nightly)
     with MemoryCluster() as made:
         yield made
 

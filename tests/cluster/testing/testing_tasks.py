@@ -74,11 +74,6 @@ async def tidies_up() -> str:
     return "?"
 
 
-@rota.task(cron="0 3 * * *", tz="Europe/Berlin")
-def nightly(kind: str = "all") -> None:
-    events.append(f"nightly {kind}")
-
-
 @rota.task(max_attempts=4, backoff_base=60)
 def soon_again(name: str) -> str:
     attempt = rota.current_job().attempt
