@@ -20,7 +20,7 @@ import msgspec
 
 from .errors import ConfigError, InvalidJob, ResultInvalid, SignatureRefused
 from .ids import is_name
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Header, ResultEntry, Results
+from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, ResultEntry, Results
 
 TAG_BYTES = 16
 KEY_BYTES_MIN = 32
@@ -65,7 +65,7 @@ def decode_header(body: bytes) -> tuple[Header, int]:
         raise InvalidJob("malformed body: its header is cut short or too long")
     try:
         header = _decode_header(body[4:offset])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidJob(f"malformed body: {error}") from None
     fault = _fault_of(header, len(body) - offset)
     if fault:
@@ -238,7 +238,7 @@ class Keyring:
         """The results that a node of this cluster wrote. Raises `ResultInvalid`."""
         try:
             results = _decode_results(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ResultInvalid(f"a result record cannot be read: {error}") from None
         what = f"the results of bundle {results.bundle!r:.60}"
         self._refuse_unknown(results.key_id, b"".join(entry.tag for entry in results.entries), what, ResultInvalid)
@@ -268,7 +268,7 @@ class Keyring:
         """The code behind a digest, verified. Raises `SignatureRefused`."""
         try:
             function = msgspec.msgpack.decode(blob, type=FunctionBlob)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise SignatureRefused(f"the code {digest:.64} cannot be read: {error}") from None
         self._refuse_unknown(
             function.key_id, function.tag, f"the code {digest:.64}",
@@ -335,7 +335,7 @@ def is_harmless(results: bytes) -> bool:
     """Whether results hold nothing that would be unpickled: whoever sent them can lie, and no more."""
     try:
         entries = _decode_results(results).entries if results else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return all(entry.codec == "json" or not entry.value for entry in entries)
 
@@ -349,7 +349,7 @@ def function_in(digest: str, blob: bytes) -> bytes | None:
     to take code from a stranger, see `Keyring.open_function`."""
     try:
         code = msgspec.msgpack.decode(blob, type=FunctionBlob).code
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return code if hmac.compare_digest(function_digest(code).encode(), digest.encode()) else None
 

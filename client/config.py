@@ -33,7 +33,8 @@ PORTS = re.compile(r"(?P<host>.*):(?P<first>[0-9]{1,5})-(?P<last>[0-9]{1,5})(?P<
 PORTS_MAX = 100
 DEFAULT_URL = "http://127.0.0.1:4100"
 RETRY_WINDOW_S = 30.0
-"""How long an enqueue is repeated. Nodes remember bundles for four times as long, so a repeat never stores twice."""
+"""How long an enqueue is repeated. Nodes remember bundles for at least twice the longest window that can be
+set, so a repeat never stores twice."""
 
 CONNECT_TIMEOUT_S = 3.0
 """How long no address may lead to a node before an enqueue gives up: it is certain then that nothing was stored."""

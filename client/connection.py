@@ -7,6 +7,7 @@ is unanswered when a link breaks goes out again, unchanged, until the deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 from collections.abc import Iterable
@@ -36,7 +37,7 @@ from .following import Following
 from .hosts import is_loopback
 from .link import Link, LinkLost
 from .local import Local
-from .model import Enqueue, Mode, QueueInfo, Receipt
+from .model import UNREADABLE, Enqueue, Mode, QueueInfo, Receipt
 from .transport import Follower, Patience
 from .views import JobView
 from .wire import NodeFault
@@ -195,7 +196,7 @@ class Connection:
                     parts = urlsplit(str(following["url"])) if following is not None else None
                     return body, f"{parts.path}?{parts.query}" if parts is not None else ""
                 if not self._cut_off(response.status, tries):
-                    raise _error_in(body, response.status)
+                    raise _error_in(body, response)
                 link.abandon()
             except TimeoutError:
                 raise Unreachable(f"{link.url}{path}: no answer within {ANSWER_S:g} s") from None
@@ -224,7 +225,7 @@ class Connection:
                 if response.status < 300:
                     return msgspec.json.decode(answer, type=kind)
                 if not self._cut_off(response.status, tries):
-                    raise _error_in(answer, response.status)
+                    raise _error_in(answer, response)
                 link.abandon()
             except Overloaded as error:         # it has no identity now: nothing was done
                 if not await self._pause(error, 0, patience):
@@ -417,9 +418,13 @@ class _Page(msgspec.Struct):
     message: str = ""
 
 
-def _error_in(body: bytes, status: int) -> RotaError:
+def _error_in(body: bytes, response: aiohttp.ClientResponse) -> RotaError:
     try:
         page = msgspec.json.decode(body, type=_Page)
-    except msgspec.DecodeError:
-        return NodeFault(f"the node answered {status}")
-    return wire.error_of(wire.Refusal(page.error, page.message))
+    except UNREADABLE:
+        return NodeFault(f"the node answered {response.status}")
+    error = wire.error_of(wire.Refusal(page.error, page.message))
+    if isinstance(error, Overloaded):
+        with contextlib.suppress(ValueError):
+            error.retry_after_s = float(response.headers.get("Retry-After", error.retry_after_s))
+    return error

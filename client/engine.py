@@ -141,10 +141,9 @@ class Engine:
         return self._results.kept(bundle, index)
 
     async def result_entry(self, bundle: str, index: int, timeout: float | None) -> ResultEntry:
-        """A job's outcome. A timeout of 0 asks a node once, however long that takes."""
+        """A job's outcome. A timeout of 0 looks once, however long that takes."""
         if timeout is not None and timeout <= 0:
-            await self.seal(self.patience())
-            entry = await self._results.look(bundle, index)
+            entry = await self.look(bundle, index)
         else:
             try:
                 async with asyncio.timeout(timeout):
@@ -157,6 +156,11 @@ class Engine:
         job_id = f"{bundle}/{index}"
         where = await self._where(job_id)
         raise ResultTimeout(f"no result of job {job_id} within {timeout:g} s: {where}", job_id)
+
+    async def look(self, bundle: str, index: int) -> ResultEntry | None:
+        """A job's outcome, if there is one now."""
+        await self.seal(self.patience())
+        return await self._results.look(bundle, index)
 
     async def _where(self, job_id: str) -> str:
         """What to tell who has waited in vain; a moment later than was asked, if that is how long a node takes."""

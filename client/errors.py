@@ -100,6 +100,9 @@ class NotSerializable(EnqueueError):
 class JobTooLarge(EnqueueError):
     """Arguments are over the size limit."""
 
+    size_bytes: int = 0
+    bytes_max: int = 0
+
     def __init__(self, size_bytes: int, bytes_max: int, what: str = "the arguments of this job") -> None:
         super().__init__(
             f"{what} take {size_bytes:,} bytes; the limit is {bytes_max:,}. "
@@ -116,6 +119,8 @@ class SignatureRefused(EnqueueError):
     is known, and the signature is not what it should be.
     """
 
+    unknown_key: str | None = None
+
     def __init__(self, message: str, unknown_key: str | None = None) -> None:
         super().__init__(message)
         self.unknown_key = unknown_key
@@ -124,6 +129,8 @@ class SignatureRefused(EnqueueError):
 class Overloaded(EnqueueError):
     """The node or the store cannot take more now."""
 
+    retry_after_s: float = 1.0
+
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
@@ -131,6 +138,8 @@ class Overloaded(EnqueueError):
 
 class EnqueueUnknown(EnqueueError):
     """No definite answer came within the retry window: the jobs of this bundle may be stored, now or later."""
+
+    bundle: str = ""
 
     def __init__(self, bundle: str) -> None:
         super().__init__(
@@ -152,6 +161,8 @@ class PartlyEnqueued(EnqueueError):
 
 class JobError(RotaError):
     """About one job."""
+
+    job_id: str = ""
 
     def __init__(self, message: str, job_id: str = "") -> None:
         super().__init__(message)

@@ -73,9 +73,12 @@ class Gathering:
     async def _wait(self, place: int, ref: Ref, room: asyncio.Semaphore) -> None:
         outcome: ResultEntry | RotaError
         try:
-            outcome = await self._engine.result_entry(*ref, 0 if self._look else None)
-        except ResultTimeout:
-            return
+            if not self._look:
+                outcome = await self._engine.result_entry(*ref, None)
+            elif (found := await self._engine.look(*ref)) is not None:
+                outcome = found
+            else:
+                return
         except RotaError as error:
             outcome = error
         finally:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 import aiohttp
-import msgspec
 
 from . import wire
 from .errors import ConfigError, ProtocolMismatch, RotaError, Unauthorized, Unreachable
 from .hosts import is_loopback
+from .model import UNREADABLE
 
 HEARTBEAT_S = 6.0
 """A ping after this much silence; the answer must come within half of it. So a frozen node is left after 9 s, and one
@@ -64,7 +64,7 @@ class Link:
             if not isinstance(hello, wire.Hello):
                 raise TypeError(f"its first frame is a {type(hello).__name__}")
             wire.check_version(hello.version, f"the node at {url}")
-        except (TypeError, aiohttp.ClientError, msgspec.DecodeError) as error:
+        except (TypeError, aiohttp.ClientError, *UNREADABLE) as error:
             await ws.close()
             raise Unreachable(f"{url} does not speak like a rota node: {error}") from None
         except BaseException:
@@ -126,7 +126,7 @@ class Link:
                     on_results(self, frame.results)
                 elif not isinstance(frame, wire.Hello):
                     self._answer(frame)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass                            # a node that talks nonsense is as good as lost
         finally:
             self.abandon()

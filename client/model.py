@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that are no record: anybody may have written them."""
+
 JOBS_PER_BUNDLE_MAX = 60
 """So that splitting a bundle into all its pieces (2 deletes + 2 puts a job) fits one transaction of 128 operations."""
 

@@ -15,8 +15,9 @@ from typing import Literal, Self
 import msgspec
 
 from rota.client.errors import ConfigError
-from rota.client.hosts import is_loopback as is_loopback
+from rota.client.hosts import is_loopback
 from rota.client.ids import NAME_RULE
+from rota.client.options import WINDOW_S_MAX
 
 from ..state.keys import is_name
 
@@ -28,9 +29,6 @@ VARIABLE = "ROTA_NODE_CONFIG"
 
 LEASE_TTL_S_MIN = 2
 """etcd grants no less with its default timing (1.5 election timeouts, rounded up)."""
-
-RETRY_WINDOW_S = 30
-"""How long a client repeats an enqueue that got no definite answer; receipts must outlive it by far."""
 
 YEARS_S = 100 * 365 * 86_400
 
@@ -164,7 +162,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)
         _within("--keep-finished", self.keep_finished_s, 0, YEARS_S)
         _within("--keep-failed", self.keep_failed_s, 0, YEARS_S)
-        _within("receipt_ttl", self.receipt_ttl_s, 4 * RETRY_WINDOW_S, 86_400)
+        _within("receipt_ttl", self.receipt_ttl_s, 2 * WINDOW_S_MAX, 86_400)
         if self.sync_runners + self.async_capacity == 0:
             raise ConfigError("--sync 0 and --async 0: such a node could run nothing")
 

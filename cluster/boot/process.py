@@ -70,7 +70,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
 
         def runners(node: Node) -> RunnerPool:
             return RunnerPool(
-                pool, guard, on_outcomes=node.on_outcomes, on_expired=node.on_expired, on_enqueue=node.on_enqueue,
+                pool, guard, on_outcomes=node.on_outcomes, on_enqueue=node.on_enqueue,
                 on_started=node.on_started, on_function=node.on_function, on_task_mode=node.task_mode,
             )
 

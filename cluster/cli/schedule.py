@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rota.client.timetable import catch_up_of, overlap_of
+from rota.client.options import one_of
+from rota.client.timetable import CATCH_UPS, OVERLAPS
 from rota.client.views import ScheduleView
 
 from ..terminal import Sheet, say
@@ -76,8 +77,8 @@ def put(
     with client(url, token_file, key_file) as asked:
         call.check(asked, target.name, args, kwargs)
         view = asked.schedules.put(
-            name, target, args, kwargs, cron=cron, tz=tz, every=every, jitter=jitter, catch_up=catch_up_of(catch_up),
-            overlap=overlap_of(overlap),
+            name, target, args, kwargs, cron=cron, tz=tz, every=every, jitter=jitter,
+            catch_up=one_of(catch_up, CATCH_UPS, "catch_up"), overlap=one_of(overlap, OVERLAPS, "overlap"),
         )
     _show(view, json)
 

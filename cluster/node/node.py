@@ -476,9 +476,6 @@ class Node:
         work = Work(0, aside.bundle, aside.task, aside.queue, "sync", aside.attempt, 0, 0.0, "pickle", [])
         self.runners.report(work, aside.index, aside.error)
 
-    def on_expired(self) -> None:
-        """The guard has killed the runners at the lease's deadline."""
-
     async def on_enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
         """A job enqueues jobs. The runner holds no key: the node signs for it."""
         signed = [

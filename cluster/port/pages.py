@@ -18,7 +18,7 @@ from rota.client.backoff import TABLE_MAX
 from rota.client.codec import Keyring
 from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
 from rota.client.ids import DIGEST_BYTES, Names, bundle_of, normal, parse_job_id
-from rota.client.model import Enqueue, Options, Receipt, ResultEntry
+from rota.client.model import UNREADABLE, Enqueue, Options, Receipt, ResultEntry
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 
@@ -334,7 +334,7 @@ def _decode_job(body: bytes) -> NewJob:
     try:
         body.decode()
         job = _decode_new_job(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidJob(f"the body is not what POST /v1/jobs takes: {error}") from None
     return job
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import JOB
+from rota.client.model import UNREADABLE
 from rota.client.options import queue_name
 
 from .service import NodeService
@@ -55,5 +56,5 @@ def _queue(request: web.Request) -> str:
 async def read(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidJob(f"the body is not what POST {request.path} takes: {error}") from None

@@ -12,13 +12,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rota.client import wire
 from rota.client.codec import Keyring
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerError, Overloaded, RotaError
-from rota.client.model import Mode, Receipt
+from rota.client.model import UNREADABLE, Mode, Receipt
 
 from .service import NodeService
 
@@ -86,7 +85,7 @@ class Socket:
                 break
             try:
                 frame = wire.decode_from_client(message.data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except UNREADABLE as error:
                 self._note("a client sent a frame that cannot be read")
                 log.debug("a client sent a frame that cannot be read: %.200s", error)
                 await self._ws.close(code=WSCloseCode.INVALID_TEXT, message=b"unreadable frame")

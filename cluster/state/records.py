@@ -25,6 +25,7 @@ from rota.client.model import (
     PAST_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
+    UNREADABLE,
     Header,
     History,
     Mode,
@@ -304,7 +305,7 @@ def decode(kind: type[_T], value: bytes) -> _T | None:
 def _try(decoder: Any, value: bytes) -> Any:
     try:
         return decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -14,7 +14,8 @@ import pytest
 import rota
 from rota.client.api import AsyncClient, Client
 from rota.client.config import client_config
-from rota.client.errors import ConfigError, EnqueueUnknown, InvalidJob, Unreachable
+from rota.client.errors import ConfigError, EnqueueUnknown, InvalidJob, Overloaded, Unreachable
+from rota.client.views import StatsView
 
 from ..proxy import Mode as ProxyMode
 from ..proxy import Proxy
@@ -128,6 +129,19 @@ async def test_what_is_unsure_is_said_when_the_window_is_over() -> None:
 
 
 # -- as it was said
+
+
+async def test_who_is_asked_to_come_back_later_is_told_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overloaded over HTTP: the pause is the header's, and a page of a proxy in between has none."""
+    async with fake_node() as node, client(node.url) as rota:
+        async def stats() -> StatsView:
+            raise Overloaded("too much at once", retry_after_s=7.0)
+
+        monkeypatch.setattr(node.service, "stats", stats)
+        with pytest.raises(Overloaded, match="too much at once") as told:
+            await in_time(rota.stats())
+        assert told.value.retry_after_s == 7.0
+    assert Overloaded("from elsewhere").retry_after_s == 1.0
 
 
 async def test_an_enqueue_may_say_it_for_itself() -> None:

@@ -22,6 +22,11 @@ BUNDLE = "k3f9q2m7xa5t-0000001f"
 PATIENCE_S = float(os.environ.get("STAGED_PATIENCE_S", "20"))        # as in tests/acceptance/rig.py
 
 
+def new_permits() -> int:
+    """As the guard makes them, which imports nothing of ours."""
+    return os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+
 class Rig:
     """Submits jobs of `jobs.py` and keeps their outcomes."""
 
@@ -31,14 +36,13 @@ class Rig:
         self.started: list[tuple[int, int]] = []
         self.enqueued: list[Enqueue] = []
         self.functions: dict[str, bytes] = {}
-        self.expired = asyncio.Event()
         self.twice: list[tuple[int, Outcome]] = []
         self._changed = asyncio.Event()
         self._key = 0
         self.guard = GuardLink.attached()
         self.pool = RunnerPool(
-            config, self.guard, on_outcomes=self._on_outcomes, on_expired=self.expired.set,
-            on_enqueue=self._on_enqueue, on_started=lambda key, index: self.started.append((key, index)),
+            config, self.guard, on_outcomes=self._on_outcomes, on_enqueue=self._on_enqueue,
+            on_started=lambda key, index: self.started.append((key, index)),
             on_function=self._on_function, on_task_mode=self._on_task_mode,
         )
 

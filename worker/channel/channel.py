@@ -17,6 +17,8 @@ from zlib import crc32
 
 import msgspec
 
+from rota.client.model import UNREADABLE
+
 HEADER = struct.Struct(">II")
 FRAME_BYTES_MAX = 32 * 1024 * 1024
 """No frame is larger: a bundle's payload is at most 256 KiB, code shipped by value a few MiB."""
@@ -72,7 +74,7 @@ class Parser(Generic[FrameT]):
                 raise BadFrame("a frame's checksum is wrong")
             try:
                 frames.append(self._decode(payload))
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise BadFrame(f"a frame cannot be decoded: {error}") from error
             at += size
         else:

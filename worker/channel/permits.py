@@ -1,4 +1,4 @@
-"""Who started what, decided by the kernel: a counting eventfd that node and runner share.
+"""Who started what, decided by the kernel: a counting eventfd that node and runner share; the guard makes it.
 
 The node adds a permit for each job *before* it sends the job; the runner takes one before each start, in the order
 in which the jobs were sent. So what is left in the counter is, at any moment, the number of jobs that were not
@@ -9,11 +9,6 @@ dead, without asking it.
 from __future__ import annotations
 
 import os
-
-
-def new_permits() -> int:
-    """A descriptor for both ends. The guard makes it; standard library only."""
-    return os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
 
 def grant(fd: int, count: int) -> None:

@@ -96,7 +96,6 @@ class RunnerPool:
     def __init__(
         self, config: PoolConfig, guard: GuardLink, *,
         on_outcomes: Callable[[list[tuple[int, Outcome]]], None],
-        on_expired: Callable[[], None],
         on_enqueue: Callable[[list[Enqueue]], Awaitable[list[Receipt | EnqueueError]]],
         on_started: Callable[[int, int], None] | None = None,
         on_function: Callable[[str, bytes], Awaitable[None]] | None = None,
@@ -111,7 +110,6 @@ class RunnerPool:
         }
         self._guard = guard
         self._on_outcomes = on_outcomes
-        self._on_expired = on_expired
         self._on_started = on_started
         self._desk = Desk(on_enqueue, on_function, on_task_mode)
         self._regular: dict[Mode, int] = {
@@ -547,7 +545,6 @@ class RunnerPool:
         self._halt()
         for seat in self._seats.values():
             seat.state = State.DYING
-        self._on_expired()
 
     def guard_lost(self) -> None:
         """It takes this process with it, unless it is a child of this one."""
@@ -556,7 +553,6 @@ class RunnerPool:
         self._staff.stopping = True
         self._seats.clear()
         self._changed.set()
-        self._on_expired()
 
     def _bury(self, seat: Seat, started: list[Sent], status: int) -> None:
         outcomes = self._inquest.hold(seat, started, status)

@@ -49,15 +49,11 @@ class State(enum.Enum):
 
 
 class Seat:
-    """`capacity` bounds the jobs of an async runner."""
-
-    def __init__(self, number: int, kind: Mode, capacity: int, born: float, *, role: Role = "regular") -> None:
+    def __init__(self, number: int, kind: Mode, born: float, *, role: Role = "regular") -> None:
         self.number = number
         self.role: Role = role
         self.pid = 0
         self.kind: Mode = kind
-        self.capacity = capacity
-        self.born = born
         self.state = State.STARTING
         self.was_ready = False
         self.broken = ""                            # why it could not start

@@ -28,7 +28,6 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     async_capacity: int = 100
     async_processes: int = 1            # event loops that share the capacity
     spare_runners: int = 0              # more, one job each, for queues of which nothing runs
-    memory_bytes_max: int = 0           # of each runner; 0: no limit
     jobs_per_runner_max: int = 0        # then a runner is replaced; 0: never
     runner_bytes_max: int = 0           # likewise, when it has more in memory than this
     start_timeout_s: float = 60.0
@@ -86,14 +85,11 @@ class Staff:
 
     def _spawn(self, kind: Mode, role: Role) -> None:
         self._numbers += 1
-        capacity = self._config.async_capacity if role == "regular" else 1
-        seat = Seat(self._numbers, kind, capacity, self._loop.time(), role=role)
+        seat = Seat(self._numbers, kind, self._loop.time(), role=role)
         self.seats[seat.number] = seat
         argv = [sys.executable, "-P", "-m", "rota.worker.runner.process", "--kind", kind]
         for app in self._config.apps:
             argv += ["--app", app]
-        if self._config.memory_bytes_max:
-            argv += ["--memory-bytes", str(self._config.memory_bytes_max)]
         self._guard.spawn(seat.number, argv)
 
     def is_up(self, seat: Seat) -> None:

@@ -11,7 +11,6 @@ import faulthandler
 import gc
 import importlib
 import os
-import resource
 import socket
 import sys
 
@@ -38,7 +37,7 @@ MANY_OBJECTS = (10_000, 20, 20)
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     sock, questions, permits, lease = _inherited()
-    _settle(options.memory_bytes)
+    _settle()
     runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits, lease)
     try:
         forks.watch((sock.fileno(), questions.fileno(), permits))
@@ -78,7 +77,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rota.worker.runner.process", description=__doc__)
     parser.add_argument("--kind", choices=["sync", "async"], required=True)
     parser.add_argument("--app", action="append", default=[], help="a module that declares tasks")
-    parser.add_argument("--memory-bytes", type=int, default=0, help="a limit on the memory of this process; 0: none")
     return parser.parse_args(argv)
 
 
@@ -95,15 +93,13 @@ def _inherited() -> tuple[socket.socket, socket.socket, int, Lease]:
     return sock, questions, permits, lease
 
 
-def _settle(memory_bytes: int) -> None:
+def _settle() -> None:
     """What a job prints, and how it crashes, goes to the node; who stops that is the guard's business."""
     sys.stdout.flush()
     os.dup2(2, 1)
     protect_streams()
     faulthandler.enable(os.dup(2))
     stop_signals.ignore()
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ HANDLERS = tuple(map(int, (
     signal.SIGPIPE, signal.SIGQUIT, signal.SIGPROF, signal.SIGVTALRM,
 )))
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-REAL = int(signal.ITIMER_REAL)
 LOOK_S = 0.001
 
 _handler_of: Callable[[int], Any] = _signal.getsignal
@@ -64,7 +63,7 @@ class Surroundings:
         self._files = [os.dup(descriptor) for descriptor in (0, 1, 2)]
         self._stdout, self._stderr = sys.stdout, sys.stderr
         self._handlers = list(map(_handler_of, HANDLERS))
-        self._timers = [timer for timer in TIMERS if _timer_of(int(timer)) == (0.0, 0.0)]
+        self._timers = [timer for timer in TIMERS if _timer_of(timer) == (0.0, 0.0)]
         self._timeout = socket.getdefaulttimeout()
         self._collects = gc.isenabled()
         self._looked_at = 0.0
@@ -75,7 +74,8 @@ class Surroundings:
         now = time.monotonic()
         if idle or now >= self._looked_at + LOOK_S:
             self._looked_at = now
-            if _timer_of(REAL)[0] or list(map(_handler_of, HANDLERS)) != self._handlers:
+            left_on = any(_timer_of(timer)[0] for timer in self._timers)
+            if left_on or list(map(_handler_of, HANDLERS)) != self._handlers:
                 self._restore_signals()
         try:
             os.fchdir(self._cwd_fd)     # a third of what chdir takes

@@ -233,11 +233,6 @@ def helper():
 
 
 @rota.task(max_attempts=1)
-def eat(size):
-    return len(bytearray(size))
-
-
-@rota.task(max_attempts=1)
 def enqueue(count):
     return [double.enqueue(number).id for number in range(count)]
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,8 @@ from rota.worker.channel.channel import (
 )
 from rota.worker.channel.frames import Done, Dropped, FromRunner, Starved
 from rota.worker.guard.guardlink import GuardLink
+
+from ..rig import new_permits
 
 FRAMES = [Done([(7, Outcome(3, "ok", b"value"))]), Dropped(), Starved(), Done([(8, Outcome(0, "failed", error="no"))])]
 STREAM = b"".join(map(pack, FRAMES))
@@ -57,6 +60,20 @@ def test_garbage_never_raises_anything_else(data: bytes) -> None:
     parser: Parser[FromRunner] = Parser(FromRunner)
     with contextlib.suppress(BadFrame):
         parser.feed(data, [])
+
+
+@given(st.binary(min_size=1))
+def test_garbage_with_a_right_checksum_never_raises_anything_else(data: bytes) -> None:
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    with contextlib.suppress(BadFrame):
+        parser.feed(HEADER.pack(len(data), crc32(data)) + data, [])
+
+
+@pytest.mark.parametrize("payload", [b"\xa2\xff\xfe", b"\x91" * 100_000 + b"\x00"], ids=["bad text", "deep"])
+def test_what_is_no_text_and_what_is_too_deep_is_a_bad_frame(payload: bytes) -> None:
+    parser: Parser[FromRunner] = Parser(FromRunner)
+    with pytest.raises(BadFrame):
+        parser.feed(HEADER.pack(len(payload), crc32(payload)) + payload, [])
 
 
 def test_a_length_beyond_the_limit_is_refused_at_once() -> None:
@@ -119,7 +136,7 @@ def test_the_blocking_end() -> None:
 
 
 def test_permits_are_counted_by_the_kernel() -> None:
-    descriptor = permits.new_permits()
+    descriptor = new_permits()
     permits.grant(descriptor, 5)
     assert permits.take(descriptor)
     assert permits.left(descriptor) == 4

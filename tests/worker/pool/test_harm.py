@@ -234,7 +234,7 @@ async def test_what_ends_with_the_lease_has_no_outcome() -> None:
         await rig.until(lambda: len(rig.pool.running()) == 2)
         pids = rig.pids()
         rig.pool.lease(1, boottime() + 0.1)
-        await rig.expired.wait()
+        await rig.until(lambda: not rig.pool.stand)
         await rig.pool.kill_all()
         assert not any(map(alive, pids)) and not rig.outcomes and not rig.pool.running()
         rig.pool.lease(2, boottime() + 600)
@@ -269,7 +269,7 @@ async def test_nothing_begins_past_the_leases_deadline(task: str, tmp_path: Path
             await rig.until(lambda: rig.pool.running() == [(key, 0)])       # it has been told to
         finally:
             kill(guard.pid, signal.SIGCONT)
-        await rig.expired.wait()
+        await rig.until(lambda: not rig.pool.stand)
         await rig.pool.kill_all()
         assert not notes.exists() and not rig.outcomes.pop((key, 0), None)
         rig.pool.lease(2, boottime() + 600)

@@ -171,13 +171,6 @@ async def test_a_forked_child_that_returns_is_not_a_second_runner() -> None:
         assert await rig.value("double", 1) == 2
 
 
-async def test_memory_limit() -> None:
-    async with Rig.open(memory_bytes_max=256 * 1024 * 1024) as rig:
-        outcome = await rig.run("eat", 10**9)
-        assert outcome.status == "failed" and outcome.error.startswith("MemoryError")
-        assert await rig.value("eat", 10**6) == 10**6
-
-
 @pytest.mark.parametrize("sync", [0, 1])
 async def test_hooks(sync: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = tmp_path / "notes"

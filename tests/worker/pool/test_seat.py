@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from rota.worker.channel.frames import Work
-from rota.worker.channel.permits import new_permits, take
+from rota.worker.channel.permits import take
 from rota.worker.guard.guardlink import Descriptors
 from rota.worker.pool.seat import LOOK_S, PATIENCE_S, Seat, State
+
+from ..rig import new_permits
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def seated() -> Iterator[Seat]:
     asked, answered = socket.socketpair()
     permits = new_permits()
     printed, output = os.pipe()
-    seat = Seat(1, "async", 100, 0.0)
+    seat = Seat(1, "async", 0.0)
     seat.connect(
         Descriptors(ours, asked, os.dup(permits), printed), on_frames=lambda seat, frames: False,
         on_questions=lambda seat, frames: False, on_lost=lambda seat: None,

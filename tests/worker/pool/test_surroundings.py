@@ -16,7 +16,8 @@ async def test_the_next_job_is_not_hurt(kind: str, capfd: pytest.CaptureFixture[
     async with Rig.open(sync=not kind, async_=bool(kind), app="leaving") as rig:
         before = await rig.value(f"{kind}look", app="leaving")
         things = [
-            "alarm", "deadly alarm", "profile", "streams", "other streams", "files", "exchanged files", "the rest",
+            "alarm", "deadly alarm", "profile", "deadly profile", "streams", "other streams", "files",
+            "exchanged files", "the rest",
         ]
         for what in things:
             await rig.run(f"{kind}leave", what, app="leaving")
