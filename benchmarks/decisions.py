@@ -92,6 +92,24 @@ def burst(table: Table, jobs: int = 3_000) -> float:
     return table.cost(play, jobs)
 
 
+def refill(table: Table, rounds: int = 3_000) -> float:
+    """All slots are taken and more waits: one job ends, and the next is given out."""
+    for _ in range(rounds + 700):
+        table.job("default")
+    while table.decide():
+        pass
+
+    def play() -> None:
+        for _ in range(rounds):
+            table.end(1)
+            while table.decide():
+                pass
+
+    cost = table.cost(play, rounds)
+    table.run_all()
+    return cost
+
+
 def names_used_once(table: Table, names: int) -> float:
     def play() -> None:
         for number in range(names):
@@ -137,6 +155,7 @@ def main() -> None:
     table = Table()
     print(f"a lone job of a burst, nothing else known:      {burst(table):10.1f} us")
     print(f"a round with nothing to do:                     {idle(table):10.1f} us")
+    print(f"a slot is filled again, of a hundred:           {refill(table):10.1f} us")
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     names_used_once(table, names // 10)

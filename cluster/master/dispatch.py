@@ -21,7 +21,7 @@ from ..ledger.ledger import Event, Record
 from ..state.keys import JobKey, Keys
 from ..state.records import QueueRecord, TaskRecord, Token, decode, token_in
 from .claims import Claims
-from .lanes import LOST, Family, Head, Item
+from .lanes import LOST, Family, Head, Item, LaneId
 from .limits import Limits
 from .members import Assignment, Seat
 from .paces import Paces
@@ -337,20 +337,19 @@ class Aggregator:
     def _has_room(self, gate: Gate, now: float) -> bool:
         """Whether any node there may be given something now."""
         lane = gate.id.lane
-        if self.limits.left_of_task(lane.task) <= 0:
+        left = self.limits.left_of_task(lane.task)
+        if left <= 0:
             return False
-        careful = self._careful(gate)
+        careful = self._careful(lane, left)
         for seat, mode in gate.seats:
             room = seat.idle(mode) if careful else seat.room(mode, now)
             if room > 0 and not (seat.alone and lane.care == LOST):
                 return True
         return False
 
-    def _careful(self, gate: Gate) -> bool:
-        lane = gate.id.lane
-        return bool(lane.care) or self.limits.left_of_task(lane.task) < CAREFUL_BELOW or (
-            lane.keyed and self.limits.per_key(lane.task)
-        )
+    def _careful(self, lane: LaneId, left: int) -> bool:
+        """`left`: how many jobs the task's limit admits."""
+        return bool(lane.care) or left < CAREFUL_BELOW or (lane.keyed and self.limits.per_key(lane.task))
 
     def _pages_wanted(self, *, all_seen: bool) -> Iterator[LoadPage]:
         """What has to be read on, since little of it is left, or since nothing of it can be run: `all_seen`, and a node
@@ -415,7 +414,7 @@ class Aggregator:
         if allowed <= 0 and self.limits.left_of_key(token.task, token.key) <= 0:
             self.limits.park(token.task, lane)
             return None
-        careful = self._careful(gate)
+        careful = self._careful(gate.id.lane, self.limits.left_of_task(token.task))
         pace = self.paces.of(token.task, now)
         choice = None if allowed <= 0 else place_spare(gate, item) if gate.is_spare else place(
             gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now

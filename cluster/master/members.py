@@ -87,7 +87,7 @@ class Seat:
         """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
         if not self.member.capacity.get(mode):
             return 0
-        idle, ahead = self.idle(mode), self.in_a_slice(mode, now)
+        idle, ahead = self.idle(mode), self._through[mode].in_a_slice(now)
         # refilled in strides, not job by job: each stride is a transaction
         return idle + ahead if idle > 0 or (idle + ahead) * STRIDES >= ahead else 0
 

@@ -35,7 +35,7 @@ class Gate:
     """`seats`: the nodes that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
     split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots."""
 
-    __slots__ = ("_line", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting")
+    __slots__ = ("_in_line", "_line", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting")
 
     def __init__(self, id_: GateId) -> None:
         self.id = id_
@@ -45,15 +45,19 @@ class Gate:
         self.families = 0
         self.queues: dict[str, Queue] = {}
         self._line: list[tuple[int, str]] = []      # (turn, queue): a heap; put right when it comes up
+        self._in_line: set[str] = set()             # its queues, each once; some have left, and may come back
 
     def enter(self, queue: Queue) -> None:
         if queue.name not in self.queues:
             self.queues[queue.name] = queue
-            heapq.heappush(self._line, (queue.turn, queue.name))
+            if queue.name not in self._in_line:
+                self._in_line.add(queue.name)
+                heapq.heappush(self._line, (queue.turn, queue.name))
 
     def leave(self, queue: Queue) -> None:
         if self.queues.pop(queue.name, None) is not None and len(self._line) > 2 * len(self.queues) + 64:
             self._line = [(other.turn, name) for name, other in self.queues.items()]
+            self._in_line = set(self.queues)
             heapq.heapify(self._line)
 
     def first(self) -> Queue | None:
@@ -63,6 +67,7 @@ class Gate:
             queue = self.queues.get(name)
             if queue is None:
                 heapq.heappop(self._line)
+                self._in_line.discard(name)
             elif queue.turn != turn:
                 heapq.heapreplace(self._line, (queue.turn, name))
             else:
@@ -173,7 +178,7 @@ class Turns:
 
     def skip(self, queue: Queue) -> None:
         """It has nothing to give out in this pass."""
-        if not queue.resting:
+        if not queue.resting and any(family.gate.is_open for family in queue.families()):
             queue.rest()
             self._skipped.append(queue)
 

@@ -143,7 +143,7 @@ class Membership:
                 continue
             self._renewed_again()
             self._renewed(sent, ttl_s)
-            pause = identity.ttl_s / 3
+            pause = max(sent + identity.ttl_s / 3 - self._clock.monotonic(), 0.0)   # what it is worth began when sent
 
     def _not_renewed(self, error: LedgerError) -> None:
         """Said once; how often it was, when it is over."""

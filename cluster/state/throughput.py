@@ -22,8 +22,9 @@ class Throughput:
         self._current += jobs
 
     def in_a_slice(self, now: float) -> int:
-        self._turn(now)
-        return int(max(self._current, self._recent))
+        if now - self._since >= SLICE_S:
+            self._turn(now)
+        return max(self._current, int(self._recent))
 
     def _turn(self, now: float) -> None:
         slices = int((now - self._since) / SLICE_S)

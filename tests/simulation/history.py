@@ -155,7 +155,7 @@ class World:
             if deleted:
                 self.bodies.pop(bundle, None)
             else:
-                self.bodies[bundle] = _indexes(record.value)
+                self.bodies[bundle] = indexes_of(record.value)
             return bundle
         if key.startswith(keys.nodes):
             _keep(self.members, key[len(keys.nodes):].decode(), record, deleted)
@@ -270,7 +270,7 @@ def _keep(table: dict[Name, int], name: Name, record: Record, deleted: bool) -> 
         table[name] = record.create_revision
 
 
-def _indexes(body: bytes) -> frozenset[int]:
+def indexes_of(body: bytes) -> frozenset[int]:
     try:
         return frozenset(decode_header(body)[0].indexes)
     except RotaError:

@@ -14,6 +14,7 @@ from rota.client.model import Mode
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, Member, Token
 
+from .history import indexes_of
 from .plans import SERIAL
 from .scripted import Run
 
@@ -25,7 +26,6 @@ class Held(NamedTuple):
     node: str
     claim: Claim
     revision: int           # that made the claim
-    jobs: int               # that were to run when it was made
 
 
 class Slots:
@@ -33,13 +33,23 @@ class Slots:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._begun: dict[tuple[str, int], set[str]] = {}   # (bundle, claim) -> jobs that were started under it
+        self._indexes: dict[str, frozenset[int]] = {}       # of the jobs in a body, by the name of the bundle or piece
+        self._begun: dict[tuple[str, int], set[int]] = {}   # (bundle, claim) -> jobs that were started under it
         self._unclaimed: dict[tuple[str, Mode], int] = {}   # what a node runs that no claim shows
+
+    def stored(self, key: bytes, body: bytes | None) -> None:
+        """None: it is deleted."""
+        name = key[len(self._keys.bodies):].decode()
+        if body is None:
+            self._indexes.pop(name, None)
+        else:
+            self._indexes[name] = indexes_of(body)
 
     def take(self, run: Run) -> None:
         if run.fence:
             if run.what == "start":
-                self._begun.setdefault((run.job.partition("/")[0], run.fence), set()).add(run.job)
+                bundle, _, index = run.job.partition("/")
+                self._begun.setdefault((bundle, run.fence), set()).add(int(index))
             return
         change = 1 if run.what == "start" else -1
         self._unclaimed[run.node, run.mode] = self._unclaimed.get((run.node, run.mode), 0) + change
@@ -69,7 +79,7 @@ class Slots:
             if node:
                 found[key] = f"{key.decode()} waits, and {node} has a free slot"
         for key, held in claims.items():
-            if held.node in members and held.claim.fence and self._not_begun(key, held, claims):    # (not its own)
+            if held.node in members and held.claim.fence and self._not_begun(key, held):    # (not its own)
                 node = _slot_for(held.claim, free, apart - {held.node} if held.claim.lost else ())
                 if node:
                     found[key] = f"{key.decode()} is not begun there, and {node} has a free slot"
@@ -106,15 +116,10 @@ class Slots:
             and slots + spare * member.spare.get(mode, 0) > used.get((node, mode), 0)
         ]
 
-    def _not_begun(self, key: bytes, held: Held, claims: Mapping[bytes, Held]) -> bool:
-        """(One transaction may claim several pieces of a bundle, for one node or for more: they are counted as one.)"""
-        bundle = whole(key.rpartition(b"/")[2].decode())
-        pieces = [
-            other for name, other in claims.items()
-            if other.revision == held.revision and whole(name.rpartition(b"/")[2].decode()) == bundle
-        ]
-        begun = len(self._begun.get((bundle, held.revision), ()))
-        return sum(piece.jobs - piece.claim.back for piece in pieces) > begun and held.claim.pending > 0
+    def _not_begun(self, key: bytes, held: Held) -> bool:
+        name, done = key.rpartition(b"/")[2].decode(), held.claim.done_bits
+        begun = self._begun.get((whole(name), held.revision), ())
+        return any(not done >> index & 1 and index not in begun for index in self._indexes.get(name, ()))
 
 
 def _slot_for(token: Token, free: Free, without: Container[str]) -> str:

@@ -19,6 +19,22 @@ ROUND = 200
 WINDOW_MAX, PAGE = 2_000, 1_000
 
 
+def test_a_queue_that_rests_and_wakes_stands_in_line_once() -> None:
+    """Its place is put right whenever it comes up: with many, every refill paid for all of them."""
+    table = Table()
+    table.job("b1")
+    queue = table.aggregator.queues["q"]
+    (family,) = queue.families()
+    for _ in range(20):
+        queue.rest()
+        assert family.gate.first() is None
+        for _ in range(20):
+            queue.wake()
+            queue.rest()
+        queue.wake()
+        assert len(family.gate._line) == 1 and family.gate.first() is queue
+
+
 def weight(table: Table) -> int:
     """How many objects hang on the master's memory."""
     gc.collect()

@@ -114,6 +114,26 @@ def test_it_is_renewed_in_time() -> None:
     act(deed)
 
 
+def test_an_answer_that_came_late_is_renewed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease runs since it was asked for: a third of the time later it would be in its last third."""
+    async def deed(lease: Lease) -> None:
+        keeping = await kept(lease)
+        answer = lease.bench.ledger.keep_alive
+
+        async def late(number: int) -> int:
+            await asyncio.sleep(TTL_S / 2)
+            return await answer(number)
+
+        monkeypatch.setattr(lease.bench.ledger, "keep_alive", late)
+        await a_moment(TTL_S / 3 + 0.1)
+        monkeypatch.setattr(lease.bench.ledger, "keep_alive", answer)       # for the one after that which waits
+        await a_moment(TTL_S / 2)
+        assert lease.deadlines[-1] > lease.bench.clock.monotonic() + TTL_S - 0.5
+        await end(keeping)
+
+    act(deed)
+
+
 def test_what_is_not_renewed_is_suspended_at_its_deadline_and_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def deed(lease: Lease) -> None:
         said: list[Any] = []
