@@ -115,7 +115,7 @@ class AsyncClient(AsyncOperations):
         """
         engine = self._engine()
         progress = await afinish(steps(engine, as_task(task), calls, engine.begin, in_turns=True))
-        return JobHandles(self, progress.stored, progress.levels)
+        return JobHandles(self, progress.stored, progress.levels, progress.existing)
 
     def handle(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job of any client, by its id."""
@@ -372,12 +372,12 @@ class Client(Operations):
     def place_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
         engine, on = self._engine()
         progress = finish(steps(engine, task, calls, on.start), background.wait)
-        return JobHandles(self, progress.stored, progress.levels)
+        return JobHandles(self, progress.stored, progress.levels, progress.existing)
 
     async def aplace_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
         engine, on = self._engine()
         progress = await afinish(steps(engine, task, calls, on.begin, in_turns=True))
-        return JobHandles(self, progress.stored, progress.levels)
+        return JobHandles(self, progress.stored, progress.levels, progress.existing)
 
     # what its handles ask
 

@@ -11,7 +11,7 @@ from .coalesce import OpenBundle
 from .codec import Seal
 from .errors import InvalidJob, JobTooLarge, RotaError
 from .ids import Names
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue
+from .model import BUNDLE_BYTES_MAX, Enqueue
 from .order import EMPTY, Call, Route, Routed
 from .pickling import dump_arguments
 from .wire import CLIENT_FRAME_BYTES
@@ -58,7 +58,7 @@ def _bundles(
     """The hot loop of bulk enqueues: what does not differ from call to call is kept out of it."""
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
-    number, keyed = 0, task.keyed
+    number, keyed, unique = 0, task.keyed, task.is_unique
     name = "" if route.function else task.name
     kwargs: Mapping[str, Any]
     try:
@@ -81,9 +81,14 @@ def _bundles(
                     yield bundle
                 route = route._replace(key=key)
                 bundle = OpenBundle(route, 0.0)
+            if unique:
+                if bundle.payloads:         # each has a key of its own
+                    yield bundle
+                route = task.with_unique(route, args, kwargs)
+                bundle = OpenBundle(route, 0.0)
             payload, codec = dump_arguments(args, kwargs, name)
             size = len(payload)
-            if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == JOBS_PER_BUNDLE_MAX:
+            if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == bundle.jobs_max:
                 if size > BUNDLE_BYTES_MAX:
                     raise JobTooLarge(size, BUNDLE_BYTES_MAX)
                 yield bundle

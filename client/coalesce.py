@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from .codec import PYTHON, Seal
 from .errors import ClientClosed, Overloaded, RotaError
-from .ids import Names
+from .ids import Names, idempotent_id
 from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
 from .transport import Patience
@@ -34,6 +34,7 @@ class Ref(NamedTuple):
     bundle: str
     place: int
     level: Level = "durable"
+    existing: bool = False
 
 
 class Waiter(Protocol):
@@ -47,18 +48,19 @@ class Waiter(Protocol):
 class OpenBundle:
     """Jobs with one route on their way into a bundle."""
 
-    __slots__ = ("bytes", "codec", "payloads", "route", "since", "waiters")
+    __slots__ = ("bytes", "codec", "jobs_max", "payloads", "route", "since", "waiters")
 
     def __init__(self, route: Route, since: float) -> None:
         self.route = route
         self.since = since
         self.codec: Codec = "pickle"
         self.bytes = 0
+        self.jobs_max = 1 if route.alone else JOBS_PER_BUNDLE_MAX
         self.payloads: list[bytes] = []
         self.waiters: list[Waiter] = []
 
     def takes(self, payload: bytes) -> bool:
-        return len(self.payloads) < JOBS_PER_BUNDLE_MAX and self.bytes + len(payload) <= BUNDLE_BYTES_MAX
+        return len(self.payloads) < self.jobs_max and self.bytes + len(payload) <= BUNDLE_BYTES_MAX
 
     def add(self, payload: bytes, codec: Codec) -> None:
         self.payloads.append(payload)
@@ -67,8 +69,11 @@ class OpenBundle:
             self.codec = codec      # what pickle wrote, cloudpickle reads
 
     def close(self, bundle: str, seal: Seal, now: float, waited_s: float) -> Enqueue:
-        """Sign it. What it has waited here is part of its delay."""
+        """Sign it, under that name, if no other follows from what it says. What it has waited here is part of its
+        delay."""
         route = self.route
+        if route.idempotency:
+            bundle = idempotent_id(seal.cluster, route.idempotency)
         python = PYTHON if route.function or self.codec == "cloudpickle" else ""
         assert route.mode is not None
         header = Header(
@@ -97,6 +102,7 @@ class OpenBundle:
             python=python,
             function=route.function,
             key=route.key,
+            terms=route.terms,
         )
 
 
@@ -172,8 +178,8 @@ class Coalescer:
                 _resolve_all(batch, ClientClosed("the client was closed before an answer came"))
                 raise
             else:
-                for bundle, enqueue, answer in zip(batch, bundles, answers, strict=True):
-                    _resolve(bundle.waiters, enqueue.bundle, answer)
+                for bundle, answer in zip(batch, answers, strict=True):
+                    _resolve(bundle.waiters, answer)
 
     @property
     def is_idle(self) -> bool:
@@ -201,14 +207,14 @@ class Coalescer:
 
 def _resolve_all(batch: list[OpenBundle], error: RotaError) -> None:
     for bundle in batch:
-        _resolve(bundle.waiters, "", error)
+        _resolve(bundle.waiters, error)
 
 
-def _resolve(waiters: list[Waiter], bundle: str, answer: Receipt | RotaError) -> None:
+def _resolve(waiters: list[Waiter], answer: Receipt | RotaError) -> None:
     for index, waiter in enumerate(waiters):
         if waiter.done():       # cancelled by who waited; the job is stored all the same
             continue
         if isinstance(answer, RotaError):
             waiter.set_exception(answer)
         else:
-            waiter.set_result(Ref(bundle, index, answer.level))
+            waiter.set_result(Ref(answer.bundle, index, answer.level, answer.existing))

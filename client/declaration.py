@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,11 +13,13 @@ from . import options
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
 from .errors import ConfigError
 from .ids import is_task_name, normal
-from .model import ON_ORPHANS, Level, OnOrphan, TaskInfo
+from .model import NO_TERMS, ON_ORPHANS, Level, OnConflict, OnOrphan, TaskInfo
 from .naming import mode_of
 from .order import Route
 from .retries import Retries, attempts_of, retries
+from .terms import Said
 from .timetable import CatchUp, Overlap, declared
+from .uniqueness import UniqueBy, Uniqueness
 
 ExceptionKinds = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -50,6 +52,11 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float | timedelta = 0.0
     catch_up: CatchUp = "latest"
     overlap: Overlap = "allow"
+    unique: UniqueBy = False
+    unique_until: Literal["ended", "begun"] = "ended"
+    unique_for: float | timedelta | None = None
+    on_conflict: OnConflict = "existing"
+    expires: float | timedelta | None = None
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
@@ -86,9 +93,24 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
     def route(self, info: TaskInfo) -> Route:
         """Where its jobs go."""
-        return Route(
-            info.name, info.queue, info.mode, options.priority(self.priority), level=options.level(self.level)
+        said = Said(
+            None, None if self.unique_until == "ended" else self.unique_until, self.unique_for,
+            None if self.on_conflict == "existing" else self.on_conflict, self.expires,
         )
+        return Route(
+            info.name, info.queue, info.mode, options.priority(self.priority), level=options.level(self.level),
+            terms=said.over(NO_TERMS) if said.anything else None,
+        )
+
+    def uniqueness(self, info: TaskInfo, function: Callable[..., Any]) -> Uniqueness | None:
+        """How its jobs are unique, if they are. Raises `ConfigError`."""
+        if self.unique is False:
+            if self.unique_for is not None or (self.unique_until, self.on_conflict) != ("ended", "existing"):
+                raise ConfigError(f"{info.name}: unique_until, unique_for and on_conflict go with unique=…")
+            return None
+        if self.level != "durable":
+            raise ConfigError(f"{info.name}: a unique job is stored durably; level={self.level!r} is not")
+        return Uniqueness(info.name, signature_of(function), self.unique)
 
     def retries(self) -> Retries:
         """What is worth another attempt, beyond the numbers. Raises `InvalidJob`."""

@@ -13,6 +13,7 @@
     │   ├── NotSerializable         arguments (or a function) that cannot be pickled
     │   ├── JobTooLarge             over the size limit
     │   ├── SignatureRefused        unsigned, or signed with a key the cluster does not know
+    │   ├── JobExists               a job with the key that was to be unique is there; `job_id` says which
     │   ├── Overloaded              the node or the store asks to come back later
     │   ├── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
     │   └── PartlyEnqueued          enqueue_many stored some of its jobs; `job_ids` says which
@@ -20,6 +21,7 @@
     │   ├── JobUnknown              no such job, or its result has expired
     │   ├── JobFailed               it ended in the failed set; carries the error and the traceback as text
     │   ├── JobCancelled
+    │   ├── JobExpired              it had not begun by the time that its enqueue said
     │   ├── ResultTimeout           (also a TimeoutError) no result within the time asked for
     │   └── ResultInvalid           the result's signature or encoding is wrong
     ├── OperationUnknown            no such bulk operation, or it ended long ago
@@ -126,6 +128,14 @@ class SignatureRefused(EnqueueError):
         self.unknown_key = unknown_key
 
 
+class JobExists(EnqueueError):
+    """There is a job with the key that was to be unique, and the enqueue asked for an error then."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
 class Overloaded(EnqueueError):
     """The node or the store cannot take more now."""
 
@@ -185,6 +195,10 @@ class JobFailed(JobError):
 
 class JobCancelled(JobError):
     """The job was cancelled."""
+
+
+class JobExpired(JobError):
+    """The job had not begun by the time that its enqueue or its task said (`expires`): it will not run."""
 
 
 class ResultTimeout(JobError, TimeoutError):

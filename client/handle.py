@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
@@ -34,15 +34,19 @@ class Source(Protocol):
 class JobHandle(Generic[R_co]):
     """One enqueued job. Await it, or call `result()`."""
 
-    __slots__ = ("_bundle", "_index", "_source", "level")
+    __slots__ = ("_bundle", "_index", "_source", "existing", "level")
 
-    def __init__(self, source: Source, bundle: str, index: int, level: Level | None = None) -> None:
+    def __init__(
+        self, source: Source, bundle: str, index: int, level: Level | None = None, existing: bool = False
+    ) -> None:
         self._source = source
         self._bundle = bundle
         self._index = index
         self.level = level
         """How safely the job was stored when the enqueue returned: "durable", "delayed" or "none". None for a handle
         that was made from an id."""
+        self.existing = existing
+        """Whether the enqueue stored nothing, since this job was there, with the key that was to be unique."""
 
     @property
     def id(self) -> str:
@@ -109,11 +113,13 @@ class JobHandles(Sequence[JobHandle[R_co]]):
     """The handles of many jobs, in the order of their calls; each is made when it is asked for."""
 
     def __init__(
-        self, source: Source, bundles: Sequence[tuple[str, int]], levels: Mapping[str, Level] | None = None
+        self, source: Source, bundles: Sequence[tuple[str, int]], levels: Mapping[str, Level] | None = None,
+        existing: Set[int] = frozenset(),
     ) -> None:
         self._source = source
         self._bundles = bundles
         self._levels: Mapping[str, Level] = levels or {}        # of bundles that are not durable
+        self._existing = existing       # which of the bundles were there before
         self._starts = [0]
         for _, count in bundles:
             self._starts.append(self._starts[-1] + count)
@@ -122,10 +128,10 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         return self._starts[-1]
 
     def __iter__(self) -> Iterator[JobHandle[R_co]]:
-        for bundle, count in self._bundles:
+        for number, (bundle, count) in enumerate(self._bundles):
             level = self._levels.get(bundle, "durable")
             for index in range(count):
-                yield JobHandle(self._source, bundle, index, level)
+                yield JobHandle(self._source, bundle, index, level, number in self._existing)
 
     @overload
     def __getitem__(self, at: int) -> JobHandle[R_co]: ...
@@ -139,7 +145,10 @@ class JobHandles(Sequence[JobHandle[R_co]]):
             raise IndexError(f"{at} of {len(self)} handles")
         number = bisect_right(self._starts, place) - 1
         bundle = self._bundles[number][0]
-        return JobHandle(self._source, bundle, place - self._starts[number], self._levels.get(bundle, "durable"))
+        return JobHandle(
+            self._source, bundle, place - self._starts[number], self._levels.get(bundle, "durable"),
+            number in self._existing,
+        )
 
     def as_completed(self, timeout: float | None = None) -> Iterator[JobHandle[R_co]]:
         """The handles, each as soon as its job has ended, well or not. Raises `ResultTimeout` if some have not within

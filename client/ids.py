@@ -86,6 +86,12 @@ def tick_id(schedule: str, created_ms: int, tick_ms: int) -> str:
     return _derived("tick", schedule, str(created_ms), str(tick_ms))
 
 
+def idempotent_id(cluster: str, key: str) -> str:
+    """The bundle of whatever is enqueued in that cluster with this idempotency key."""
+    text = f"{cluster}\0{key}".encode("utf-8", "surrogateescape")
+    return bundle_of(hashlib.blake2b(text, digest_size=DIGEST_BYTES, person=b"rota-idempotency").digest())
+
+
 def _derived(*parts: str) -> str:
     """A bundle whose name follows from its cause: who makes it again makes the same."""
     return bundle_of(hashlib.blake2b("\0".join(parts).encode(), digest_size=DIGEST_BYTES).digest())

@@ -125,7 +125,7 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return {name: value for name, value in said.items() if value is not None}
 
 
-Status = Literal["ok", "failed", "retry", "snooze", "cancelled"]
+Status = Literal["ok", "failed", "retry", "snooze", "cancelled", "expired"]
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
@@ -144,7 +144,7 @@ class ResultEntry(msgspec.Struct, frozen=True, omit_defaults=True, array_like=Tr
     """One job's terminal outcome as stored below results/ and pushed to who waits. Signed by the node."""
 
     index: int
-    status: Literal["ok", "failed", "cancelled"]
+    status: Literal["ok", "failed", "cancelled", "expired"]
     value: bytes = b""
     error: str = ""
     traceback: str = ""
@@ -185,6 +185,26 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     v: int = 1
 
 
+Until = Literal["ended", "begun", "time"]
+OnConflict = Literal["existing", "raise", "replace"]
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What few enqueues say beyond where they go. `unique`: the key that this job wants for itself, "": none; held
+    `until` the job has ended, has begun, or for `unique_for_s`. `expires_s`: it must have begun by then, 0: never mind.
+    `remember_s`: how long a repeat is recognised at the least, 0: as its node says."""
+
+    unique: str = ""
+    until: Until = "ended"
+    unique_for_s: Seconds = 0.0
+    on_conflict: OnConflict = "existing"
+    expires_s: Seconds = 0.0
+    remember_s: Seconds = 0.0
+
+
+NO_TERMS = Terms()
+
+
 class Enqueue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One bundle on its way to a node. What is not in the (signed) body is what the node itself needs to know."""
 
@@ -200,12 +220,15 @@ class Enqueue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     python: str = ""
     function: str = ""
     key: str = ""               # what its task's limit per key is counted by
+    terms: Terms | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A bundle is stored. `revision` is the store's at that moment, `order` its place in its queue."""
+    """A bundle is stored. `revision` is the store's at that moment, `order` its place in its queue. `existing`: nothing
+    was stored, for a job (the first of `bundle`) has the key that was to be unique."""
 
     bundle: str
     revision: int
     order: int
     level: Level = "durable"
+    existing: bool = False

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
 from . import backoff, options, pickling
 from .errors import InvalidJob, JobTooLarge
-from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, Codec, Level, Mode, Options
+from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, NO_TERMS, Codec, Level, Mode, OnConflict, Options, Terms
+from .terms import EXPIRES_S_MIN, Said
 
 EMPTY: dict[str, Any] = {}
 
@@ -32,6 +33,13 @@ class Route(NamedTuple):
     key: str = ""
     retry_s: float | None = None        # how patient its client is; None: as the client says
     connect_s: float | None = None
+    terms: Terms | None = None
+    idempotency: str = ""               # what names its bundle; "": nothing does
+
+    @property
+    def alone(self) -> bool:
+        """Whether a job with this route is in a bundle of its own: something is said of it alone."""
+        return bool(self.idempotency) or (self.terms is not None and bool(self.terms.unique))
 
 
 class Order(NamedTuple):
@@ -58,8 +66,11 @@ class Routed:
         self.name = name
         self.route = route
         self.run_at: datetime | None = None
+        self.expires_at: datetime | None = None
         self.keyed = False
         """Whether each job has a key that depends on its arguments."""
+        self.is_unique = False
+        """Whether what each job has for itself depends on its arguments."""
 
     def using(
         self,
@@ -78,6 +89,13 @@ class Routed:
         key: str | int | None = None,
         retry_window: float | timedelta | None = None,
         connect_timeout: float | timedelta | None = None,
+        unique_key: str | int | None = None,
+        unique_until: Literal["ended", "begun"] | None = None,
+        unique_for: float | timedelta | None = None,
+        on_conflict: OnConflict | None = None,
+        expires: timedelta | datetime | float | None = None,
+        idempotency_key: str | None = None,
+        idempotency_window: float | timedelta | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
@@ -85,7 +103,15 @@ class Routed:
         zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
         fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
         `key` what the task's `max_per_key` counts by. `retry_window` and `connect_timeout` say how long the enqueue
-        itself may take, as those of the client. Raises `InvalidJob`.
+        itself may take, as those of the client.
+
+        `unique_key`, `unique_until`, `unique_for` and `on_conflict` are as `task` explains them; with a `unique_key`
+        there is one unended job of the task with that key. `expires` is how long from now, or until when, the job may
+        begin; else it ends as expired. `idempotency_key` (1 to 256 characters) names the job in the whole cluster: an
+        enqueue with the same key within `idempotency_window` (at least two minutes) is the same enqueue, and returns a
+        handle of the same job, ended or not; with other arguments it is refused.
+
+        Raises `InvalidJob`.
         """
         changed = object.__new__(type(self))
         vars(changed).update(vars(self))
@@ -105,6 +131,15 @@ class Routed:
             route = route._replace(retry_s=options.window_s(retry_window, "retry_window", zero=False))
         if connect_timeout is not None:
             route = route._replace(connect_s=options.window_s(connect_timeout, "connect_timeout"))
+        asked = Said(unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window)
+        if asked.anything:
+            if unique_key is not None:
+                changed.is_unique = False
+            if expires is not None:
+                changed.expires_at = expires if isinstance(expires, datetime) else None
+            route = route._replace(
+                terms=asked.over(route.terms or NO_TERMS), idempotency=idempotency_key or route.idempotency
+            )
         said: dict[str, Any] = {}
         if max_attempts is not None:
             said["max_attempts"] = options.attempts(max_attempts)
@@ -150,9 +185,17 @@ class Routed:
 
     def destination(self) -> tuple[Route, bytes]:
         """The route as of now, and the code to ship if it goes by value."""
-        if self.run_at is None:
-            return self.route, b""
-        return self.route._replace(delay_s=options.seconds_until(self.run_at)), b""
+        route = self.route
+        if self.run_at is not None:
+            route = route._replace(delay_s=options.seconds_until(self.run_at))
+        if self.expires_at is not None:
+            left_s = max(options.seconds_until(self.expires_at), EXPIRES_S_MIN)
+            route = route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, expires_s=left_s))
+        return route, b""
+
+    def unique_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """What one job has for itself; "": nothing. Asked for only if `is_unique`."""
+        return self.route.terms.unique if self.route.terms is not None else ""
 
     def order(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Order:
         """One call, checked and serialized. Raises `InvalidJob`, `NotSerializable`, `JobTooLarge`."""
@@ -160,10 +203,16 @@ class Routed:
         route, code = self.destination()
         if self.keyed:
             route = route._replace(key=self.key_of(args, kwargs))
+        if self.is_unique:
+            route = self.with_unique(route, args, kwargs)
         payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Order(route, payload, payload_codec, code)
+
+    def with_unique(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
+        unique = self.unique_of(args, kwargs)
+        return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, unique=unique))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -40,6 +40,7 @@ class Progress:
     def __init__(self) -> None:
         self.stored: list[tuple[str, int]] = []         # (bundle, number of jobs), in order
         self.levels: dict[str, Level] = {}              # of bundles that are not durable
+        self.existing: set[int] = set()                 # which of these were there before
         self.fault: Exception | None = None
 
     def until_fault(self, frames: Iterator[list[Enqueue] | Paused]) -> Iterator[list[Enqueue] | Paused]:
@@ -55,7 +56,9 @@ class Progress:
     def note(self, frame: list[Enqueue], answers: Answers) -> None:
         for enqueue, answer in zip(frame, answers, strict=True):
             if isinstance(answer, Receipt):
-                self.stored.append((enqueue.bundle, enqueue.count))
+                self.stored.append((answer.bundle, enqueue.count))
+                if answer.existing:
+                    self.existing.add(len(self.stored) - 1)
                 if answer.level != "durable":
                     self.levels[enqueue.bundle] = answer.level
             elif self.fault is None:
@@ -81,6 +84,8 @@ def steps(
     except TypeError:
         raise InvalidJob(f"{calls!r:.80} is not iterable: give a list or a generator of tuples of arguments") from None
     route, code = task.destination()
+    if route.idempotency:
+        raise InvalidJob("an idempotency_key names one job, and so cannot go with many: enqueue one at a time")
     route = yield start(engine.prepare(route, code, engine.patience(route)))
     seal = yield start(engine.seal(engine.patience(route)))
     progress = Progress()

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from .codec import Seal
-from .errors import ClientClosed, JobCancelled, JobFailed, JobUnknown, ResultInvalid, RotaError
+from .errors import ClientClosed, JobCancelled, JobExpired, JobFailed, JobUnknown, ResultInvalid, RotaError
 from .model import ResultEntry
 from .transport import Transport
 
@@ -136,7 +136,10 @@ def check_entry(job_id: str, entry: ResultEntry) -> None:
     if entry.status == "failed":
         raise JobFailed(job_id, entry.error, entry.traceback, entry.attempts)
     if entry.status == "cancelled":
-        raise JobCancelled(f"job {job_id} was cancelled", job_id)
+        why = f": {entry.error}" if entry.error not in ("", "cancelled") else ""
+        raise JobCancelled(f"job {job_id} was cancelled{why}", job_id)
+    if entry.status == "expired":
+        raise JobExpired(f"job {job_id} has expired: {entry.error}", job_id)
 
 
 def gone(job_id: str) -> JobUnknown:

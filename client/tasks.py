@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
@@ -27,7 +27,7 @@ from .declaration import Declaration, ExceptionKinds, signature_of
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import normal
-from .model import NO_OPTIONS, Level, OnOrphan, Options, TaskInfo
+from .model import NO_OPTIONS, Level, OnConflict, OnOrphan, Options, TaskInfo
 from .named import NamedTask
 from .naming import advice, describe, mode_of, origin_of
 from .options import key as key_text
@@ -35,6 +35,7 @@ from .order import Call, Route, Routed
 from .retries import Decision
 from .signature import parameters_of
 from .timetable import CatchUp, Overlap
+from .uniqueness import UniqueBy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +68,8 @@ class Task(Routed, Generic[P, R]):
         self._key = declared.key
         self.keyed = declared.key is not None
         declared.check_limits(self.info, function)
+        self._uniqueness = declared.uniqueness(self.info, function)
+        self.is_unique = self._uniqueness is not None
         update_wrapper(cast(Any, self), function, updated=())
 
     def replaces(self, before: Task[..., Any]) -> bool:
@@ -74,7 +77,7 @@ class Task(Routed, Generic[P, R]):
         if self.origin.is_reload_of(before.origin):
             return True
         same = (self.function, self.info, self.route) == (before.function, before.info, before.route)
-        return same and self.retries == before.retries and self._key == before._key
+        return same and (self.retries, self._key, self._uniqueness) == (before.retries, before._key, before._uniqueness)
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What the limit per key counts this call by; "" is counted by nothing."""
@@ -84,6 +87,10 @@ class Task(Routed, Generic[P, R]):
         bound = signature_of(self.function).bind(*args, **kwargs)
         bound.apply_defaults()
         return key_text(bound.arguments[str(key)])
+
+    def unique_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        assert self._uniqueness is not None
+        return self._uniqueness.key(args, kwargs)
 
     def _shipped_options(self) -> Options:
         """Code by value arrives without its task: what the runner and the node need of the task goes along."""
@@ -244,6 +251,11 @@ def task(
     jitter: float | timedelta = 0.0,
     catch_up: CatchUp = "latest",
     overlap: Overlap = "allow",
+    unique: UniqueBy = False,
+    unique_until: Literal["ended", "begun"] = "ended",
+    unique_for: float | timedelta | None = None,
+    on_conflict: OnConflict = "existing",
+    expires: float | timedelta | None = None,
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -275,6 +287,16 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         cron, tz: the schedule of a task that takes no arguments: five fields, "0 3 * * 1-5", in that time zone (UTC).
         every: a schedule, too: an interval of at least a second.
         jitter, catch_up, overlap: of its schedule; as `client.schedules.put` explains them.
+        unique: of jobs that are alike there is one that has not ended: alike in all arguments (True), in the one of
+            this name or those of these names, or in what a function of the arguments gives (None: not unique).
+        unique_until: "ended", "begun": until when a job keeps others like it away. A job that is in the failed set, was
+            cancelled or deleted has ended.
+        unique_for: instead of that, for this long from its enqueue, whatever becomes of it.
+        on_conflict: what an enqueue does that finds such a job: "existing" returns its handle (`handle.existing`),
+            "raise" raises `JobExists`, "replace" puts the new job, with its arguments and delay, in the place of one
+            that has not begun (whoever waits for that gets `JobCancelled`), and else does as "existing".
+        expires: how long after its enqueue a job may begin. One that has not begun by then, for the first time or
+            again, ends as expired: whoever waits gets `JobExpired`.
         All durations are seconds or timedeltas.
 
     Raises:

@@ -88,7 +88,7 @@ class Operations:
                 write = moves.retry_head((self._member,), at, token)
             else:
                 skipped = self._skipped(token, bundle, index, body if header is not None else b"")
-                write = moves.skip_head(self._keys, (self._member,), at, bundle, skipped)
+                write = moves.skip_head(self._keys, (self._member,), at, bundle, token, skipped)
             if (await self._commits.submit(write)).applied:
                 return f"{bundle.partition('.')[0]}/{index}"
             break

@@ -41,6 +41,7 @@ from ..state.records import (
     operation_in,
     waiting_at,
 )
+from ..state.uniques import Holder, look
 
 AT_ONCE_MAX = 4
 """Operations under way at a time; others wait for their turn."""
@@ -357,7 +358,13 @@ class _AtWork:
             page = await self._ledger.read(self._keys.failure(*split_job(target.what.id)))
             kept = page.records[0] if page.records else None
             order = max(self._operation.since, self._bulk._commits.revision)
-            return failures.retry(self._keys, self._clock, conditions, record, target.what, kept, order)
+            hold = None
+            if (key := failures.wanted(self._keys, kept)) is not None:
+                met = await look(self._ledger, self._keys, key, int(self._clock.wall() * 1000))
+                if isinstance(met, Holder):
+                    return None         # another job of its key is there
+                hold = met
+            return failures.retry(self._keys, self._clock, conditions, record, target.what, kept, order, hold)
         if self._operation.verb == "retry":
             return moves.retry_head(conditions, unmodified(record.key, record.mod_revision), target.what)
         if record.key.startswith(self._keys.claims):

@@ -68,7 +68,7 @@ async def _back(
         return await aside.unreadable(who, record)
     (node, bundle), at = parsed, unmodified(record.key, record.mod_revision)
     if not claim.pending:
-        return Write((*who, at), moves.end(keys, record.key, bundle))
+        return Write((*who, at), moves.end(keys, record.key, bundle, claim))
     task = tasks.get(claim.task)
     past = claim.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
     if claim.started and task is not None and task.on_orphan == "fail":

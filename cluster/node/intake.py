@@ -40,14 +40,19 @@ from rota.client.options import KEY_CHARS_MAX
 
 from ..context import IdentityContext
 from ..ledger.buckets import Bucket
-from ..ledger.commits import Verdict, Write, unmodified
+from ..ledger.commits import Verdict, Write, created, unmodified
 from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import ORDER_DIGITS, is_name, shown
 from ..state.records import Claim, Member, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
+from ..state.uniques import Hold, Holder
+from .uniques import Uniques, with_terms
 
 DELAY_S_MAX = 10 * 365 * 86_400
+CONFLICTS_MAX = 20
+"""How often one enqueue looks at who has its unique key, where that changes all the time."""
+
 BACKLOG_MAX = 20_000
 """Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
 
@@ -129,6 +134,7 @@ class Intake:
         self._begin = begin
         self._node = context.node
         self._itself = itself
+        self._uniques = Uniques(context)
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.full: str | None = None
@@ -145,8 +151,10 @@ class Intake:
             return [InvalidJob(f"{seen_revision} is no revision of a store") for _ in bundles]
         order = max(seen_revision, self._commits.revision, self._directory.revision)
         waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
+        bodies: list[VerifiedBody | None] = []
         bundles = list(bundles)
         for number, bundle in enumerate(bundles):
+            body = None
             try:
                 body = await self._check(bundle)
                 settings = self._directory.queues.get(bundle.queue)
@@ -160,18 +168,28 @@ class Intake:
                     waiting.append(await self._repeated(bundle) or refusal)
                 elif mode is not None:
                     waiting.append((await self._start_now(bundle, body, order, mode), order))
-                elif settings is not None and settings.serial:
-                    waiting.append(await self._append(bundle, body, order))
                 else:
-                    waiting.append((self._commits.submit(await self._write(bundle, body, order)), order))
+                    waiting.append(await self._store(bundle, body, order))
             except EnqueueError as error:
                 waiting.append(error)
             except LedgerError as error:
                 waiting.append(_refused(error))
+            bodies.append(body)
         return [
-            entry if isinstance(entry, EnqueueError | Receipt) else await self._answer(bundle, entry[1], entry[0])
-            for bundle, entry in zip(bundles, waiting, strict=True)
+            entry if isinstance(entry, EnqueueError | Receipt) else await self._answer(bundle, entry[1], entry[0], body)
+            for bundle, entry, body in zip(bundles, waiting, bodies, strict=True)
         ]
+
+    async def _store(
+        self, bundle: Enqueue, body: VerifiedBody, order: int, hold: Hold | None = None, over: Holder | None = None
+    ) -> tuple[asyncio.Future[Verdict], int]:
+        """Begin to store it. `hold`: the key that it wants for itself, as it was seen; `over`: whose place it takes."""
+        if hold is None and bundle.terms is not None and bundle.terms.unique:
+            hold = await self._uniques.hold(bundle, created(self._uniques.key(bundle), 0))
+        settings = self._directory.queues.get(bundle.queue)
+        if settings is not None and settings.serial:
+            return await self._append(bundle, body, order, hold, over)
+        return self._commits.submit(await self._write(bundle, body, order, None, hold, over)), order
 
     def _level_refusal(self, bundle: Enqueue, settings: QueueRecord | None) -> InvalidJob | None:
         """What starts at once cannot wait for a limit, for its turn or for a time. (A repeat may find other settings
@@ -180,6 +198,11 @@ class Intake:
             return None
         task = self._directory.tasks.get(bundle.task)
         limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
+        if bundle.terms is not None and (bundle.terms.unique or bundle.terms.expires_s):
+            return InvalidJob(
+                f"what is unique or expires is stored durably; persistence level {bundle.level!r} is not (task "
+                f"{bundle.task})"
+            )
         if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
             return InvalidJob(
                 f"persistence level {bundle.level!r} starts a job at once: it cannot be combined with a delay, a "
@@ -227,7 +250,7 @@ class Intake:
         return future
 
     async def _append(
-        self, bundle: Enqueue, body: VerifiedBody, order: int
+        self, bundle: Enqueue, body: VerifiedBody, order: int, hold: Hold | None, over: Holder | None
     ) -> tuple[asyncio.Future[Verdict], int]:
         """Enqueue at the very end of a serial queue: behind whatever any client was told to be enqueued. The queue's
         tail holds the order of its last job, and guards the next."""
@@ -239,7 +262,9 @@ class Intake:
                     page = await self._ledger.read(tail)
                     known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
                 order = max(order, known[1] + 1)
-                future = self._commits.submit(await self._write(bundle, body, order, unmodified(tail, known[0])))
+                future = self._commits.submit(
+                    await self._write(bundle, body, order, unmodified(tail, known[0]), hold, over)
+                )
                 verdict = await future
                 if verdict.applied:
                     self._tails[bundle.queue] = (verdict.revision, order)
@@ -285,6 +310,13 @@ class Intake:
             raise InvalidJob(f"{bundle.task[:80]!r} is not a valid task name: module:name, at most {TASK_CHARS_MAX}")
         if bundle.function and not FUNCTION.match(bundle.function):
             raise InvalidJob(f"{bundle.function[:80]!r} is not the digest of a function")
+        if bundle.terms is not None and bundle.terms.unique:
+            if bundle.count != 1:
+                raise InvalidJob(f"a unique key is that of one job, and bundle {bundle.bundle} holds {bundle.count}")
+            if len(bundle.terms.unique) > KEY_CHARS_MAX or not bundle.terms.unique.isprintable():
+                raise InvalidJob(
+                    f"the unique key {bundle.terms.unique[:80]!r}: at most {KEY_CHARS_MAX} printable characters"
+                )
         if bundle.python and not PYTHON.match(bundle.python):
             raise InvalidJob(f"{bundle.python[:80]!r} is not a version of Python")
 
@@ -295,32 +327,42 @@ class Intake:
                 f"start one with `rota node --app {bundle.task.partition(':')[0][:100]}`"
             )
 
-    async def _write(self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Condition | None = None) -> Write:
+    async def _write(
+        self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Condition | None, hold: Hold | None,
+        over: Holder | None,
+    ) -> Write:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
             due_ms = token.at + int(bundle.delay_s * 1000)
         else:
             self._cache.put(bundle.bundle, body)
-        lease = self._receipts.take() or await self._receipts.lease()
-        return moves.enqueue(
+        receipts = self._receipts
+        if bundle.terms is not None and bundle.terms.remember_s:
+            receipts = self._uniques.receipts(bundle.terms.remember_s)
+        lease = receipts.take() or await receipts.lease()
+        write = moves.enqueue(
             self._keys, (self._member,), bundle.bundle, token, bundle.body, enqueue_digest(bundle.body).hex(), lease,
-            due_ms=due_ms, tail=tail,
+            due_ms=due_ms, tail=tail, hold=hold,
         )
+        return write if over is None else await self._uniques.instead(over, write, bundle.bundle)
 
     def _token(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Token:
-        return Token(
+        token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode,
             int(self._clock.wall() * 1000), python=bundle.python, function=bundle.function, key=bundle.key,
             signed=self._seal.keyring.mark(body[1].key_id),
         )
+        return token if bundle.terms is None else with_terms(token, bundle.terms)
 
     async def _answer(
-        self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict]
+        self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict], body: VerifiedBody | None,
+        tries: int = CONFLICTS_MAX,
     ) -> Receipt | EnqueueError:
         try:
             verdict = await asyncio.shield(future)      # who asked may cease to wait: what it began goes on
         except LeaseGone:
             self._receipts.drop()
+            self._uniques.drop()
             return Overloaded("the store has just lost a lease; try again", 0.1)
         except LedgerError as error:
             return _refused(error)
@@ -330,7 +372,26 @@ class Intake:
             return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)
+        if bundle.terms is not None and bundle.terms.unique and body is not None:
+            if (repeated := await self._repeated(bundle)) is not None:
+                return repeated
+            if tries:
+                return await self._met_another(bundle, body, order, tries - 1)
+            return Overloaded(f"others enqueue with the unique key {bundle.terms.unique} all the time; try again", 0.2)
         return await self._repeated(bundle) or Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+
+    async def _met_another(
+        self, bundle: Enqueue, body: VerifiedBody, order: int, tries: int
+    ) -> Receipt | EnqueueError:
+        """The key that it wants for itself is another job's, or was a moment ago."""
+        try:
+            met = await self._uniques.met(bundle)
+            if isinstance(met, Receipt | EnqueueError):
+                return met
+            future, order = await self._store(bundle, body, order, *met)
+        except LedgerError as error:
+            return _refused(error)
+        return await self._answer(bundle, order, future, body, tries)
 
     async def _repeated(self, bundle: Enqueue) -> Receipt | EnqueueError | None:
         """If there is a receipt, the same bundle was accepted before, or its id was given to something else."""

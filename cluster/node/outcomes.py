@@ -147,7 +147,7 @@ def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
     key, bundle, keys = held.record.key, held.bundle, context.keys
     if not held.retries:
-        return moves.end(keys, key, bundle)
+        return moves.end(keys, key, bundle, held.claim)
     if held.claim.serial:
         (outcome,) = held.retries       # serial queues run single jobs
         token = _again(context, held, [outcome])

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from rota.client.errors import LeaseGone, LedgerError, NoSpace
 from rota.client.model import Outcome
 from rota.worker.pool.runners import Runners
@@ -21,7 +19,7 @@ from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.keys import shown
-from ..state.records import bits
+from ..state.records import begun, bits
 from .held import Held
 from .outcomes import Keep, Settlement, give_back, settle
 
@@ -122,27 +120,31 @@ class Reporter:
         else:
             self.advance(held)
 
-    def mark_started(self, held: Held, then: Callable[[Held], None]) -> None:
-        """Record that it begins; `then` begins it, once that is in the store."""
+    def mark_started(self, held: Held, then: Callable[[Held], None], *, started: bool = True) -> None:
+        """Record that it begins; `then` begins it, once that is in the store. `started`: its loss counts from here."""
         if self.over or held.over:
             return
-        held.claim = replace(held.claim, started=True)
+        marked = begun(held.claim, started=started)
         member, at = self.conditions(held)
-        future = self._commits.submit(moves.mark_started((member,), at, held.claim))
+        future = self._commits.submit(moves.mark_started(self._context.keys, (member,), at, held.claim, marked))
 
-        def marked(done: asyncio.Future[Verdict]) -> None:
+        def again() -> None:
+            self.mark_started(held, then, started=started)
+
+        def settled(done: asyncio.Future[Verdict]) -> None:
             if done.cancelled() or self.over or held.over:
                 return
             if done.exception() is not None:
-                asyncio.get_running_loop().call_later(AGAIN_S, self.mark_started, held, then)
+                asyncio.get_running_loop().call_later(AGAIN_S, again)
             elif not done.result().repeated and self.overwritten(held, done.result()):
-                self.mark_started(held, then)
+                again()
             elif self.took_place(held, done.result()):
+                held.claim = marked
                 then(held)
             else:
                 self.void(held)
 
-        future.add_done_callback(marked)
+        future.add_done_callback(settled)
 
     def conditions(self, held: Held) -> tuple[Condition, Condition]:
         """By the claim as we last wrote it, not only as it was created: a late twin of an earlier write must not put

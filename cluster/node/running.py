@@ -126,6 +126,8 @@ class Running:
             self._give_elsewhere(held, found.elsewhere)
         elif held.claim.suspect or (must_not_repeat(self._runners.tasks, held.claim) and not held.claim.started):
             self._start_marked(held)
+        elif held.claim.until_begun and held.claim.unique:
+            self._reporter.mark_started(held, self.submit, started=False)
         else:
             self.submit(held)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import time
@@ -17,10 +16,11 @@ from rota.client import errors, options
 from rota.client.backoff import TABLE_MAX
 from rota.client.codec import Keyring
 from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
-from rota.client.ids import DIGEST_BYTES, Names, bundle_of, normal, parse_job_id
-from rota.client.model import UNREADABLE, Enqueue, Options, Receipt, ResultEntry
+from rota.client.ids import Names, idempotent_id, job_id, normal, parse_job_id
+from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, Options, Receipt, ResultEntry, Terms
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
+from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
@@ -38,7 +38,6 @@ ENQUEUE_S = 30.0
 """The same for an enqueue: what clients of rota's own give it."""
 
 LISTED_MAX = 1_000
-IDEMPOTENCY_CHARS_MAX = 256
 
 STATUS: dict[type[RotaError], int] = {
     errors.Unauthorized: 401,
@@ -49,6 +48,7 @@ STATUS: dict[type[RotaError], int] = {
     errors.NotSerializable: 400,
     errors.JobTooLarge: 413,
     errors.Overloaded: 429,
+    errors.JobExists: 409,
     errors.EnqueueUnknown: 504,
     errors.ResultInvalid: 502,
     errors.Unreachable: 503,
@@ -77,6 +77,12 @@ class NewJob(JsonCall, kw_only=True, forbid_unknown_fields=True):
     retry_delays_s: tuple[float, ...] = ()
     level: str = "durable"
     key: str = ""
+    unique_key: str | int | None = None
+    unique_until: str | None = None
+    unique_for_s: float | None = None
+    on_conflict: str | None = None
+    expires_s: float | None = None
+    idempotency_window_s: float | None = None
 
 
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
@@ -171,6 +177,8 @@ class Pages:
             status = 429 if self._service.why_not_ready() is None else 503
             headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
             return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
+        if isinstance(error, errors.JobExists):
+            return refuse(409, "JobExists", str(error), "", {"Location": f"/v1/jobs/{error.job_id}"})
         if status == 500:
             log.error("a request failed: %s: %s", type(error).__name__, error)
             return refuse(500, "Internal", "the node had an unexpected error; its log says more")
@@ -182,8 +190,9 @@ class Pages:
         (answer,) = await self._service.enqueue([await self._bundle(bundle, job)], 0)
         if not isinstance(answer, Receipt):
             raise answer
-        page = {"id": f"{bundle}/0", "level": answer.level, "revision": answer.revision}
-        return json_page(page, status=201, headers={"Location": f"/v1/jobs/{bundle}/0"})
+        id_ = job_id(answer.bundle, 0)
+        page = {"id": id_, "level": answer.level, "revision": answer.revision, "existing": answer.existing}
+        return json_page(page, status=200 if answer.existing else 201, headers={"Location": f"/v1/jobs/{id_}"})
 
     async def _bundle(self, bundle: str, job: NewJob) -> Enqueue:
         header, payload = await self._calls.header(bundle, job, _options(job))
@@ -198,6 +207,7 @@ class Pages:
             delay_s=duration_s(job.delay_s, "delay_s"),
             level=options.level(job.level),
             key=options.key(job.key),
+            terms=_terms(job),
         )
 
     def _bundle_of(self, idempotency_key: str | None) -> str:
@@ -206,9 +216,7 @@ class Pages:
             return self._names.next()
         if not 0 < len(idempotency_key) <= IDEMPOTENCY_CHARS_MAX:
             raise InvalidJob(f"Idempotency-Key: 1 to {IDEMPOTENCY_CHARS_MAX} characters")
-        text = f"{self._service.cluster}\0{idempotency_key}".encode("utf-8", "surrogateescape")
-        digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES, person=b"rota-idempotency").digest()
-        return bundle_of(digest)
+        return idempotent_id(self._service.cluster, idempotency_key)
 
     async def _job(self, request: web.Request) -> web.Response:
         job_id = job_of(request)
@@ -318,6 +326,14 @@ def _options(job: NewJob) -> Options:
         _seconds(job.backoff_cap_s, "backoff_cap_s"),
         tuple(duration_s(delay, "retry_delays_s") for delay in job.retry_delays_s),
     )
+
+
+def _terms(job: NewJob) -> Terms | None:
+    said = Said(
+        job.unique_key, job.unique_until, job.unique_for_s, job.on_conflict, job.expires_s,
+        idempotency_window=job.idempotency_window_s,
+    )
+    return said.over(NO_TERMS) if said.anything else None
 
 
 def _seconds(value: float | None, name: str) -> float | None:

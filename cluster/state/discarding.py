@@ -43,8 +43,15 @@ class Discards:
         told = [await self._notice(record, token, bundle, gone)] if gone else []
         at = unmodified(record.key, record.mod_revision)
         if len(gone) == len(indexes):
-            return moves.cancel(self._keys, conditions, at, bundle, told)
+            return moves.cancel(self._keys, conditions, at, bundle, token, told)
         return moves.cancel_some(conditions, at, token, gone, told)
+
+    async def replaced(self, record: Record, token: Token, by: Write, job: str) -> Write:
+        """Another job takes the place of the only one of this token: `by` enqueues it. Who waits for this is told."""
+        bundle = _name(record.key)
+        indexes = await self._pending(bundle, token) or [0]
+        told = await self._notice(record, token, bundle, indexes, f"job {job} has taken its place")
+        return moves.replace(self._keys, unmodified(record.key, record.mod_revision), bundle, by, [told])
 
     async def held(self, conditions: tuple[Condition, ...], bundle: str, indexes: list[int]) -> Write:
         """Ask the node that holds these jobs to stop them."""
@@ -63,8 +70,10 @@ class Discards:
         header = header_of(page.records[0].value) if page.records else None
         return [i for i in header.indexes if not token.done_bits >> i & 1] if header is not None else None
 
-    async def _notice(self, record: Record, token: Token, bundle: str, gone: list[int]) -> Put:
-        entries = [ResultEntry(i, "cancelled", error="cancelled", attempts=token.attempt) for i in gone]
+    async def _notice(
+        self, record: Record, token: Token, bundle: str, gone: list[int], why: str = "cancelled"
+    ) -> Put:
+        entries = [ResultEntry(i, "cancelled", error=why, attempts=token.attempt) for i in gone]
         lease = await self._buckets.of(CANCEL_S).lease()
         return moves.result(self._keys, self._seal, bundle, entries, record.mod_revision, lease)
 

@@ -9,13 +9,21 @@ from . import moves
 from .keys import Keys, split_job
 from .records import FailedRecord, Token, decode, failure_in, header_of
 from .splitting import piece_name
+from .uniques import Hold
+
+
+def wanted(keys: Keys, failure: Record | None) -> bytes | None:
+    """The unique key that a failed job needs to run again."""
+    said = decode(Token, failure_in(failure.value).token) if failure is not None else None
+    return keys.unique(said.task, said.unique) if said is not None and said.unique else None
 
 
 def retry(
     keys: Keys, clock: Clock, who: moves.Conditions, record: Record, failed: FailedRecord, failure: Record | None,
-    order: int,
+    order: int, hold: Hold | None = None,
 ) -> Write | None:
-    """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run."""
+    """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run. `hold`: how to have
+    what it wants for itself (`wanted`)."""
     if failure is None:
         return None
     kept = failure_in(failure.value)
@@ -27,6 +35,7 @@ def retry(
         header.task, header.queue, said.priority if said else 0, order, 1, header.mode, int(clock.wall() * 1000),
         python=header.python, function=header.function, key=said.key if said else "",
         signed=said.signed if said else header.key_id, past=said.past if said else (),
+        unique=said.unique if said and hold is not None else "", until_begun=said.until_begun if said else False,
     )
     at = unmodified(record.key, record.mod_revision)
-    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), token, kept.body)
+    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), token, kept.body, hold)

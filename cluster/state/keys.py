@@ -72,6 +72,7 @@ class Keys:
         self.queues = self.root + b"queues/"
         self.tails = self.root + b"tails/"
         self.schedules = self.root + b"schedules/"
+        self.uniques = self.root + b"unique/"
         self.bodies = self.data + b"bodies/"
         self.results = self.data + b"results/"
         self.receipts = self.data + b"receipts/"
@@ -142,6 +143,10 @@ class Keys:
 
     def schedule(self, name: str) -> bytes:
         return self.schedules + name.encode()
+
+    def unique(self, task: str, key: str) -> bytes:
+        """What a job has for itself while others of its task must not have it."""
+        return self.uniques + f"{task}/{key}".encode()
 
     def template(self, name: str) -> bytes:
         """What a schedule's jobs are made of."""
@@ -232,6 +237,14 @@ class Keys:
         except UnicodeDecodeError:
             return None
         return name if is_task_name(name) else None
+
+    def parse_unique(self, key: bytes) -> tuple[str, str] | None:
+        """(task, key)"""
+        try:
+            task, _, unique = key.removeprefix(self.uniques).decode().partition("/")
+        except UnicodeDecodeError:
+            return None
+        return (task, unique) if is_task_name(task) and unique else None
 
     def parse_task(self, key: bytes) -> str | None:
         try:

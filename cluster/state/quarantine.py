@@ -93,7 +93,7 @@ class SetAside:
         keys, bundle, at = self._keys, _name(record.key), unmodified(record.key, record.mod_revision)
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
-            return moves.set_aside(keys, who, at, bundle, ())    # they were before, with their arguments
+            return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
         at_s = self._clock.wall()
         failures = [
             put for index in indexes for put in moves.fail(
@@ -105,7 +105,7 @@ class SetAside:
         revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
         notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
-        write = moves.set_aside(keys, who, at, bundle, tuple(failures), (notice,))
+        write = moves.set_aside(keys, who, at, bundle, token, tuple(failures), (notice,))
         return self._told(write, bundle, indexes, token, ADVICE[reason])
 
     def _told(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:

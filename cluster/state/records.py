@@ -83,6 +83,9 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error: str = ""             # of its last attempt, one line
     past: History = ()          # attempts that are over
     signed: Text | None = None  # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
+    unique: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""     # what it has for itself until it has ended
+    until_begun: bool = False   # or has begun
+    expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
     v: Schema = msgspec.field(default_factory=schema)
 
     @property
@@ -96,6 +99,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def and_past(self, node: str, began_ms: int, ended_ms: int, how: str) -> History:
         """Its attempts that are over, this one too."""
         return (*self.past, Past(self.attempt, node[:256], began_ms, ended_ms, how[:HOW_CHARS_MAX]))[-PAST_MAX:]
+
+    @property
+    def untouched(self) -> bool:
+        """No attempt of it has begun, as far as its token can tell."""
+        return self.attempt == 1 and not (self.past or self.orphanings or self.blocked)
 
     @property
     def suspect(self) -> bool:
@@ -404,6 +412,12 @@ _TOKEN_FIELDS = Token.__struct_fields__
 def claim_of(token: Token, fence: int, *, serial: bool = False) -> Claim:
     fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
     return Claim(*fields, fence, False, serial)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
+
+
+def begun(claim: Claim, *, started: bool) -> Claim:
+    """A claim whose jobs are about to begin: what it has for itself until then, it has no longer."""
+    unique = "" if claim.until_begun else claim.unique
+    return msgspec.structs.replace(claim, started=claim.started or started, unique=unique)
 
 
 def token_of(claim: Claim) -> Token:

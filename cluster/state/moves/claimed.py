@@ -17,12 +17,14 @@ from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
 from ..records import Claim, Token, encode, hex_bits, token_of
 from ..splitting import piece_name, shrunk
-from .ops import Conditions, Ops, put_scheduled, put_waiting
+from .ops import Conditions, Ops, freed, put_scheduled, put_waiting
 
 
-def mark_started(who: Conditions, at: Condition, claim: Claim) -> Write:
-    """Before it begins: what may not run twice, or was lost once."""
-    return Write((*who, at), (Put(at.key, encode(replace(claim, started=True))),))
+def mark_started(keys: Keys, who: Conditions, at: Condition, claim: Claim, marked: Claim) -> Write:
+    """Before it begins: what may not run twice, was lost once, or has something for itself until now. `marked`: the
+    claim from here on."""
+    gone = freed(keys, claim) if not marked.unique else ()
+    return Write((*who, at), (Put(at.key, encode(marked)), *gone))
 
 
 def hand_back(
@@ -65,9 +67,9 @@ def give_back(keys: Keys, key: bytes, bundle: str, claim: Claim, body: bytes, in
     return tuple(ops)
 
 
-def end(keys: Keys, key: bytes, bundle: str) -> Ops:
+def end(keys: Keys, key: bytes, bundle: str, claim: Claim) -> Ops:
     """All of its jobs have ended."""
-    return (Delete(key), Delete(keys.body(bundle)))
+    return (Delete(key), Delete(keys.body(bundle)), *freed(keys, claim))
 
 
 def retry(

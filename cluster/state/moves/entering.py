@@ -11,18 +11,24 @@ from ...ledger.ledger import Condition, Put
 from ..keys import Keys
 from ..records import Claim, ReceiptRecord, Token, encode
 from ..schedules import ScheduleRecord
-from .ops import Conditions, put_scheduled, put_waiting
+from ..uniques import Hold
+from .ops import Conditions, put_held, put_scheduled, put_waiting
 
 
 def enqueue(
     keys: Keys, who: Conditions, bundle: str, token: Token, body: bytes, digest: str, receipt_lease: int, *,
-    due_ms: int | None = None, tail: Condition | None = None,
+    due_ms: int | None = None, tail: Condition | None = None, hold: Hold | None = None,
 ) -> Write:
     """Store a bundle: in its queue, or among the scheduled until `due_ms`. The receipt says that it happened, so that
-    a repeat is told from a first time. `tail`: of a serial queue, as it was seen: the bundle is its new end."""
+    a repeat is told from a first time. `tail`: of a serial queue, as it was seen: the bundle is its new end. `hold`:
+    the key that it has for itself."""
     receipt = _receipt(keys, bundle, token, digest, receipt_lease)
     place = put_waiting(keys, bundle, token) if due_ms is None else put_scheduled(keys, bundle, token, due_ms)
-    conditions, ops = (*who, created(receipt.key, 0)), (place, Put(keys.body(bundle), body), receipt)
+    conditions: Conditions = (*who, created(receipt.key, 0))
+    ops: tuple[Put, ...] = (place, Put(keys.body(bundle), body), receipt)
+    if hold is not None:
+        conditions += hold.conditions
+        ops += (put_held(keys, hold.at.key, bundle, place, token.at, hold.until_ms, hold.lease),)
     if tail is None:
         return Write(conditions, ops)
     return Write((*conditions, tail), (*ops, Put(tail.key, b"%d" % token.order)))

@@ -10,7 +10,8 @@ from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys, whole
 from ..records import FailedRecord, Failure, Token, encode
-from .ops import Conditions, Ops, put_waiting
+from ..uniques import Hold
+from .ops import Conditions, Ops, freed, put_held, put_waiting
 
 
 def fail(
@@ -30,26 +31,28 @@ def fail(
 
 
 def set_aside(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, failures: Ops, told: Iterable[Put] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failures: Ops, told: Iterable[Put] = ()
 ) -> Write:
     """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`). `told`: for who waits."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failures, *told))
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *failures, *told))
 
 
-def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, failure: Ops) -> Write:
+def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failure: Ops) -> Write:
     """The head of a serial queue, which has failed, makes way for the next."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *failure))
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *failure))
 
 
 def revive(
-    keys: Keys, who: Conditions, at: Condition, failure_key: bytes, name: str, token: Token, body: bytes
+    keys: Keys, who: Conditions, at: Condition, failure_key: bytes, name: str, token: Token, body: bytes,
+    hold: Hold | None = None,
 ) -> Write:
     """Run a failed job again, in a bundle of its own. Not while jobs that were in one piece with it still lie under
-    that name."""
-    body_key = keys.body(name)
+    that name; nor, if it wants something for itself (`hold`), while another job has that."""
+    body_key, put = keys.body(name), put_waiting(keys, name, token)
+    held = () if hold is None else (put_held(keys, hold.at.key, name, put, token.at),)
     return Write(
-        (*who, at, created(body_key, 0)),
-        (Delete(at.key), Delete(failure_key), Put(body_key, body), put_waiting(keys, name, token)),
+        (*who, at, created(body_key, 0), *(() if hold is None else hold.conditions)),
+        (Delete(at.key), Delete(failure_key), Put(body_key, body), put, *held),
     )
 
 

@@ -7,9 +7,21 @@ from typing import TypeAlias
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
 from ..records import Token, encode
+from ..uniques import UniqueRecord
 
 Conditions: TypeAlias = tuple[Condition, ...]
 Ops: TypeAlias = tuple[Put | Delete, ...]
+
+
+def freed(keys: Keys, token: Token) -> Ops:
+    """What it had for itself, others may have from here on."""
+    return (Delete(keys.unique(token.task, token.unique)),) if token.unique else ()
+
+
+def put_held(keys: Keys, key: bytes, bundle: str, at: Put, now_ms: int, until_ms: int = 0, lease: int = 0) -> Put:
+    """A bundle has this key for itself. `at`: its token, where others find it."""
+    place = at.key.removeprefix(keys.root).decode()
+    return Put(key, encode(UniqueRecord(bundle, place, now_ms, until_ms)), lease)
 
 
 def put_waiting(keys: Keys, bundle: str, token: Token) -> Put:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec.structs import replace
+from msgspec.structs import replace as struct_replace
 
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put, Record
 from ..keys import Keys
 from ..records import Token, bits, claim_of, encode, hex_bits
 from ..splitting import pieces
-from .ops import Conditions, put_waiting
+from .ops import Conditions, freed, put_held, put_waiting
 
 
 def claim(
@@ -34,20 +34,29 @@ def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token,
 
 def become_due(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, order: int) -> Write:
     """Into its queue, with a fresh order: it stands behind those that came before it was due."""
-    return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, replace(token, order=order))))
+    put = put_waiting(keys, bundle, struct_replace(token, order=order))
+    held = (put_held(keys, keys.unique(token.task, token.unique), bundle, put, token.at),) if token.unique else ()
+    return Write((*who, at), (Delete(at.key), put, *held))
 
 
-def cancel(keys: Keys, who: Conditions, at: Condition, bundle: str, told: Iterable[Put] = ()) -> Write:
+def cancel(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put] = ()
+) -> Write:
     """All of its jobs. `told`: for who waits for them."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *told))
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *told))
+
+
+def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put] = ()) -> Write:
+    """Another job takes its place, and the key that it had for itself. `by`: what enqueues that one."""
+    return Write((*by.conditions, at), (Delete(at.key), Delete(keys.body(bundle)), *by.ops, *told))
 
 
 def cancel_some(who: Conditions, at: Condition, token: Token, indexes: list[int], told: Iterable[Put] = ()) -> Write:
     """Some of its jobs: they count as done."""
-    left = replace(token, done=hex_bits(token.done_bits | bits(indexes)))
+    left = struct_replace(token, done=hex_bits(token.done_bits | bits(indexes)))
     return Write((*who, at), (Put(at.key, encode(left)), *told))
 
 
 def retry_head(who: Conditions, at: Condition, token: Token) -> Write:
     """The head of a serial queue, which has failed or waits to be tried again: from its first attempt, now."""
-    return Write((*who, at), (Put(at.key, encode(replace(token, blocked=False, not_before=0, attempt=1))),))
+    return Write((*who, at), (Put(at.key, encode(struct_replace(token, blocked=False, not_before=0, attempt=1))),))

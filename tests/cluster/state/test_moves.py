@@ -14,12 +14,12 @@ from rota.cluster.ledger.commits import Write, created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Claim, FailedRecord, Token, bits, claim_of, decode, encode, failure_in
+from rota.cluster.state.records import Claim, FailedRecord, Token, begun, bits, claim_of, decode, encode, failure_in
 from rota.cluster.state.schedules import ScheduleRecord
 
 ROOT = Path(__file__).parents[3]
 KEYS = Keys("c")
-BUNDLE = "0s8sf4s75de1-00000004"
+BUNDLE, OTHER = "0s8sf4s75de1-00000004", "0s8sf4s75de1-00000005"
 AREAS = {KEYS.jobs: "waiting", KEYS.scheduled: "scheduled", KEYS.claims: "claimed", KEYS.failed: "failed"}
 NOWHERE = "[*]"
 
@@ -49,14 +49,24 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("cancel_some", "waiting", moves.cancel_some(WHO, WAITING, TOKEN, [1])),
     ("cancel_some", "scheduled", moves.cancel_some(WHO, SCHEDULED, TOKEN, [1])),
     ("retry_head", "waiting", moves.retry_head(WHO, WAITING, TOKEN)),
-    ("cancel", "waiting", moves.cancel(KEYS, WHO, WAITING, BUNDLE)),
-    ("cancel", "scheduled", moves.cancel(KEYS, WHO, SCHEDULED, BUNDLE)),
-    ("skip_head", "waiting", moves.skip_head(KEYS, WHO, WAITING, BUNDLE, FAILURE)),
-    ("set_aside", "waiting", moves.set_aside(KEYS, WHO, WAITING, BUNDLE, FAILURE)),
-    ("set_aside", "scheduled", moves.set_aside(KEYS, WHO, SCHEDULED, BUNDLE, FAILURE)),
-    ("set_aside", "claimed", moves.set_aside(KEYS, WHO, CLAIMED, BUNDLE, FAILURE)),
+    ("cancel", "waiting", moves.cancel(KEYS, WHO, WAITING, BUNDLE, TOKEN)),
+    ("cancel", "scheduled", moves.cancel(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN)),
+    ("replace", "waiting", moves.replace(KEYS, WAITING, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1))),
+    ("replace", "waiting", moves.replace(
+        KEYS, WAITING, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1, due_ms=9_000)
+    )),
+    ("replace", "scheduled", moves.replace(
+        KEYS, SCHEDULED, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1)
+    )),
+    ("replace", "scheduled", moves.replace(
+        KEYS, SCHEDULED, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1, due_ms=9_000)
+    )),
+    ("skip_head", "waiting", moves.skip_head(KEYS, WHO, WAITING, BUNDLE, TOKEN, FAILURE)),
+    ("set_aside", "waiting", moves.set_aside(KEYS, WHO, WAITING, BUNDLE, TOKEN, FAILURE)),
+    ("set_aside", "scheduled", moves.set_aside(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, FAILURE)),
+    ("set_aside", "claimed", moves.set_aside(KEYS, WHO, CLAIMED, BUNDLE, TOKEN, FAILURE)),
     ("become_due", "scheduled", moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12)),
-    ("mark_started", "claimed", moves.mark_started(WHO, CLAIMED, CLAIM)),
+    ("mark_started", "claimed", moves.mark_started(KEYS, WHO, CLAIMED, CLAIM, begun(CLAIM, started=True))),
     ("record", "claimed", moves.record(CLAIMED.key, CLAIM)),
     ("give_back", "claimed", moves.give_back(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [1, 2, 3], 2)),
     ("hand_back", "claimed", moves.hand_back(KEYS, WHO, CLAIMED, BUNDLE, CLAIM)),
@@ -69,7 +79,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("retry_in_place", "claimed", moves.retry_in_place(KEYS, CLAIMED.key, BUNDLE, TOKEN, 9_000)),
     ("block", "claimed", moves.block(KEYS, CLAIMED.key, BUNDLE, TOKEN)),
     ("fail", "claimed", (*moves.fail(KEYS, BUNDLE, 1, TOKEN, body=b"", error="no", at_s=1.0), Delete(CLAIMED.key))),
-    ("end", "claimed", moves.end(KEYS, CLAIMED.key, BUNDLE)),
+    ("end", "claimed", moves.end(KEYS, CLAIMED.key, BUNDLE, CLAIM)),
     ("revive", "failed", moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)),
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]

@@ -1,0 +1,37 @@
+"""What the tests of unique and expiring jobs run."""
+
+from __future__ import annotations
+
+import threading
+
+import rota
+
+events: list[str] = []
+gate = threading.Event()
+
+
+@rota.task(unique="customer", max_attempts=1)
+def sync_customer(customer: str, full: bool = False) -> str:
+    events.append(f"sync {customer} {full}")
+    return customer
+
+
+@rota.task(unique=True, max_attempts=2, backoff_base=60, backoff_cap=60)
+def all_arguments(number: int, words: tuple[str, ...] = ()) -> int:
+    events.append(f"all {number}")
+    if number < 0:
+        raise ValueError("negative")
+    return number
+
+
+@rota.task(unique=lambda name, text="": name.lower(), unique_until="begun", on_conflict="replace")
+def debounced(name: str, text: str = "") -> str:
+    events.append(f"{name} {text}")
+    gate.wait(10)
+    return text
+
+
+@rota.task
+def plain(text: str = "") -> str:
+    events.append(f"plain {text}")
+    return text
