@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from typing import Annotated
 
@@ -13,6 +14,10 @@ from .ask import Json, KeyFile, TokenFile, Url, client
 from .options import seconds
 
 
+class Conflict(enum.Enum):
+    EXISTING, RAISE, REPLACE = "existing", "raise", "replace"
+
+
 def enqueue(
     task: call.TaskName,
     arguments: call.Arguments = None,
@@ -21,6 +26,23 @@ def enqueue(
     priority: call.Priority = None,
     after: Annotated[
         float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Run it no sooner than this.")
+    ] = None,
+    expires: Annotated[
+        float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Not if it has not begun by then.")
+    ] = None,
+    unique_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Only if no other job of the task with this key is there.")
+    ] = None,
+    unique_for: Annotated[
+        float | None, typer.Option(
+            metavar="SECONDS", parser=seconds, help="With --unique-key: hold it for so long, whatever becomes of it."
+        )
+    ] = None,
+    on_conflict: Annotated[
+        Conflict | None, typer.Option(help="With --unique-key, where another job has it. Default: existing.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The same key, the same job: a repeat enqueues nothing.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
     timeout: Annotated[
@@ -46,12 +68,17 @@ def enqueue(
     from rota.client.named import NamedTask  # late, as in `ask.py`
 
     args, kwargs = call.values(arguments, named)
-    target = NamedTask(task).using(queue=queue, priority=priority, run_after=after)
+    target = NamedTask(task).using(
+        queue=queue, priority=priority, run_after=after, expires=expires, unique_key=unique_key, unique_for=unique_for,
+        on_conflict=on_conflict.value if on_conflict is not None else None, idempotency_key=idempotency_key,
+    )
     with client(url, token_file, key_file) as asked:
         call.check(asked, target.name, args, kwargs)
         handle = asked.enqueue(target, *args, **kwargs)
         if not wait:
-            say(json.dumps({"id": handle.id}) if as_json else handle.id)
+            say(json.dumps({"id": handle.id, "existing": handle.existing}) if as_json else handle.id)
+            if handle.existing and not as_json:
+                complain(f"nothing was enqueued: job {handle.id} has the unique key")
             return
         try:
             result = handle.result(timeout)
