@@ -70,6 +70,19 @@ def change(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     setattr(owner, name, make(getattr(owner, name)))
 
 
+def declared_otherwise(tasks: Any, otherwise: Callable[[Any], dict[str, Any]]) -> None:
+    """Every task is declared with other options than its author's: those that `otherwise` makes of them."""
+    def declaring(init: Any) -> Any:
+        def __init__(self: Any, function: Any, declared: Any) -> None:
+            from msgspec.structs import replace     # not at the top: the guard, which has no packages, reads this module
+
+            init(self, function, replace(declared, **otherwise(declared)))
+
+        return __init__
+
+    change(tasks.Task, "__init__", declaring)
+
+
 def install(name: str) -> None:
     """In this process, from now on."""
     found = SWITCHES[name]

@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from .fitting import faults_of
 from .rig import ROOT
 from .stage import STAGED, VERDICT
 from .switching import OFF, SWITCHES, Switch
@@ -65,6 +66,33 @@ def play(test: str, folder: Path, *, off: str = "", patience_s: float = 20.0) ->
         return Played("never began", "", output, processes)
     told = min(verdicts, key=lambda verdict: ["badly", "well", "skipped"].index(verdict["ended"]))
     return Played(told["ended"], f"{told.get('statement')} -> {told.get('error')}", output, processes)
+
+
+def test_they_fit_the_code() -> None:
+    """All of them, in every run: what a switch replaces is there, and its replacement can be called likewise."""
+    faults = {name: faults for name, faults in faults_of(list(SWITCHES)).items() if faults}
+    assert not faults, "\n".join(f"{name}: {'; '.join(faults)}" for name, faults in faults.items())
+
+
+def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def renamed(limits: Any) -> None:
+        """A method that is gone."""
+        limits.Limits._check_head = lambda self, seat, now: None
+
+    def called_otherwise(limits: Any) -> None:
+        """A parameter too few, a name that the module has not, and one that its class has not."""
+        limits.Limits._look_sync = lambda self, seat: limits.Gone(self.lost)
+
+    for take_out in (renamed, called_otherwise):
+        monkeypatch.setitem(
+            SWITCHES, take_out.__name__, Switch(take_out.__name__, take_out, "rota.worker.pool.limits", (), "", "", 1.0)
+        )
+    faults = faults_of(["renamed", "called_otherwise"])
+    assert faults["renamed"] == ["Limits had no _check_head"]
+    assert [fault.partition(":")[0] for fault in faults["called_otherwise"]] == [
+        "rota.worker.pool.limits has no Gone",
+        "Limits._look_sync(self, seat", "Limits has no lost",
+    ]
 
 
 @pytest.mark.timeout(LIMIT_S + 30)

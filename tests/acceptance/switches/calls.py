@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..switching import CLUSTER, NEVER_S, PROMISES, change, switch
+from ..switching import CLUSTER, NEVER_S, PROMISES, change, declared_otherwise, switch
 
 # -- arguments, results ------------------------------------------------------------------------------------------------
 
@@ -136,8 +136,8 @@ def retries_by_default(backoff: Any) -> None:
 def attempts_are_counted(outcomes: Any) -> None:
     """The number of the attempt is not kept with the job."""
     def uncounted(again: Any) -> Any:
-        def _again(claim: Any, outcome: Any) -> Any:
-            return outcomes.replace(again(claim, outcome), attempt=claim.attempt)
+        def _again(context: Any, held: Any, group: Any) -> Any:
+            return outcomes.replace(again(context, held, group), attempt=held.claim.attempt)
 
         return _again
 
@@ -148,7 +148,7 @@ def attempts_are_counted(outcomes: Any) -> None:
         fails=r"token\.error\) == .* -> AssertionError")
 def errors_are_recorded(outcomes: Any) -> None:
     """The last error is not kept with the job."""
-    change(outcomes, "_again", lambda again: lambda claim, outcome: outcomes.replace(again(claim, outcome), error=""))
+    change(outcomes, "_again", lambda again: lambda *given: outcomes.replace(again(*given), error=""))
 
 
 @switch("E11 T30 T39", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up",
@@ -208,13 +208,7 @@ def max_attempts_per_enqueue(module: Any) -> None:
         fails=r"shout\.retry_decision\(error, 3\)\.delay_s is None -> AssertionError")
 def max_attempts_per_task(tasks: Any) -> None:
     """Every task has five attempts."""
-    def without(init: Any) -> Any:
-        def __init__(self: Any, function: Any, **said: Any) -> None:
-            init(self, function, **{name: value for name, value in said.items() if name != "max_attempts"})
-
-        return __init__
-
-    change(tasks.Task, "__init__", without)
+    declared_otherwise(tasks, lambda said: {"max_attempts": None})
 
 
 @switch("E15 T43", "client/test_retries.py: test_backoff_doubles_up_to_its_cap_and_leaves_half_to_chance",
@@ -250,8 +244,8 @@ def retry_delay(module: Any) -> None:
 def a_broken_retry_delay_is_told(module: Any) -> None:
     """A `retry_delay` that raises is as good as none."""
     def forgiving(decide: Any) -> Any:
-        def _delay(self: Any, info: Any, attempt: int) -> Any:
-            decision = decide(self, info, attempt)
+        def _delay(self: Any, info: Any, attempt: int, said: Any) -> Any:
+            decision = decide(self, info, attempt, said)
             return decision if decision.delay_s is not None else module.Decision(3600.0)
 
         return _delay
@@ -292,17 +286,19 @@ def tracebacks(execution: Any) -> None:
 def the_shell(shell: Any) -> None:
     """The prompt of `rota shell` is a bare one."""
     interact = shell.code.interact
-    shell.code.interact = lambda banner, local, exitmsg: interact(banner, local={}, exitmsg=exitmsg)
+    shell.code.interact = lambda banner=None, readfunc=None, local=None, exitmsg=None: interact(
+        banner, local={}, exitmsg=exitmsg
+    )
 
 
 # -- timeouts, the context, classes ------------------------------------------------------------------------------------
 
 
-@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.pool.runners",
+@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.pool.limits",
         fails=r"enqueue\(task, 60\)\)\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
-def timeouts_of_plain_functions(runners: Any) -> None:
+def timeouts_of_plain_functions(limits: Any) -> None:
     """The node does not look at how long a plain function runs."""
-    runners.RunnerPool._check_head = lambda self, seat, now: None
+    limits.Limits._look_sync = lambda self, seat, now: None
 
 
 @switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.runner.execution",
@@ -323,26 +319,22 @@ def timeout_per_enqueue(order: Any) -> None:
         fails=r"== \(None, None, None\) -> AssertionError")
 def no_timeout_by_default(tasks: Any) -> None:
     """A task that says nothing may take a second, as Backy's may."""
-    _by_default(tasks, timeout=1.0)
+    declared_otherwise(tasks, lambda said: {"timeout": 1.0} if said.timeout is None else {})
 
 
 @switch("B11 E16", "client/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks",
         fails=r"== \(.requeue., 0\.0, 3600\.0\) -> AssertionError")
 def orphans_by_default(tasks: Any) -> None:
     """A task that says nothing waits ten seconds when its node was lost, as Backy's do."""
-    _by_default(tasks, requeue_delay=10.0)
-
-
-def _by_default(tasks: Any, **options: Any) -> None:
-    change(tasks.Task, "__init__", lambda init: lambda self, function, **said: init(self, function, **(options | said)))
+    declared_otherwise(tasks, lambda said: {} if said.requeue_delay else {"requeue_delay": 10.0})
 
 
 @switch("B9", "worker/pool/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it",
-        "rota.worker.pool.runners",
+        "rota.worker.pool.limits",
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
-def the_kill_at_the_timeout(runners: Any) -> None:
+def the_kill_at_the_timeout(limits: Any) -> None:
     """A plain function that is over its time is left alone."""
-    runners.RunnerPool._check_head = lambda self, seat, now: None
+    limits.Limits._look_sync = lambda self, seat, now: None
 
 
 @switch("B12", f"{PROMISES}: touch_restarts_the_clock", "rota.worker.runner.context",
@@ -390,7 +382,7 @@ def worker_classes(workers: Any) -> None:
     """A class does not become a task."""
     from rota.client.tasks import make_task
 
-    workers.declare = lambda **said: lambda function: make_task(function, **said)
+    workers.declare = lambda function=None, /, **said: lambda function: make_task(function, **said)
 
 
 @switch("X12", f"{PROMISES}: a_class_is_a_worker", "rota.client.workers", fails=r">= 0\.6.* -> AssertionError")
@@ -430,7 +422,7 @@ def many_tasks_in_a_module(tasks: Any) -> None:
     def one(declare: Any) -> Any:
         def _declare(function: Any, said: Any) -> Any:
             made = declare(function, said)
-            mine = [name for name, task in tasks.registry.items() if task._place[0] == made._place[0]]
+            mine = [name for name, task in tasks.registry.items() if task.origin.module == made.origin.module]
             if len(mine) > 1:
                 tasks.registry.pop(made.name, None)
             return made

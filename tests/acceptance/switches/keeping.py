@@ -21,8 +21,8 @@ def keep_finished(reporter: Any) -> None:
 def only_good_jobs_are_kept(outcomes: Any) -> None:
     """A bundle is kept as a whole, whatever became of its jobs."""
     def whole(keep: Any) -> Any:
-        def _finished(keys: Any, clock: Any, held: Any, indexes: list[int], *more: Any) -> Any:
-            return keep(keys, clock, held, list(held.header.indexes), *more)
+        def _finished(context: Any, held: Any, indexes: list[int]) -> Any:
+            return keep(context, held, list(held.header.indexes))
 
         return _finished
 

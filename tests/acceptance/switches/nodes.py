@@ -83,7 +83,7 @@ def handing_back(executor: Any) -> None:
         fails=r"behind\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def nothing_is_stuck(running: Any) -> None:
     """What was given ahead to a node stays there, however long it waits."""
-    running.Running._is_stuck = lambda self, held: False
+    running.Running._review_after = lambda self, held, seconds: None
 
 
 @switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.running",
@@ -97,7 +97,7 @@ def on_orphan_fail(running: Any) -> None:
         fails=r"\.at - killed >= 2\.0.* -> AssertionError")
 def requeue_delay(moves: Any) -> None:
     """An orphan is queued again at once."""
-    change(moves, "take_over", lambda move: lambda *arguments, lost, due_ms: move(*arguments, lost=lost))
+    change(moves, "take_over", lambda move: lambda *arguments, due_ms=0, **more: move(*arguments, **more))
 
 
 @switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.master.dispatch",
@@ -181,17 +181,17 @@ def isolation(seat: Any) -> None:
 
 
 @switch("T25", "worker/pool/test_harm.py: test_a_runner_killed_mid_job_is_replaced_and_the_job_retried",
-        "rota.worker.pool.runners", fails=r"rig\.outcome\(waiting\).* -> TimeoutError", patience_s=NEVER_S)
-def runners_are_replaced(runners: Any) -> None:
+        "rota.worker.pool.staff", fails=r"rig\.outcome\(waiting\).* -> TimeoutError", patience_s=NEVER_S)
+def runners_are_replaced(staff: Any) -> None:
     """A runner that has died is not replaced."""
     def once(maintain: Any) -> Any:
         def _maintain(self: Any) -> None:
-            if self._started is None or not self._started.done():
+            if self.started is None or not self.started.done():
                 maintain(self)
 
         return _maintain
 
-    change(runners.RunnerPool, "_maintain", once)
+    change(staff.Staff, "maintain", once)
 
 
 @switch("T26 T25",
@@ -236,7 +236,7 @@ def schema_versions(codec: Any) -> None:
         "rota.cluster.boot.settings", fails=r"-> AssertionError")
 def flags(settings: Any) -> None:
     """Flags are not heard."""
-    change(settings, "load", lambda load: lambda said, environ, file=None: load({}, environ, file))
+    change(settings, "load", lambda load: lambda said, *more, **others: load({}, *more, **others))
 
 
 @switch("T17", "acceptance/test_cli.py: test_errors_name_the_cause", "rota.client.errors",

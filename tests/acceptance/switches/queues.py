@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..switching import NEVER_S, PROMISES, change, switch
+from ..switching import NEVER_S, PROMISES, change, declared_otherwise, switch
 
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
 
@@ -45,15 +45,10 @@ def limits_count_what_runs(aggregator: Any) -> None:
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def no_limit_by_default(tasks: Any) -> None:
     """A task that says nothing runs one job at a time, as Toniq's do."""
-    def limited(init: Any) -> Any:
-        def __init__(self: Any, function: Any, **said: Any) -> None:
-            if said.get("level", "durable") == "durable":
-                said.setdefault("max_concurrency", 1)
-            init(self, function, **said)
-
-        return __init__
-
-    change(tasks.Task, "__init__", limited)
+    declared_otherwise(
+        tasks,
+        lambda said: {"max_concurrency": 1} if said.level == "durable" and said.max_concurrency is None else {},
+    )
 
 
 @switch("E12", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.worker.pool.runners",
@@ -90,19 +85,19 @@ def _sync_runners(runners: Any, count: Any) -> None:
     change(runners.RunnerPool, "__init__", counted)
 
 
-@switch("T14", f"{PROMISES}: a_limit_is_named", "rota.cluster.admin.status",
+@switch("T14", f"{PROMISES}: a_limit_is_named", "rota.cluster.admin.reasons",
         fails=r"await until\(.* -> AssertionError: not within .* it says so", patience_s=NEVER_S)
-def why_a_job_waits(status: Any) -> None:
+def why_a_job_waits(reasons: Any) -> None:
     """The status of a job does not name the limit that holds it back."""
-    async def _limit_reached(self: Any, token: Any, task: Any, queue: Any) -> str:
-        return ""
+    async def _held_back(self: Any, token: Any, task: Any, queue: Any, able: Any) -> str:
+        return "others come before it"
 
-    status.Status._limit_reached = _limit_reached
+    reasons.Reasons._held_back = _held_back
 
 
-@switch("T14", "acceptance/test_cli.py: test_where_a_job_is_and_why", "rota.cluster.admin.status",
+@switch("T14", "acceptance/test_cli.py: test_where_a_job_is_and_why", "rota.cluster.admin.jobs",
         fails=r"== .scheduled. -> AssertionError")
-def where_a_job_is(status: Any) -> None:
+def where_a_job_is(jobs: Any) -> None:
     """A job is waiting, wherever it is."""
     def waiting(look: Any) -> Any:
         async def _view(self: Any, *arguments: Any) -> Any:
@@ -112,7 +107,7 @@ def where_a_job_is(status: Any) -> None:
 
         return _view
 
-    change(status.Status, "_view", waiting)
+    change(jobs.Jobs, "_view", waiting)
 
 
 @switch("E14 Q2", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.state.moves",
@@ -144,11 +139,13 @@ def skip_head(operations: Any) -> None:
 
 
 def _head_untouched(operations: Any) -> None:
+    from rota.cluster.ledger.commits import Verdict
+
     def looking(head: Any) -> Any:
         async def _head(self: Any, queue: str, verb: str) -> Any:
             class Deaf:
                 async def submit(self_, write: Any) -> Any:
-                    return operations.Verdict(True, 1)
+                    return Verdict(True, 1)
 
             commits, self._commits = self._commits, Deaf()
             try:
@@ -276,13 +273,7 @@ def stored_before_the_answer(intake: Any) -> None:
         fails=r"run\(app\.fleeting\) == .none. -> AssertionError")
 def level_per_task(tasks: Any) -> None:
     """The level that a task asks for is not heard."""
-    def durable(init: Any) -> Any:
-        def __init__(self: Any, function: Any, **said: Any) -> None:
-            init(self, function, **{name: value for name, value in said.items() if name != "level"})
-
-        return __init__
-
-    change(tasks.Task, "__init__", durable)
+    declared_otherwise(tasks, lambda said: {"level": "durable"})
 
 
 @switch("T10 T45", f"{PROMISES}: levels_of_persistence", "rota.client.order",
