@@ -74,7 +74,7 @@ def declared_otherwise(tasks: Any, otherwise: Callable[[Any], dict[str, Any]]) -
     """Every task is declared with other options than its author's: those that `otherwise` makes of them."""
     def declaring(init: Any) -> Any:
         def __init__(self: Any, function: Any, declared: Any) -> None:
-            from msgspec.structs import replace     # not at the top: the guard, which has no packages, reads this module
+            from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this
 
             init(self, function, replace(declared, **otherwise(declared)))
 
