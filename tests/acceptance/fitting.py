@@ -1,8 +1,8 @@
 """Whether a switch still fits the code: that what it replaces is there, and is called as its replacement can be.
 
 A switch whose target was renamed takes nothing out, and the test that it names fails for no reason of its own. So this
-is looked at in every run of the suite, without playing anything: each is applied (in a process beside this one), what it
-has changed is compared with what was there, and put back.
+is looked at in every run of the suite, without playing anything: each is applied (in a process beside this one), what
+it has changed is compared with what was there, and put back.
 """
 
 from __future__ import annotations
