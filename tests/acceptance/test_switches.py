@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .fitting import faults_of
+from ..fitting import faults_of
 from .rig import ROOT
 from .stage import STAGED, VERDICT
 from .switching import OFF, SWITCHES, Switch
@@ -70,11 +70,12 @@ def play(test: str, folder: Path, *, off: str = "", patience_s: float = 20.0) ->
 
 def test_they_fit_the_code() -> None:
     """All of them, in every run: what a switch replaces is there, and its replacement can be called likewise."""
-    faults = {name: faults for name, faults in faults_of(list(SWITCHES)).items() if faults}
+    found = faults_of({name: (off.take_out, off.module) for name, off in SWITCHES.items()})
+    faults = {name: faults for name, faults in found.items() if faults}
     assert not faults, "\n".join(f"{name}: {'; '.join(faults)}" for name, faults in faults.items())
 
 
-def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_said() -> None:
     def renamed(limits: Any) -> None:
         """A method that is gone."""
         limits.Limits._check_head = lambda self, seat, now: None
@@ -83,11 +84,8 @@ def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         """A parameter too few, a name that the module has not, and one that its class has not."""
         limits.Limits._look_sync = lambda self, seat: limits.Gone(self.lost)
 
-    for take_out in (renamed, called_otherwise):
-        monkeypatch.setitem(
-            SWITCHES, take_out.__name__, Switch(take_out.__name__, take_out, "rota.worker.pool.limits", (), "", "", 1.0)
-        )
-    faults = faults_of(["renamed", "called_otherwise"])
+    limits = "rota.worker.pool.limits"
+    faults = faults_of({"renamed": (renamed, limits), "called_otherwise": (called_otherwise, limits)})
     assert faults["renamed"] == ["Limits had no _check_head"]
     assert [fault.partition(":")[0] for fault in faults["called_otherwise"]] == [
         "rota.worker.pool.limits has no Gone",

@@ -141,15 +141,18 @@ class VirtualClock:
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run to its end in virtual time. Raises what `main` raises, and for exceptions that nobody looked at."""
+    """Run to its end in virtual time. Raises for exceptions that nobody looked at (`main` may have waited in vain for
+    what they ended), and else what `main` raises."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualLoop)
-        result = runner.run(main)
-        if loop.unhandled:
-            first = loop.unhandled[0]
-            raise SimulationError(f"nobody looked at: {first.get('message')}") from first.get("exception")
-    return result
+        try:
+            return runner.run(main)
+        finally:
+            if loop.unhandled:
+                first = loop.unhandled[0]
+                error = first.get("exception")
+                raise SimulationError(f"nobody looked at: {first.get('message')}: {error!r}") from error
 
 
 def _waiting() -> str:

@@ -318,13 +318,13 @@ def two_commits_on_one_key() -> None:
             except LedgerError:
                 await asyncio.sleep(0.2)
         condition = created(held.record.key, held.record.create_revision)
-        await self._commits.submit(Write((self._member, condition), settlement.ops))
+        await self._commits.submit(Write((self._context.member, condition), settlement.ops))
         if settlement.final:
             self._on_end(held)
 
     def advance(self: reporter.Reporter, held: Held) -> None:
         while held.queue and not self.over:
-            self.group.create_task(send(self, held, held.queue.popleft()), name="mutant")
+            self._group.create_task(send(self, held, held.queue.popleft()), name="mutant")
 
     Commits.__init__ = __init__
     reporter.Reporter.advance = advance
@@ -333,14 +333,16 @@ def two_commits_on_one_key() -> None:
 @mutant
 def outcome_guarded_by_presence() -> None:
     """An outcome asks whether there is a claim, not whether it is the one it was run under."""
-    reporter.Reporter.conditions = lambda self, held: (self._member, Condition(held.record.key, Target.VERSION, ">", 0))
+    reporter.Reporter.conditions = lambda self, held: (
+        self._context.member, Condition(held.record.key, Target.VERSION, ">", 0)
+    )
 
 
 @mutant
 def bitmap_guarded_by_creation() -> None:
     """A late twin of a bitmap puts an older one back. (It was so.)"""
     reporter.Reporter.conditions = lambda self, held: (
-        self._member, created(held.record.key, held.record.create_revision)
+        self._context.member, created(held.record.key, held.record.create_revision)
     )
 
 
@@ -378,7 +380,7 @@ def forgetting_by_name() -> None:
 def handing_back_what_runs() -> None:
     """After an outage a node hands back all its claims, also those that came and were begun since. (It was so.)"""
     original = handback.HandBack.all
-    handback.HandBack.all = lambda self, *, but_held: original(self, but_held=False)
+    handback.HandBack.all = lambda self, *, but_held, **said: original(self, but_held=False, **said)
 
 
 @mutant

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import sys
 
 import pytest
 
 from ..cluster.master import test_bulk
+from ..fitting import faults_of
 from . import mutants_of_trust, test_one_trouble
 from .campaign import Verdict, run
 from .mutants import MUTANTS
@@ -40,6 +42,16 @@ RARE = {
 PLANTED = [name for name in MUTANTS if name not in RARE] if os.environ.get("ROTA_MUTANTS") == "all" else ALWAYS
 FOUND = 3
 
+OF_ITS_OWN = re.compile(r"\b(AttributeError|NameError|TypeError|UnboundLocalError)\b")
+"""How a bug ends that no longer fits the code. That is nobody's merit."""
+
+
+def test_they_fit_the_code() -> None:
+    """All of them, in every run."""
+    found = faults_of({name: (apply, "") for name, apply in MUTANTS.items()})
+    faults = {name: faults for name, faults in found.items() if faults}
+    assert not faults, "\n".join(f"{name}: {'; '.join(faults)}" for name, faults in faults.items())
+
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", PLANTED)
@@ -51,6 +63,7 @@ def test_it_is_found(name: str) -> None:
     last = tried[-1]
     print(f"\n{name}: {len(tried)} seeds, found by {last.seed}: {(last.problems or ['-'])[0][:200]}")
     assert last.problems, f"{SEEDS} seeds, and nobody notices: {MUTANTS[name].__doc__}"
+    assert not OF_ITS_OWN.search(last.problems[0]), f"it was not planted, but broken: {last.problems[0]}"
 
 
 @pytest.mark.parametrize("name", RARE)

@@ -1,8 +1,9 @@
-"""Whether a switch still fits the code: that what it replaces is there, and is called as its replacement can be.
+"""Whether what takes a feature or a safeguard out still fits the code: the switches of `acceptance/switches`, and the
+mutants of `simulation`. What they replace has to be there, and to be called as the replacement can be.
 
-A switch whose target was renamed takes nothing out, and the test that it names fails for no reason of its own. So this
-is looked at in every run of the suite, without playing anything: each is applied (in a process beside this one), what
-it has changed is compared with what was there, and put back.
+One whose target was renamed takes nothing out, and what is to miss it fails for no reason of its own. So this is looked
+at in every run of the suite, without playing anything: each is applied (in a process beside this one), what it has
+changed is compared with what was there, and put back.
 """
 
 from __future__ import annotations
@@ -15,40 +16,47 @@ import multiprocessing
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from .switching import SWITCHES, TakeOut
+OURS = ("rota.", "tests.simulation.")
 
 Owner = Any
+Changer = Callable[..., None]
 Changed = tuple[Owner, str, Any, Any]
 
 
-def faults_of(names: list[str]) -> dict[str, list[str]]:
-    """By switch: why it does not fit."""
-    for name in names:
-        importlib.import_module(SWITCHES[name].module)
-    _before.update((id(owner), (owner, dict(vars(owner)))) for owner in _owners())
+def faults_of(changers: Mapping[str, tuple[Changer, str]]) -> dict[str, list[str]]:
+    """By name: why it does not fit. `changers`: functions, and the module that each is given ("": none)."""
+    for _, module in changers.values():
+        if module:
+            importlib.import_module(module)
+    _changers.clear()
+    _changers.update(changers)
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return dict(zip(names, pool.map(_faults, names), strict=True))
+        return dict(zip(changers, pool.map(_faults, changers), strict=True))
 
 
 _before: dict[int, tuple[Owner, dict[str, Any]]] = {}
+_changers: dict[str, tuple[Changer, str]] = {}
 
 
 def _faults(name: str) -> list[str]:
+    if not _before:
+        _before.update((id(owner), (owner, dict(vars(owner)))) for owner in _owners())
     os.environ["SWITCHED_OFF"] = name
-    found = SWITCHES[name]
-    module = importlib.import_module(found.module)
-    lacking = [f"{module.__name__} has no {attribute}" for attribute in _wanted(found.take_out, module)]
+    changer, given = _changers[name]
+    module = importlib.import_module(given) if given else None
+    lacking = [f"{given} has no {attribute}" for attribute in _wanted(changer, module)] if module else []
     try:
-        found.take_out(module)
+        changer(*[module] if module else ())
     except Exception as error:
         return [*lacking, f"{type(error).__name__}: {error}"]
     changes: list[Changed] = [
         (owner, attribute, _inherited(owner, attribute), now) for owner, was in _before.values()
-        for attribute, now in vars(owner).items() if was.get(attribute) is not now
+        for attribute, now in list(vars(owner).items())
+        if was.get(attribute) is not now and not isinstance(now, ModuleType)
     ]
     for owner, attribute, _, _ in changes:
         if attribute in _before[id(owner)][1]:
@@ -60,11 +68,11 @@ def _faults(name: str) -> list[str]:
     for change in changes:
         lacking.extend(_misfits(*change))
     classes = [owner for owner, *_ in changes if isinstance(owner, type)]
+    known = {name for kind in classes for name in dir(kind)}
+    known |= {name for owner in classes for kind in owner.__mro__ for name in _own_attributes(kind)}
     if classes:
-        known = set(dir(classes[0])) | {name for kind in classes[0].__mro__ for name in _own_attributes(kind)}
-        lacking.extend(
-            f"{classes[0].__name__} has no {name}" for name in _asked_of_self(found.take_out) if name not in known
-        )
+        names = " or ".join(dict.fromkeys(kind.__name__ for kind in classes))
+        lacking.extend(f"{names} has no {name}" for name in sorted(_asked_of_self(changer) - known))
     return lacking
 
 
@@ -81,8 +89,8 @@ _NOTHING = object()
 
 
 def _owners() -> Iterator[Owner]:
-    """What a switch may change: our modules and classes; modules and loggers that ours use."""
-    ours = [loaded for name, loaded in list(sys.modules.items()) if name.startswith("rota.")]
+    """What they may change: our modules and classes; modules and loggers that ours use."""
+    ours = [loaded for name, loaded in list(sys.modules.items()) if name.startswith(OURS)]
     for module in ours:
         yield module
         for value in vars(module).values():
@@ -91,7 +99,7 @@ def _owners() -> Iterator[Owner]:
 
 
 def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith("rota.")
+    return kind.__module__.startswith(OURS)
 
 
 def _misfits(owner: Owner, name: str, was: Any, now: Any) -> Iterator[str]:
@@ -129,9 +137,9 @@ def _call(signature: inspect.Signature, *, least: bool) -> tuple[list[None], dic
 # -- what its source asks for ------------------------------------------------------------------------------------------
 
 
-def _trees(take_out: TakeOut) -> Iterator[tuple[ast.FunctionDef, str]]:
+def _trees(changer: Changer) -> Iterator[tuple[ast.FunctionDef, str]]:
     """Its own, and those of the helpers that are given the module; the name that the module has there."""
-    todo: list[Callable[..., Any]] = [take_out]
+    todo: list[Callable[..., Any]] = [changer]
     seen: set[str] = set()
     while todo:
         function = todo.pop()
@@ -139,19 +147,19 @@ def _trees(take_out: TakeOut) -> Iterator[tuple[ast.FunctionDef, str]]:
         if not isinstance(tree, ast.FunctionDef) or tree.name in seen:
             continue
         seen.add(tree.name)
-        module = tree.args.args[0].arg
+        module = tree.args.args[0].arg if tree.args.args else ""
         yield tree, module
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and any(
                 isinstance(given, ast.Name) and given.id == module for given in node.args
             ):
                 helper = function.__globals__.get(node.func.id)
-                if isinstance(helper, FunctionType) and helper.__module__ == take_out.__module__:
+                if isinstance(helper, FunctionType) and helper.__module__ == changer.__module__:
                     todo.append(helper)
 
 
-def _wanted(take_out: TakeOut, module: ModuleType) -> Iterator[str]:
-    for tree, name in _trees(take_out):
+def _wanted(changer: Changer, module: ModuleType) -> Iterator[str]:
+    for tree, name in _trees(changer):
         for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
@@ -160,11 +168,14 @@ def _wanted(take_out: TakeOut, module: ModuleType) -> Iterator[str]:
                 yield node.attr
 
 
-def _asked_of_self(take_out: TakeOut) -> Iterator[str]:
-    for tree, _ in _trees(take_out):
+def _asked_of_self(changer: Changer) -> set[str]:
+    """But for what it gives itself."""
+    asked, given = set[str](), set[str]()
+    for tree, _ in _trees(changer):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-                yield node.attr
+                (given if isinstance(node.ctx, ast.Store) else asked).add(node.attr)
+    return asked - given
 
 
 def _own_attributes(kind: type) -> Iterator[str]:
