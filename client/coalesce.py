@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from .codec import PYTHON, Seal
 from .errors import ClientClosed, Overloaded, RotaError
 from .ids import Names, idempotent_id
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
+from .model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
 from .transport import Patience
 from .wire import CLIENT_FRAME_BYTES
@@ -76,6 +76,7 @@ class OpenBundle:
             bundle = idempotent_id(seal.cluster, route.idempotency)
         python = PYTHON if route.function or self.codec == "cloudpickle" else ""
         assert route.mode is not None
+        delay_s = max(0.0, route.delay_s - waited_s)
         header = Header(
             bundle=bundle,
             task=route.task,
@@ -88,6 +89,10 @@ class OpenBundle:
             python=python,
             function=route.function,
             options=route.options,
+            v=HEADER_SCHEMA,
+            priority=route.priority,
+            key=route.key,
+            delay_s=delay_s,
         )
         return Enqueue(
             bundle=bundle,
@@ -97,7 +102,7 @@ class OpenBundle:
             mode=route.mode,
             body=seal.body(header, self.payloads),
             priority=route.priority,
-            delay_s=max(0.0, route.delay_s - waited_s),
+            delay_s=delay_s,
             level=route.level,
             python=python,
             function=route.function,

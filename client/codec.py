@@ -20,7 +20,7 @@ import msgspec
 
 from .errors import ConfigError, InvalidJob, ResultInvalid, SignatureRefused
 from .ids import is_name
-from .model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, ResultEntry, Results
+from .model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, ResultEntry, Results
 
 TAG_BYTES = 16
 KEY_BYTES_MIN = 32
@@ -32,7 +32,7 @@ BODY_BYTES_MAX = 4 + HEADER_BYTES_MAX + BUNDLE_BYTES_MAX
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """What cloudpickled code is bound to."""
 
-_JOB, _RESULT, _FUNCTION, _MARK = b"rota-job", b"rota-result", b"rota-function", b"rota-mark"
+_JOB, _RESULT, _FUNCTION, _MARK, _STAMP = b"rota-job", b"rota-result", b"rota-function", b"rota-mark", b"rota-stamp"
 _INDEX = [index.to_bytes(2, "big") for index in range(JOBS_PER_BUNDLE_MAX)]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -75,8 +75,10 @@ def decode_header(body: bytes) -> tuple[Header, int]:
 
 def _fault_of(header: Header, payload_bytes: int) -> str:
     indexes, sizes = header.indexes, header.sizes
-    if header.v != 1:
+    if not 1 <= header.v <= HEADER_SCHEMA:
         return f"schema {header.v} is newer than this release of rota"
+    if header.v == 1 and (header.priority, header.key, header.delay_s) != (0, "", 0.0):
+        return "its schema covers neither priority, key nor delay, and it says some"
     if not 0 < len(indexes) <= JOBS_PER_BUNDLE_MAX or len(sizes) != len(indexes):
         return f"{len(indexes)} indexes, {len(sizes)} sizes"
     if not all(0 <= index < JOBS_PER_BUNDLE_MAX for index in indexes) or len(set(indexes)) != len(indexes):
@@ -234,8 +236,16 @@ class Keyring:
         entries = [msgspec.structs.replace(entry, tag=tag) for entry, tag in zip(results.entries, tags, strict=True)]
         return msgspec.structs.replace(results, entries=entries, key_id=self.newest)
 
+    def results_of(self, bundle: str, data: bytes, cluster: str) -> Results:
+        """The results of this bundle that a node of this cluster wrote. Raises `ResultInvalid`, also for those of
+        another bundle: whoever asked must not take them for his."""
+        results = self.verify_results(data, cluster)
+        if results.bundle != bundle:
+            raise ResultInvalid(f"results of {results.bundle!r:.60} came in place of those of {bundle!r:.60}")
+        return results
+
     def verify_results(self, data: bytes, cluster: str) -> Results:
-        """The results that a node of this cluster wrote. Raises `ResultInvalid`."""
+        """The results that a node of this cluster wrote, of whatever bundle. Raises `ResultInvalid`."""
         try:
             results = _decode_results(data)
         except UNREADABLE as error:
@@ -287,6 +297,24 @@ class Keyring:
         mac.update(code)
         return mac.digest()
 
+    # what nodes say of jobs in records that are not signed as a whole
+
+    def stamp(self, facts: tuple[object, ...], cluster: str) -> str:
+        """A signature of these facts, as text; "" without a key."""
+        return f"{self.newest}:{self._stamp(self.newest, facts, cluster)}" if self._keys else ""
+
+    def is_stamp(self, stamp: str, facts: tuple[object, ...], cluster: str) -> bool:
+        """Whether somebody with a key of ours said so. Without a key nothing is checked."""
+        key_id, _, digits = stamp.rpartition(":")
+        if not self._keys:
+            return True
+        return key_id in self._keys and hmac.compare_digest(
+            self._stamp(key_id, facts, cluster).encode(), digits.encode("utf-8", "replace")
+        )
+
+    def _stamp(self, key_id: str, facts: tuple[object, ...], cluster: str) -> str:
+        return self._context(key_id, _STAMP, _encode((1, cluster, *facts))).hexdigest()
+
     # all kinds
 
     def _refuse_unknown(self, key_id: str, tags: bytes, what: str, error: Callable[[str], Exception]) -> None:
@@ -322,8 +350,8 @@ class Seal:
     def function(self, code: bytes) -> bytes:
         return self.keyring.sign_function(code, self.cluster)
 
-    def results(self, data: bytes) -> Results:
-        return self.keyring.verify_results(data, self.cluster)
+    def results(self, bundle: str, data: bytes) -> Results:
+        return self.keyring.results_of(bundle, data, self.cluster)
 
 
 def _fingerprint(key: bytes) -> str:
@@ -367,7 +395,9 @@ def _job_context(header: Header, cluster: str) -> bytes:
         _seconds(options.keep_result_s),
     )  # fmt: skip
     said = (options.keep_finished_s, options.backoff_base_s, options.backoff_cap_s)
-    if options.retry_delays_s or said != (None, None, None):        # as before for who says none of it
+    if header.v > 1:
+        facts += (header.priority, header.key, float(header.delay_s))
+    if header.v > 1 or options.retry_delays_s or said != (None, None, None):    # as then for who said none of it
         facts += (*map(_seconds, said), tuple(map(float, options.retry_delays_s)))
     return _encode(facts)
 

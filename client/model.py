@@ -50,6 +50,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 NO_OPTIONS = Options()
 
 
+HEADER_SCHEMA = 2
+"""Of what is enqueued now: a header says priority, key and delay, too, and its tags cover them."""
+
+
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a body. `indexes` are the jobs it holds (of the bundle as enqueued), `sizes` their payload bytes,
     `tags` their signatures, 16 bytes each, or b"" if unsigned."""
@@ -67,7 +71,10 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     options: Options = Options()
     key_id: Text = ""
     tags: bytes = b""
-    v: int = 1
+    v: int = 1                  # what the release before left away; what is written now says `HEADER_SCHEMA`
+    priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] = 0
+    key: Text = ""              # what its task's limit per key is counted by
+    delay_s: Seconds = 0.0
 
 
 class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -182,6 +189,7 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     began_ms: int = 0
     at_ms: int = 0
     past: History = ()
+    stamp: str = ""             # signs `past`, which tells of errors
     v: int = 1
 
 

@@ -67,9 +67,7 @@ class Results:
                 _refuse(futures, gone(f"{bundle}/{index}"))
             return
         try:
-            record = self._seal().results(results)
-            if record.bundle != bundle:
-                raise ResultInvalid(f"results of {record.bundle!r:.60} came in place of those of {bundle}")
+            record = self._seal().results(bundle, results)
         except ResultInvalid as error:
             self.refuse(bundle, error)
             return

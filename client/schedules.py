@@ -12,7 +12,7 @@ import msgspec
 from .codec import PYTHON
 from .errors import InvalidJob
 from .ids import is_task_name, normal, template_id
-from .model import Header
+from .model import HEADER_SCHEMA, Header
 from .named import NamedTask
 from .options import one_of
 from .order import EMPTY, Order, Routed
@@ -209,4 +209,5 @@ def header_of(asked: Asked, at_s: float) -> Header:
         bundle=template_id(asked.name), task=route.task, queue=route.queue, mode=route.mode, indexes=[0],
         sizes=[len(asked.order.payload)], enqueued_at=at_s, codec=asked.order.codec,
         python=PYTHON if asked.order.codec == "cloudpickle" else "", options=route.options,
+        v=HEADER_SCHEMA, priority=route.priority,
     )

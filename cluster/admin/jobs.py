@@ -6,8 +6,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from rota.client.codec import slice_body
-from rota.client.errors import InvalidJob, JobUnknown
+from rota.client.codec import Seal, slice_body
+from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import parse_job_id
 from rota.client.model import Past
 from rota.client.views import AttemptView, JobView, Place
@@ -28,9 +28,9 @@ from ..state.records import (
     failed_at,
     failure_in,
     header_of,
-    results_in,
     waiting_at,
 )
+from ..state.words import Words
 from .reasons import Reasons
 
 TOKENS_MAX = 400_000
@@ -70,13 +70,14 @@ class Jobs:
     """`here` tells of what runs on this very node. What runs on others, their records tell, a second later."""
 
     def __init__(
-        self, ledger: Ledger, keys: Keys, directory: Directory, reasons: Reasons,
-        here: Here,
+        self, ledger: Ledger, keys: Keys, directory: Directory, reasons: Reasons, seal: Seal, here: Here
     ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._directory = directory
         self._reasons = reasons
+        self._seal = seal
+        self._words = Words(seal)
         self._here = here
 
     async def job(self, job_id: str) -> JobView:
@@ -140,7 +141,11 @@ class Jobs:
 
     def _ended(self, id_: str, index: int, records: list[bytes]) -> JobView | None:
         for record in reversed(records):
-            results = results_in(record)
+            try:
+                results = self._seal.results(id_.partition("/")[0], record)
+            except ResultInvalid:
+                continue            # somebody has written it who has no key: it says nothing
+            past = self._words.heard_past(results)
             for entry in results.entries:
                 if entry.index == index:
                     last = Past(entry.attempts, results.node, results.began_ms, results.at_ms, ENDED[entry.status])
@@ -149,7 +154,7 @@ class Jobs:
                         entry.attempts, results.node, ENDED[entry.status],
                         finished_at=results.at_ms / 1000 if results.at_ms else None, error=entry.error,
                         traceback=entry.traceback,
-                        history=history((*results.past, last) if results.node else results.past),
+                        history=history((*past, last) if results.node else past),
                     )
         return None
 
@@ -169,12 +174,13 @@ class Jobs:
         )
 
     async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
-        failure = failure_in(record.value)
+        failure = self._words.heard_failure(id_, failure_in(record.value))
         said = decode(Token, failure.token) or header_of(failure.body)
         queue = said.queue if said is not None else "unknown"
         page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
         failed = failed_at(self._keys, page.records[0]) if page.records else None
-        past = said.past if isinstance(said, Token) else ()
+        past = self._words.heard_token(bundle, said).past if isinstance(said, Token) else ()
+        failed = self._words.heard_failed(failed) if failed is not None else None
         if failed is None:
             return JobView(id_, "failed", queue=queue, traceback=failure.traceback, history=history(past))
         return JobView(
@@ -207,12 +213,14 @@ class Jobs:
                 return JobView(id_, "unknown", why="its claim cannot be read")
             if claim.done_bits >> index & 1:
                 return JobView(id_, "finished", claim.task, claim.queue, claim.attempt, parsed[0], "it ended well")
+            claim = self._words.heard_token(bundle, claim)
             return held(id_, claim, parsed[0], await self._runs_since(parsed[0], bundle, index))
         token = waiting_at(keys, record)
         if token is None:
             return JobView(id_, "unknown", why="its token cannot be read")
         if token.done_bits >> index & 1:
             return JobView(id_, "finished", token.task, token.queue, token.attempt, why="it has ended")
+        token = self._words.heard_token(bundle, token)
         if record.key.startswith(keys.scheduled):
             return scheduled(id_, token, (keys.parse_due(record.key) or (0, "", ""))[0])
         place, why = await self._reasons.of(record.key, token)

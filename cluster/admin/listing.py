@@ -26,6 +26,7 @@ from ..state.records import (
     header_of,
     waiting_at,
 )
+from ..state.words import Words
 from . import jobs
 from .jobs import Here
 
@@ -43,11 +44,14 @@ SECTIONS: dict[str, tuple[Place, ...]] = {
 
 
 class Listing:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, here: Here) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words, here: Here
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._directory = directory
+        self._words = words
         self._here = here
 
     async def page(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
@@ -130,6 +134,7 @@ class Listing:
         if claim is None or parsed is None:
             return
         node, bundle = parsed
+        claim = self._words.heard_token(bundle, claim)
         for index in await self._indexes(bundle, claim):
             job = running.get((whole(bundle), index))
             if node == self._here.node:
@@ -140,6 +145,7 @@ class Listing:
         token, bundle = waiting_at(self._keys, record), record.key.rpartition(b"/")[2].decode(errors="replace")
         if token is None:
             return
+        token = self._words.heard_token(bundle, token)
         due = self._keys.parse_due(record.key) if record.key.startswith(self._keys.scheduled) else None
         for index in await self._indexes(bundle, token):
             id_ = job_id(bundle, index)
@@ -161,6 +167,7 @@ class Listing:
         failed = failed_at(self._keys, record)
         if failed is None:
             return []
+        failed = self._words.heard_failed(failed)
         return [JobView(
             failed.id, "failed", failed.task, failed.queue, failed.attempts, failed.node, error=failed.error,
             finished_at=failed.at or None,

@@ -22,6 +22,7 @@ from ..state.discarding import Discards
 from ..state.keys import is_name
 from ..state.quarantine import ADVICE
 from ..state.records import QueueRecord, Token, decode, encode, header_of, waiting_at
+from ..state.words import Words
 from . import bulk
 from .status import Status
 
@@ -41,6 +42,7 @@ class Operations:
         self._member = context.member
         self._discards = Discards(context.ledger, context.keys, context.seal, context.buckets)
         self._rng = rng
+        self._words = Words(context.seal)
 
     # -- queues ------------------------------------------------------------------------------------------------------
 
@@ -96,8 +98,11 @@ class Operations:
 
     def _skipped(self, token: Token, bundle: str, index: int, body: bytes) -> moves.Ops:
         part = slice_body(body, [index]) if body else b""       # of its siblings nothing is left to run
+        words = self._words
+        told = words.heard_token(bundle, token)
         return moves.fail(
-            self._keys, bundle, index, token, body=part, error=token.error or "skipped", at_s=self._clock.wall(),
+            self._keys, bundle, index, words.token(bundle, told), body=part, words=words,
+            error=told.error or "skipped", at_s=self._clock.wall(),
             reason="skipped",
         )
 

@@ -12,17 +12,19 @@ from ..state.directory import Directory
 from ..state.heads import Head, read_heads
 from ..state.keys import Keys
 from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode
+from ..state.words import Words
 
 CLAIMS_MAX = 20_000
 """Claims that are looked at to see what holds a job back."""
 
 
 class Reasons:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._directory = directory
+        self._words = words
 
     async def of(self, key: bytes, token: Token) -> tuple[Place, str]:
         """Of a token below `jobs/`: whether it waits, is blocked or will be retried there, and why."""
@@ -31,7 +33,7 @@ class Reasons:
             Get(keys.queue(token.queue)), Get(keys.task(token.task)),
         )))).answers
         queue = (decode(QueueRecord, settings[0].value) if settings else None) or QueueRecord()
-        heads = await read_heads(self._ledger, keys, [token.queue]) if queue.serial else []
+        heads = await read_heads(self._ledger, keys, self._words, [token.queue]) if queue.serial else []
         if heads and heads[0].token.blocked:
             return self._blocked(key, token, heads[0])
         if queue.paused:

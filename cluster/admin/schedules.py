@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from rota.client import options, timetable
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerUnavailable, RotaError, UnknownTask
 from rota.client.ids import Names, is_task_name, job_id, template_id
-from rota.client.model import Enqueue, Header, Receipt, TaskInfo
+from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Receipt, TaskInfo
 from rota.client.pickling import dump_arguments
 from rota.client.views import NewSchedule, ScheduleView
 
@@ -74,7 +74,8 @@ class ScheduleAdmin:
             return
         payload, codec = dump_arguments((), {})
         header = Header(
-            template_id(info.name), info.name, info.queue, info.mode, [0], [len(payload)], 0.0, codec
+            template_id(info.name), info.name, info.queue, info.mode, [0], [len(payload)], 0.0, codec,
+            v=HEADER_SCHEMA, priority=said.priority,
         )
         template = self._seal.body(header, [payload])
         await self.put(info.name, NewSchedule(template=template, declared=True, **msgspec.structs.asdict(said)))

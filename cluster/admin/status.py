@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from msgspec.structs import replace
 
+from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.signature import shown, signature_of
 from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
@@ -24,6 +25,7 @@ from ..state.records import (
     decode,
     failed_at,
 )
+from ..state.words import Words
 from . import bulk
 from .counts import Counts
 from .jobs import Here, Jobs, Nowhere
@@ -36,15 +38,17 @@ RATE_S = 10
 
 class Status:
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory,
+        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, seal: Seal,
         here: Here | None = None,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._directory = directory
-        self.listing = Listing(ledger, keys, clock, directory, here or Nowhere())
-        self.jobs = Jobs(ledger, keys, directory, Reasons(ledger, keys, clock, directory), here or Nowhere())
+        words = self._words = Words(seal)
+        self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
+        reasons = Reasons(ledger, keys, clock, directory, words)
+        self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
 
     async def run(self, counters: Callable[[], tuple[int, int]]) -> None:
@@ -100,7 +104,8 @@ class Status:
     async def _blocking(self, queue: str | None) -> list[Head]:
         """The heads that block their serial queue: of all, or of one."""
         serial = [name for name, record in self._directory.queues.items() if record.serial and queue in (None, name)]
-        return [head for head in await read_heads(self._ledger, self._keys, sorted(serial)) if head.token.blocked]
+        heads = await read_heads(self._ledger, self._keys, self._words, sorted(serial))
+        return [head for head in heads if head.token.blocked]
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
         """The failed set by queue and bundle, from behind `after`; before it, what blocks a serial queue. Returns what
@@ -120,6 +125,7 @@ class Status:
             last = record.key[len(self._keys.failed):].decode(errors="replace")
             failed = failed_at(self._keys, record)
             if failed is not None:
+                failed = self._words.heard_failed(failed)
                 views.append(FailedView(
                     failed.id, failed.task, failed.queue, failed.error, failed.attempts, failed.node, failed.at,
                     failed.reason,

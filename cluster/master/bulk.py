@@ -42,6 +42,7 @@ from ..state.records import (
     waiting_at,
 )
 from ..state.uniques import Holder, look
+from ..state.words import Words
 
 AT_ONCE_MAX = 4
 """Operations under way at a time; others wait for their turn."""
@@ -86,6 +87,7 @@ class Bulk:
         self._fence = fence
         self._buckets = Buckets(ledger, clock, rng)
         self._discards = Discards(ledger, keys, seal, self._buckets)
+        self.words = Words(seal)
         self._events = events
         self._on_deposed = on_deposed
         self._node = node
@@ -324,7 +326,7 @@ class _AtWork:
             settings = decode(QueueRecord, record.value)
             if settings is not None and settings.serial and which.queue in ("", queue):
                 serial.append(queue)
-        for head in await read_heads(self._ledger, self._keys, serial):
+        for head in await read_heads(self._ledger, self._keys, self._bulk.words, serial):
             token = head.token
             fits = which.task in ("", token.task) and which.error in token.error
             if self._wanted and split_job(head.job) not in self._wanted:
@@ -364,7 +366,9 @@ class _AtWork:
                 if isinstance(met, Holder):
                     return None         # another job of its key is there
                 hold = met
-            return failures.retry(self._keys, self._clock, conditions, record, target.what, kept, order, hold)
+            return failures.retry(
+                self._keys, self._clock, self._bulk.words, conditions, record, target.what, kept, order, hold
+            )
         if self._operation.verb == "retry":
             return moves.retry_head(conditions, unmodified(record.key, record.mod_revision), target.what)
         if record.key.startswith(self._keys.claims):

@@ -21,6 +21,7 @@ from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import TaskRecord, claim_in
+from ..state.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ PAGE = 500
 
 async def take_over(
     ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, node: str, *,
-    tasks: Mapping[str, TaskRecord], aside: SetAside,
+    tasks: Mapping[str, TaskRecord], aside: SetAside, words: Words,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
     dead = Condition(keys.node(node), Target.LEASE, "==", 0)
@@ -38,7 +39,7 @@ async def take_over(
     start, moved, again = prefix, 0, False
     while True:
         page = await ledger.read(start, prefix_end(prefix), limit=PAGE)
-        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside) for record in page.records]
+        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside, words) for record in page.records]
         verdicts = await asyncio.gather(*(commits.submit(write) for write in writes if write is not None))
         for verdict in verdicts:
             moved += verdict.applied
@@ -58,7 +59,7 @@ async def take_over(
 
 async def _back(
     keys: Keys, clock: Clock, who: moves.Conditions, record: Record, tasks: Mapping[str, TaskRecord],
-    aside: SetAside,
+    aside: SetAside, words: Words,
 ) -> Write | None:
     """None for a key that rota did not write: it is left alone."""
     parsed, claim = keys.parse_claim(record.key), claim_in(record.value)
@@ -70,11 +71,13 @@ async def _back(
     if not claim.pending:
         return Write((*who, at), moves.end(keys, record.key, bundle, claim))
     task = tasks.get(claim.task)
-    past = claim.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
+    told = words.heard_token(bundle, claim)
+    past = told.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
+    claim = words.token(bundle, replace(told, past=past))
     if claim.started and task is not None and task.on_orphan == "fail":
-        return await aside.fail(who, record, replace(claim, past=past), "lost", node=node)
+        return await aside.fail(who, record, claim, "lost", node=node)
     lost = claim.lost + claim.started
     if lost >= LOSSES_MAX:      # a suspect runs alone, so there is one job in it
-        return await aside.fail(who, record, replace(claim, past=past), "orphaned", node=node)
+        return await aside.fail(who, record, claim, "orphaned", node=node)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
     return moves.take_over(keys, who, at, bundle, claim, lost=lost, due_ms=due_ms, past=past)

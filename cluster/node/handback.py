@@ -18,6 +18,7 @@ from ..ledger.ledger import Record, prefix_end
 from ..state import moves
 from ..state.quarantine import SetAside
 from ..state.records import claim_in, hex_bits
+from ..state.words import Words
 from .claims import Claims, must_not_repeat
 from .held import Held
 from .reporter import AGAIN_S, Reporter
@@ -99,5 +100,8 @@ class HandBack:
         at, past = unmodified(record.key, record.mod_revision), None
         if bundle in ran:
             now_ms = int(self._context.clock.wall() * 1000)
-            past = claim.and_past(self._context.node, ran[bundle], now_ms, why)
+            words = Words(self._context.seal)
+            told = words.heard_token(bundle, claim)
+            past = told.and_past(self._context.node, ran[bundle], now_ms, why)
+            claim = words.token(bundle, replace(told, past=past))
         return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past)

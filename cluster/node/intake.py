@@ -285,10 +285,7 @@ class Intake:
         if len(bundle.body) > BODY_BYTES_MAX:
             raise InvalidJob(f"a bundle holds 1 to {JOBS_PER_BUNDLE_MAX} jobs and {BUNDLE_BYTES_MAX:,} bytes")
         header, payloads = self._seal.keyring.verify(bundle.body, self._keys.cluster)
-        said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
-        if said != (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function) or (
-            len(header.indexes) != bundle.count
-        ):
+        if not _agree(header, bundle):
             raise InvalidJob(f"bundle {bundle.bundle} says one thing in its frame and another in its body")
         if not bundle.function:
             await self._check_task(bundle)
@@ -407,6 +404,15 @@ class Intake:
         if receipt.digest != enqueue_digest(bundle.body).hex():
             return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
         return Receipt(bundle.bundle, record.create_revision, receipt.order)
+
+
+def _agree(header: Header, bundle: Enqueue) -> bool:
+    """Whether a frame says what the body in it says."""
+    said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function, len(header.indexes))
+    if said != (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function, bundle.count):
+        return False
+    asked = (bundle.priority, bundle.key, bundle.delay_s)
+    return header.v < 2 or (header.priority, header.key, header.delay_s) == asked
 
 
 def _refused(error: LedgerError) -> EnqueueError:

@@ -18,6 +18,7 @@ from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.keys import Keys
 from ..state.records import Token
+from ..state.words import Words
 
 AGAIN_S = 1.0
 
@@ -32,10 +33,11 @@ async def keep_failure(
         work.task, work.queue, 0, order, 1, work.mode, int(work.enqueued_at * 1000), attempts,
         signed=seal.keyring.mark(decode_header(body)[0].key_id),
     )
-    told = replace(token, past=token.and_past(node, 0, int(now * 1000), error))
+    words = Words(seal)
+    told = words.token(work.bundle, replace(token, past=token.and_past(node, 0, int(now * 1000), error)))
     failed = moves.fail(
         keys, work.bundle, outcome.index, told, body=slice_body(body, [outcome.index]), error=outcome.error,
-        traceback=outcome.traceback, node=node, at_s=now, reason="volatile",
+        traceback=outcome.traceback, node=node, at_s=now, reason="volatile", words=words,
     )
     absent = created(keys.failed_job(work.queue, work.bundle, outcome.index), 0)
     while wanted():

@@ -144,7 +144,7 @@ class Node:
         )
         self._followers.local = self._volatile.past
         self._shown = Shown(self.runners, clock, self._job_of, self._held_by, self._volatile)
-        self._status = Status(ledger, keys, clock, self.directory, self._shown)
+        self._status = Status(ledger, keys, clock, self.directory, seal, self._shown)
         self._followers.taken_at = lambda bundle: self._cache.taken_at(bundle, clock.monotonic() - LATELY_S)
         self.is_master = False
         self.identities = 0

@@ -19,6 +19,7 @@ from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
 from ..state.records import Claim, Token, bits, hex_bits, token_of
+from ..state.words import Words
 from .held import Held
 
 FAILURES_PER_WRITE = 20
@@ -134,11 +135,12 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
     failed = [outcome for outcome in step if outcome.status == "failed"]
     if not failed:
         return []
+    words = Words(context.seal)
     return [
         put for outcome in failed for put in moves.fail(
-            context.keys, held.bundle, outcome.index, _told(context, held, [outcome]),
+            context.keys, held.bundle, outcome.index, words.token(held.bundle, _told(context, held, [outcome])),
             body=slice_body(held.body, [outcome.index]), error=outcome.error, traceback=outcome.traceback,
-            node=context.node, at_s=context.clock.wall(),
+            node=context.node, at_s=context.clock.wall(), words=words,
         )
     ]
 
@@ -172,14 +174,15 @@ def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     """The token of the next attempt. A snooze is not counted as one."""
     outcome = group[0]
     token = replace(_told(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
+    token = Words(context.seal).token(held.bundle, token)
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
 
 
 def _told(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     """The token of jobs that have just ended, this attempt among those that are over."""
     how = group[0].error.partition("\n")[0] or {"snooze": "snoozed"}.get(group[0].status, "it asked to be tried again")
-    past = held.claim.and_past(context.node, held.began_ms(group), int(context.clock.wall() * 1000), how)
-    return replace(token_of(held.claim), past=past)
+    told = Words(context.seal).heard_token(held.bundle, token_of(held.claim))
+    return replace(told, past=told.and_past(context.node, held.began_ms(group), int(context.clock.wall() * 1000), how))
 
 
 def _due_ms(clock: Clock, group: list[Outcome]) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from rota.client.codec import Keyring, encode_body
 from rota.client.errors import InvalidJob, JobTooLarge, UnknownTask
 from rota.client.ids import normal
-from rota.client.model import BUNDLE_BYTES_MAX, NO_OPTIONS, Header, Options
+from rota.client.model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, NO_OPTIONS, Header, Options
 from rota.client.options import queue_name
 from rota.client.signature import check_call
 
@@ -39,7 +39,10 @@ class Calls:
         self._keyring = keyring
         self._wall = wall
 
-    async def header(self, bundle: str, call: JsonCall, options: Options = NO_OPTIONS) -> tuple[Header, bytes]:
+    async def header(
+        self, bundle: str, call: JsonCall, options: Options = NO_OPTIONS, *, priority: int = 0,
+        key: str = "", delay_s: float = 0.0,
+    ) -> tuple[Header, bytes]:
         """The head of a bundle of this one call, and its payload. Raises `InvalidJob`, `UnknownTask`, `JobTooLarge`."""
         task, queue = normal(call.task), queue_name(call.queue)
         if bytes(call.args)[:1] != b"[" or bytes(call.kwargs)[:1] != b"{":
@@ -55,6 +58,7 @@ class Calls:
         return Header(
             bundle=bundle, task=task, queue=queue, mode=mode, indexes=[0], sizes=[len(payload)],
             enqueued_at=self._wall(), codec="json", options=options,
+            v=HEADER_SCHEMA, priority=priority, key=key, delay_s=delay_s,
         ), payload
 
     def body(self, header: Header, payload: bytes) -> bytes:

@@ -195,7 +195,10 @@ class Pages:
         return json_page(page, status=200 if answer.existing else 201, headers={"Location": f"/v1/jobs/{id_}"})
 
     async def _bundle(self, bundle: str, job: NewJob) -> Enqueue:
-        header, payload = await self._calls.header(bundle, job, _options(job))
+        header, payload = await self._calls.header(
+            bundle, job, _options(job), priority=priority(job.priority), key=options.key(job.key),
+            delay_s=duration_s(job.delay_s, "delay_s"),
+        )
         return Enqueue(
             bundle=bundle,
             task=header.task,
@@ -203,10 +206,10 @@ class Pages:
             count=1,
             mode=header.mode,
             body=self._calls.body(header, payload),
-            priority=priority(job.priority),
-            delay_s=duration_s(job.delay_s, "delay_s"),
+            priority=header.priority,
+            delay_s=header.delay_s,
             level=options.level(job.level),
-            key=options.key(job.key),
+            key=header.key,
             terms=_terms(job),
         )
 
@@ -244,7 +247,7 @@ class Pages:
                     found.set_exception(gone(job_id))
                 return
             try:
-                entries = self._keyring.verify_results(data, self._service.cluster).entries
+                entries = self._keyring.results_of(bundle, data, self._service.cluster).entries
             except RotaError as error:
                 if not found.done():
                     found.set_exception(error)

@@ -44,7 +44,8 @@ class SchedulePages:
         if "template" in said:
             return json_page(await self._service.schedules.put(name, await read(request, NewSchedule)))
         info = await read(request, ScheduleInfo)
-        template = self._calls.body(*await self._calls.header(template_id(name), await read(request, JsonCall)))
+        call = await read(request, JsonCall)
+        template = self._calls.body(*await self._calls.header(template_id(name), call, priority=info.priority))
         new = NewSchedule(template=template, **msgspec.structs.asdict(info))
         return json_page(await self._service.schedules.put(name, new))
 

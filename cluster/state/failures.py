@@ -10,6 +10,7 @@ from .keys import Keys, split_job
 from .records import FailedRecord, Token, decode, failure_in, header_of
 from .splitting import piece_name
 from .uniques import Hold
+from .words import Words
 
 
 def wanted(keys: Keys, failure: Record | None) -> bytes | None:
@@ -19,8 +20,8 @@ def wanted(keys: Keys, failure: Record | None) -> bytes | None:
 
 
 def retry(
-    keys: Keys, clock: Clock, who: moves.Conditions, record: Record, failed: FailedRecord, failure: Record | None,
-    order: int, hold: Hold | None = None,
+    keys: Keys, clock: Clock, words: Words, who: moves.Conditions, record: Record, failed: FailedRecord,
+    failure: Record | None, order: int, hold: Hold | None = None,
 ) -> Write | None:
     """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run. `hold`: how to have
     what it wants for itself (`wanted`)."""
@@ -31,11 +32,14 @@ def retry(
     header, said = header_of(kept.body), decode(Token, kept.token)
     if header is None or header.bundle != bundle:
         return None
+    past = words.heard_token(bundle, said).past if said else ()
     token = Token(          # what the body says is signed, what its token said may be why it was set aside
-        header.task, header.queue, said.priority if said else 0, order, 1, header.mode, int(clock.wall() * 1000),
-        python=header.python, function=header.function, key=said.key if said else "",
-        signed=said.signed if said else header.key_id, past=said.past if said else (),
+        header.task, header.queue, header.priority if header.v > 1 or said is None else said.priority, order, 1,
+        header.mode, int(clock.wall() * 1000), python=header.python, function=header.function,
+        key=header.key if header.v > 1 or said is None else said.key,
+        signed=said.signed if said else header.key_id, past=past,
         unique=said.unique if said and hold is not None else "", until_begun=said.until_begun if said else False,
     )
     at = unmodified(record.key, record.mod_revision)
-    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), token, kept.body, hold)
+    told = words.token(bundle, token)
+    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), told, kept.body, hold)

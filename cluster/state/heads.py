@@ -11,6 +11,7 @@ from rota.client.ids import job_id
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from .keys import Keys
 from .records import Token, header_of, waiting_at
+from .words import Words
 
 HEADS_PER_READ = 64
 FIRST_KEYS = 4
@@ -31,7 +32,7 @@ class Head(msgspec.Struct, frozen=True):
         return f"`rota queue retry-head {self.queue}` runs it again, `rota queue skip-head {self.queue}` leaves it out"
 
 
-async def read_heads(ledger: Ledger, keys: Keys, queues: Iterable[str]) -> list[Head]:
+async def read_heads(ledger: Ledger, keys: Keys, words: Words, queues: Iterable[str]) -> list[Head]:
     """The heads of these queues; an empty queue has none."""
     names, heads = list(queues), []
     for start in range(0, len(names), HEADS_PER_READ):
@@ -42,6 +43,7 @@ async def read_heads(ledger: Ledger, keys: Keys, queues: Iterable[str]) -> list[
             record = next((record for record in records if keys.parse_job(record.key) is not None), None)
             token = waiting_at(keys, record) if record is not None else None
             if record is not None and token is not None:
+                token = words.heard_token(record.key.rpartition(b"/")[2].decode(errors="replace"), token)
                 heads.append(Head(name, record, token, await _first_job(ledger, keys, record, token)))
     return heads
 

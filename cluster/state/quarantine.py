@@ -20,6 +20,7 @@ from ..ledger.ledger import Ledger, Record
 from . import moves
 from .keys import Keys, whole
 from .records import Claim, Token, bits, header_of, token_of
+from .words import Words
 
 ADVICE = {
     "unreadable": "its record is none that this release of rota can read; what is left of it is kept",
@@ -55,6 +56,7 @@ class SetAside:
         self._keys = keys
         self._clock = clock
         self._seal = seal
+        self._words = Words(seal)
         self._buckets = buckets
 
     async def fail(
@@ -64,10 +66,10 @@ class SetAside:
         """For a token or a claim that can be read. `body`: if it is known already. In a serial queue the job stays at
         its place, and blocks it."""
         bundle = _name(record.key)
-        plain = token_of(token) if isinstance(token, Claim) else token
+        plain = self._words.heard_token(bundle, token_of(token) if isinstance(token, Claim) else token)
         if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
             at = unmodified(record.key, record.mod_revision)
-            blocked = msgspec.structs.replace(plain, error=ADVICE[reason])
+            blocked = self._words.token(bundle, msgspec.structs.replace(plain, error=ADVICE[reason]))
             write = Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
             indexes = _indexes(bundle, token, await self._body(bundle) if body is None else body)
             return self._told(write, bundle, indexes, plain, ADVICE[reason])
@@ -94,11 +96,11 @@ class SetAside:
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
             return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
-        at_s = self._clock.wall()
+        at_s, told_of = self._clock.wall(), self._words.token(bundle, token)
         failures = [
             put for index in indexes for put in moves.fail(
-                keys, bundle, index, token, body=_part(body, index, first=index == indexes[0]), error=ADVICE[reason],
-                traceback=told, node=node, at_s=at_s, reason=reason,
+                keys, bundle, index, told_of, words=self._words, body=_part(body, index, first=index == indexes[0]),
+                error=ADVICE[reason], traceback=told, node=node, at_s=at_s, reason=reason,
             )
         ]
         entries = [ResultEntry(index, "failed", error=ADVICE[reason], attempts=token.attempt) for index in indexes]
@@ -120,8 +122,10 @@ class SetAside:
         if header is None:
             return Token("", queue or "unknown", 0, 0, 1, "sync", 0)
         return Token(
-            header.task, queue or header.queue, in_queue.priority if in_queue is not None else 0, 0,
-            len(header.indexes), header.mode, 0, python=header.python, function=header.function, signed=header.key_id,
+            header.task, header.queue,
+            in_queue.priority if in_queue is not None and header.v < 2 else header.priority, 0,
+            len(header.indexes), header.mode, 0, python=header.python, function=header.function, key=header.key,
+            signed=header.key_id,
         )
 
 
@@ -143,6 +147,7 @@ def belongs(header: Header, bundle: str, token: Token) -> bool:
         and not token.done_bits & ~bits(header.indexes)
         and (header.task, header.queue, header.python, header.function)
         == (token.task, token.queue, token.python, token.function)
+        and (header.v < 2 or (header.priority, header.key) == (token.priority, token.key))
     )
 
 

@@ -82,6 +82,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     blocked: bool = False       # in a serial queue: it failed for good, and its queue waits for a person
     error: str = ""             # of its last attempt, one line
     past: History = ()          # attempts that are over
+    stamp: Text = ""            # by which node's key `error` and `past` were said (words.py)
     signed: Text | None = None  # the mark of the key it is signed with (`id#fingerprint`), "": unsigned, None: not said
     unique: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""     # what it has for itself until it has ended
     until_begun: bool = False   # or has begun
@@ -210,7 +211,8 @@ class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: Attempt
     node: str
     at: Moment
-    reason: str = "error"       # or "orphaned", "unreadable", "bad signature", "body missing"
+    reason: str = "error"       # or one of `quarantine.ADVICE`, "skipped", "volatile"
+    stamp: Text = ""            # signs all of it (words.py)
     v: Schema = msgspec.field(default_factory=schema)
 
 
@@ -234,6 +236,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes
     traceback: str
     token: bytes
+    stamp: str = ""             # signs the traceback
     v: Schema = msgspec.field(default_factory=schema)
 
 

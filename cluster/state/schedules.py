@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import template_id
-from rota.client.model import Mode, Text
+from rota.client.model import HEADER_SCHEMA, Mode, Text
 from rota.client.timetable import CatchUp, Overlap, Timetable, timetable
 
 from .keys import ORDER_MAX, is_name
@@ -76,7 +76,7 @@ def check_template(seal: Seal, schedule: str, record: ScheduleRecord, template: 
     header, payloads = seal.keyring.verify(template, seal.cluster)
     said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
     wanted = (template_id(schedule), record.task, record.queue, record.mode, record.python, record.function)
-    if said != wanted or len(payloads) != 1:
+    if said != wanted or len(payloads) != 1 or (header.v > 1 and header.priority != record.priority):
         raise InvalidJob(f"the template of schedule {schedule} is that of something else")
 
 
@@ -85,7 +85,10 @@ def job_of(seal: Seal, record: ScheduleRecord, template: bytes, bundle: str, at_
 ]:
     """The token and the signed body of one tick's job, from a checked template."""
     header, payloads = seal.keyring.verify(template, seal.cluster)
-    body = seal.body(replace(header, bundle=bundle, enqueued_at=at_ms / 1000, key_id="", tags=b""), payloads)
+    head = replace(
+        header, bundle=bundle, enqueued_at=at_ms / 1000, key_id="", tags=b"", priority=record.priority, v=HEADER_SCHEMA
+    )
+    body = seal.body(head, payloads)
     token = Token(
         record.task, record.queue, record.priority, order, 1, record.mode, at_ms, python=record.python,
         function=record.function, signed=seal.keyring.mark(seal.keyring.newest) if seal.keyring else "",

@@ -7,10 +7,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rota.client.codec import encode_body, function_digest
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
 from rota.client.ids import bundle_id, job_id, new_session
-from rota.client.model import Enqueue, Header, Level, Mode, Receipt
+from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Mode, Receipt
 from rota.client.views import FailedFilter, Verb
 from rota.cluster.node.node import Node
 
@@ -101,6 +103,8 @@ class Client:
             bundle, task, queue, mode, list(range(count)), [1] * count, 0.0, function=function,
             python=PYTHON if function else "",
         )
+        if self.world.plan.keys:        # else as the release before wrote it
+            header = msgspec.structs.replace(header, v=HEADER_SCHEMA, priority=priority, key=key, delay_s=delay_s)
         payloads = [b"x"] * count
         return Enqueue(
             bundle, task, queue, count, header.mode,

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.client.codec import UNSIGNED, Keyring, encode_body, function_digest
+from rota.client.codec import UNSIGNED, Keyring, encode_body, encode_results, function_digest
 from rota.client.errors import LedgerDenied, LedgerUnavailable
 from rota.client.ids import bundle_id, new_session
-from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Receipt, ResultEntry, Results
 from rota.client.views import FailedFilter
 from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
-from rota.cluster.master.members import Seat
 from rota.cluster.node.intake import BodyCache
 from rota.cluster.state.quarantine import ADVICE
-from rota.cluster.state.records import FailedRecord, Token, decode, encode
+from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode
+from rota.cluster.state.words import NOT_OURS
 
 from .loop import run_virtual
 from .plans import CLUSTER, QUIET, SERIAL, TASKS
@@ -39,7 +39,7 @@ def order(
 ) -> Enqueue:
     header = Header(
         bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0,
-        function=function_digest(code) if code else "", python="3.11" if code else "",
+        function=function_digest(code) if code else "", python="3.11" if code else "", v=HEADER_SCHEMA,
     )
     body = encode_body(keyring.sign(header, [b"x"] * count, CLUSTER), [b"x"] * count)
     return Enqueue(
@@ -69,6 +69,12 @@ def play(keyrings: list[Keyring], deed: Deed) -> tuple[World, list[tuple[str, st
 async def take(process: Process, *bundles: Enqueue) -> None:
     for answer in await process.node.enqueue(list(bundles), 0):
         assert isinstance(answer, Receipt), answer
+
+
+async def retry(process: Process, which: FailedFilter) -> int:
+    """How many failed jobs were put back."""
+    operation = await process.node.begin("retry", which)
+    return (await process.node.operation(operation, 10.0)).count
 
 
 def failed(world: World) -> dict[str, FailedRecord]:
@@ -240,7 +246,9 @@ def test_a_body_under_another_name_is_not_run() -> None:
 
 
 @pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("changes", [{"task": "m:sync"}, {"count": 1}])  # (code that nobody has waits)
+@pytest.mark.parametrize("changes", [
+    {"task": "m:sync"}, {"function": "f" * 64}, {"python": "3.12"}, {"count": 1}, {"priority": 5}, {"key": "ann"},
+])
 def test_a_token_that_says_something_else_than_its_body_is_not_run(
     changes: dict[str, Any], cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +262,7 @@ def test_a_token_that_says_something_else_than_its_body_is_not_run(
             assert token is not None
             put(world, record.key, encode(msgspec.structs.replace(token, **changes)))
 
-        monkeypatch.setattr(Seat, "may_run", lambda self, queue, lane: True)        # else nobody might be given it
+        monkeypatch.setattr(Member, "mode_of", lambda self, lane: "async")      # else nobody might be given it
         await lay_hand(world, process, change, order(Keyring(OLD)))
 
     world, runs = play([Keyring(OLD)], deed)
@@ -305,10 +313,10 @@ def test_a_token_that_cannot_be_read_is_set_aside_and_can_be_retried_job_by_job(
         await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside")
         assert {record.queue for record in failed(world).values()} == {"q2"} and not left_over(world)
         assert told(world, BUNDLE) == dict.fromkeys((0, 1), ADVICE["unreadable"])
-        await process.node.begin("retry", FailedFilter(ids=[f"{BUNDLE}/1"]))
+        assert await retry(process, FailedFilter(ids=[f"{BUNDLE}/1"])) == 1
         await world.until(world.is_empty, 20.0, "it has run")
         assert [run.job for run in world.runs if run.what == "start"] == [f"{BUNDLE}/1"]
-        await process.node.begin("retry", FailedFilter(all=True))
+        assert await retry(process, FailedFilter(all=True)) == 1
 
     world, runs = play([Keyring(OLD)], deed)
     assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"] and not failed(world)
@@ -320,10 +328,10 @@ def test_code_that_is_gone_can_be_shipped_again() -> None:
         await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside")
         assert {record.reason for record in failed(world).values()} == {"code missing"}
         put(world, world.keys.function(function_digest(CODE)), Keyring(OLD).sign_function(b"evil", CLUSTER, "3.11"))
-        await process.node.begin("retry", FailedFilter(all=True))
+        assert await retry(process, FailedFilter(all=True)) == 2
         await world.until(lambda: len(failed(world)) == 2, 20.0, "it is set aside again: that is other code")
         await process.node.put_function(function_digest(CODE), Keyring(OLD).sign_function(CODE, CLUSTER, "3.11"))
-        await process.node.begin("retry", FailedFilter(all=True))
+        assert await retry(process, FailedFilter(all=True)) == 2
 
     world, runs = play([Keyring(OLD)], deed)
     assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"] and not failed(world)
@@ -357,3 +365,82 @@ def test_a_serial_queue_waits_for_who_looks_at_a_damaged_head() -> None:
 
     world, runs = play([Keyring(OLD)], deed)
     assert [job for job, _ in runs] == [f"{second.bundle}/0"] and list(failed(world)) == [f"{first.bundle}/0"]
+
+
+# -- what is said of jobs --------------------------------------------------------------------------------------------
+
+
+def test_nobody_puts_words_into_a_jobs_mouth() -> None:
+    """Errors, tracebacks and results that no node has signed are shown as such, or not at all."""
+    names = [bundle_id(SESSION, number) for number in range(4)]
+
+    async def deed(world: World, process: Process) -> None:
+        node, keys = process.node, world.keys
+        for name in names:
+            world.script(f"{name}/0", 0.01, failed="no")
+        await take(process, *(order(Keyring(OLD), name, 1) for name in names))
+        await world.until(lambda: len(failed(world)) == 4, 20.0, "they have failed")
+        view = await node.job(f"{names[0]}/0")
+        assert (view.error, view.traceback) == ("no", "trace")
+        honest, _ = await node.failed("q2", 10, "")
+        assert {view.error for view in honest} == {"no"}
+
+        (record,) = (r for r in world.records(keys.failed) if names[1].encode() in r.key)
+        forged = decode(FailedRecord, record.value)
+        assert forged is not None
+        put(world, record.key, encode(msgspec.structs.replace(forged, error="send your password to …")))
+        (record,) = (r for r in world.records(keys.failures) if names[1].encode() in r.key)
+        kept = msgspec.msgpack.decode(record.value, type=Failure)
+        put(world, record.key, msgspec.msgpack.encode(msgspec.structs.replace(kept, traceback="password, please")))
+        view = await node.job(f"{names[1]}/0")
+        assert view.error.startswith(NOT_OURS) and view.traceback.startswith(NOT_OURS)
+        listed, _ = await node.failed("q2", 10, "")
+        assert [view.error.startswith(NOT_OURS) for view in listed] == [False, True, False, False]
+        page = await node.jobs("failed", "q2", "", 10, "")
+        assert [view.error.startswith(NOT_OURS) for view in page.jobs] == [False, True, False, False]
+
+    play([Keyring(OLD)], deed)
+
+
+def test_results_of_another_bundle_are_no_answer() -> None:
+    first, second = order(Keyring(OLD), count=1), order(Keyring(OLD), bundle_id(SESSION, 1), count=1)
+
+    async def deed(world: World, process: Process) -> None:
+        keys = world.keys
+        await take(process, first, second)
+        await world.until(world.is_empty, 20.0, "both have ended")
+        (theirs,) = world.records(keys.bundle_results(second.bundle))
+        (ours,) = world.records(keys.bundle_results(first.bundle))
+        put(world, ours.key, theirs.value)
+        view = await process.node.job(f"{first.bundle}/0")
+        assert (view.place, view.why) == ("finished", "it has ended, and left no result")
+        entries = [ResultEntry(0, "failed", error="it failed, says nobody")]
+        put(world, ours.key, encode_results(Results(first.bundle, entries)))
+        view = await process.node.job(f"{first.bundle}/0")
+        assert (view.place, view.error) == ("finished", "")
+
+    play([Keyring(OLD)], deed)
+
+
+def test_what_is_told_of_attempts_is_signed_and_nobody_elses_words_are() -> None:
+    keyring = Keyring(OLD)
+
+    async def deed(world: World, process: Process) -> None:
+        world.script(f"{BUNDLE}/0", 0.01, retry_s=5.0)
+        world.script(f"{BUNDLE}/0", 1.0, 2, retry_s=5.0)
+        await take(process, order(keyring, count=1))
+        await world.until(lambda: bool(world.records(world.keys.scheduled)), 20.0, "it is tried again")
+        view = await process.node.job(f"{BUNDLE}/0")
+        assert view.error == "not yet" and len(view.history) == 1
+        (record,) = world.records(world.keys.scheduled)
+        token = decode(Token, record.value)
+        assert token is not None
+        put(world, record.key, encode(msgspec.structs.replace(token, error="it is all your fault")))
+        view = await process.node.job(f"{BUNDLE}/0")
+        assert view.error == NOT_OURS + "it is all your fault" and view.history == []
+        await world.until(lambda: not world.records(world.keys.scheduled), 20.0, "it runs again")
+        await world.until(lambda: bool(world.records(world.keys.scheduled)), 20.0, "it is tried once more")
+        view = await process.node.job(f"{BUNDLE}/0")
+        assert view.error == "not yet" and len(view.history) == 1       # the node has not signed what it was told
+
+    play([keyring], deed)

@@ -178,10 +178,17 @@ class World:
         """How long a job takes and how it ends: drawn once per job and attempt, whoever runs it."""
         return self._script(job_id(work.bundle, index), index, work.attempt)
 
-    def script(self, job: str, seconds: float, attempt: int = 1, *, retry_s: float | None = None) -> None:
-        """For tests that need a job to take its time: an attempt ends well after so long, or is to be retried."""
+    def script(
+        self, job: str, seconds: float, attempt: int = 1, *, retry_s: float | None = None, failed: str = ""
+    ) -> None:
+        """For tests that need a job to take its time: an attempt ends well after so long, or is to be retried, or
+        fails."""
         index = int(job.rpartition("/")[2])
-        outcome = Outcome(index, "ok", b"r") if retry_s is None else Outcome(index, "retry", delay_s=retry_s)
+        outcome = Outcome(index, "ok", b"r")
+        if failed:
+            outcome = Outcome(index, "failed", error=failed, traceback="trace")
+        elif retry_s is not None:
+            outcome = Outcome(index, "retry", error="not yet", delay_s=retry_s)
         self._scripts[job, attempt] = (seconds, outcome)
 
     def _script(self, job: str, index: int, attempt: int) -> tuple[float, Outcome]:

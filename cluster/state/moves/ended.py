@@ -10,6 +10,7 @@ from rota.client.model import ResultEntry, Results
 from ...ledger.ledger import Put
 from ..keys import Keys, whole
 from ..records import Claim, FinishedRecord, Token, encode
+from ..words import Words
 
 
 def result(
@@ -20,7 +21,8 @@ def result(
     is for people who look at them: what they were, and where and when they ended."""
     results = Results(whole(bundle), entries, node=node, began_ms=began_ms, at_ms=at_ms)
     if of is not None:
-        results = replace(results, task=of.task, queue=of.queue, past=of.past)
+        told = Words(seal).heard_token(bundle, of)
+        results = Words(seal).results(replace(results, task=of.task, queue=of.queue, past=told.past))
     signed = seal.keyring.sign_results(results, seal.cluster)
     return Put(keys.result(bundle, entries[0].index, fence), encode_results(signed), lease)
 

@@ -11,19 +11,20 @@ from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys, whole
 from ..records import FailedRecord, Failure, Token, encode
 from ..uniques import Hold
+from ..words import UNSIGNED_WORDS, Words
 from .ops import Conditions, Ops, freed, put_held, put_waiting
 
 
 def fail(
     keys: Keys, bundle: str, index: int, token: Token, *, body: bytes, error: str, traceback: str = "", node: str = "",
-    at_s: float, reason: str = "error",
+    at_s: float, reason: str = "error", words: Words = UNSIGNED_WORDS,
 ) -> Ops:
     """One job has failed for good: a record that shows it, and what it takes to look at it and to run it again: its
-    `body`, traceback and token. To be written together with what takes it from where it was."""
-    shown = FailedRecord(
-        f"{whole(bundle)}/{index}", token.task, token.queue, error, token.attempt, node, at_s, reason
-    )
-    kept = Failure(body, traceback, encode(token))
+    `body`, traceback and token. To be written together with what takes it from where it was. `words` sign what is
+    said: without, it is shown as what anybody may have written."""
+    id_ = f"{whole(bundle)}/{index}"
+    shown = words.failed(FailedRecord(id_, token.task, token.queue, error, token.attempt, node, at_s, reason))
+    kept = words.failure(id_, Failure(body, traceback, encode(token)))
     return (
         Put(keys.failed_job(token.queue, bundle, index), encode(shown)),
         Put(keys.failure(bundle, index), msgspec.msgpack.encode(kept)),

@@ -50,7 +50,7 @@ def operations_on(ledger: MemoryLedger, commits: Commits) -> Operations:
         node="n", member=created(b"member", 0), ledger=ledger, commits=commits, keys=KEYS, clock=CLOCK,
         seal=Seal(UNSIGNED, "t"), buckets=Buckets(ledger, CLOCK, random.Random(1)), events=Events(),
     )
-    return Operations(context, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS)), random.Random(1))
+    return Operations(context, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS), context.seal), random.Random(1))
 
 
 async def test_cancelling_a_job_of_a_bundle_that_is_just_being_split_takes_no_other_along() -> None:
