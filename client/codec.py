@@ -24,6 +24,10 @@ from .model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, UNREADA
 
 TAG_BYTES = 16
 KEY_BYTES_MIN = 32
+KEY_BYTES_DISTINCT_MIN = 8
+"""Random bytes have many more; zeros, and keys that somebody typed, have fewer."""
+
+KEY_ID_CHARS_MAX = 32
 HEADER_BYTES_MAX = 16 * 1024
 """60 jobs need under 2 KiB, a table of retries 1 KiB; names are short. A longer header is garbage."""
 
@@ -134,7 +138,7 @@ class Keyring:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys: dict[str, bytes] = {}
         for key_id, key in keys.items():
-            if not is_name(key_id) or len(key_id) > 32:
+            if not is_name(key_id) or len(key_id) > KEY_ID_CHARS_MAX:
                 raise ConfigError(f"{key_id!r:.40} is not a valid key id: letters, digits and _ . : @ - (at most 32)")
             if len(key) < KEY_BYTES_MIN:
                 raise ConfigError(
@@ -150,20 +154,25 @@ class Keyring:
         """Read a key file: one `id:hex` a line, newest last; empty lines and lines that begin with # are skipped."""
         path = Path(path)
         try:
-            if path.stat().st_mode & stat.S_IROTH:
-                raise ConfigError(f"the key file {path} can be read by everyone on this machine: chmod 600 it")
+            check_mode(path, "key file")
             lines = path.read_text("ascii").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the key file {path} cannot be read: {error}") from None
         keys: dict[str, bytes] = {}
         for number, line in enumerate(lines, 1):
-            key_id, _, digits = line.strip().partition(":")
-            if not key_id or key_id.startswith("#"):
+            key_id, colon, digits = line.strip().partition(":")
+            if not line.strip() or key_id.startswith("#"):
                 continue
             try:
                 key = bytes.fromhex(digits)
             except ValueError:
-                raise ConfigError(f"{path}, line {number}: not of the form `id:hex`") from None
+                key = b""
+            if not colon or not key or not is_name(key_id) or len(key_id) > KEY_ID_CHARS_MAX:
+                # (without what stands there: it may be the key)
+                raise ConfigError(
+                    f"{path}, line {number}: not of the form `id:hex`, where an id has at most {KEY_ID_CHARS_MAX} "
+                    "letters, digits and _ . @ -"
+                )
             if keys.setdefault(key_id, key) is not key:
                 raise ConfigError(f"{path}, line {number}: the key id {key_id!r} occurs twice")
         if not keys:
@@ -182,6 +191,11 @@ class Keyring:
     def mark(self, key_id: str) -> str:
         """That of one key; of a key that is not here, its id alone. "" stands for unsigned."""
         return self._marks.get(key_id, key_id)
+
+    @property
+    def guessable(self) -> list[str]:
+        """The ids of keys that nobody has drawn at random: zeros, or a word over and over."""
+        return [key_id for key_id, key in self._keys.items() if len(set(key)) < KEY_BYTES_DISTINCT_MIN]
 
     def __bool__(self) -> bool:
         return bool(self._keys)
@@ -352,6 +366,15 @@ class Seal:
 
     def results(self, bundle: str, data: bytes) -> Results:
         return self.keyring.results_of(bundle, data, self.cluster)
+
+
+def check_mode(path: Path, what: str) -> None:
+    """Raise `ConfigError` if others than its owner (and, to read, its group) can do anything with a file of secrets."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o004:
+        raise ConfigError(f"the {what} {path} can be read by everyone on this machine: chmod 600 it")
+    if mode & 0o022:
+        raise ConfigError(f"the {what} {path} can be written by others than its owner (mode {mode:04o}): chmod 600 it")
 
 
 def _fingerprint(key: bytes) -> str:

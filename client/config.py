@@ -16,14 +16,13 @@ from __future__ import annotations
 import os
 import re
 import ssl
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .codec import UNSIGNED, Keyring
+from .codec import UNSIGNED, Keyring, check_mode
 from .errors import ConfigError, InvalidJob
 from .local import Local
 from .options import window_s
@@ -149,8 +148,7 @@ def load_token(path: str | PathLike[str]) -> str:
     """The bearer token in a file. Raises `ConfigError`."""
     path = Path(path)
     try:
-        if path.stat().st_mode & stat.S_IROTH:
-            raise ConfigError(f"the token file {path} can be read by everyone on this machine: chmod 600 it")
+        check_mode(path, "token file")
         token = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the token file {path} cannot be read: {error}") from None

@@ -14,6 +14,8 @@ from typing import Literal, Self
 
 import msgspec
 
+from rota.client.codec import Keyring
+from rota.client.config import load_token
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
 from rota.client.ids import NAME_RULE
@@ -23,6 +25,8 @@ from ..state.keys import is_name
 
 UNIX = "unix:///"
 """How the address of an etcd begins that listens on a socket of the file system."""
+
+TOKEN_CHARS_MIN = 16
 
 VARIABLE = "ROTA_NODE_CONFIG"
 """The environment variable in which the guard and the node's process find their settings."""
@@ -207,6 +211,12 @@ def check_files(config: NodeConfig) -> None:
             reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
             advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
             raise ConfigError(f"{flag}: {name} {reason}{advice}")
+    if config.key_file and (weak := Keyring.load(config.key_file).guessable):
+        raise ConfigError(f"--key-file: {', '.join(weak)} can be guessed; `rota init --add-key` makes a good one")
+    if config.token_file and len(load_token(config.token_file)) < TOKEN_CHARS_MIN:
+        raise ConfigError(
+            f"--token-file: a token of less than {TOKEN_CHARS_MIN} characters can be guessed; `rota init` makes one"
+        )
     if config.runner_user:
         _check_user(config.runner_user)
 

@@ -24,6 +24,7 @@ from rota.client.codec import UNSIGNED, Keyring, Seal
 from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
+from rota.client.hosts import is_loopback
 from rota.client.local import Local
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import PoolConfig, RunnerPool
@@ -83,6 +84,11 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         guard.on_signal(lambda name, count: node.drain())
         tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
         async with HttpPort(node, config.host, config.port, token, keyring, tls=tls) as port:
+            if tls is None and not is_loopback(config.host):
+                log.warning(
+                    "the port listens on %s without TLS: the token, jobs and results can be read on their way. "
+                    "Say --http-cert, or let only a proxy with TLS reach it", config.host,
+                )
             node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):

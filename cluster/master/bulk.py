@@ -367,7 +367,7 @@ class _AtWork:
                     return None         # another job of its key is there
                 hold = met
             return failures.retry(
-                self._keys, self._clock, self._bulk.words, conditions, record, target.what, kept, order, hold
+                self._keys, self._clock, conditions, record, target.what, kept, order, hold, words=self._bulk.words
             )
         if self._operation.verb == "retry":
             return moves.retry_head(conditions, unmodified(record.key, record.mod_revision), target.what)

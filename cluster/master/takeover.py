@@ -21,7 +21,6 @@ from ..state import moves
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import TaskRecord, claim_in
-from ..state.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ PAGE = 500
 
 async def take_over(
     ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, node: str, *,
-    tasks: Mapping[str, TaskRecord], aside: SetAside, words: Words,
+    tasks: Mapping[str, TaskRecord], aside: SetAside,
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
     dead = Condition(keys.node(node), Target.LEASE, "==", 0)
@@ -39,7 +38,7 @@ async def take_over(
     start, moved, again = prefix, 0, False
     while True:
         page = await ledger.read(start, prefix_end(prefix), limit=PAGE)
-        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside, words) for record in page.records]
+        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside) for record in page.records]
         verdicts = await asyncio.gather(*(commits.submit(write) for write in writes if write is not None))
         for verdict in verdicts:
             moved += verdict.applied
@@ -59,7 +58,7 @@ async def take_over(
 
 async def _back(
     keys: Keys, clock: Clock, who: moves.Conditions, record: Record, tasks: Mapping[str, TaskRecord],
-    aside: SetAside, words: Words,
+    aside: SetAside,
 ) -> Write | None:
     """None for a key that rota did not write: it is left alone."""
     parsed, claim = keys.parse_claim(record.key), claim_in(record.value)
@@ -71,9 +70,9 @@ async def _back(
     if not claim.pending:
         return Write((*who, at), moves.end(keys, record.key, bundle, claim))
     task = tasks.get(claim.task)
-    told = words.heard_token(bundle, claim)
+    told = aside.words.heard_token(bundle, claim)
     past = told.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
-    claim = words.token(bundle, replace(told, past=past))
+    claim = aside.words.token(bundle, replace(told, past=past))
     if claim.started and task is not None and task.on_orphan == "fail":
         return await aside.fail(who, record, claim, "lost", node=node)
     lost = claim.lost + claim.started

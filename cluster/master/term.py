@@ -29,7 +29,6 @@ from ..state import moves
 from ..state.keys import Keys, shown
 from ..state.quarantine import SetAside, damage
 from ..state.records import Token
-from ..state.words import Words
 from .bulk import Bulk
 from .dispatch import PAGE_FIRST, Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .election import Deposed
@@ -316,7 +315,7 @@ class Master:
         began = self._clock.monotonic()
         moved = await take_over(
             self._ledger, self._keys, self._clock, self._commits, self._fence, node,
-            tasks=self.aggregator.tasks, aside=self._aside, words=Words(self._seal),
+            tasks=self.aggregator.tasks, aside=self._aside,
         )
         if moved is None:
             self._depose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -14,11 +16,33 @@ from rota.client.options import queue_name
 
 from .service import NodeService
 
+log = logging.getLogger("rota.http")
+
 T = TypeVar("T")
+
+LINES_PER_MINUTE = 30
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
     verb: Literal["retry", "skip"]
+
+
+class Allowance:
+    """So many a minute. One that is refused is counted, and said with the next."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._began = 0.0
+        self._taken = 0
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        if now - self._began >= 60.0:
+            if self._taken > self._per_minute:
+                log.info("%d more lines about what people did were left out", self._taken - self._per_minute)
+            self._began, self._taken = now, 0
+        self._taken += 1
+        return self._taken <= self._per_minute
 
 
 class Verbs:
@@ -26,19 +50,31 @@ class Verbs:
 
     def __init__(self, service: NodeService) -> None:
         self._service = service
+        self._lines = Allowance(LINES_PER_MINUTE)
 
     async def set_queue(self, request: web.Request) -> Any:
         changes = await read(request, dict[str, Any])
         if not changes:
             raise InvalidJob("nothing to change: say paused, serial or max_concurrency")
-        return await self._service.set_queue(_queue(request), changes)
+        settings = await self._service.set_queue(_queue(request), changes)
+        self._log("queue %s is set: %s", _queue(request), changes)
+        return settings
 
     async def head(self, request: web.Request) -> Any:
         verb = (await read(request, Head)).verb
-        return {"id": await self._service.queue_head(_queue(request), verb)}
+        job_id = await self._service.queue_head(_queue(request), verb)
+        self._log("%s: the head of queue %s, job %s", verb, _queue(request), job_id)
+        return {"id": job_id}
 
     async def cancel(self, request: web.Request) -> Any:
-        return {"outcome": await self._service.cancel(job_of(request))}
+        outcome = await self._service.cancel(job_of(request))
+        self._log("job %s: %s", job_of(request), outcome)
+        return {"outcome": outcome}
+
+    def _log(self, text: str, *arguments: object) -> None:
+        """What people do leaves a line, and no flood."""
+        if self._lines.take():
+            log.info(text, *arguments)
 
 
 def job_of(request: web.Request) -> str:

@@ -10,7 +10,7 @@ from .keys import Keys, split_job
 from .records import FailedRecord, Token, decode, failure_in, header_of
 from .splitting import piece_name
 from .uniques import Hold
-from .words import Words
+from .words import UNSIGNED_WORDS, Words
 
 
 def wanted(keys: Keys, failure: Record | None) -> bytes | None:
@@ -20,8 +20,8 @@ def wanted(keys: Keys, failure: Record | None) -> bytes | None:
 
 
 def retry(
-    keys: Keys, clock: Clock, words: Words, who: moves.Conditions, record: Record, failed: FailedRecord,
-    failure: Record | None, order: int, hold: Hold | None = None,
+    keys: Keys, clock: Clock, who: moves.Conditions, record: Record, failed: FailedRecord, failure: Record | None,
+    order: int, hold: Hold | None = None, *, words: Words = UNSIGNED_WORDS,
 ) -> Write | None:
     """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run. `hold`: how to have
     what it wants for itself (`wanted`)."""

@@ -56,7 +56,7 @@ class SetAside:
         self._keys = keys
         self._clock = clock
         self._seal = seal
-        self._words = Words(seal)
+        self.words = Words(seal)
         self._buckets = buckets
 
     async def fail(
@@ -66,10 +66,10 @@ class SetAside:
         """For a token or a claim that can be read. `body`: if it is known already. In a serial queue the job stays at
         its place, and blocks it."""
         bundle = _name(record.key)
-        plain = self._words.heard_token(bundle, token_of(token) if isinstance(token, Claim) else token)
+        plain = self.words.heard_token(bundle, token_of(token) if isinstance(token, Claim) else token)
         if isinstance(token, Claim) and token.serial and reason not in CANNOT_BLOCK:
             at = unmodified(record.key, record.mod_revision)
-            blocked = self._words.token(bundle, msgspec.structs.replace(plain, error=ADVICE[reason]))
+            blocked = self.words.token(bundle, msgspec.structs.replace(plain, error=ADVICE[reason]))
             write = Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
             indexes = _indexes(bundle, token, await self._body(bundle) if body is None else body)
             return self._told(write, bundle, indexes, plain, ADVICE[reason])
@@ -96,10 +96,10 @@ class SetAside:
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
             return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
-        at_s, told_of = self._clock.wall(), self._words.token(bundle, token)
+        at_s, told_of = self._clock.wall(), self.words.token(bundle, token)
         failures = [
             put for index in indexes for put in moves.fail(
-                keys, bundle, index, told_of, words=self._words, body=_part(body, index, first=index == indexes[0]),
+                keys, bundle, index, told_of, words=self.words, body=_part(body, index, first=index == indexes[0]),
                 error=ADVICE[reason], traceback=told, node=node, at_s=at_s, reason=reason,
             )
         ]

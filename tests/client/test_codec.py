@@ -345,13 +345,31 @@ def test_a_key_file(tmp_path: Path) -> None:
     ("k1:abcd\n", "2 bytes; at least 32"),
     ("k1:xyz\n", "line 1: not of the form"),
     (f"k1:{KEY.hex()}\nk1:{OTHER.hex()}\n", "line 2: the key id 'k1' occurs twice"),
-    (f"a b:{KEY.hex()}\n", "not a valid key id"),
+    (f"a b:{KEY.hex()}\n", "line 1: not of the form"),
+    (f"{KEY.hex()}\n", "line 1: not of the form"),
+    (f":{KEY.hex()}\n", "line 1: not of the form"),
+    (f"{'k' * 33}:{KEY.hex()}\n", "line 1: not of the form"),
     ("k1:\u00e9\n", "cannot be read"),
 ])
 def test_bad_key_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         Keyring.load(key_file(tmp_path / "keys", text))
-    assert KEY.hex() not in str(caught.value)
+    said = str(caught.value).replace(str(tmp_path), "")
+    assert not any(KEY.hex()[start : start + 6] in said for start in range(len(KEY.hex()) - 5)), "digits of a key"
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o606, 0o666, 0o622])
+def test_a_key_file_that_others_can_change(mode: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chmod 600"):
+        Keyring.load(key_file(tmp_path / "keys", f"k1:{KEY.hex()}\n", mode))
+
+
+def test_keys_that_can_be_guessed() -> None:
+    assert Keyring({"zero": bytes(32), "good": KEY, "word": b"password" * 4}).guessable == ["zero", "word"]
+
+
+def test_a_key_file_for_a_group_of_ones_own(tmp_path: Path) -> None:
+    assert Keyring.load(key_file(tmp_path / "keys", f"k1:{KEY.hex()}\n", 0o640)).ids == ["k1"]
 
 
 def test_a_key_file_that_everyone_reads(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
+from rota.client.local import write_secret
 from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files
 from rota.cluster.boot.settings import SETTINGS, load, variable
 
@@ -132,6 +133,20 @@ def test_named_files_must_be_there(tmp_path: Path) -> None:
     config = load(GIVEN | {"key_file": str(tmp_path / "key"), "token_file": str(token)}, {})
     with pytest.raises(ConfigError, match=r"--key-file: .*key does not exist; `rota init` makes it"):
         check_files(config)
+
+
+@pytest.mark.parametrize(("key", "token", "said"), [
+    (bytes(32), "t" * 43, "k1 can be guessed"), (bytes(range(32)), "x", "less than 16 characters"),
+])
+def test_a_node_does_not_start_with_secrets_that_can_be_guessed(
+    key: bytes, token: str, said: str, tmp_path: Path
+) -> None:
+    write_secret(tmp_path / "key", f"k1:{key.hex()}")
+    write_secret(tmp_path / "token", token)
+    config = load(GIVEN | {"key_file": str(tmp_path / "key"), "token_file": str(tmp_path / "token")}, {})
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_files(config)
+    assert key.hex()[:8] not in str(caught.value)
 
 
 @pytest.mark.parametrize(("host", "loopback"), [
