@@ -58,7 +58,8 @@ def _bundles(
     """The hot loop of bulk enqueues: what does not differ from call to call is kept out of it."""
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
-    number, keyed, unique = 0, task.keyed, task.is_unique
+    number, keyed, unique, is_bare, plain_route = 0, task.keyed, task.is_unique, task.is_bare, route
+    headers: Mapping[str, str] | None = None
     name = "" if route.function else task.name
     kwargs: Mapping[str, Any]
     try:
@@ -76,6 +77,13 @@ def _bundles(
                 task.check(args, kwargs)
                 if not kwargs:
                     checked.add(len(args))
+            if not is_bare:
+                args, kwargs, headers, wanted = task.dress(args, kwargs, plain_route)
+                if (wanted.queue, wanted.priority) != (route.queue, route.priority):
+                    if bundle.payloads:     # jobs of one bundle have one place
+                        yield bundle
+                    route = route._replace(queue=wanted.queue, priority=wanted.priority)
+                    bundle = OpenBundle(route, 0.0)
             if keyed and (key := task.key_of(args, kwargs)) != route.key:
                 if bundle.payloads:         # jobs of one bundle have one key
                     yield bundle
@@ -86,7 +94,7 @@ def _bundles(
                     yield bundle
                 route = task.with_unique(route, args, kwargs)
                 bundle = OpenBundle(route, 0.0)
-            payload, codec = dump_arguments(args, kwargs, name)
+            payload, codec = dump_arguments(args, kwargs, name, headers)
             size = len(payload)
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == bundle.jobs_max:
                 if size > BUNDLE_BYTES_MAX:

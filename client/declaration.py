@@ -11,6 +11,7 @@ import msgspec
 
 from . import options
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
+from .dependencies import without_injected
 from .errors import ConfigError
 from .ids import is_task_name, normal
 from .model import NO_TERMS, ON_ORPHANS, Level, OnConflict, OnOrphan, TaskInfo
@@ -118,10 +119,10 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
     def check_limits(self, info: TaskInfo, function: Callable[..., Any]) -> None:
         """Raise `ConfigError` where options contradict each other, or the function."""
-        key = self.key
+        key, signature = self.key, signature_of(function)
         if (info.max_per_key is None) != (key is None):
             raise ConfigError(f"{info.name}: max_per_key and key go together: how many at a time, and counted by what")
-        if isinstance(key, str) and key not in signature_of(function).parameters:
+        if isinstance(key, str) and key not in signature.parameters:
             raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
         if key is not None and not isinstance(key, str) and not callable(key):
             raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
@@ -135,8 +136,9 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """What callers give: without what a runner injects. Raises `ConfigError`."""
     try:
-        return inspect.signature(function)
+        return without_injected(inspect.signature(function))
     except (TypeError, ValueError):     # some built-in functions have none: anything goes
         return inspect.signature(lambda *args, **kwargs: None)
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from . import backoff, options, pickling
+from . import backoff, options, outgoing, pickling
+from . import headers as texts
 from .errors import InvalidJob, JobTooLarge
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, NO_TERMS, Codec, Level, Mode, OnConflict, Options, Terms
 from .terms import EXPIRES_S_MIN, Said
@@ -67,6 +68,7 @@ class Routed:
         self.route = route
         self.run_at: datetime | None = None
         self.expires_at: datetime | None = None
+        self.headers: Mapping[str, str] = texts.NONE
         self.keyed = False
         """Whether each job has a key that depends on its arguments."""
         self.is_unique = False
@@ -87,6 +89,7 @@ class Routed:
         keep_finished: float | timedelta | None = None,
         level: Level | None = None,
         key: str | int | None = None,
+        headers: Mapping[str, str] | None = None,
         retry_window: float | timedelta | None = None,
         connect_timeout: float | timedelta | None = None,
         unique_key: str | int | None = None,
@@ -102,8 +105,9 @@ class Routed:
         `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
         zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
         fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
-        `key` what the task's `max_per_key` counts by. `retry_window` and `connect_timeout` say how long the enqueue
-        itself may take, as those of the client.
+        `key` what the task's `max_per_key` counts by. `headers` are texts that travel with the job, in addition to those
+        said before. `retry_window` and `connect_timeout` say how long the enqueue itself may take, as those of the
+        client.
 
         `unique_key`, `unique_until`, `unique_for` and `on_conflict` are as `task` explains them; with a `unique_key`
         there is one unended job of the task with that key. `expires` is how long from now, or until when, the job may
@@ -127,6 +131,8 @@ class Routed:
             route = route._replace(level=options.level(level))
         if key is not None:
             route, changed.keyed = route._replace(key=options.key(key)), False
+        if headers is not None:
+            changed.headers = texts.checked({**self.headers, **texts.checked(headers)})
         if retry_window is not None:
             route = route._replace(retry_s=options.window_s(retry_window, "retry_window", zero=False))
         if connect_timeout is not None:
@@ -179,6 +185,20 @@ class Routed:
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise `InvalidJob` for arguments that the function does not take, as far as that is known here."""
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether its jobs are enqueued as they are called: no headers, nobody who wants to see them before."""
+        return not (outgoing.steps or self.headers)
+
+    def dress(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], route: Route
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, str], Route]:
+        """Arguments, headers and route as middleware wants them. Raises `InvalidJob`, or what refuses the job."""
+        args, kwargs, said, route = outgoing.apply(self.name, args, kwargs, self.headers, route)
+        if outgoing.steps:
+            self.check(args, kwargs)
+        return args, kwargs, said, route
+
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The key of one job. Asked for only if `keyed`."""
         return self.route.key
@@ -201,11 +221,14 @@ class Routed:
         """One call, checked and serialized. Raises `InvalidJob`, `NotSerializable`, `JobTooLarge`."""
         self.check(args, kwargs)
         route, code = self.destination()
+        said = self.headers
+        if not self.is_bare:
+            args, kwargs, said, route = self.dress(args, kwargs, route)
         if self.keyed:
             route = route._replace(key=self.key_of(args, kwargs))
         if self.is_unique:
             route = self.with_unique(route, args, kwargs)
-        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name)
+        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Order(route, payload, payload_codec, code)

@@ -21,6 +21,7 @@ from typing import Any
 from . import script
 from .errors import NotSerializable, ResultInvalid
 from .model import Codec
+from .models import as_json
 
 _UNDERSCORE = ord("_")
 """Looking for one byte is several times cheaper than looking for a word, and most small payloads have none."""
@@ -34,35 +35,45 @@ _NO_FILE = (io.StringIO, io.BytesIO)
 DEFAULT_ADVICE = "Pass what it is made from (a path, an id, an address) and open it in the job."
 
 
-def dump_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "") -> tuple[bytes, Codec]:
-    """Serialize a call's arguments: pickle, or cloudpickle where pickle refuses. `task` is the name of the task, "" if
-    its code travels along. Raises `NotSerializable`."""
+def dump_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "", headers: Mapping[str, str] | None = None
+) -> tuple[bytes, Codec]:
+    """Serialize a call's arguments, and its headers if it has some: pickle, or cloudpickle where pickle refuses. `task`
+    is the name of the task, "" if its code travels along. Raises `NotSerializable`."""
+    call: tuple[Any, ...] = (args, kwargs, dict(headers)) if headers else (args, kwargs)
     try:
-        payload = pickle.dumps((args, kwargs), 5)
+        payload = pickle.dumps(call, 5)
         if _UNDERSCORE not in payload or _HERE not in payload:
             return payload, "pickle"
     except Exception:       # anything: user code runs here (__reduce__, __getstate__)
         pass
     try:
-        return _dump_with_care((args, kwargs), task)
+        return _dump_with_care(call, task)
     except Exception as error:
         raise NotSerializable(_blame(args, kwargs, error)) from error
 
 
 def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """For the runner: a verified payload's arguments. Raises whatever user code raises."""
+    args, kwargs, *_ = load_call(codec, payload)
+    return args, kwargs
+
+
+def load_call(codec: Codec, payload: bytes) -> tuple[Any, ...]:
+    """Arguments, those by name and, if it has some, headers: two things or three. Raises whatever user code raises."""
     if codec == "json":
         call = json.loads(payload)
-        return tuple(call.get("args", ())), call.get("kwargs", {})
-    args, kwargs = _load(payload)
-    return args, kwargs
+        found = (tuple(call.get("args", ())), call.get("kwargs", {}))
+        return (*found, call["headers"]) if call.get("headers") else found
+    loaded: tuple[Any, ...] = _load(payload)
+    return loaded
 
 
 def dump_value(value: object, codec: Codec = "pickle") -> tuple[bytes, Codec]:
     """For the runner: a job's result. JSON jobs answer in JSON, others as arguments travel."""
     try:
         if codec == "json":
-            return json.dumps(value, allow_nan=False).encode(), "json"
+            return json.dumps(value, allow_nan=False, default=as_json).encode(), "json"
         payload = pickle.dumps(value, 5)
         if _UNDERSCORE not in payload or _HERE not in payload:
             return payload, "pickle"

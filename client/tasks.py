@@ -24,10 +24,12 @@ import msgspec
 from . import codec, default, pickling
 from .backoff import BASE_S, CAP_S, Delay, table
 from .declaration import Declaration, ExceptionKinds, signature_of
+from .dependencies import Dependency, injected_of
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import normal
 from .model import NO_OPTIONS, Level, OnConflict, OnOrphan, Options, TaskInfo
+from .models import Adapter, models_of, validated
 from .named import NamedTask
 from .naming import advice, describe, mode_of, origin_of
 from .options import key as key_text
@@ -70,6 +72,8 @@ class Task(Routed, Generic[P, R]):
         declared.check_limits(self.info, function)
         self._uniqueness = declared.uniqueness(self.info, function)
         self.is_unique = self._uniqueness is not None
+        self.injected: dict[str, Dependency] = injected_of(function)
+        self._models: dict[str, Adapter] | None = None      # read when first needed: annotations name what comes later
         update_wrapper(cast(Any, self), function, updated=())
 
     def replaces(self, before: Task[..., Any]) -> bool:
@@ -134,14 +138,41 @@ class Task(Routed, Generic[P, R]):
         shape = (len(args), *kwargs)
         if shape in self._shapes:
             return
-        if self._signature is None:
-            self._signature = signature_of(self.function)
+        injected = self.injected.keys() & kwargs.keys()
+        if injected:
+            raise InvalidJob(f"{self.name}: {', '.join(sorted(injected))} is injected by the runner (rota.Depends)")
         try:
-            self._signature.bind(*args, **kwargs)
+            self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise InvalidJob(f"{self.name}{self._signature}: {error}") from None
+            raise InvalidJob(f"{self.name}{self.signature}: {error}") from None
         if len(self._shapes) < _SHAPES_MAX:
             self._shapes.add(shape)
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """What callers give."""
+        if self._signature is None:
+            self._signature = signature_of(self.function)
+        return self._signature
+
+    @property
+    def models(self) -> dict[str, Adapter]:
+        """The parameters that are pydantic models, and what checks them."""
+        if self._models is None:
+            self._models = models_of(self.function, self.signature)
+        return self._models
+
+    @property
+    def is_bare(self) -> bool:
+        return super().is_bare and not self.models
+
+    def dress(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], route: Route
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, str], Route]:
+        args, kwargs, headers, route = super().dress(args, kwargs, route)
+        if self.models:
+            args, kwargs = validated(self.name, self.models, self.signature, args, kwargs)
+        return args, kwargs, headers, route
 
     @property
     def described(self) -> TaskInfo:
@@ -182,12 +213,13 @@ class Task(Routed, Generic[P, R]):
         if known is self:
             return _find, (self.origin.module, self.name)
         if known is not None and known.function is self.function:
-            changed = {name: value for name, value in vars(self).items() if vars(known).get(name) is not value}
+            mine = {name: value for name, value in vars(self).items() if name not in ("_signature", "_models")}
+            changed = {name: value for name, value in mine.items() if vars(known).get(name) is not value}
             return _find_and_change, (self.origin.module, self.name, changed)
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_signature": None, "_shapes": set(), "origin": self.origin._replace(runs=())}
+        return vars(self) | {"_signature": None, "_models": None, "_shapes": set(), "origin": self.origin._replace(runs=())}
 
 
 class SyncTask(Task[P, R]):

@@ -71,6 +71,7 @@ def _function(cls: type[Worker]) -> Callable[..., Any]:
     del run.__wrapped__
     signature = inspect.signature(perform)
     run.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+    run.perform = perform           # whose module its annotations are of
     run.__module__, run.__qualname__ = cls.__module__, f"{cls.__qualname__}.task"
     function: Callable[..., Any] = run
     return function

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rota.client import backoff
+from rota.client.dependencies import Depends
 from rota.client.errors import (
     ClientClosed,
     ConfigError,
@@ -46,6 +47,7 @@ from rota.client.errors import (
 from rota.client.handle import JobHandle, JobHandles
 from rota.client.named import NamedTask
 from rota.client.order import Call
+from rota.client.outgoing import Outgoing, before_enqueue
 from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
@@ -53,7 +55,8 @@ from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect, handle
-    from rota.worker.runner.context import Cancelled, check_cancelled, current_job, touch
+    from rota.worker.runner.around import around_job
+    from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
 
 __all__ = [
@@ -64,10 +67,12 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ConfigError",
+    "Depends",
     "EnqueueError",
     "EnqueueUnknown",
     "InvalidJob",
     "JobCancelled",
+    "JobContext",
     "JobError",
     "JobExists",
     "JobExpired",
@@ -80,6 +85,7 @@ __all__ = [
     "NotInJob",
     "NotSerializable",
     "OperationUnknown",
+    "Outgoing",
     "Overloaded",
     "PartlyEnqueued",
     "ProtocolMismatch",
@@ -96,7 +102,9 @@ __all__ = [
     "UnknownTask",
     "Unreachable",
     "Worker",
+    "around_job",
     "backoff",
+    "before_enqueue",
     "check_cancelled",
     "connect",
     "current_job",
@@ -113,6 +121,8 @@ _LATE = {
     "AsyncClient": "rota.client.api",
     "Cancelled": "rota.worker.runner.context",
     "Client": "rota.client.api",
+    "JobContext": "rota.worker.runner.context",
+    "around_job": "rota.worker.runner.around",
     "check_cancelled": "rota.worker.runner.context",
     "connect": "rota.client.api",
     "handle": "rota.client.api",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
 from rota.client.views import JobView
 from rota.worker.pool.runners import Work
+from rota.worker.runner import resources
 
 from ..clock import SystemClock
 from .local import call_of, run_async, run_sync
@@ -46,7 +47,7 @@ class Inline:
         work, index = self._work(order), 0
         while True:
             call = call_of(work)
-            outcome = _wait(run_async(call, index, order.payload)) if work.mode == "async" else (
+            outcome = _wait(_alone(run_async(call, index, order.payload))) if work.mode == "async" else (
                 run_sync(call, index, order.payload)
             )
             if self._ended(work, outcome):
@@ -56,7 +57,7 @@ class Inline:
         work = self._work(order)
         while True:
             call = call_of(work)
-            outcome = await run_async(call, 0, order.payload) if work.mode == "async" else (
+            outcome = await _alone(run_async(call, 0, order.payload)) if work.mode == "async" else (
                 run_sync(call, 0, order.payload)
             )
             if self._ended(work, outcome):
@@ -140,10 +141,19 @@ def inline() -> Iterator[Inline]:
         yield caller
     finally:
         default.swap(before)
+        resources.close_blocking()
 
 
 def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
     return (call.args, call.kwargs) if isinstance(call, Call) else (call, {})
+
+
+async def _alone(run: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """An event loop may end with its job, and so must what was made on it."""
+    try:
+        return await run
+    finally:
+        await resources.close()
 
 
 def _wait(coroutine: Any) -> Outcome:

@@ -15,6 +15,8 @@ from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
 from rota.worker.pool.runners import CANCEL_GRACE_S, Work
 from rota.worker.runner import hooks
+from rota.worker.runner import resources
+from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
 
@@ -112,6 +114,8 @@ class LocalRunners:
 
     async def stop(self, grace_s: float) -> None:
         await self.kill_all()
+        await resources.close()
+        await asyncio.to_thread(resources.close_blocking)
 
     # -- one job -----------------------------------------------------------------------------------------------------
 
@@ -169,10 +173,11 @@ def call_of(work: Work) -> Call:
     """The task of a work, by name or from code that was shipped."""
     task = cast("Runnable | None", tasks.registry.get(work.task))
     if work.function is not None:
-        return Call(work, load_function(work.function), task, "")
+        function = load_function(work.function)
+        return Call(work, function, task, "", around_of(work.task, function, None))
     if task is None:
         return Call(work, None, None, f"no task {work.task} in the modules that this test has imported")
-    return Call(work, task.function, task, "")
+    return Call(work, task.function, task, "", around_of(work.task, task.function, task))
 
 
 def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
@@ -182,7 +187,10 @@ def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
     token = running.set((call.work, index))
     try:
         args, kwargs = call.arguments(payload)
-        result = call.function(*args, **kwargs)
+        if call.around is not None:
+            result = call.around.blocking(args, kwargs, call.codec)
+        else:
+            result = call.function(*args, **kwargs)
         if hasattr(type(result), "__await__"):
             result = _run(awaited(result))
     except BaseException as error:
@@ -209,7 +217,9 @@ async def run_async(call: Call, index: int, payload: bytes) -> Outcome:
     token = running.set((call.work, index))
     try:
         args, kwargs = call.arguments(payload)
-        result = await awaited(call.function(*args, **kwargs))
+        around, function = call.around, call.function
+        started = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
+        result = await awaited(started)
     except asyncio.CancelledError:
         raise
     except BaseException as error:

@@ -33,7 +33,7 @@ from ..channel.frames import (
 from ..channel.lease import Lease
 from ..channel.permits import take
 from ..channel.slots import job_of, slot_of
-from . import forks, hooks, logs
+from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions
 from .surroundings import Surroundings
@@ -71,6 +71,7 @@ class AsyncRunner:
         await self._stop.wait()
         for job in list(self._jobs.values()):
             job.cancel()
+        await resources.close()
         await hooks.run(hooks.stop_hooks())
 
     def _receive(self, frames: list[ToRunner]) -> bool:
@@ -138,7 +139,8 @@ class AsyncRunner:
         try:
             args, kwargs = call.arguments(payload)
             self._lease.wait()
-            result = function(*args, **kwargs)
+            around = call.around
+            result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
             while hasattr(type(result), "__await__"):       # (as `awaited`, without a coroutine more)
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner

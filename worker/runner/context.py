@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 import msgspec
 
 from rota.client import ids
+from rota.client.headers import NONE as NO_HEADERS
 
 from ..channel.frames import Work
 
@@ -23,6 +24,8 @@ class JobContext(msgspec.Struct, frozen=True):
     attempt: int
     enqueued_at: float
     fencing_token: int
+    headers: Mapping[str, str] = {}
+    """What travelled with the job: `task.using(headers=…)`, or what `rota.before_enqueue` added."""
     cancel_requested: bool = False
     """Somebody wants the job to stop: it has its task's `cancel_grace` to end in its own way, then it is killed. An
     `async def` job gets a `CancelledError`, too. As of the call of `current_job()`: ask anew each time."""
@@ -35,6 +38,10 @@ class Cancelled(BaseException):
 
 running: ContextVar[tuple[Work, int] | None] = ContextVar("rota_job", default=None)
 """Set by runners only; cheap to set, turned into a `JobContext` when somebody asks."""
+
+
+headers: ContextVar[Mapping[str, str]] = ContextVar("rota_headers")
+"""Of the running job, set only if it has some."""
 
 
 class Runner:
@@ -91,6 +98,7 @@ def current_job() -> JobContext | None:
         attempt=work.attempt,
         enqueued_at=work.enqueued_at,
         fencing_token=work.fence,
+        headers=headers.get(NO_HEADERS),
         cancel_requested=Runner.wanted_gone is not None and Runner.wanted_gone(work, index),
     )
 

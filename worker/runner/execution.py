@@ -14,13 +14,14 @@ from typing import Any, Protocol
 from rota.client.errors import JobTooLarge, RotaError
 from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInfo
-from rota.client.pickling import dump_value, load_arguments, load_function
+from rota.client.pickling import dump_value, load_call, load_function
 from rota.client.retries import Decision, Retries, Snooze
 
 from ..channel.frames import Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
 from . import hooks
-from .context import Cancelled
+from .around import Around, Unfit, around_of
+from .context import Cancelled, headers
 
 log = logging.getLogger("rota.job")
 
@@ -47,14 +48,18 @@ class Runnable(Protocol):
 class Call:
     """What the jobs of one piece of a bundle share. Without a `function` nothing can be called: `problem` says why."""
 
-    __slots__ = ("codec", "function", "problem", "task", "work")
+    __slots__ = ("around", "codec", "function", "problem", "task", "work")
 
-    def __init__(self, work: Work, function: Callable[..., Any] | None, task: Runnable | None, problem: str) -> None:
+    def __init__(
+        self, work: Work, function: Callable[..., Any] | None, task: Runnable | None, problem: str,
+        around: Around | None = None,
+    ) -> None:
         self.work = work
         self.function = function
         self.task = task
         self.problem = problem
         self.codec: Codec = work.codec
+        self.around = around            # None: there is nothing to do but to call the function
 
     @property
     def timeout_s(self) -> float | None:
@@ -64,7 +69,11 @@ class Call:
         return self.work.options.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return load_arguments(self.codec, payload)
+        call = load_call(self.codec, payload)
+        if len(call) == 2:
+            return call
+        headers.set(call[2])
+        return call[:2]
 
     def succeeded(self, index: int, result: Any) -> Outcome:
         """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
@@ -104,6 +113,8 @@ class Call:
 
     def _failed(self, index: int, error: BaseException) -> Outcome:
         work, text = self.work, describe(error)
+        if isinstance(error, Unfit):
+            return self._useless(index, one_line(str(error)), error)
         if isinstance(error, Cancelled):
             return Outcome(index, "cancelled", error="cancelled")
         if isinstance(error, Snooze) and is_delay(error.after_s):
@@ -145,6 +156,7 @@ class Functions:
         self._tasks = tasks
         self._shipped: dict[int, bytes | Callable[..., Any]] = {}       # bytes: not loaded yet
         self._by_digest: dict[bytes, Callable[..., Any]] = {}
+        self._around: dict[str, Around | None] = {}
 
     def learn(self, number: int, code: bytes) -> None:
         self._shipped[number] = code
@@ -155,12 +167,15 @@ class Functions:
         task = self._tasks.get(work.task)
         if number:
             try:
-                return Call(work, self._load(number), task, "")
+                function = self._load(number)
+                return Call(work, function, task, "", around_of(work.task, function, None))
             except BaseException as error:
                 return Call(work, None, task, one_line(f"the function {work.task} cannot be loaded: {describe(error)}"))
         if task is None:
             return Call(work, None, None, f"no task {work.task} in the modules this node was told to import (--app)")
-        return Call(work, task.function, task, "")
+        if work.task not in self._around:
+            self._around[work.task] = around_of(work.task, task.function, task)
+        return Call(work, task.function, task, "", self._around[work.task])
 
     def _load(self, number: int) -> Callable[..., Any]:
         function = self._shipped[number]

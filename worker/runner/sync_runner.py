@@ -29,7 +29,7 @@ from ..channel.frames import (
 )
 from ..channel.lease import Lease
 from ..channel.permits import take
-from . import forks, hooks, logs
+from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions, awaited
 from .surroundings import Surroundings
@@ -66,6 +66,7 @@ class SyncRunner:
                     self._receive()
         except (ChannelClosed, BadFrame, OSError):      # a job has closed what is not its own
             os._exit(EXIT_CHANNEL)
+        resources.close_blocking()
         hooks.run_blocking(hooks.stop_hooks())
 
     def _next(self, base: Context) -> None:
@@ -118,7 +119,8 @@ def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
     try:
         args, kwargs = call.arguments(payload)
         lease.wait()
-        result = function(*args, **kwargs)
+        around = call.around
+        result = function(*args, **kwargs) if around is None else around.blocking(args, kwargs, call.codec)
         if hasattr(type(result), "__await__"):
             result = asyncio.run(awaited(result))
     except BaseException as error:      # also SystemExit: a job may not end its runner
