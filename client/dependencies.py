@@ -58,7 +58,7 @@ def Depends(factory: Callable[..., Iterator[T]], *, scope: Scope = "runner") -> 
 def Depends(factory: Callable[..., Awaitable[T]], *, scope: Scope = "runner") -> T: ...
 @overload
 def Depends(factory: Callable[..., T], *, scope: Scope = "runner") -> T: ...
-def Depends(factory: Callable[..., Any], *, scope: Scope = "runner") -> Any:     # noqa: N802 - stands for a value
+def Depends(factory: Callable[..., Any], *, scope: Scope = "runner") -> Any:
     """The default of a parameter that nobody enqueues: the runner gives what `factory` makes.
 
     Args:

@@ -105,7 +105,7 @@ class Routed:
         `run_after` is how long to wait (seconds, or a timedelta) or when to run at the earliest (a datetime with a time
         zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
         fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
-        `key` what the task's `max_per_key` counts by. `headers` are texts that travel with the job, in addition to those
+        `key` what the task's `max_per_key` counts by. `headers` are texts that travel with the job, beside those
         said before. `retry_window` and `connect_timeout` say how long the enqueue itself may take, as those of the
         client.
 

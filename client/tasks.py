@@ -219,7 +219,8 @@ class Task(Routed, Generic[P, R]):
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_signature": None, "_models": None, "_shapes": set(), "origin": self.origin._replace(runs=())}
+        made_again: dict[str, Any] = {"_signature": None, "_models": None, "_shapes": set()}
+        return vars(self) | made_again | {"origin": self.origin._replace(runs=())}
 
 
 class SyncTask(Task[P, R]):

@@ -18,12 +18,14 @@ GROUPS = {
     "Enqueueing and waiting": ("connect", "Client", "AsyncClient", "JobHandle", "JobHandles"),
     "Inside a job": ("current_job", "touch", "check_cancelled", "Cancelled", "Retry", "Snooze"),
     "Hooks": ("on_runner_start", "on_runner_stop", "on_error"),
+    "Around jobs": ("before_enqueue", "Outgoing", "around_job", "JobContext", "Depends"),
     "Retry schedules": ("backoff",),
 }
 ERRORS = "Errors"
 INTERNAL = {
     "acancel_job", "ajob", "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
-    "destination", "key_of", "order", "outcomes", "place", "place_many", "result_of", "retry_decision",
+    "described", "destination", "dress", "is_bare", "key_of", "models", "signature",
+    "order", "outcomes", "place", "place_many", "result_of", "retry_decision",
 }
 """Members that rota's own rooms share, and that applications have no use for."""
 

@@ -44,6 +44,9 @@ def enqueue(
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The same key, the same job: a repeat enqueues nothing.")
     ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=TEXT", help="A header that travels with the job. Repeatable.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
     timeout: Annotated[
         float | None, typer.Option(
@@ -71,6 +74,7 @@ def enqueue(
     target = NamedTask(task).using(
         queue=queue, priority=priority, run_after=after, expires=expires, unique_key=unique_key, unique_for=unique_for,
         on_conflict=on_conflict.value if on_conflict is not None else None, idempotency_key=idempotency_key,
+        headers=dict(map(_header, header or [])),
     )
     with client(url, token_file, key_file) as asked:
         call.check(asked, target.name, args, kwargs)
@@ -89,3 +93,10 @@ def enqueue(
         show.as_json({"id": handle.id, "result": result})
     else:
         say(result if isinstance(result, str) else repr(result), lines=True)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not of the form name=text", param_hint="--header")
+    return name, value

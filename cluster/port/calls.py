@@ -10,6 +10,7 @@ import msgspec
 
 from rota.client.codec import Keyring, encode_body
 from rota.client.errors import InvalidJob, JobTooLarge, UnknownTask
+from rota.client.headers import checked
 from rota.client.ids import normal
 from rota.client.model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, NO_OPTIONS, Header, Options
 from rota.client.options import queue_name
@@ -29,6 +30,7 @@ class JsonCall(msgspec.Struct, kw_only=True):
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: msgspec.Raw = msgspec.Raw(b"{}")
     queue: str = "default"
+    headers: dict[str, str] = {}
 
 
 class Calls:
@@ -53,6 +55,8 @@ class Calls:
         names: dict[str, Any] = _decode_table(call.kwargs)
         check_call(task, self._service.parameters(task), len(_decode_list(call.args)), names)
         payload = b'{"args":%b,"kwargs":%b}' % (bytes(call.args), bytes(call.kwargs))
+        if call.headers:
+            payload = b'%b,"headers":%b}' % (payload[:-1], msgspec.json.encode(checked(call.headers)))
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Header(

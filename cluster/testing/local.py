@@ -14,8 +14,7 @@ from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
 from rota.worker.pool.runners import CANCEL_GRACE_S, Work
-from rota.worker.runner import hooks
-from rota.worker.runner import resources
+from rota.worker.runner import hooks, resources
 from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, assert_type
 
 import rota
@@ -22,6 +23,35 @@ async def bare(text: str) -> bytes:
     return text.encode()
 
 
+def opened() -> Iterator[int]:
+    yield 1
+
+
+async def aopened() -> AsyncIterator[bytes]:
+    yield b""
+
+
+@rota.task
+def injected(
+    a: int, *, one: int = rota.Depends(opened), two: bytes = rota.Depends(aopened, scope="job"),
+    three: str = rota.Depends(lambda: ""),
+) -> str:
+    return "x"
+
+
+@rota.before_enqueue(order=1)
+def before(job: rota.Outgoing) -> None:
+    assert_type(job.headers, dict[str, str])
+
+
+@rota.around_job
+def around(job: rota.JobContext) -> Iterator[None]:
+    assert_type(job.headers, Mapping[str, str])
+    yield
+
+
+assert_type(injected.using(headers={"a": "b"}).enqueue(1).result(), str)
+injected.using(headers={"a": 1})    # type: ignore[dict-item]
 assert_type(add(1), int)
 assert_type(add.enqueue(1, b=2), rota.JobHandle[int])
 assert_type(add.enqueue(1).result(), int)

@@ -114,16 +114,18 @@ class Around:
                 )
             except InvalidJob as error:
                 raise Unfit(str(error)) from None
-        stack, result, error = Stack(waits), None, None
+        stack = Stack(waits)
+        result: Any = None
+        raised: BaseException | None = None
         try:
             await self._enter(stack, waits)
             found = await self._inject(stack, waits, resources)
             result = self._function(*args, **kwargs, **found)
             while hasattr(type(result), "__await__") and not isinstance(result, JobHandle):
                 result = await waits(result)
-        except BaseException as raised:     # also CancelledError: what was entered is left
-            error, result = raised, None
-        left = await stack.leave(error)
+        except BaseException as error:      # also CancelledError: what was entered is left
+            raised, result = error, None
+        left = await stack.leave(raised)
         if left is not None:
             raise left
         return result
