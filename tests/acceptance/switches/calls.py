@@ -21,7 +21,7 @@ def native_arguments(pickling: Any) -> None:
         return value.decode("latin-1") if isinstance(value, bytes) else value
 
     def through_json(dump: Any) -> Any:
-        return lambda args, kwargs, task="": dump(tuple(jsoned(args)), jsoned(kwargs))
+        return lambda args, kwargs, task="", headers=None: dump(tuple(jsoned(args)), jsoned(kwargs), task, headers)
 
     change(pickling, "dump_arguments", through_json)
 
