@@ -84,9 +84,10 @@ class Codes:
         member = members.get(parsed[0]) if parsed is not None else None
         if claim is None or member is None:
             return
-        if not member.serves(claim.queue) or not member.slots(claim):
+        mode = member.tasks.get(claim.task)         # (not by `Member.mode_of`: that is what is judged)
+        if not member.serves(claim.queue) or mode is None or not member.capacity.get(mode):
             self._say("A2", f"{record.key.decode()}, of {claim.task}, is for a node that does not run it")
-        elif member.mode_of(claim) != claim.mode:
+        elif mode != claim.mode:
             self._say("A2", f"{record.key.decode()}, of {claim.task}, is {claim.mode}, and the node has it otherwise")
 
     def _check_own(self, entry: Entry, members: Mapping[str, Member]) -> None:

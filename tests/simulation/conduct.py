@@ -8,6 +8,7 @@ things take.
     L4  a job does not wait while a node has a free slot for it, and a master is there (`slots.py`)
     L10 a queue of which nothing runs does not wait while a node has a spare slot (`slots.py`)
     L8  nothing goes to and fro without end
+    L11 of what is over the master keeps nothing (`kept.py`)
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Conduct:
         if self.history.settle_s > self.history.settle_s_max:
             self._say("L1", f"it took {self.history.settle_s:.1f} s until all was done, "
                             f"and may take {self.history.settle_s_max:.1f} s")
+        for what in self.history.kept:
+            self._say("L11", f"all is over, and the master keeps {what}")
         return self.violations
 
     def _say(self, rule: str, text: str) -> None:

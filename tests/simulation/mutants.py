@@ -15,7 +15,7 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import bulk, scheduler, takeover
+from rota.cluster.master import bulk, lanes, limits, placement, queues, scheduler, takeover
 from rota.cluster.master import term as master
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
@@ -38,7 +38,7 @@ from rota.cluster.node.held import Held
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.moves import waiting
-from rota.cluster.state.records import Claim, Token, decode, encode
+from rota.cluster.state.records import Claim, Member, Token, decode, encode
 from rota.worker.pool import suspects
 
 from . import process, scripted
@@ -285,6 +285,52 @@ def split_loses_a_job() -> None:
     """The last job of a bundle is in none of its pieces."""
     original = waiting.pieces
     waiting.pieces = lambda *arguments: original(*arguments)[:-1] or original(*arguments)
+
+
+@mutant
+def work_waits_for_a_node() -> None:
+    """A bundle larger than what is free anywhere waits until a node has nothing to do. (It was so.)"""
+    original = placement._in_parts
+
+    def _in_parts(gate: Any, item: Any, allowed: int, rooms: Sequence[Any], **options: Any) -> Any:
+        return original(gate, item, allowed, [room for room in rooms if room.is_idle], **options) if any(
+            room.is_idle for room in rooms
+        ) else None
+
+    placement._in_parts = _in_parts
+
+
+@mutant
+def what_was_given_ahead_stays() -> None:
+    """A node keeps what it was given and does not begin, though others have slots."""
+    running.Running._review_after = lambda self, held, seconds: None
+
+
+@mutant
+def names_are_never_over() -> None:
+    """The master keeps something of every queue that ever held a job. (It was so.)"""
+    queues.Queue.is_over = lambda self, revision: False
+
+
+@mutant
+def keys_are_never_over() -> None:
+    """Likewise, of every key of a limit, and of every task."""
+    def _add(counts: dict[Any, int], name: Any, jobs: int) -> None:
+        counts[name] = counts.get(name, 0) + jobs
+
+    limits._add = _add
+
+
+@mutant
+def tokens_say_how_a_task_runs() -> None:
+    """A job goes to a node that runs its task in the mode of the one who enqueued it, whatever that node's code says.
+    (It was so.)"""
+    def mode_of(self: Member, kind: Any) -> Any:
+        return kind.mode if kind.function or kind.task in self.tasks else None
+
+    original = lanes.lane_of
+    lanes.lane_of = queues.lane_of = lambda token: original(token)._replace(mode=token.mode)
+    Member.mode_of = mode_of
 
 
 @mutant

@@ -24,7 +24,8 @@ ALWAYS = [
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
     "operations_die_with_their_master", "keys_unknown_to_a_new_master", "orphans_run_again",
     "memory_outlives_its_runners", "everybody_pays_for_a_runner", "keys_are_not_looked_at", "bodies_are_not_compared",
-    "nobody_is_told",
+    "nobody_is_told", "work_waits_for_a_node", "what_was_given_ahead_stays", "names_are_never_over",
+    "keys_are_never_over", "tokens_say_how_a_task_runs",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 
@@ -34,6 +35,7 @@ RARE = {
     "forgetting_by_name": test_one_trouble.test_a_bundle_that_comes_again_before_its_end_is_known,
     "runners_begin_past_the_deadline": test_one_trouble.test_a_machine_that_stood_still_begins_nothing_when_it_goes_on,
     "a_shut_out_node_keeps_its_lease": test_one_trouble.test_a_node_that_the_store_shuts_out_leaves_its_work_to_others,
+    "slow_queues_hold_up_others": test_one_trouble.test_a_slow_queue_does_not_hold_up_another,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }

@@ -16,9 +16,11 @@ from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.cluster.ledger.ledger import Page
 from rota.cluster.node.reach import PATIENCE_S
 
+from .checker import Checker
+from .conduct import STARVED_S_MAX
 from .faults import Fate
 from .loop import run_virtual
-from .plans import QUIET, TASKS, TTL_S
+from .plans import CAPACITY, CLUSTER, QUIET, TASKS, TTL_S
 from .process import Process
 from .scripted import Run
 from .world import World
@@ -26,9 +28,11 @@ from .world import World
 BUNDLE = bundle_id(new_session(lambda count: bytes(range(count))), 0)
 
 
-def order(level: Level, task: str = "m:async", *, bundle: str = BUNDLE, count: int = 2) -> Enqueue:
-    header = Header(bundle, task, "q2", TASKS[task].mode, list(range(count)), [1] * count, 0.0)
-    return Enqueue(bundle, task, "q2", count, header.mode, encode_body(header, [b"x"] * count), level=level)
+def order(
+    level: Level, task: str = "m:async", *, bundle: str = BUNDLE, count: int = 2, queue: str = "q2"
+) -> Enqueue:
+    header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
+    return Enqueue(bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), level=level)
 
 
 def play(nodes: int, deed: Callable[..., Awaitable[None]], seed: int = 1) -> list[str]:
@@ -249,9 +253,12 @@ def test_a_node_that_the_store_shuts_out_leaves_its_work_to_others() -> None:
 def test_a_side_task_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As compaction does while two of three members of etcd stand still, and whatever comes from a bug."""
     seen: list[int] = []
+    failed: list[int] = []
 
     async def deed(world: World, process: Process) -> None:
-        process.node.settings = msgspec.structs.replace(process.node.settings, compact=True)
+        life = process.node._life
+        assert life is not None
+        monkeypatch.setattr(life.pressure, "_compacts", lambda: True)
         monkeypatch.setattr(process.ledger.inner, "compact", fail)
         monkeypatch.setattr(process.node._status, "run", fail)
         await process.node.enqueue([order("durable")], 0)
@@ -259,15 +266,19 @@ def test_a_side_task_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
         seen.append(process.node.identities)
 
     async def fail(*_: Any) -> None:
+        failed.append(1)
         raise LedgerUnavailable("no endpoint answered in time")
 
     assert play(1, deed) == ONCE_EACH
     assert seen == [1]
+    assert failed
 
 
 def test_a_machine_that_stood_still_begins_nothing_when_it_goes_on() -> None:
     """Its runners are the first to go on: what they run goes on with them, what was sent ahead has ended elsewhere."""
     late: list[Run] = []
+
+    judges: list[Checker] = []
 
     async def deed(world: World, *processes: Process) -> None:
         jobs = [f"{BUNDLE}/{index}" for index in range(12)]
@@ -286,6 +297,31 @@ def test_a_machine_that_stood_still_begins_nothing_when_it_goes_on() -> None:
             run for run in world.runs
             if run.what == "start" and run.at > since and run.node.startswith(frozen.name)
         )
+        judges.append(Checker(CLUSTER))
+        assert world.store.journal is not None
+        judges[0].feed(world.store.journal)
+        judges[0].finish(runs=world.runs)
 
     play(2, deed)
+    assert not [str(problem) for problem in judges[0].violations if problem.rule == "S12"]
     assert not late
+
+
+def test_a_slow_queue_does_not_hold_up_another() -> None:
+    """Its jobs have all slots; the one of another queue has a spare one, half a second later."""
+    begun: list[float] = []
+
+    async def deed(world: World, process: Process) -> None:
+        slow = CAPACITY["sync"]
+        for index in range(slow):
+            world.script(f"{BUNDLE}/{index}", 10.0)
+        await process.node.enqueue([order("durable", "m:sync", count=slow)], 0)
+        await world.until(lambda: len(world.runs) == slow, 5.0, "all slots are taken")
+        since, quick = world.clock.monotonic(), bundle_id(BUNDLE.partition("-")[0], 1)
+        other = order("durable", "m:sync", bundle=quick, count=1, queue="q1")
+        await process.node.enqueue([other], 0)
+        await world.until(world.is_empty, 30.0, "all has ended")
+        begun.extend(run.at - since for run in world.runs if run.what == "start" and run.job == f"{quick}/0")
+
+    play(1, deed)
+    assert [at for at in begun if at < STARVED_S_MAX]

@@ -20,6 +20,8 @@ from rota.client.model import Outcome
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
+from rota.cluster.master import term
+from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.node.node import Node
 from rota.cluster.state.keys import Keys, shown
 from rota.cluster.state.records import Token, decode, encode
@@ -28,6 +30,7 @@ from rota.worker.pool.runners import Work
 
 from . import codes, trust
 from .history import Order
+from .kept import kept_by
 from .loop import VirtualClock, run_virtual
 from .nemesis import Nemesis
 from .people import Client, Operator
@@ -96,6 +99,7 @@ class History(msgspec.Struct, kw_only=True):
     quiet_at: float                     # the last fault had healed, and the last client was done
     ended_at: float
     settle_s_max: float                 # how long the rest may take (L1)
+    kept: list[str]                     # by the last master, of what is over
 
     @property
     def settle_s(self) -> float:
@@ -141,11 +145,17 @@ class World:
         self.tampered: set[str] = set()
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
+        self.masters: list[Aggregator] = []     # what each knew, the last of them now
+        self.kept: list[str] = []
         self.broken: list[str] = []     # nodes that ended by themselves, and why
         self.nemesis = Nemesis(self)
         self.operator = Operator(self)
         self._scripts: dict[tuple[str, int], tuple[float, Outcome]] = {}
         self._poisonings: dict[str, int] = {}
+
+    def new_master(self, keys: Keys) -> Aggregator:
+        self.masters.append(Aggregator(keys))
+        return self.masters[-1]
 
     def note(self, text: str) -> None:
         self.notes.append(f"{self.clock.monotonic():9.3f} @{self.store.revision:<5d} {text}")
@@ -236,7 +246,7 @@ class World:
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
             frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
             notes=self.notes, faults=counts, deeds=self.nemesis.counts,
-            quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max,
+            quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max, kept=self.kept,
         )
 
     async def _play(self) -> tuple[float, float, float]:
@@ -270,6 +280,10 @@ class World:
         await asyncio.sleep(max(0.5, last_s - ended_at))        # late twins have their last chance
         await self.until(self.is_empty, 4 * TTL_S + 10.0, "what came late has ended")
         await self.until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
+        await asyncio.sleep(0.1)                                # the watches show it
+        self.kept.extend(kept_by(self.masters[-1], [
+            record.key[len(self.keys.queues):].decode() for record in self.records(self.keys.queues)
+        ]))
         operator.cancel()
         await asyncio.gather(*(process.leave() for process in self.processes if process.alive))
         return quiet_at, settle_s_max, ended_at
@@ -405,7 +419,8 @@ def simulate(seed: int, plan: Plan | None = None, *, notes: list[str] | None = N
         world = World(seed, plan or plan_of(seed))
         if notes is not None:
             world.notes = notes
-        return await world.run()
+        with patch.object(term, "Aggregator", world.new_master):
+            return await world.run()
 
     gc.disable()        # when it strikes is no part of the seed
     try:
