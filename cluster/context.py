@@ -1,6 +1,8 @@
-"""What everything that belongs to one identity works with, and is named and guarded by."""
+"""What everything of a node works with, and what belongs to one identity is named and guarded by."""
 
 from __future__ import annotations
+
+import random
 
 import msgspec
 
@@ -12,6 +14,17 @@ from .ledger.buckets import Buckets
 from .ledger.commits import Commits
 from .ledger.ledger import Condition, Ledger
 from .state.keys import Keys
+
+
+class NodeContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What outlives a node's identities."""
+
+    ledger: Ledger
+    keys: Keys
+    clock: Clock
+    rng: random.Random
+    seal: Seal
+    events: Events
 
 
 class IdentityContext(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,11 +145,12 @@ def text(name: str) -> str:
 WRITTEN_BY_HAND = {
     "cluster/master/election.py": {"self.key", "record.key"},           # candidates
     "cluster/node/membership.py": {"key"},                              # a member
-    "cluster/node/node.py": {"key", "identity.key", "life.identity.key"},   # shipped functions, a member
+    "cluster/node/own_record.py": {"identity.key", "self._identity.key"},
+    "cluster/node/service.py": {"context.keys.function(digest)"},
     "cluster/node/registration.py": {"key"},                            # tasks
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
-    "cluster/node/shown.py": {"keys.running_on(node)"},
+    "cluster/node/shown.py": {"context.keys.running_on(context.node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
     "cluster/master/bulk.py": {"key", "self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel

@@ -30,7 +30,7 @@ class Console:
         node.events.listen(self._heard, [JobStarted, JobEnded])
 
     async def announce(self, url: str) -> None:
-        while self._node.why_not_ready() is not None:       # noqa: ASYNC110 - no one says so
+        while self._node.service.why_not_ready() is not None:       # noqa: ASYNC110 - no one says so
             await asyncio.sleep(LOOK_S)
         complain("\n".join([f"rota: ready at {url}", *self._tasks()]))
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
 import uvloop
 
 from rota.client.codec import UNSIGNED, Keyring, Seal
@@ -27,14 +26,18 @@ from rota.client.escape import LineFormatter, escaped
 from rota.client.hosts import is_loopback
 from rota.client.local import Local
 from rota.worker.guard.guardlink import GuardLink
-from rota.worker.pool.runners import PoolConfig, RunnerPool
+from rota.worker.pool.runners import RunnerPool
+from rota.worker.pool.staff import PoolConfig
 
 from ..clock import SystemClock
+from ..context import NodeContext
 from ..events import log as event_log
+from ..events.hub import Events
 from ..ledger.channels import EtcdConfig as LedgerConfig
 from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
-from ..node.node import Node, NodeSettings
+from ..node.node import Node
+from ..node.settings import NodeSettings
 from ..port.http import HttpPort
 from ..port.tls import serving
 from ..state.keys import Keys
@@ -69,27 +72,21 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             runner_bytes_max=config.runner_mib_max * 1024 * 1024,
         )
 
-        def runners(node: Node) -> RunnerPool:
-            return RunnerPool(
-                pool, guard, on_outcomes=node.on_outcomes, on_enqueue=node.on_enqueue,
-                on_started=node.on_started, on_function=node.on_function, on_task_mode=node.task_mode,
-            )
-
-        node = Node(
-            node_settings(config), ledger, Keys(config.cluster), SystemClock(), random.Random(),
-            Seal(keyring, config.cluster), runners,
+        context = NodeContext(
+            ledger=ledger, keys=Keys(config.cluster), clock=SystemClock(), rng=random.Random(),
+            seal=Seal(keyring, config.cluster), events=Events(),
         )
-        event_log.attach(node.events)
+        node = Node(node_settings(config), context, RunnerPool(pool, guard))
+        event_log.attach(context.events)
         guard.listen()
         guard.on_signal(lambda name, count: node.drain())
         tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
-        async with HttpPort(node, config.host, config.port, token, keyring, tls=tls) as port:
+        async with HttpPort(node.service, config.host, config.port, token, keyring, tls=tls) as port:
             if tls is None and not is_loopback(config.host):
                 log.warning(
                     "the port listens on %s without TLS: the token, jobs and results can be read on their way. "
                     "Say --http-cert, or let only a proxy with TLS reach it", config.host,
                 )
-            node.settings = msgspec.structs.replace(node.settings, address=config.advertise or reachable(port.url))
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):
                     await _run(node, config, port.url)
@@ -104,12 +101,12 @@ async def _run(node: Node, config: NodeConfig, where: str) -> None:
             console.Console(node, config.apps).announce(where) if config.dev else _warn_of_none(node, config.apps),
             name="announce",
         )
-        await node.run()
+        await node.run(config.advertise or reachable(where))
         told.cancel()
 
 
 async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
-    while node.why_not_ready() is not None:         # noqa: ASYNC110 - no one says so
+    while node.service.why_not_ready() is not None:         # noqa: ASYNC110 - no one says so
         await asyncio.sleep(console.LOOK_S)
     if not node.runners.tasks:
         log.warning("%s", console.no_tasks(apps))
@@ -118,14 +115,14 @@ async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
 async def _check_store(node: Node, ledger: EtcdLedger, config: NodeConfig) -> None:
     """Wait for etcd, saying so once, and to whoever asks why the node is not ready; refuse what loses writes."""
     where, said = ", ".join(config.etcd.endpoints), False
-    node.phase = f"it looks for etcd at {where}"
+    node.about(f"it looks for etcd at {where}")
     while True:
         try:
             status = await ledger.status()
             break
         except (LedgerUnavailable, WriteUnknown) as error:
             problem = "etcd refuses it" if isinstance(error, LedgerDenied) else "no etcd answers"
-            node.phase = f"{problem} at {where}: {error}"
+            node.about(f"{problem} at {where}: {error}")
             if not said:
                 log.error(
                     "%s at %s (%s). Is it running, are address, user and certificates right? Trying again.",

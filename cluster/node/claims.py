@@ -12,8 +12,9 @@ from typing import Any
 from rota.client.model import TaskInfo
 
 from ..ledger.ledger import Record
+from ..state.keys import whole
 from ..state.records import Claim
-from .held import Held
+from .held import Held, LocalJob
 from .recent import Recent
 
 REMEMBERED_MAX = 20_000
@@ -42,6 +43,14 @@ class Claims:
     def by_key(self, key: int) -> Held | None:
         """None for what was handed back, was taken over, or is of an earlier identity."""
         return self._by_key.get(key)
+
+    def job_of(self, key: int, index: int) -> LocalJob | None:
+        """Which job the runners mean."""
+        held = self._by_key.get(key)
+        if held is None:
+            return None
+        claim = held.claim
+        return LocalJob(whole(held.bundle), index, claim.task, claim.queue, claim.attempt, False)
 
     def add(self, bundle: str, record: Record, claim: Claim, **known: Any) -> Held:
         held = Held(self._next_key, bundle, record, claim, **known)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from rota.client.model import Outcome
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.interface import Runners
 
 from ..context import IdentityContext
 from ..ledger.commits import Verdict
@@ -21,10 +21,10 @@ from ..ledger.ledger import Record
 from ..ledger.patience import patiently
 from ..state.keys import whole
 from ..state.records import Claim, claim_in
+from .body_cache import BodyCache, VerifiedBody
 from .cancels import Cancels
 from .claims import Claims
-from .held import Held, Told
-from .intake import BodyCache, VerifiedBody
+from .held import Held
 from .outcomes import Keep
 from .running import Running
 
@@ -42,9 +42,9 @@ class Executor:
         self._runners = runners
         self._cache = cache
         self._cancel_volatile = cancel_volatile
-        self._claims = Claims()
+        self.claims = Claims()
         self._cancels = Cancels(context.ledger, context.keys)
-        self._running = Running(context, self._claims, self._cancels, runners, may_start=may_start, keep=keep)
+        self._running = Running(context, self.claims, self._cancels, runners, may_start=may_start, keep=keep)
         self._over = False
 
     @property
@@ -54,18 +54,7 @@ class Executor:
 
     @property
     def held(self) -> int:
-        return len(self._claims)
-
-    def job_of(self, key: int, index: int) -> Told | None:
-        """Which job the runners mean."""
-        held = self._claims.by_key(key)
-        if held is None:
-            return None
-        claim = held.claim
-        return Told(whole(held.bundle), index, claim.task, claim.queue, claim.attempt, False)
-
-    def held_by(self, key: int) -> Held | None:
-        return self._claims.by_key(key)
+        return len(self.claims)
 
     async def run(self, revision: int) -> None:
         """Claims that come after this revision, until the identity ends."""
@@ -98,7 +87,7 @@ class Executor:
     def _compare(self, listing: Listing) -> None:
         """After a compaction overtook the watch: compare with what lies under us."""
         present = {record.key for record in listing.records}
-        for held in self._claims:
+        for held in self.claims:
             if held.record.key not in present and held.record.create_revision <= listing.revision:
                 self._gone(held.record.key)     # (our own claim, of level `delayed`, may be newer than what we read)
         for record in listing.records:
@@ -109,32 +98,32 @@ class Executor:
         if parsed is None:
             return
         bundle = parsed[1]
-        held = self._claims.of(bundle)
+        held = self.claims.of(bundle)
         if held is not None:
-            if self._claims.is_held(bundle, record.create_revision):
+            if self.claims.is_held(bundle, record.create_revision):
                 return              # our own update of its bitmap, or our own claim (level `delayed`)
             self._running.forget(held)      # it left and came again while we did not look
-        elif self._claims.has_ended(bundle, record.create_revision):
+        elif self.claims.has_ended(bundle, record.create_revision):
             return                  # an update of ours that the watch shows after its end was committed
         claim = claim_in(record.value)
         if claim is None:
             self._running.refuse_unreadable(record)
             return
-        held = self._claims.add(
+        held = self.claims.add(
             bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits,
             since=self._context.clock.monotonic(),
         )
         self._running.take(held, self._cache.take(bundle))
 
     def _gone(self, key: bytes) -> None:
-        held = self._claims.of(key.rpartition(b"/")[2].decode(errors="replace"))
+        held = self.claims.of(key.rpartition(b"/")[2].decode(errors="replace"))
         if held is not None and held.record.key == key and not held.writing:
             self._running.drop(held)
 
     async def _watch_cancels(self) -> None:
         async for bundle, index in self._cancels.requests():
             self._cancel_volatile(bundle, index)
-            for held in self._claims:
+            for held in self.claims:
                 if held.submitted and whole(held.bundle) == bundle and index in (i for i, _ in held.jobs):
                     self._runners.cancel(held.key, index)
 
@@ -142,10 +131,10 @@ class Executor:
 
     def begin(self, bundle: str, claim: Claim, body: VerifiedBody, stored: asyncio.Future[Verdict]) -> None:
         """Their outcomes wait for `stored`. A repeat, which will find the receipt, starts nothing."""
-        if not self._claims.note_begun(bundle):
+        if not self.claims.note_begun(bundle):
             return
         record = Record(self._context.keys.claim(self._context.node, bundle), b"", 0, 0, 1)
-        held = self._claims.add(
+        held = self.claims.add(
             bundle, record, claim, body=body[0], header=body[1], jobs=body[2], writing=True,
             since=self._context.clock.monotonic(),
         )
@@ -171,10 +160,10 @@ class Executor:
             return
         log.warning("bundle %s was started, but could not be stored: its outcome is not kept", held.bundle)
         if verdict is None:
-            self._claims.may_begin_again(held.bundle)
+            self.claims.may_begin_again(held.bundle)
         self._running.drop(held)
         if found is not None:
-            self._claims.lies_here(held.bundle, found.create_revision)      # though it was to go back
+            self.claims.lies_here(held.bundle, found.create_revision)      # though it was to go back
             self._seen(found)
 
     def _adopt(self, held: Held, revision: int) -> None:
@@ -205,4 +194,4 @@ class Executor:
 
     async def until_idle(self) -> None:
         """Everything that was begun has its outcome committed."""
-        await self._claims.until_empty()
+        await self.claims.until_empty()

@@ -21,10 +21,13 @@ from rota.client.errors import InvalidJob, JobUnknown, LedgerError, Overloaded
 from rota.client.ids import BUNDLE, SESSION, job_id
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
 
+from ..clock import Clock
 from ..events.sparse import Sparse
 from ..ledger.follow import Listing, News, Show, follow
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..state.keys import Keys, session_of, whole
+from .body_cache import LATELY_S, BodyCache
+from .recent import Recent
 
 log = logging.getLogger(__name__)
 watching = Sparse(log)
@@ -80,19 +83,22 @@ class _Feed:
 
 
 class Followers:
-    """`run()` owns the watches; `follow()` is what the HTTP port calls."""
+    """`run()` owns the watches; `follow()` is what the HTTP port calls. `local`: results so far of bundles that live in
+    this node's memory only."""
 
-    def __init__(self, ledger: Ledger, keys: Keys, seal: Seal) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, seal: Seal, clock: Clock, cache: BodyCache,
+        local: Recent[str, list[bytes]],
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._seal = seal
         self._turns: dict[tuple[str, str], _Feed] = {}      # (session, bundle): whose turn it is to be looked for first
         self._feeds: dict[str, _Feed] = {}
+        self._clock = clock
+        self._cache = cache
+        self._local = local
         self._group: asyncio.TaskGroup | None = None
-        self.local: Callable[[str], list[bytes] | None] = lambda bundle: None
-        """Results so far of a bundle that lives in this node's memory only, or None."""
-        self.taken_at: Callable[[str], int | None] = lambda bundle: None
-        """The revision at which this node took a bundle in, if that was lately."""
 
     def publish(self, bundle: str, record: bytes) -> None:
         """Push a result that is not stored."""
@@ -146,8 +152,8 @@ class Followers:
         """What was stored before the watch; and that there is anything to wait for at all."""
         todo = []
         for bundle in bundles:
-            here = self.local(bundle)
-            taken_at = self.taken_at(bundle)
+            here = self._local.get(bundle)
+            taken_at = self._cache.taken_at(bundle, self._clock.monotonic() - LATELY_S)
             if here is None and taken_at is not None and taken_at > feed.since:
                 # all of it has come, or will come, by the watch
                 here = [record.value for record in feed.recent.get(bundle, ())]
@@ -208,7 +214,7 @@ class Followers:
             await asyncio.sleep(LOOK_S)
             turns = [key for key, feed in self._turns.items() if key[1] in feed.waiting]
             self._turns = {key: self._turns[key] for key in turns}
-            turns = [key for key in turns if self.local(key[1]) is None][:LOOKS_MAX]
+            turns = [key for key in turns if self._local.get(key[1]) is None][:LOOKS_MAX]
             for start in range(0, len(turns), BUNDLES_PER_READ):
                 try:
                     await self._look(turns[start : start + BUNDLES_PER_READ])

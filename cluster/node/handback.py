@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.interface import Runners
 
 from ..context import IdentityContext
 from ..events.sparse import Sparse

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rota.client.model import Header, Outcome
-from rota.worker.pool.runners import Work
+from rota.worker.channel.frames import Work
 
 from ..ledger.ledger import Record
 from ..state.records import Claim, bits
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .outcomes import Settlement
 
 
-class Told(msgspec.Struct, frozen=True):
+class LocalJob(msgspec.Struct, frozen=True):
     """A job that lies here: what its record says of it."""
 
     bundle: str

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeAlias
 
 import msgspec
 
@@ -45,8 +43,10 @@ from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import ORDER_DIGITS, is_name, shown
-from ..state.records import Claim, Member, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
+from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
 from ..state.uniques import Hold, Holder
+from .body_cache import BodyCache, VerifiedBody
+from .own_record import OwnRecord
 from .uniques import Uniques, with_terms
 
 DELAY_S_MAX = 10 * 365 * 86_400
@@ -56,10 +56,6 @@ CONFLICTS_MAX = 20
 BACKLOG_MAX = 20_000
 """Enqueues waiting for the store in this node; beyond that it asks clients to come back."""
 
-CACHE_BYTES_MAX = 32 * 1024 * 1024
-CACHED_OVERHEAD_BYTES = 1_200
-"""What a body of one small job takes beside its bytes: header, names, lists."""
-TAKEN_MAX = 20_000
 TAILS_MAX = 10_000
 """Serial queues whose tails are kept in mind."""
 
@@ -67,49 +63,6 @@ SEEN_MAX = 10 ** (ORDER_DIGITS - 1)
 """A revision that no store will ever reach: a client that says it has seen a later one does not tell the truth."""
 
 FUNCTION, PYTHON = re.compile(r"[0-9a-f]{64}\Z"), re.compile(r"[0-9]{1,2}\.[0-9]{1,3}\Z")
-
-LATELY_S = 1.0
-"""Of a bundle that was taken in so lately, what there is to know of its results comes by the watch over them."""
-
-
-VerifiedBody: TypeAlias = tuple[bytes, Header, list[tuple[int, bytes]]]
-"""A body, its header, and its jobs as (index, payload)."""
-
-
-class BodyCache:
-    """The bodies this node took in last: if it also runs them, it need not read them back."""
-
-    def __init__(self) -> None:
-        self._bodies: OrderedDict[str, VerifiedBody] = OrderedDict()
-        self._taken: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._bytes = 0
-
-    def note(self, bundle: str, revision: int, now: float) -> None:
-        self._taken[bundle] = (revision, now)
-        if len(self._taken) > TAKEN_MAX:
-            self._taken.popitem(last=False)
-
-    def taken_at(self, bundle: str, since: float) -> int | None:
-        """The revision at which a bundle was taken in here, if that was not before `since`."""
-        revision, at = self._taken.get(bundle, (0, since - 1))
-        return revision if at >= since else None
-
-    def put(self, bundle: str, body: VerifiedBody) -> None:
-        self.take(bundle)           # of a repeat
-        self._bodies[bundle] = body
-        self._bytes += _size(body)
-        while self._bytes > CACHE_BYTES_MAX:
-            self._bytes -= _size(self._bodies.popitem(last=False)[1])
-
-    def take(self, bundle: str) -> VerifiedBody | None:
-        body = self._bodies.pop(bundle, None)
-        if body is not None:
-            self._bytes -= _size(body)
-        return body
-
-
-def _size(body: VerifiedBody) -> int:
-    return len(body[0]) + CACHED_OVERHEAD_BYTES
 
 
 class Intake:
@@ -119,7 +72,7 @@ class Intake:
         self, context: IdentityContext, directory: Directory, receipts: Bucket, cache: BodyCache, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
-        itself: Callable[[], Member | None],
+        record: OwnRecord,
     ) -> None:
         self._ledger = context.ledger
         self._commits = context.commits
@@ -133,7 +86,7 @@ class Intake:
         self._volatile = volatile
         self._begin = begin
         self._node = context.node
-        self._itself = itself
+        self._record = record
         self._uniques = Uniques(context)
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
@@ -212,8 +165,8 @@ class Intake:
 
     def _own_mode(self, bundle: Enqueue) -> Mode | None:
         """How this node runs it; None if it does not: what is `delayed` waits in its queue then, for one that does."""
-        member = self._itself()
-        if member is None or not member.serves(bundle.queue) or not member.slots(bundle):
+        member = self._record.member
+        if not member.serves(bundle.queue) or not member.slots(bundle):
             return None
         return member.mode_of(bundle)
 

@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from rota.client.codec import Seal, decode_header, slice_body
+from rota.client.codec import decode_header, slice_body
 from rota.client.errors import LedgerError
 from rota.client.model import Outcome
-from rota.worker.pool.runners import Work
+from rota.worker.channel.frames import Work
 
-from ..clock import Clock
-from ..ledger.commits import Commits, Write, created
-from ..ledger.ledger import Condition
+from ..context import IdentityContext
+from ..ledger.commits import Write, created
 from ..state import moves
-from ..state.keys import Keys
+from ..state.directory import Directory
 from ..state.records import Token
 from ..state.words import Words
+from .standing import Standing
 
 AGAIN_S = 1.0
 
 
-async def keep_failure(
-    work: Work, body: bytes, attempts: int, outcome: Outcome, *, commits: Commits, keys: Keys, clock: Clock, seal: Seal,
-    member: Condition, node: str, order: int, wanted: Callable[[], bool],
-) -> None:
-    """Write it down, as soon as the store takes it; or while it is `wanted`, that is, as long as the identity lives."""
-    now, error = clock.wall(), outcome.error.partition("\n")[0]
+class KeptFailures:
+    """One node's."""
+
+    def __init__(self, standing: Standing, directory: Directory) -> None:
+        self._standing = standing
+        self._directory = directory
+
+    def keep(self, work: Work, body: bytes, attempts: int, outcome: Outcome) -> None:
+        """Have it written down, if there is an identity to do so; returns at once."""
+        context, tasks = self._standing.context, self._standing.tasks
+        if context is not None and tasks is not None:
+            write = self._write(context, work, body, attempts, outcome)
+            tasks.create_task(write, name="keep-failure")
+
+    async def _write(
+        self, context: IdentityContext, work: Work, body: bytes, attempts: int, outcome: Outcome
+    ) -> None:
+        """As soon as the store takes it, and as long as the identity lives."""
+        write = _failure(context, self._directory.revision, work, body, attempts, outcome)
+        while self._standing.context is context:
+            try:
+                await context.commits.submit(write)
+                return
+            except LedgerError:
+                await asyncio.sleep(AGAIN_S)
+
+
+def _failure(context: IdentityContext, order: int, work: Work, body: bytes, attempts: int, outcome: Outcome) -> Write:
+    keys, node, seal = context.keys, context.node, context.seal
+    now, error = context.clock.wall(), outcome.error.partition("\n")[0]
     token = Token(
         work.task, work.queue, 0, order, 1, work.mode, int(work.enqueued_at * 1000), attempts,
         signed=seal.keyring.mark(decode_header(body)[0].key_id),
@@ -40,9 +63,4 @@ async def keep_failure(
         traceback=outcome.traceback, node=node, at_s=now, reason="volatile", words=words,
     )
     absent = created(keys.failed_job(work.queue, work.bundle, outcome.index), 0)
-    while wanted():
-        try:
-            await commits.submit(Write((member, absent), failed))
-            return
-        except LedgerError:
-            await asyncio.sleep(AGAIN_S)
+    return Write((context.member, absent), failed)

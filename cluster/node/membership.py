@@ -9,19 +9,17 @@ is gone, the identity has ended and a new one must join.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
+from typing import Protocol
 
 from rota.client.errors import LeaseGone, LedgerDenied, LedgerError, LedgerUnavailable, NoSpace, StoreBusy, WriteUnknown
 from rota.client.ids import ALPHABET
 
-from ..clock import Clock
-from ..events.hub import Events
+from ..context import NodeContext
 from ..events.records import JoinFailed, KeepaliveFailed, KeepaliveResumed
 from ..ledger.commits import created
-from ..ledger.ledger import Condition, Ledger, Put, Txn
-from ..state.keys import Keys
+from ..ledger.ledger import Condition, Put, Txn
 from ..state.records import Member, encode
+from .reach import Reach
 
 RETRY_S = 0.5
 START_FRACTION = 2 / 3
@@ -44,35 +42,37 @@ class Identity:
         self.create_revision = create_revision
 
 
+class Leaseholder(Protocol):
+    """Who is told what becomes of the lease."""
+
+    def on_renewed(self, lease: int, deadline: float) -> None:
+        """It runs until then, on the clock that runs while the machine is suspended."""
+        ...
+
+    def on_suspended(self) -> None:
+        """Its deadline has passed: the runners are dead."""
+        ...
+
+    def on_resumed(self) -> None:
+        """It lives after all."""
+        ...
+
+
 class Membership:
     """The one owner of an identity's lease."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        keys: Keys,
-        clock: Clock,
-        rng: random.Random,
-        *,
-        name: str,
-        ttl_s: int,
-        on_renewed: Callable[[int, float], None],
-        on_suspended: Callable[[], None],
-        on_resumed: Callable[[], None],
-        events: Events,
-        shut_out: Callable[[], bool] = lambda: False,
+        self, context: NodeContext, holder: Leaseholder, reach: Reach, *, name: str, ttl_s: int
     ) -> None:
-        self._ledger = ledger
-        self._keys = keys
-        self._clock = clock
-        self._rng = rng
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._rng = context.rng
+        self._events = context.events
+        self._holder = holder
+        self._reach = reach
         self._name = name
         self._ttl_s = ttl_s
-        self._on_renewed = on_renewed
-        self._on_suspended = on_suspended
-        self._on_resumed = on_resumed
-        self._events = events
-        self._shut_out = shut_out
         self._failures = 0
         self._failing_since = 0.0
         self.joining = ""
@@ -131,7 +131,7 @@ class Membership:
             await self._sleep_or_suspend(pause)
             sent = self._clock.monotonic()
             try:
-                if self._shut_out():
+                if self._reach.shut_out:
                     raise LedgerDenied("the store does not let this node in, so its work is left to others")
                 ttl_s = await self._ledger.keep_alive(identity.lease)
             except LeaseGone as error:
@@ -173,7 +173,7 @@ class Membership:
     def _check_deadline(self) -> None:
         if not self.suspended and self._clock.monotonic() >= self.deadline:
             self.suspended = True
-            self._on_suspended()
+            self._holder.on_suspended()
 
     def _renewed(self, sent: float, ttl_s: int) -> None:
         assert self.identity is not None
@@ -181,10 +181,10 @@ class Membership:
         self.deadline = sent + ttl_s
         if self._clock.monotonic() >= self.deadline:
             return                  # the answer itself came too late to be worth anything
-        self._on_renewed(self.identity.lease, self.deadline)
+        self._holder.on_renewed(self.identity.lease, self.deadline)
         if self.suspended:
             self.suspended = False
-            self._on_resumed()
+            self._holder.on_resumed()
 
     async def leave(self) -> None:
         """Revoke the lease: the member key, and with it everything on the lease, goes in one revision."""

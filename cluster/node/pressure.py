@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from rota.client.errors import LedgerError, StoreRewound
 
@@ -11,6 +10,7 @@ from ..context import IdentityContext
 from ..ledger.ledger import StoreStatus
 from .intake import Intake
 from .reach import Reach
+from .standing import Standing
 
 LOOK_S = 2.0
 HISTORY_S = 60.0
@@ -22,15 +22,17 @@ LITTLE_SPACE = "the store is four fifths full: raise its quota or let jobs finis
 
 
 class Pressure:
-    """One identity's look at the store. `key`: its member key; `compacts`: whether this node is to compact now."""
+    """One identity's look at the store. `key`: its member key; `compacts`: whether it is to, while it is master."""
 
     def __init__(
-        self, context: IdentityContext, key: bytes, intake: Intake, reach: Reach, *, compacts: Callable[[], bool]
+        self, context: IdentityContext, key: bytes, intake: Intake, reach: Reach, standing: Standing, *,
+        compacts: bool,
     ) -> None:
         self._ledger = context.ledger
         self._key = key
         self._intake = intake
         self._reach = reach
+        self._standing = standing
         self._compacts = compacts
         self._history: list[int] = []
 
@@ -60,7 +62,7 @@ class Pressure:
     async def _compact(self, revision: int) -> None:
         history, looks = self._history, int(HISTORY_S / LOOK_S)
         history.append(revision)
-        if self._compacts() and len(history) > looks:
+        if self._compacts and self._standing.is_master and len(history) > looks:
             await self._ledger.compact(history[0])
             history.clear()
         del history[:-looks - 1]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypedDict
 
 from rota.client.model import Mode, QueueInfo, TaskInfo
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.interface import Runners
 
 from ..admin.operations import Operations
 from ..admin.schedules import ScheduleAdmin

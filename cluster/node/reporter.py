@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rota.client.errors import LeaseGone, LedgerError, NoSpace
 from rota.client.model import Outcome
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.interface import Runners
 
 from ..context import IdentityContext
 from ..events.records import JobEnded, OutcomeVoid, OverwriteMended

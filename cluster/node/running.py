@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from rota.client.model import Outcome
-from rota.worker.pool.runners import Runners
+from rota.worker.pool.interface import Runners
 
 from ..context import IdentityContext
 from ..events.aside import teller
@@ -21,11 +21,11 @@ from ..ledger.ledger import Record
 from ..state.quarantine import SetAside
 from ..state.throughput import SLICE_S
 from .bodies import Bodies, Found
+from .body_cache import VerifiedBody
 from .cancels import Cancels
 from .claims import Claims, must_not_repeat
 from .handback import HandBack
 from .held import Held
-from .intake import VerifiedBody
 from .outcomes import Keep
 from .refusals import Refusals
 from .reporter import AGAIN_S, Reporter

@@ -7,8 +7,6 @@ fails for good goes to the failed set, where it can be looked at, and retried as
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
 
 import msgspec
 
@@ -16,12 +14,17 @@ from rota.client.codec import Seal, encode_results
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded
 from rota.client.ids import job_id
 from rota.client.model import Enqueue, Outcome, Receipt, ResultEntry, Results
-from rota.worker.pool.runners import Runners, Work
+from rota.worker.channel.frames import Work
+from rota.worker.pool.interface import Runners
 
 from ..events.hub import Events
-from ..events.records import JobEnded, JobStarted, VolatileFailed
-from .held import Told
-from .intake import VerifiedBody
+from ..events.records import JobEnded, JobStarted, VolatileFailed, VolatileLost
+from .body_cache import VerifiedBody
+from .followers import Followers
+from .held import LocalJob
+from .keeping import KeptFailures
+from .recent import Recent
+from .standing import Standing
 
 JOBS_MAX = 10_000
 """Jobs without persistence that a node holds at a time; more are refused."""
@@ -40,24 +43,24 @@ class _Bundle(msgspec.Struct, gc=False):
 
 
 class Volatile:
-    """One node's. `push(bundle, results)` reaches who waits for them; `may_take` says whether what is taken now could
-    run; `on_failed(work, body, attempts, outcome)` hears of what failed for good."""
+    """One node's. What has failed for good is kept (`failures`); results go to who waits at this node, and into
+    `results`, for who asks later."""
 
     def __init__(
-        self, runners: Runners, seal: Seal, push: Callable[[str, bytes], None], may_take: Callable[[], bool],
-        events: Events, on_failed: Callable[[Work, bytes, int, Outcome], None],
+        self, runners: Runners, seal: Seal, followers: Followers, standing: Standing, events: Events,
+        failures: KeptFailures, results: Recent[str, list[bytes]],
     ) -> None:
         self._runners = runners
         self._seal = seal
-        self._push = push
-        self._may_take = may_take
+        self._followers = followers
+        self._standing = standing
         self._events = events
-        self._on_failed = on_failed
+        self._failures = failures
+        self._results = results
         self._bundles: dict[int, _Bundle] = {}
         self._by_name: dict[str, int] = {}
         self._next_key = FIRST_KEY
         self._jobs = 0
-        self._results: OrderedDict[str, list[bytes]] = OrderedDict()
 
     @property
     def held(self) -> int:
@@ -76,7 +79,7 @@ class Volatile:
                 "a job without persistence runs at once on the node that takes it: that node must know its task, and "
                 "it cannot be delayed or shipped by value"
             )
-        if not self._may_take():
+        if not self._standing.is_sure:
             return Overloaded("this node is leaving, or cut off from the store; try another", 0.2)
         if self._jobs + bundle.count > JOBS_MAX:
             return Overloaded(
@@ -93,9 +96,7 @@ class Volatile:
         self._jobs += len(jobs)
         self._bundles[work.key] = _Bundle(work, body[0], dict(jobs), {index: 1 for index, _ in jobs})
         self._by_name[bundle.bundle] = work.key
-        self._results[bundle.bundle] = []
-        while len(self._results) > RESULTS_MAX:
-            self._results.popitem(last=False)
+        self._results.put(bundle.bundle, [])
         self._runners.submit(work)
         return Receipt(bundle.bundle, 0, 0, "none")
 
@@ -111,17 +112,17 @@ class Volatile:
             self._runners.cancel(key, index)
         return True
 
-    def find(self, bundle: str, index: int) -> Told | None:
+    def find(self, bundle: str, index: int) -> LocalJob | None:
         """A job that lies here, whether it has begun or not."""
         return self.job_of(self._by_name.get(bundle, 0), index)
 
-    def job_of(self, key: int, index: int) -> Told | None:
+    def job_of(self, key: int, index: int) -> LocalJob | None:
         """Which job the runners mean."""
         held = self._bundles.get(key)
         if held is None or index not in held.attempts:
             return None
         work = held.work
-        return Told(work.bundle, index, work.task, work.queue, held.attempts[index], True)
+        return LocalJob(work.bundle, index, work.task, work.queue, held.attempts[index], True)
 
     def past(self, bundle: str) -> list[bytes] | None:
         """Results so far of a bundle that was taken here; None if it was not."""
@@ -149,16 +150,16 @@ class Volatile:
         name = held.work.bundle
         if outcome.status == "failed":
             self._events.emit(VolatileFailed(job_id(name, outcome.index), outcome.error))
-            self._on_failed(held.work, held.body, attempts, outcome)
+            self._failures.keep(held.work, held.body, attempts, outcome)
         entry = ResultEntry(
             outcome.index, outcome.status if outcome.status in ("ok", "cancelled") else "failed", outcome.value,
             outcome.error, outcome.traceback, attempts, outcome.codec,
         )
         results = self._seal.keyring.sign_results(Results(name, [entry]), self._seal.cluster)
         record = encode_results(results)
-        if name in self._results:
-            self._results[name].append(record)
-        self._push(name, record)
+        if (results_so_far := self._results.get(name)) is not None:
+            results_so_far.append(record)
+        self._followers.publish(name, record)
 
     def _again(self, held: _Bundle, index: int) -> None:
         held.resting.discard(index)
@@ -168,9 +169,10 @@ class Volatile:
                 held.work, attempt=attempt, jobs=[(index, held.payloads[index])]
             ))
 
-    def lost(self) -> int:
-        """The runners were killed: what was in them is gone. Returns how many jobs that were."""
+    def lose(self) -> None:
+        """The runners are killed, and with them what lies nowhere else."""
         lost, self._jobs = self._jobs, 0
         self._bundles.clear()
         self._by_name.clear()
-        return lost
+        if lost:
+            self._events.emit(VolatileLost(lost))

@@ -22,7 +22,7 @@ from rota.client.ids import Names, parse_job_id
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
 from rota.client.views import JobView
-from rota.worker.pool.runners import Work
+from rota.worker.channel.frames import Work
 from rota.worker.runner import resources
 
 from ..clock import SystemClock

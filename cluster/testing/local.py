@@ -13,13 +13,14 @@ from typing import Any, cast
 from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
-from rota.worker.pool.runners import CANCEL_GRACE_S, Work
+from rota.worker.channel.frames import Work
+from rota.worker.pool.interface import NodeSide
+from rota.worker.pool.limits import CANCEL_GRACE_S
 from rota.worker.runner import hooks, resources
 from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
 
-OnOutcomes = Callable[[list[tuple[int, Outcome]]], None]
 Slot = tuple[int, int]
 
 
@@ -27,19 +28,19 @@ class LocalRunners:
     """The `Runners` seam. A plain function cannot be killed here: after its timeout its outcome is decided, and the
     thread is left to itself."""
 
-    def __init__(self, on_outcomes: OnOutcomes, capacity: dict[Mode, int]) -> None:
+    def __init__(self, capacity: dict[Mode, int]) -> None:
         self.tasks: dict[str, TaskInfo] = {}
         self.queues: dict[str, QueueInfo] = {}
         self.capacity = capacity
         self.spare: dict[Mode, int] = {}
         self.trouble: str | None = None
-        self._on_outcomes = on_outcomes
         self._waiting: dict[Mode, deque[tuple[Work, int, bytes]]] = {"async": deque(), "sync": deque()}
         self._running: dict[Slot, tuple[Work, Callable[[], object]]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
         self._to_stop: set[Slot] = set()
 
-    async def start(self) -> None:
+    async def start(self, node: NodeSide) -> None:
+        self._node = node
         self._loop = asyncio.get_running_loop()
         Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
         self.tasks = {name: task.described for name, task in tasks.registry.items()}
@@ -62,7 +63,7 @@ class LocalRunners:
         for waiting in self._waiting.values():
             for job in [job for job in waiting if (job[0].key, job[1]) == (key, index)]:
                 waiting.remove(job)
-                self._on_outcomes([(key, Outcome(index, "cancelled", error="cancelled"))])
+                self._node.on_outcomes([(key, Outcome(index, "cancelled", error="cancelled"))])
 
     @property
     def stand(self) -> bool:
@@ -164,7 +165,7 @@ class LocalRunners:
         del self._running[work.key, outcome.index]
         self._to_stop.discard((work.key, outcome.index))
         self._used[work.mode] -= 1
-        self._on_outcomes([(work.key, outcome)])
+        self._node.on_outcomes([(work.key, outcome)])
         self._fill(work.mode)
 
 

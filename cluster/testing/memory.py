@@ -28,6 +28,7 @@ from rota.client.errors import InvalidJob
 from rota.client.local import Local
 
 from ..clock import SystemClock
+from ..context import NodeContext
 from ..events.hub import Events
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, created
@@ -36,7 +37,8 @@ from ..ledger.memory import MemoryLedger
 from ..ledger.scan import scan
 from ..master.scheduler import Scheduler
 from ..master.schedules import Schedules
-from ..node.node import Node, NodeSettings
+from ..node.node import Node
+from ..node.settings import NodeSettings
 from ..port.http import HttpPort
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
@@ -134,13 +136,19 @@ class MemoryCluster:
             grace_s=0.0,
         )
         node = self._node = Node(
-            settings, self._ledger, self._keys, self.clock, random.Random(), self._seal,
-            lambda node: LocalRunners(node.on_outcomes, {"async": self._async, "sync": self._sync}),
+            settings,
+            NodeContext(
+                ledger=self._ledger, keys=self._keys, clock=self.clock, rng=random.Random(), seal=self._seal,
+                events=Events(),
+            ),
+            LocalRunners({"async": self._async, "sync": self._sync}),
         )
         try:
-            async with HttpPort(node, token=self.token, keyring=self._keyring) as port, asyncio.TaskGroup() as group:
+            async with (
+                HttpPort(node.service, token=self.token, keyring=self._keyring) as port, asyncio.TaskGroup() as group
+            ):
                 group.create_task(node.run(), name="node")
-                while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
+                while node.service.why_not_ready() or not node.directory.master:    # noqa: ASYNC110 - no one says so
                     await asyncio.sleep(LOOK_S)
                 local = Local(os.environ)       # further clients of this user find key and token there
                 local.publish(port.port, f"testing:{self._key.hex()}\n", self.token)
@@ -233,7 +241,7 @@ class MemoryCluster:
         )
 
     async def _unsettled(self) -> str:
-        page = await self._node.jobs("", "", "", 1_000, "")
-        views = [await self._node.job(view.id) for view in page.jobs if view.place in UNSETTLED]
+        page = await self._node.service.jobs("", "", "", 1_000, "")
+        views = [await self._node.service.job(view.id) for view in page.jobs if view.place in UNSETTLED]
         told = "; ".join(f"job {view.id} ({view.task}) is {view.place}: {view.why}" for view in views[:TOLD_MAX])
         return told + (f"; and {len(views) - TOLD_MAX} more" if len(views) > TOLD_MAX else "")

@@ -274,7 +274,7 @@ class Fuzz:
 
     def _master(self) -> Process:
         living = [process for process in self.world.processes if process.alive]
-        return next((process for process in living if process.node.is_master), living[0])
+        return next((process for process in living if process.is_master), living[0])
 
     async def _do(self, deeds: list[Deed]) -> None:
         for deed in deeds:

@@ -26,9 +26,10 @@ from rota.cluster.node import (
     executor,
     handback,
     intake,
+    life,
     membership,
-    node,
     outcomes,
+    own_record,
     reach,
     reporter,
     running,
@@ -446,10 +447,10 @@ def handed_back_in_a_storm() -> None:
 @mutant
 def nothing_is_handed_back() -> None:
     """After an outage that killed its runners a node goes on as if they were still at it."""
-    async def _start_over(self: node.Node, life: node.Life) -> None:
+    async def start_over(self: life.Life) -> None:
         return
 
-    node.Node._start_over = _start_over
+    life.Life.start_over = start_over
 
 
 @mutant
@@ -679,7 +680,7 @@ def delayed_begins_what_must_not_run_twice() -> None:
 @mutant
 def memory_outlives_its_runners() -> None:
     """Level `none`: what was in runners that were killed is waited for, for ever. (It was so.)"""
-    node.Node._lose_volatile = lambda self: None
+    volatile.Volatile.lose = lambda self: None
 
 
 @mutant
@@ -778,7 +779,7 @@ def runners_begin_past_the_deadline() -> None:
 @mutant
 def a_lost_lease_is_not_noticed() -> None:
     """Neither the end of its lease nor that of its member key ends an identity."""
-    async def _watch_self(self: node.Node, identity: Any) -> None:
+    async def watch(self: own_record.OwnRecord) -> None:
         await asyncio.Future()
 
     original = membership.Membership.keep
@@ -799,7 +800,7 @@ def a_lost_lease_is_not_noticed() -> None:
         self._ledger = Deaf()
         await original(self)
 
-    node.Node._watch_self = _watch_self
+    own_record.OwnRecord.watch = watch
     membership.Membership.keep = keep
 
 

@@ -57,7 +57,7 @@ class Nemesis:
         living = [process for process in self.world.processes if process.alive]
         if not living:
             return None
-        masters = [process for process in living if process.node.is_master]
+        masters = [process for process in living if process.is_master]
         return self.rng.choice(masters if masters and self.rng.random() < 0.5 else living)
 
     async def _replace(self) -> None:
@@ -161,7 +161,7 @@ class Nemesis:
                 await asyncio.sleep(hold_s)
             return
         self._count(f"struck while {moment}{'' if applied else ' (not yet applied)'}")
-        masters = [process for process in self.world.processes if process.alive and process.node.is_master]
+        masters = [process for process in self.world.processes if process.alive and process.is_master]
         whom = self.rng.choice((masters or [sender], masters or [sender], [sender], [sender, *masters]))
         deed = self.rng.choice((self.kill, self.lose, self.cut_off, self.cut_off_from_history))
         if not applied and sender in whom and deed in (self.kill, self.lose) and self.rng.random() < 0.5:

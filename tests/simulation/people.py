@@ -14,7 +14,7 @@ from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, 
 from rota.client.ids import bundle_id, job_id, new_session
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Mode, Receipt
 from rota.client.views import FailedFilter, Verb
-from rota.cluster.node.node import Node
+from rota.cluster.node.service import Service
 
 from .history import Order
 from .plans import CLUSTER, CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS, TURNS
@@ -137,7 +137,7 @@ class Client:
                 return
             await asyncio.sleep(rng.uniform(0.01, 0.3))
 
-    async def _request(self, node: Node, order: Enqueue) -> list[Receipt | EnqueueError]:
+    async def _request(self, node: Service, order: Enqueue) -> list[Receipt | EnqueueError]:
         if order.function:
             await node.put_function(order.function, self.keyring.sign_function(code_of(order.bundle), CLUSTER, PYTHON))
         return await node.enqueue([order], self.seen)
@@ -192,21 +192,21 @@ class Operator:
         if self.world.is_blocked(SERIAL):
             await self._try(self._skip)
 
-    async def _try(self, deed: Callable[[Node], Awaitable[None]]) -> None:
+    async def _try(self, deed: Callable[[Service], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(3.0):
                 await deed(self.world.any_node(self.rng))
         except (TimeoutError, RotaError):
             return
 
-    async def _head(self, node: Node) -> None:
+    async def _head(self, node: Service) -> None:
         verb = self.rng.choice(("retry", "skip"))
         self.world.note(f"{verb} {await node.queue_head(SERIAL, verb)}")
 
-    async def _skip(self, node: Node) -> None:
+    async def _skip(self, node: Service) -> None:
         self.world.note(f"skip {await node.queue_head(SERIAL, 'skip')}")
 
-    async def _cancel(self, node: Node) -> None:
+    async def _cancel(self, node: Service) -> None:
         jobs = [job for bundle in self.world.acknowledged for job in sorted(self.world.invoked[bundle])]
         if jobs:
             job = self.rng.choice(jobs[-40:])
@@ -215,26 +215,26 @@ class Operator:
             except InvalidJob as error:
                 self.world.note(f"cancel {job}: {error}")
 
-    async def _retry_failed(self, node: Node) -> None:
+    async def _retry_failed(self, node: Service) -> None:
         await self._begin(node, "retry", FailedFilter(all=True))
 
-    async def _delete_failed(self, node: Node) -> None:
+    async def _delete_failed(self, node: Service) -> None:
         await self._begin(node, "delete", FailedFilter(queue="q2"))
 
-    async def _empty(self, node: Node) -> None:
+    async def _empty(self, node: Service) -> None:
         await self._begin(node, "empty", FailedFilter(queue=self.rng.choice(QUEUES)))
 
-    async def _cancel_many(self, node: Node) -> None:
+    async def _cancel_many(self, node: Service) -> None:
         await self._begin(node, "cancel", FailedFilter(queue=self.rng.choice(QUEUES), task="m:async"))
 
-    async def _begin(self, node: Node, verb: Verb, which: FailedFilter) -> None:
+    async def _begin(self, node: Service, verb: Verb, which: FailedFilter) -> None:
         """Nobody waits for its end: it goes on whatever becomes of the node that was asked."""
         self.world.note(f"operation {await node.begin(verb, which)}: {verb} {which.words}")
 
-    async def _pause(self, node: Node) -> None:
+    async def _pause(self, node: Service) -> None:
         await node.set_queue("q2", {"paused": True})
         await asyncio.sleep(self.rng.uniform(0.1, 1.0))
         await self._resume(node)
 
-    async def _resume(self, node: Node) -> None:
+    async def _resume(self, node: Service) -> None:
         await node.set_queue("q2", {"paused": False})

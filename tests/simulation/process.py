@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 from rota.client.codec import Keyring, Seal
 from rota.client.ids import job_id
 from rota.client.model import Outcome, TaskInfo
+from rota.cluster.context import NodeContext
+from rota.cluster.events.hub import Events
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.node.node import Node, NodeSettings
-from rota.worker.pool.runners import Work
+from rota.cluster.node.node import Node
+from rota.cluster.node.settings import NodeSettings
+from rota.worker.channel.frames import Work
 
 from .codes import Code
 from .faults import FaultyLedger
@@ -27,7 +30,8 @@ GRACE_S = 3.0
 
 
 class Process:
-    """A production node, its handle on the store, its runners and its guard."""
+    """A production node (`engine`; `node` is what its port would ask), its handle on the store, its runners and its
+    guard."""
 
     def __init__(self, world: World, number: int, keyring: Keyring, code: Code) -> None:
         self.world = world
@@ -46,26 +50,29 @@ class Process:
         settings = NodeSettings(
             name=self.name, python="3.11", version="0", lease_ttl_s=TTL_S, grace_s=GRACE_S, receipt_ttl_s=120.0
         )
-        self.node = Node(
-            settings, self.ledger, world.keys, world.clock, self.rng, Seal(keyring, CLUSTER), self._make_runners
+        self.runners = ScriptedRunners(
+            dict(code.tasks), dict(code.capacity), world.play, world.clock.monotonic, self._record,
+            lambda: world.killings.append((world.clock.monotonic(), self.name)), SPARE,
+            lambda work: world.broken.append(f"{self.name} was to run {work.task}, {work.mode}: not in its code"),
         )
+        context = NodeContext(
+            ledger=self.ledger, keys=world.keys, clock=world.clock, rng=self.rng, seal=Seal(keyring, CLUSTER),
+            events=Events(),
+        )
+        self.engine = Node(settings, context, self.runners)
+        self.node = self.engine.service
         world.spell(self.name, "up")
-        self.task = asyncio.get_running_loop().create_task(self.node.run(), name=f"process-{self.name}")
+        self.task = asyncio.get_running_loop().create_task(self.engine.run(), name=f"process-{self.name}")
         self.task.add_done_callback(self._ended)
+
+    @property
+    def is_master(self) -> bool:
+        return self.engine.standing.is_master
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self.alive:
             why = "cancelled" if task.cancelled() else repr(task.exception())
             self.world.broken.append(f"the node of {self.name} ended by itself: {why}")
-
-    def _make_runners(self, node: Node) -> ScriptedRunners:
-        self.runners = ScriptedRunners(
-            dict(self.code.tasks), dict(self.code.capacity), self.world.play, node.on_outcomes,
-            self.world.clock.monotonic, self._record,
-            lambda: self.world.killings.append((self.world.clock.monotonic(), self.name)), SPARE,
-            lambda work: self.world.broken.append(f"{self.name} was to run {work.task}, {work.mode}: not in its code"),
-        )
-        return self.runners
 
     def change_code(self, tasks: dict[str, TaskInfo]) -> None:
         """Its runners are started again, with the code as it lies there by now. (What they ran goes on.)"""
@@ -130,7 +137,7 @@ class Process:
         """SIGTERM."""
         self.alive = False
         self.world.spell(self.name, "leaving")
-        self.node.drain()
+        self.engine.drain()
         await asyncio.wait([self.task], timeout=30.0)
 
     @contextlib.contextmanager

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
+from rota.worker.channel.frames import Work
 from rota.worker.channel.slots import slot_of
 from rota.worker.pool.inquest import Inquest
-from rota.worker.pool.runners import Work
+from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.suspects import Sent
 
 KILLS_ITS_RUNNER = "kills its runner"
@@ -43,7 +44,6 @@ class ScriptedRunners:
         tasks: dict[str, TaskInfo],
         capacity: dict[Mode, int],
         play: Callable[[Work, int], tuple[float, Outcome]],
-        on_outcomes: Callable[[Iterable[tuple[int, Outcome]]], None],
         clock: Callable[[], float],
         record: Callable[..., None] = lambda what, work, index, outcome, blamed=False: None,
         on_kill: Callable[[], None] = lambda: None,
@@ -55,7 +55,6 @@ class ScriptedRunners:
         self.capacity = capacity
         self.spare: dict[Mode, int] = dict.fromkeys(capacity, spare)
         self._play = play
-        self._on_outcomes = on_outcomes
         self._clock = clock
         self._record = record
         self._on_kill = on_kill
@@ -75,8 +74,8 @@ class ScriptedRunners:
         self._thawed.set()
         self.dead = False
 
-    async def start(self) -> None:
-        return
+    async def start(self, node: NodeSide) -> None:
+        self._node = node
 
     def submit(self, work: Work) -> None:
         if not self._heard:
@@ -154,7 +153,7 @@ class ScriptedRunners:
         self._record("end", work, index, outcome)
         if self._heard:
             self._pump(work.mode)
-            self._on_outcomes([(work.key, outcome)])
+            self._node.on_outcomes([(work.key, outcome)])
 
     def _over(self, work: Work, index: int) -> None:
         del self._running[work.key, index]
@@ -185,7 +184,7 @@ class ScriptedRunners:
             self._record("crashed" if outcome is None else "end", beside, other, outcome, outcome is not None)
         if self._heard:
             self._pump("async")
-            self._on_outcomes(outcomes)
+            self._node.on_outcomes(outcomes)
 
     def _requeue(self, mode: Mode, jobs: list[Sent]) -> None:
         self._waiting[mode].extendleft((work, job[0]) for work, job in reversed(jobs))
@@ -197,17 +196,17 @@ class ScriptedRunners:
             for entry in waiting:
                 if (entry[0].key, entry[1]) == (key, index):
                     waiting.remove(entry)
-                    asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+                    asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
                     return
         if self._suspects.remove(slot_of(key, index)):
-            asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+            asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
             return
         work, timer = self._running.get((key, index), (None, None))
         if work is not None and timer is not None and work.mode == "async":
             timer.cancel()
             self._suspects.ended(slot_of(key, index))
             self._stopped(work, index)
-            asyncio.get_running_loop().call_soon(self._on_outcomes, cancelled)
+            asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
             self._pump(work.mode)
 
     def _stopped(self, work: Work, index: int) -> None:

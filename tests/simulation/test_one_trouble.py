@@ -99,7 +99,7 @@ def test_a_repeat_is_not_refused_because_its_queue_was_paused_since() -> None:
 def test_a_node_that_leaves_hands_back_only_what_is_stored() -> None:
     async def deed(world: World, first: Process, second: Process) -> None:
         await first.node.enqueue([order("delayed")], 0)
-        life = second.node._life
+        life = second.engine.identities.life
         assert life is not None
         life.executor.drain()
         (answer,) = await second.node.enqueue([order("delayed")], 0)
@@ -120,7 +120,7 @@ def test_what_has_ended_waits_for_its_claim_through_an_outage(ended: int) -> Non
             await asyncio.sleep(0.0001)
         world.store.extend_leases(30.0)
         process.disconnect()
-        await world.until(lambda: process.node._membership.suspended, 20.0, "the node notices")
+        await world.until(lambda: process.engine.standing.membership.suspended, 20.0, "the node notices")
         process.reconnect()
         (answer,) = await enqueue
         assert isinstance(answer, Receipt)
@@ -155,8 +155,8 @@ def look_afresh(seed: int) -> None:
 
     async def deed(world: World, *processes: Process) -> None:
         world.runs = runs
-        await world.until(lambda: any(process.node.is_master for process in processes), 10.0, "there is a master")
-        other, master = sorted(processes, key=lambda process: process.node.is_master)
+        await world.until(lambda: any(process.is_master for process in processes), 10.0, "there is a master")
+        other, master = sorted(processes, key=lambda process: process.is_master)
         for name in names:
             world.script(f"{name}/0", 3.0)
         orders = [order("durable", "m:limited", bundle=name, count=1) for name in names]
@@ -212,11 +212,12 @@ def test_a_node_past_its_deadline_takes_nothing_into_memory() -> None:
     async def deed(world: World, process: Process) -> None:
         world.store.extend_leases(30.0)
         process.disconnect()
-        await world.until(lambda: world.clock.monotonic() > process.node._membership.deadline, 20.0, "the deadline")
+        membership = process.engine.standing.membership
+        await world.until(lambda: world.clock.monotonic() > membership.deadline, 20.0, "the deadline")
         (answer,) = await process.node.enqueue([order("none")], 0)
         assert isinstance(answer, Overloaded)
         process.reconnect()
-        await world.until(lambda: process.node._membership.is_sure, 20.0, "the lease is renewed")
+        await world.until(lambda: process.engine.standing.membership.is_sure, 20.0, "the lease is renewed")
 
     assert not play(1, deed)
 
@@ -235,13 +236,13 @@ def test_a_node_that_the_store_shuts_out_leaves_its_work_to_others() -> None:
     seen: list[bool] = []
 
     async def deed(world: World, *processes: Process) -> None:
-        await world.until(lambda: any(process.node.is_master for process in processes), 10.0, "there is a master")
-        other, master = sorted(processes, key=lambda process: process.node.is_master)
+        await world.until(lambda: any(process.is_master for process in processes), 10.0, "there is a master")
+        other, master = sorted(processes, key=lambda process: process.is_master)
         lost = master.node.node
         master.ledger.shut_out = True
         await other.node.enqueue([order("durable")], 0)
         await asyncio.sleep(PATIENCE_S + 2 * TTL_S + 2.0)
-        seen.extend([other.node.is_master, bool(master.node.why_not_ready()), other.node.why_not_ready() is None])
+        seen.extend([other.is_master, bool(master.node.why_not_ready()), other.node.why_not_ready() is None])
         master.ledger.shut_out = False
         await world.until(world.all_are_ready, 5.0, "it is let in again")
         seen.append(master.node.node != lost)
@@ -256,14 +257,14 @@ def test_a_side_task_that_fails_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
     failed: list[int] = []
 
     async def deed(world: World, process: Process) -> None:
-        life = process.node._life
+        life = process.engine.identities.life
         assert life is not None
-        monkeypatch.setattr(life.pressure, "_compacts", lambda: True)
+        life._pressure._compacts = True
         monkeypatch.setattr(process.ledger.inner, "compact", fail)
-        monkeypatch.setattr(process.node._status, "run", fail)
+        monkeypatch.setattr(process.engine._parts.status, "run", fail)
         await process.node.enqueue([order("durable")], 0)
         await asyncio.sleep(100.0)
-        seen.append(process.node.identities)
+        seen.append(process.engine.identities.count)
 
     async def fail(*_: Any) -> None:
         failed.append(1)

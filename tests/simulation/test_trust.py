@@ -15,7 +15,7 @@ from rota.client.ids import bundle_id, new_session
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Receipt, ResultEntry, Results
 from rota.client.views import FailedFilter
 from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
-from rota.cluster.node.intake import BodyCache
+from rota.cluster.node.body_cache import BodyCache
 from rota.cluster.state.quarantine import ADVICE
 from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode
 from rota.cluster.state.words import NOT_OURS
@@ -357,7 +357,7 @@ def test_a_serial_queue_waits_for_who_looks_at_a_damaged_head() -> None:
         await process.node.set_queue(SERIAL, {"paused": True})
         await take(process, first, second)
         put(world, world.keys.body(first.bundle), first.body[:-1] + b"y")
-        process.node._cache.take(first.bundle)
+        process.engine._parts.cache.take(first.bundle)
         await process.node.set_queue(SERIAL, {"paused": False})
         await world.until(lambda: world.is_blocked(SERIAL), 20.0, "its head blocks")
         assert not world.runs

@@ -22,11 +22,11 @@ from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
 from rota.cluster.master import term
 from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.node.node import Node
+from rota.cluster.node.service import Service
 from rota.cluster.state.keys import Keys, shown
 from rota.cluster.state.records import Token, decode, encode
+from rota.worker.channel.frames import Work
 from rota.worker.pool import inquest
-from rota.worker.pool.runners import Work
 
 from . import codes, trust
 from .history import Order
@@ -179,7 +179,7 @@ class World:
         living = [process for process in self.processes if process.alive] or self.processes
         return living[-1] if rng.random() < 0.2 else rng.choice(living)
 
-    def any_node(self, rng: random.Random) -> Node:
+    def any_node(self, rng: random.Random) -> Service:
         return self.any_process(rng).node
 
     # -- jobs --------------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class World:
 
     def is_empty(self) -> bool:
         keys = self.keys
-        volatile = any(process.node.volatile_jobs for process in self.processes if process.alive)
+        volatile = any(process.engine._parts.volatile.held for process in self.processes if process.alive)
         return not volatile and not any(
             self.records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims, keys.operations)
         )

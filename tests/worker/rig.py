@@ -14,8 +14,11 @@ from typing import Any, Self
 from rota.client import pickling
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
-from rota.worker.pool.runners import GuardLink, PoolConfig, RunnerPool, Work
+from rota.worker.channel.frames import Work
+from rota.worker.guard.guardlink import GuardLink
+from rota.worker.pool.runners import RunnerPool
 from rota.worker.pool.seat import State
+from rota.worker.pool.staff import PoolConfig
 
 APPS = Path(__file__).parent / "apps"
 BUNDLE = "k3f9q2m7xa5t-0000001f"
@@ -40,18 +43,14 @@ class Rig:
         self._changed = asyncio.Event()
         self._key = 0
         self.guard = GuardLink.attached()
-        self.pool = RunnerPool(
-            config, self.guard, on_outcomes=self._on_outcomes, on_enqueue=self._on_enqueue,
-            on_started=lambda key, index: self.started.append((key, index)),
-            on_function=self._on_function, on_task_mode=self._on_task_mode,
-        )
+        self.pool = RunnerPool(config, self.guard)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, *, sync: int = 1, async_: int = 0, app: str = "jobs", **more: Any) -> Any:
         rig = cls(PoolConfig(apps=(app,), sync_runners=sync, async_capacity=async_, **more))
         try:
-            await rig.pool.start()
+            await rig.pool.start(rig)
             yield rig
         finally:
             await rig.pool.stop(0)
@@ -106,7 +105,10 @@ class Rig:
         """The pids of runners that can be given work."""
         return [seat.pid for seat in self.pool._seats.values() if seat.state is State.READY]
 
-    def _on_outcomes(self, outcomes: list[tuple[int, Outcome]]) -> None:
+    def on_started(self, key: int, index: int) -> None:
+        self.started.append((key, index))
+
+    def on_outcomes(self, outcomes: list[tuple[int, Outcome]]) -> None:
         for key, outcome in outcomes:
             if (key, outcome.index) in self.outcomes:
                 self.twice.append((key, outcome))
@@ -114,17 +116,17 @@ class Rig:
             self.times[key, outcome.index] = time.monotonic()
         self._changed.set()
 
-    async def _on_enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
+    async def enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
         self.enqueued += bundles
         return [
             InvalidJob("no such place") if bundle.queue == "nowhere" else Receipt(bundle.bundle, 11, 10)
             for bundle in bundles
         ]
 
-    async def _on_function(self, digest: str, code: bytes) -> None:
+    async def put_function(self, digest: str, code: bytes) -> None:
         self.functions[digest] = code
 
-    async def _on_task_mode(self, task: str) -> Mode | None:
+    async def task_mode(self, task: str) -> Mode | None:
         return "sync" if task == "other:task" else None
 
 

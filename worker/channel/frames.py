@@ -7,6 +7,12 @@ import msgspec
 from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, TaskInfo
 from rota.client.wire import Refusal
 
+EXIT_CHANNEL = 70
+"""The exit status of a runner whose channel is gone or garbled."""
+
+FUNCTIONS_MAX = 200
+"""Functions shipped by value that a runner keeps. Its node sends one again when it has sent so many others."""
+
 
 class Work(msgspec.Struct, gc=False, array_like=True):
     """One bundle, or a piece of one, on its way to a runner. `jobs` are (index, payload), in order."""

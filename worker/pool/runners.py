@@ -1,6 +1,6 @@
 """The runners of a node: who runs what, what becomes of it when a runner dies.
 
-`Runners` is the seam (the simulation has a scripted one), `RunnerPool` the real thing: N runners of plain functions,
+`interface` is the seam (the simulation has a scripted one), `RunnerPool` the real thing: N runners of plain functions,
 and one or more of `async def` jobs, started by the guard. Work waits in one queue per mode and goes to runners a little
 ahead of what they run; what was not started can be taken back at any moment (see `rota.worker.channel.permits`), so
 nothing is stuck behind a job that takes long.
@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
-from rota.client.errors import ConfigError, EnqueueError
-from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.errors import ConfigError
+from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 
 from ..channel.frames import (
     Broken,
@@ -32,9 +31,10 @@ from ..channel.frames import (
 from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
 from ..channel.slots import job_of, slot_of
 from ..guard.guardlink import Descriptors, GuardLink
-from .desk import Desk
 from .inquest import Inquest
-from .limits import CANCEL_GRACE_S, Limits, Overdue
+from .interface import NodeSide
+from .limits import Limits, Overdue
+from .questions import Questions
 from .ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, ReadyQueue
 from .reports import Reports
 from .seat import Role, Seat, State
@@ -42,8 +42,6 @@ from .spares import Spares
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
 from .suspects import Sent, Suspects
 from .wear import Wear
-
-__all__ = ["CANCEL_GRACE_S", "GuardLink", "PoolConfig", "RunnerPool", "Runners", "Work"]
 
 log = logging.getLogger(__name__)
 
@@ -54,53 +52,15 @@ APART_PATIENCE_S = 2.0
 """While suspects wait, one more such runner is started whenever all have been busy for so long."""
 
 
-class Runners(Protocol):
-    """The seam between the node and its runners. Callbacks are given at construction."""
-
-    tasks: dict[str, TaskInfo]
-    queues: dict[str, QueueInfo]
-    capacity: dict[Mode, int]
-    spare: dict[Mode, int]
-
-    @property
-    def trouble(self) -> str | None: ...
-
-    @property
-    def stand(self) -> bool:
-        """Whether there is a runner that can be given jobs."""
-        ...
-
-    async def start(self) -> None: ...
-    def submit(self, work: Work) -> None: ...
-    def cancel(self, key: int, index: int) -> None: ...
-    def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]: ...
-    def running(self) -> list[tuple[int, int]]: ...
-    def report(self, work: Work, index: int, error: str) -> None: ...
-    def keeps(self, key: int) -> bool: ...
-    def begins(self, mode: Mode) -> bool: ...
-    def busy(self, mode: Mode, queue: str) -> bool: ...
-    def lease(self, lease_id: int, deadline_boottime: float) -> None: ...
-    def no_lease(self) -> None: ...
-    async def kill_all(self) -> None: ...
-    async def stop(self, grace_s: float) -> None: ...
-
-
 class RunnerPool:
-    """All methods belong to one event loop. `on_outcomes` is called with batches, in the order in which jobs ended.
+    """All methods belong to one event loop.
 
     A job whose runner died because of it gets its outcome from its task's retry options. What its runner had not begun,
     and what ran beside it, runs again; so it is with jobs of a runner that died of nobody knows whom (see `suspects`).
     What ends because of the lease, `kill_all` or the end of `stop`'s grace has no outcome.
     """
 
-    def __init__(
-        self, config: PoolConfig, guard: GuardLink, *,
-        on_outcomes: Callable[[list[tuple[int, Outcome]]], None],
-        on_enqueue: Callable[[list[Enqueue]], Awaitable[list[Receipt | EnqueueError]]],
-        on_started: Callable[[int, int], None] | None = None,
-        on_function: Callable[[str, bytes], Awaitable[None]] | None = None,
-        on_task_mode: Callable[[str], Awaitable[Mode | None]] | None = None,
-    ) -> None:
+    def __init__(self, config: PoolConfig, guard: GuardLink) -> None:
         self.config = config
         self.tasks: dict[str, TaskInfo] = {}
         self.queues: dict[str, QueueInfo] = {}
@@ -109,9 +69,6 @@ class RunnerPool:
             mode: config.spare_runners for mode, capacity in self.capacity.items() if capacity
         }
         self._guard = guard
-        self._on_outcomes = on_outcomes
-        self._on_started = on_started
-        self._desk = Desk(on_enqueue, on_function, on_task_mode)
         self._regular: dict[Mode, int] = {
             "sync": config.sync_runners, "async": min(config.async_processes, config.async_capacity)
         }
@@ -130,6 +87,7 @@ class RunnerPool:
         self._apart_since = 0.0         # since when that many
         self._tick_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._questions: Questions | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -147,9 +105,11 @@ class RunnerPool:
 
     # -- life --------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, node: NodeSide) -> None:
         """Start all runners; returns when they have imported the app. Raises `ConfigError` if they cannot."""
         self._loop = asyncio.get_running_loop()
+        self._node = node
+        self._questions = Questions(node)
         self._guard.open(self)
         try:
             async with asyncio.timeout(self.config.start_timeout_s):
@@ -178,7 +138,8 @@ class RunnerPool:
                 self._staff.kill(seat)
         await self._until(lambda: not self._seats, STOP_HOOKS_S)
         await self.kill_all()
-        self._desk.close()
+        if self._questions is not None:
+            self._questions.close()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
 
@@ -246,7 +207,7 @@ class RunnerPool:
             seat.expect(slot, self._loop.time() + self._limits.grace_s(seat.sent[slot][0]))
             return
         if any(queue.remove(key, index) for queue in self._queues.values()) or self._suspects.remove(slot):
-            self._loop.call_soon(self._on_outcomes, [(key, Outcome(index, "cancelled", error="cancelled"))])
+            self._loop.call_soon(self._node.on_outcomes, [(key, Outcome(index, "cancelled", error="cancelled"))])
 
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
@@ -463,7 +424,7 @@ class RunnerPool:
             self._refill(seat)
             if self._reports:
                 self._reports.flush()
-            self._on_outcomes(outcomes)
+            self._node.on_outcomes(outcomes)
             self._changed.set()
         return bool(seat.sent)
 
@@ -483,13 +444,12 @@ class RunnerPool:
             case Interrupted(key, index):
                 if slot_of(key, index) in seat.sent:
                     seat.told.add(slot_of(key, index))
+            case Started(key, index):
+                self._node.on_started(key, index)
             case Reported(number):
                 self._reports.made(number)
             case Broken(error, traceback):
                 seat.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
-            case Started(key, index):
-                if self._on_started is not None:
-                    self._on_started(key, index)
             case Dropped():
                 if seat.state is State.DROPPING:
                     seat.state = State.READY
@@ -510,10 +470,11 @@ class RunnerPool:
     # -- what the guard says -----------------------------------------------------------------------------------------
 
     def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None:
+        assert self._questions is not None
         seat = self._seats[runner]
         seat.pid = pid
         seat.connect(
-            descriptors, on_frames=self._received, on_questions=self._desk.asked,
+            descriptors, on_frames=self._received, on_questions=self._questions.asked,
             on_lost=self._staff.kill,
         )
 
@@ -559,7 +520,7 @@ class RunnerPool:
         if self._suspects.waiting:
             self._summon()
         if outcomes:
-            self._on_outcomes(outcomes)
+            self._node.on_outcomes(outcomes)
 
     def _summon(self) -> None:
         """Let there be a runner for suspects."""

@@ -18,12 +18,24 @@ from rota.client.model import Mode, Outcome
 
 from ..channel import permits
 from ..channel.channel import BadFrame, LoopEnd
-from ..channel.frames import Cancel, Drop, FromRunner, Function, Question, Reply, Report, Run, Stop, StopAsked, Work
+from ..channel.frames import (
+    EXIT_CHANNEL,
+    FUNCTIONS_MAX,
+    Cancel,
+    Drop,
+    FromRunner,
+    Function,
+    Question,
+    Reply,
+    Report,
+    Run,
+    Stop,
+    StopAsked,
+    Work,
+)
 from ..channel.outcomes import ERROR_CHARS_MAX, checked
 from ..channel.slots import SLOT_BITS, slot_of
 from ..guard.guardlink import Descriptors
-from ..runner.execution import FUNCTIONS_MAX
-from ..runner.sync_runner import EXIT_CHANNEL
 from .output import Output
 from .ready import Job
 

@@ -13,6 +13,7 @@ from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, LoopEnd
 from ..channel.frames import (
+    EXIT_CHANNEL,
     Cancel,
     Done,
     Drop,
@@ -37,7 +38,6 @@ from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions
 from .surroundings import Surroundings
-from .sync_runner import EXIT_CHANNEL
 
 OUTCOMES_PER_FRAME = 500
 FRAME_VALUE_BYTES = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from rota.client.model import BUNDLE_BYTES_MAX, Codec, Options, Outcome, TaskInf
 from rota.client.pickling import dump_value, load_call, load_function
 from rota.client.retries import Decision, Retries, Snooze
 
-from ..channel.frames import Work
+from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
 from . import hooks
 from .around import Around, Unfit, around_of
@@ -26,8 +26,6 @@ from .context import Cancelled, headers
 log = logging.getLogger("rota.job")
 
 TRACEBACK_CHARS_MAX = 16_000
-FUNCTIONS_MAX = 200
-"""Functions shipped by value that a runner keeps. Its node sends one again when it has sent so many others."""
 
 NONE_PICKLED = pickle.dumps(None, 5)
 

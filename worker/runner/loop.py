@@ -13,8 +13,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from ..channel.frames import EXIT_CHANNEL
 from . import forks
-from .sync_runner import EXIT_CHANNEL
 
 log = logging.getLogger("rota.job")
 

@@ -12,6 +12,7 @@ from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
 from ..channel.frames import (
+    EXIT_CHANNEL,
     Done,
     Drop,
     Dropped,
@@ -33,9 +34,6 @@ from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions, awaited
 from .surroundings import Surroundings
-
-EXIT_CHANNEL = 70
-"""The exit status of a runner whose channel is gone or garbled."""
 
 
 class SyncRunner:

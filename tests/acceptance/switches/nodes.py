@@ -51,22 +51,23 @@ def the_deadline_of_the_runners(guard: Any) -> None:
     guard.Guard._check_deadline = lambda self: None
 
 
-@switch("E17", f"{TAKEOVER}: test_sigterm_hands_over_and_uses_up_no_attempt", "rota.cluster.node.node",
+@switch("E17", f"{TAKEOVER}: test_sigterm_hands_over_and_uses_up_no_attempt", "rota.cluster.node.life",
         fails=r"len\(starts\) == len\(set\(starts\)\) == 100 -> AssertionError")
-def grace(node: Any) -> None:
+def grace(life: Any) -> None:
     """A node that is told to leave kills what it runs."""
     async def at_once(self: Any) -> None:
         return
 
     def hasty(leave: Any) -> Any:
-        async def _leave(self: Any, life: Any, membership: Any) -> None:
-            await self._drain.wait()
-            self._hurry.set()
-            await leave(self, life, membership)
+        async def _leave(self: Any, leading: Any) -> None:
+            standing = self._parts.standing
+            await standing.leaving.wait()
+            standing.in_a_hurry.set()
+            await leave(self, leading)
 
         return _leave
 
-    change(node.Node, "_leave_when_asked", hasty)
+    change(life.Life, "_leave_when_asked", hasty)
 
 
 @switch("E17", f"{PROMISES}: what_has_not_begun_moves_at_once", "rota.cluster.node.executor",
@@ -132,15 +133,15 @@ def joining(aggregator: Any) -> None:
 
 
 @switch("X8", f"{PROMISES}: a_node_serves_only_its_queues",
-        "rota.cluster.node.node", fails=r"is has_it -> AssertionError")
-def queues_of_a_node(node: Any) -> None:
+        "rota.cluster.node.identities", fails=r"is has_it -> AssertionError")
+def queues_of_a_node(identities: Any) -> None:
     """`--queues` is not heard."""
     def all_of_them(member: Any) -> Any:
         from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
 
         return lambda self: replace(member(self), queues=["*"])
 
-    change(node.Node, "_member", all_of_them)
+    change(identities.Identities, "_member", all_of_them)
 
 
 @switch("X8", "cluster/master/test_dispatch.py: test_a_node_gets_only_its_queues_and_only_while_active",

@@ -16,8 +16,11 @@ from rota.client.errors import LedgerUnavailable, NoSpace, RotaError, WriteUnkno
 from rota.cluster.cli import look, operate
 from rota.cluster.cli.app import UNREACHABLE, exit_code
 from rota.cluster.clock import SystemClock
+from rota.cluster.context import NodeContext
+from rota.cluster.events.hub import Events
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.node.node import Node, NodeSettings
+from rota.cluster.node.node import Node
+from rota.cluster.node.settings import NodeSettings
 from rota.cluster.port import pages
 from rota.cluster.port.http import HttpPort
 from rota.cluster.state.keys import Keys
@@ -53,13 +56,14 @@ class Store(MemoryLedger):
 @asynccontextmanager
 async def node_on(store: Store) -> AsyncIterator[tuple[Node, HttpPort]]:
     settings = NodeSettings(name="n", python="3.11", version="0", lease_ttl_s=2, grace_s=0.0)
-    node = Node(
-        settings, store, Keys("t"), SystemClock(), random.Random(1), Seal(UNSIGNED, "t"),
-        lambda node: LocalRunners(node.on_outcomes, {"async": 1, "sync": 1}),
+    context = NodeContext(
+        ledger=store, keys=Keys("t"), clock=SystemClock(), rng=random.Random(1), seal=Seal(UNSIGNED, "t"),
+        events=Events(),
     )
+    node = Node(settings, context, LocalRunners({"async": 1, "sync": 1}))
     running = asyncio.create_task(node.run())
-    async with HttpPort(node) as port:
-        await until(lambda: node.why_not_ready() is None)
+    async with HttpPort(node.service) as port:
+        await until(lambda: node.service.why_not_ready() is None)
         yield node, port
     running.cancel()
     await asyncio.wait([running])
@@ -90,21 +94,21 @@ async def test_it_is_said_by_the_node_by_its_pages_and_by_every_command(monkeypa
             assert answer.status == 503 and "Retry-After" in answer.headers
             assert (await answer.json())["error"] == "Unreachable"
 
-        await until(lambda: (node.why_not_ready() or "").startswith("the store does not renew its lease"))
-        await until(lambda: "nothing runs here until it answers" in (node.why_not_ready() or ""))
+        await until(lambda: (node.service.why_not_ready() or "").startswith("the store does not renew its lease"))
+        await until(lambda: "nothing runs here until it answers" in (node.service.why_not_ready() or ""))
         async with web.get(f"{port.url}/readyz") as answer:
             assert answer.status == 503 and "the store" in (await answer.json())["why"]
         async with web.post(f"{port.url}/v1/jobs", json={"task": "m:f"}) as answer:
             assert answer.status == 503
         store.away = None
-        await until(lambda: node.why_not_ready() is None)
+        await until(lambda: node.service.why_not_ready() is None)
 
 
 async def test_a_store_that_takes_nothing_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     async with node_on(store) as (node, port), aiohttp.ClientSession() as web:
-        assert node._life is not None
-        node._life.intake.full = "the store is full (etcd's NOSPACE alarm)"
+        assert node.identities.life is not None
+        node.identities.life.intake.full = "the store is full (etcd's NOSPACE alarm)"
         async with web.get(f"{port.url}/readyz") as answer:
             assert answer.status == 503 and "NOSPACE" in (await answer.json())["why"]
         store.away = NoSpace("quota used up")

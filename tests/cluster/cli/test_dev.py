@@ -139,6 +139,7 @@ class _Node:
     def __init__(self, tasks: dict[str, TaskInfo]) -> None:
         self.events = Events()
         self.runners = _Runners(tasks)
+        self.service = self
         self.asked = 0
 
     def why_not_ready(self) -> str | None:

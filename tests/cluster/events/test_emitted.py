@@ -10,10 +10,12 @@ import pytest
 import rota
 from rota.client.codec import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
+from rota.cluster.context import NodeContext
 from rota.cluster.events import records
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.node.node import Node, NodeSettings
+from rota.cluster.node.node import Node
+from rota.cluster.node.settings import NodeSettings
 from rota.cluster.port.http import HttpPort
 from rota.cluster.state.keys import Keys
 from rota.cluster.testing.local import LocalRunners
@@ -28,14 +30,15 @@ async def test_a_life_in_events() -> None:
     events, heard = Events(), []
     events.listen(heard.append, records.ClusterEvent.__subclasses__())
     ledger, settings = MemoryLedger(), NodeSettings(name="n", python="3.11", version="0", grace_s=1.0)
-    node = Node(
-        settings, ledger, Keys("t"), SystemClock(), random.Random(1), Seal(UNSIGNED, "t"),
-        lambda node: LocalRunners(node.on_outcomes, {"async": 5, "sync": 2}), events,
+    context = NodeContext(
+        ledger=ledger, keys=Keys("t"), clock=SystemClock(), rng=random.Random(1), seal=Seal(UNSIGNED, "t"),
+        events=events,
     )
-    async with HttpPort(node) as port:
+    node = Node(settings, context, LocalRunners({"async": 5, "sync": 2}))
+    async with HttpPort(node.service) as port:
         life = asyncio.create_task(node.run(), name="node")
         async with asyncio.timeout(20), rota.AsyncClient(port.url) as client:
-            while node.why_not_ready() is not None or not node.directory.master:     # noqa: ASYNC110 - no one says so
+            while node.service.why_not_ready() or not node.directory.master:    # noqa: ASYNC110 - no one says so
                 await asyncio.sleep(0.01)
             assert await (await client.enqueue(lambda: 7)) == 7
             with pytest.raises(rota.JobFailed):

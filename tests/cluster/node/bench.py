@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from rota.client.codec import UNSIGNED, Keyring, Seal, encode_body
 from rota.client.model import Header, Mode, QueueInfo, TaskInfo
-from rota.cluster.context import IdentityContext
+from rota.cluster.context import IdentityContext, NodeContext
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created
@@ -16,7 +16,8 @@ from rota.cluster.ledger.ledger import Delete, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Token, claim_of, encode
-from rota.worker.pool.runners import Work
+from rota.worker.channel.frames import Work
+from rota.worker.pool.interface import NodeSide
 from tests.simulation.loop import VirtualClock, run_virtual
 
 KEYS = Keys("c")
@@ -86,7 +87,7 @@ class FakeRunners:
 
     def lease(self, lease_id: int, deadline_boottime: float) -> None: ...
     def no_lease(self) -> None: ...
-    async def start(self) -> None: ...
+    async def start(self, node: NodeSide) -> None: ...
     async def kill_all(self) -> None: ...
     async def stop(self, grace_s: float) -> None: ...
 
@@ -99,9 +100,12 @@ class Bench:
         self.commits = commits
         self.clock = clock
         self.runners = FakeRunners()
+        self.node = NodeContext(
+            ledger=ledger, keys=KEYS, clock=clock, rng=random.Random(1), seal=Seal(keyring, "c"), events=Events()
+        )
         self.context = IdentityContext(
             node=NODE, member=created(KEYS.node(NODE), member_revision), ledger=ledger, commits=commits, keys=KEYS,
-            clock=clock, seal=Seal(keyring, "c"), buckets=Buckets(ledger, clock, random.Random(1)), events=Events(),
+            clock=clock, seal=self.node.seal, buckets=Buckets(ledger, clock, random.Random(1)), events=self.node.events,
         )
 
     async def put(self, *records: tuple[bytes, bytes]) -> int:

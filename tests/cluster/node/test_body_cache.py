@@ -10,8 +10,8 @@ from rota.client import bulk
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import Names
 from rota.client.tasks import make_task
-from rota.cluster.node import intake
-from rota.cluster.node.intake import BodyCache, VerifiedBody
+from rota.cluster.node import body_cache
+from rota.cluster.node.body_cache import BodyCache, VerifiedBody
 
 BYTES_MAX = 2 * 1024 * 1024
 
@@ -36,7 +36,7 @@ def verified(body: bytes) -> VerifiedBody:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CACHE_BYTES_MAX", BYTES_MAX)
+    monkeypatch.setattr(body_cache, "CACHE_BYTES_MAX", BYTES_MAX)
 
 
 def test_small_bodies_take_no_more_memory_than_large_ones() -> None:

@@ -9,8 +9,8 @@ from rota.client.errors import LedgerUnavailable
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.ledger.commits import Verdict
 from rota.cluster.ledger.ledger import Record
+from rota.cluster.node.body_cache import BodyCache
 from rota.cluster.node.executor import Executor
-from rota.cluster.node.intake import BodyCache
 from rota.cluster.node.outcomes import Keep
 from rota.cluster.state.records import claim_of, encode
 

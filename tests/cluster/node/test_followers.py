@@ -17,9 +17,12 @@ from rota.client.api import AsyncClient
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import JobFailed, JobUnknown, Overloaded, ResultTimeout
 from rota.client.handle import JobHandle
+from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.node import followers
+from rota.cluster.node.body_cache import BodyCache
 from rota.cluster.node.followers import Followers
+from rota.cluster.node.recent import Recent
 from rota.cluster.state.keys import Keys
 from rota.testing import MemoryCluster
 
@@ -143,6 +146,8 @@ def test_a_look_beside_somebody_who_waits(memory: MemoryCluster) -> None:
 
 
 async def test_following_before_the_node_is_up_is_asked_again_elsewhere() -> None:
-    waiting = Followers(MemoryLedger(), Keys("c"), Seal(UNSIGNED, "c"))
+    waiting = Followers(
+        MemoryLedger(), Keys("c"), Seal(UNSIGNED, "c"), SystemClock(), BodyCache(), Recent(10)
+    )
     with pytest.raises(Overloaded, match="try another"):
         await waiting.follow("k3f9q2m7xa5t", ["k3f9q2m7xa5t-0000001f"], lambda bundle, data: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ MEMBER = Member("here", ["*"], {}, {}, "3.11", "0", 0.0)
 
 
 class Lease:
-    """A membership, and what it told."""
+    """A membership, and what it told; as to the store's reach, it is as this says."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -29,12 +28,16 @@ class Lease:
         self.deadlines: list[float] = []
         self.shut_out = False
         self.away = False
-        self.membership = Membership(
-            bench.ledger, KEYS, bench.clock, random.Random(1), name="n", ttl_s=TTL_S,
-            on_renewed=lambda lease, deadline: self.deadlines.append(deadline),
-            on_suspended=lambda: self.told.append("suspended"), on_resumed=lambda: self.told.append("resumed"),
-            events=bench.context.events, shut_out=lambda: self.shut_out,
-        )
+        self.membership = Membership(bench.node, self, self, name="n", ttl_s=TTL_S)  # type: ignore[arg-type]
+
+    def on_renewed(self, lease: int, deadline: float) -> None:
+        self.deadlines.append(deadline)
+
+    def on_suspended(self) -> None:
+        self.told.append("suspended")
+
+    def on_resumed(self) -> None:
+        self.told.append("resumed")
 
 
 def act(deed: Callable[[Lease], Awaitable[None]], monkeypatch: pytest.MonkeyPatch | None = None) -> None:

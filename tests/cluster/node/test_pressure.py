@@ -40,7 +40,8 @@ def made(store: Store, *, compacts: bool = False) -> tuple[Pressure, Any, list[s
     intake, heard = SimpleNamespace(full=None, nearly_full=None), []
     reach = SimpleNamespace(served=lambda: heard.append("served"), failed=lambda error: heard.append("failed"))
     context = SimpleNamespace(ledger=store)
-    pressure = Pressure(context, b"member", intake, reach, compacts=lambda: compacts)  # type: ignore[arg-type]
+    standing = SimpleNamespace(is_master=True)
+    pressure = Pressure(context, b"member", intake, reach, standing, compacts=compacts)  # type: ignore[arg-type]
     return pressure, intake, heard
 
 

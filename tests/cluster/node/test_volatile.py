@@ -11,10 +11,12 @@ from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob, Overloaded
 from rota.client.model import Enqueue, Outcome, Receipt
 from rota.cluster.events.hub import Events
-from rota.cluster.events.records import VolatileFailed
+from rota.cluster.events.records import VolatileFailed, VolatileLost
 from rota.cluster.node import volatile
-from rota.cluster.node.volatile import FIRST_KEY, Volatile
+from rota.cluster.node.recent import Recent
+from rota.cluster.node.volatile import FIRST_KEY, RESULTS_MAX, Volatile
 from rota.cluster.state.records import results_in
+from rota.worker.channel.frames import Work
 
 from .bench import BUNDLE, OTHER, FakeRunners, body, header
 
@@ -26,12 +28,20 @@ class Memory:
         self.may_take = True
         self.events = Events()
         self.kept: list[tuple[str, int, int]] = []        # (bundle, index, attempts) of what failed for good
+        self.results: Recent[str, list[bytes]] = Recent(RESULTS_MAX)
+        others: Any = self      # who is told, how the node stands, who keeps failures
         self.volatile = Volatile(
-            self.runners, Seal(UNSIGNED, "c"), self._push, lambda: self.may_take, self.events,
-            lambda work, body, attempts, outcome: self.kept.append((work.bundle, outcome.index, attempts)),
+            self.runners, Seal(UNSIGNED, "c"), others, others, self.events, others, self.results
         )
 
-    def _push(self, bundle: str, record: bytes) -> None:
+    @property
+    def is_sure(self) -> bool:
+        return self.may_take
+
+    def keep(self, work: Work, body: bytes, attempts: int, outcome: Outcome) -> None:
+        self.kept.append((work.bundle, outcome.index, attempts))
+
+    def publish(self, bundle: str, record: bytes) -> None:
         self.pushed += [(bundle, entry.index, entry.status) for entry in results_in(record).entries]
 
     def take(self, bundle: str = BUNDLE, **more: Any) -> object:
@@ -99,15 +109,19 @@ async def test_it_is_lost_with_its_runners() -> None:
     memory = Memory()
     memory.take()
     memory.end(Outcome(0, "retry"))
-    assert memory.volatile.lost() == 2 and memory.volatile.held == 0 and memory.volatile.lost() == 0
+    said: list[object] = []
+    memory.events.listen(said.append, [VolatileLost])
+    memory.volatile.lose()
+    memory.volatile.lose()
+    assert said == [VolatileLost(2)] and memory.volatile.held == 0
     await asyncio.sleep(0.01)
     memory.end(Outcome(1, "ok"))
     assert len(memory.runners.given) == 1 and memory.pushed == []
 
 
-def test_results_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_forgotten_in_their_order() -> None:
     memory = Memory()
-    monkeypatch.setattr(volatile, "RESULTS_MAX", 1)
+    memory.results._size = 1
     memory.take()
     memory.take(OTHER)
     assert memory.volatile.past(BUNDLE) is None and memory.volatile.past(OTHER) == []

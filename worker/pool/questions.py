@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from rota.client import wire
-from rota.client.errors import EnqueueError, RotaError, Unreachable
-from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.errors import EnqueueError, RotaError
+from rota.client.model import Receipt
 
 from ..channel.frames import Answer, Ask, AskFunction, Question, Reply, Stored, Told
+from .interface import NodeSide
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +22,11 @@ class Asker(Protocol):
     def answer(self, reply: Reply) -> None: ...
 
 
-class Desk:
+class Questions:
     """Each question is a task of its own; whatever goes wrong is told to the job that asked."""
 
-    def __init__(
-        self,
-        on_enqueue: Callable[[list[Enqueue]], Awaitable[list[Receipt | EnqueueError]]],
-        on_function: Callable[[str, bytes], Awaitable[None]] | None,
-        on_task_mode: Callable[[str], Awaitable[Mode | None]] | None,
-    ) -> None:
-        self._on_enqueue = on_enqueue
-        self._on_function = on_function
-        self._on_task_mode = on_task_mode
+    def __init__(self, node: NodeSide) -> None:
+        self._node = node
         self._answers: set[asyncio.Task[None]] = set()
 
     def asked(self, asker: Asker, questions: list[Question]) -> bool:
@@ -63,14 +56,12 @@ class Desk:
 
     async def _reply(self, question: Question) -> Reply:
         if isinstance(question, Ask):
-            stored = await self._on_enqueue(question.bundles)
+            stored = await self._node.enqueue(question.bundles)
             return Stored(question.call, [_answer_of(entry) for entry in stored])
         if isinstance(question, AskFunction):
-            if self._on_function is None:
-                raise Unreachable("this node does not take code shipped by value from its jobs")
-            await self._on_function(question.digest, question.code)
+            await self._node.put_function(question.digest, question.code)
             return Told(question.call)
-        return Told(question.call, None if self._on_task_mode is None else await self._on_task_mode(question.task))
+        return Told(question.call, await self._node.task_mode(question.task))
 
 
 def _answer_of(entry: Receipt | EnqueueError) -> Answer:

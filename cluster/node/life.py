@@ -1,0 +1,161 @@
+"""One identity of a node, from joining to its end: what belongs to it, what runs meanwhile, how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import msgspec
+
+from rota.client.errors import LedgerError
+from rota.worker.pool.interface import Runners
+
+from ..admin.operations import Operations
+from ..admin.schedules import ScheduleAdmin
+from ..admin.status import Status
+from ..context import IdentityContext, NodeContext
+from ..events import records as event
+from ..ledger.buckets import Bucket, Buckets
+from ..ledger.commits import Commits
+from ..ledger.patience import steadily
+from ..state.directory import Directory
+from ..state.records import Member
+from .admission import Admission
+from .body_cache import BodyCache
+from .candidate import Candidate
+from .executor import Executor
+from .intake import Intake
+from .membership import Identity, Membership
+from .outcomes import Keep
+from .own_record import OwnRecord
+from .pressure import Pressure
+from .reach import Reach
+from .registration import Code, Registration
+from .settings import NodeSettings
+from .shown import Shown
+from .standing import Standing
+from .volatile import Volatile
+
+FUNCTION_S = 30 * 86_400.0
+"""Code shipped by value is kept this long after it was last shipped."""
+
+
+class Drained(Exception):
+    """The node has left the cluster in good order."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a node outlives its identities."""
+
+    settings: NodeSettings
+    context: NodeContext
+    standing: Standing
+    runners: Runners
+    directory: Directory
+    cache: BodyCache
+    volatile: Volatile
+    shown: Shown
+    status: Status
+    reach: Reach
+
+
+class Life:
+    """Its parts are made when it has joined, and end with it. `run()` ends by raising: `IdentityLost`, `Drained`, or
+    what the store said."""
+
+    def __init__(
+        self, parts: Parts, commits: Commits, identity: Identity, membership: Membership, member: Member
+    ) -> None:
+        settings, node, standing = parts.settings, parts.context, parts.standing
+        self._parts = parts
+        self._identity = identity
+        self._membership = membership
+        buckets = Buckets(node.ledger, node.clock, node.rng)
+        self.context = context = IdentityContext(
+            node=identity.node, member=identity.condition, ledger=node.ledger, commits=commits, keys=node.keys,
+            clock=node.clock, seal=node.seal, buckets=buckets, events=node.events,
+        )
+        self.record = OwnRecord(context, identity, member)
+        self.executor = Executor(
+            context, parts.runners, parts.cache, may_start=membership.may_start,
+            keep=Keep(settings.keep_result_s, settings.keep_finished_s), cancel_volatile=parts.volatile.cancel,
+        )
+        self.intake = Intake(
+            context, parts.directory, buckets.of(settings.receipt_ttl_s), parts.cache, volatile=parts.volatile.take,
+            begin=self.executor.begin, record=self.record,
+        )
+        self.admission = Admission(context, standing, parts.reach, parts.directory, self.intake)
+        self.candidate = Candidate(
+            context, identity.lease, standing, node.rng, keep_failed_s=settings.keep_failed_s
+        )
+        self.schedules = ScheduleAdmin(context, parts.directory, parts.status, self.admission.enqueue)
+        self.operations = Operations(context, parts.status, node.rng)
+        self.functions: Bucket = buckets.of(FUNCTION_S)
+        self._registration = Registration(context, self.operations, self.schedules)
+        self._pressure = Pressure(context, identity.key, self.intake, parts.reach, standing, compacts=settings.compact)
+
+    async def run(self) -> None:
+        parts, standing, identity, context = self._parts, self._parts.standing, self._identity, self.context
+        standing.context, standing.claims = context, self.executor.claims
+        async with asyncio.TaskGroup() as group:
+            standing.tasks = group
+            group.create_task(self._membership.keep(), name="keepalive")
+            group.create_task(self.record.watch(), name="member-watch")
+            group.create_task(self.executor.run(identity.create_revision), name="executor")
+            group.create_task(steadily("registering tasks", self._register), name="register-tasks")
+            leading = group.create_task(self.candidate.run(), name="lead")
+            group.create_task(steadily("looking at the store", self._pressure.run), name="store")
+            group.create_task(
+                steadily("telling what runs", partial(parts.shown.report, context, identity.lease)), name="running"
+            )
+            group.create_task(self._leave_when_asked(leading), name="leave")
+
+    async def _register(self) -> None:
+        await self._registration.follow(self._parts.runners, self._show_code, self.admission.registered)
+
+    async def _show_code(self, code: Code) -> None:
+        await self.record.show(**code)
+
+    async def start_over(self) -> None:
+        """The lease has survived, the runners have not: hand back what lies under us, and go on."""
+        self._parts.volatile.lose()
+        await self._parts.runners.kill_all()
+        released = await self.executor.release_all()
+        self.context.events.emit(event.BundlesHandedBack(self.context.node, released, "outage"))
+
+    async def _leave_when_asked(self, leading: asyncio.Task[None]) -> None:
+        standing, runners, grace_s = self._parts.standing, self._parts.runners, self._parts.settings.grace_s
+        emit, node = self.context.events.emit, self.context.node
+        await standing.leaving.wait()
+        emit(event.NodeLeaving(node, grace_s))
+        self.executor.drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._hand_over(leading)
+                hurry = asyncio.ensure_future(standing.in_a_hurry.wait())
+                idle = asyncio.ensure_future(self.executor.until_idle())
+                await asyncio.wait([hurry, idle], return_when=asyncio.FIRST_COMPLETED)
+                hurry.cancel()
+                idle.cancel()
+        except TimeoutError:
+            pass
+        try:
+            async with asyncio.timeout(4.0):
+                if self.executor.held:
+                    await runners.kill_all()
+                    emit(event.BundlesHandedBack(node, await self.executor.release_all(), "drain"))
+                self.record.leave()
+                await self._membership.leave()
+            emit(event.NodeLeft(node))
+        except (TimeoutError, LedgerError) as error:
+            emit(event.NodeLeft(node, str(error) or "no answer"))
+        self._parts.volatile.lose()
+        runners.no_lease()
+        raise Drained
+
+    async def _hand_over(self, leading: asyncio.Task[None]) -> None:
+        """Mastership and what has not been started go to others at once."""
+        leading.cancel()
+        await self.record.show(state="draining")
+        await self.candidate.resign()
+        await self.executor.release_unstarted()

@@ -1,0 +1,56 @@
+"""What runners tell their node, and what their jobs ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from rota.client.errors import EnqueueError
+from rota.client.model import Enqueue, Mode, Outcome, Receipt
+
+from ..events.records import JobStarted
+from .identities import Identities
+from .life import Parts
+from .service import Service
+from .volatile import FIRST_KEY
+
+
+class RunnersSide:
+    """A node's `NodeSide`."""
+
+    def __init__(self, parts: Parts, identities: Identities, service: Service) -> None:
+        self._identities = identities
+        self._service = service
+        self._volatile = parts.volatile
+        self._shown = parts.shown
+        self._seal = parts.context.seal
+        self._events = parts.context.events
+
+    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        claimed = []
+        for key, outcome in outcomes:
+            if key >= FIRST_KEY:
+                self._volatile.on_outcome(key, outcome)
+            else:
+                claimed.append((key, outcome))
+        if self._identities.life is not None and claimed:
+            self._identities.life.executor.on_outcomes(claimed)
+
+    def on_started(self, key: int, index: int) -> None:
+        if (job := self._shown.job_of(key, index)) is not None:
+            self._events.emit(JobStarted(job.bundle, index, job.task, job.queue, job.attempt))
+
+    async def enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:
+        """The runner holds no key: the node signs for it."""
+        signed = [
+            msgspec.structs.replace(bundle, body=self._seal.keyring.sign_body(bundle.body, self._seal.cluster))
+            for bundle in bundles
+        ]
+        return await self._service.enqueue(signed, 0)
+
+    async def put_function(self, digest: str, code: bytes) -> None:
+        await self._service.put_function(digest, self._seal.function(code))
+
+    async def task_mode(self, task: str) -> Mode | None:
+        return await self._service.task_mode(task)

@@ -1,0 +1,152 @@
+"""What a node does for its port (`NodeService`), and for whoever else asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
+from rota.client.model import Enqueue, Mode, Parameter, Receipt
+from rota.client.views import (
+    FailedFilter,
+    FailedView,
+    FinishedView,
+    JobsPage,
+    JobView,
+    NodeView,
+    OperationView,
+    QueueView,
+    StatsView,
+    TaskView,
+    Verb,
+)
+
+from ..admin.operations import Operations
+from ..admin.schedules import ScheduleAdmin
+from ..ledger.ledger import Put
+from ..state.records import QueueRecord
+from .admission import NO_MEMBER
+from .followers import Followers
+from .identities import Identities
+from .life import Life, Parts
+from .readiness import Readiness
+
+SEEN_S = 1.0
+"""How long a change of a queue may take to come back to the node that made it."""
+
+
+class Service:
+    """It reads by itself; what changes anything, the present identity does."""
+
+    def __init__(self, parts: Parts, identities: Identities, followers: Followers) -> None:
+        self._parts = parts
+        self._identities = identities
+        self._followers = followers
+        self._readiness = Readiness(parts.standing, identities, parts.reach, parts.runners, parts.directory)
+
+    @property
+    def cluster(self) -> str:
+        return self._parts.context.keys.cluster
+
+    @property
+    def node(self) -> str:
+        return self._identities.node
+
+    @property
+    def _life(self) -> Life:
+        if self._identities.life is None:
+            raise Overloaded(NO_MEMBER, 0.2)
+        return self._identities.life
+
+    def why_not_ready(self) -> str | None:
+        return self._readiness.why_not()
+
+    # -- taking in ---------------------------------------------------------------------------------------------------
+
+    async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
+        return await self._life.admission.enqueue(bundles, seen_revision)
+
+    async def put_function(self, digest: str, blob: bytes) -> None:
+        life, context = self._life, self._parts.context
+        if not self._parts.settings.functions:
+            raise NotSerializable("this node takes no functions shipped by value (it was started with --no-functions)")
+        context.seal.keyring.open_function(digest, blob, context.keys.cluster)
+        lease = await life.functions.lease()
+        await life.context.commits.write((life.context.member,), (Put(context.keys.function(digest), blob, lease),))
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    async def follow(
+        self, session: str, bundles: list[str], push: Callable[[str, bytes], None]
+    ) -> Callable[[], None]:
+        return await self._followers.follow(session, bundles, push)
+
+    async def tasks(self) -> list[TaskView]:
+        return self._parts.status.tasks()
+
+    def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+        known = self._parts.directory.tasks.get(task)
+        return known.parameters if known is not None else None
+
+    async def task_mode(self, task: str) -> Mode | None:
+        return await self._parts.directory.task_mode(task)
+
+    async def job(self, job_id: str) -> JobView:
+        return await self._parts.status.jobs.job(job_id)
+
+    async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+        return await self._parts.status.listing.page(place, queue, task, limit, after)
+
+    async def nodes(self) -> list[NodeView]:
+        return await self._parts.status.nodes()
+
+    async def queues(self) -> list[QueueView]:
+        return await self._parts.status.queues()
+
+    async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
+        return await self._parts.status.failed(queue, limit, after)
+
+    async def finished(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FinishedView], str]:
+        return await self._parts.status.finished(queue, limit, after)
+
+    async def body(self, job_id: str) -> bytes:
+        return await self._parts.status.jobs.body(job_id)
+
+    async def stats(self) -> StatsView:
+        return await self._parts.status.stats()
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def schedules(self) -> ScheduleAdmin:
+        return self._life.schedules
+
+    @property
+    def _operations(self) -> Operations:
+        if self._identities.life is None:
+            raise Unreachable(f"this node can change nothing now: {self.why_not_ready()}")
+        return self._identities.life.operations
+
+    async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
+        record = await self._operations.set_queue(queue, changes)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_S):     # an enqueue that follows at this node finds it
+                while self._parts.directory.queues.get(queue, QueueRecord()) != record:     # noqa: ASYNC110
+                    await asyncio.sleep(SEEN_S / 100)
+        return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
+
+    async def queue_head(self, queue: str, verb: str) -> str:
+        return await self._operations.head(queue, verb)
+
+    async def begin(self, verb: Verb, which: FailedFilter, expected: int | None = None) -> str:
+        return await self._operations.begin(verb, which, expected)
+
+    async def operation(self, name: str, wait_s: float) -> OperationView:
+        return await self._parts.status.operation(name, wait_s)
+
+    async def operations(self) -> list[OperationView]:
+        return await self._parts.status.operations()
+
+    async def cancel(self, job_id: str) -> str:
+        return await self._operations.cancel(job_id)
