@@ -43,7 +43,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(history: History) -> list[str]:
     """Everything that is wrong with a run."""
     checker = Checker(
-        CLUSTER, wall_of=lambda at: EPOCH_S + at, due_skew_s=DUE_SKEW_S, attempts_max=lambda task: ATTEMPTS_MAX
+        CLUSTER, wall_of=lambda at: EPOCH_S + at, due_skew_s=DUE_SKEW_S, attempts_max=lambda task: ATTEMPTS_MAX,
+        modes_change=history.plan.codes,
     )
     checker.feed(history.journal)
     violations = checker.finish(

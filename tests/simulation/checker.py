@@ -87,7 +87,7 @@ class _Held(msgspec.Struct):
 
 class Checker:
     """Folds; collects violations. `wall_of` turns the store's clock into wall time; `due_skew_s` is by how much
-    clocks may differ."""
+    clocks may differ; `modes_change`: nodes do not all have the same code."""
 
     def __init__(
         self,
@@ -96,6 +96,7 @@ class Checker:
         wall_of: Callable[[float], float] | None = None,
         due_skew_s: float = 0.0,
         attempts_max: Callable[[str], int] | None = None,
+        modes_change: bool = False,
     ) -> None:
         self.keys = Keys(cluster)
         self.world = World(self.keys)
@@ -115,6 +116,7 @@ class Checker:
         self._wall_of = wall_of
         self._due_skew_s = due_skew_s
         self._attempts_max = attempts_max
+        self._modes_change = modes_change
 
     def feed(self, journal: Iterable[Entry]) -> None:
         """Fold what has come since the last time. (Entries that were seen are passed over.)"""
@@ -345,14 +347,19 @@ class Checker:
                              f"{new.orphanings} and {new.lost} from {way}")
         if new.lost >= LOSSES_MAX:
             self._say("S11", f"job {name} was lost {new.lost} times and is not in the failed set")
-        if _identity(old) != _identity(new):
-            self._say("S11", f"job {name}: its task, queue or priority changed from {way}")
+        if self._identity(old) != self._identity(new):
+            self._say("S11", f"job {name}: its task, queue, priority or mode changed from {way}")
         if old.order != new.order and way != "scheduled to jobs":
             self._say("S11", f"job {name}: its order changed from {way}")
         if way == "scheduled to jobs" and self._wall_of is not None:
             early_s = before.due_ms / 1000 - self._wall_of(step.entry.at)
             if early_s > self._due_skew_s:
                 self._say("S16", f"job {name} left {before} {early_s:.3f} s before it was due")
+
+    def _identity(self, token: Token) -> tuple[object, ...]:
+        """(Where nodes have different code, the mode is that of whoever runs it; but not of code that is shipped.)"""
+        mode = token.mode if token.function or not self._modes_change else ""
+        return token.task, token.queue, token.priority, mode, token.at, token.python, token.function
 
     def _check_records(self, step: Step) -> None:
         """S3 and S10 for what is written beside the tokens."""
@@ -509,12 +516,6 @@ def _still_holds(condition: Condition, place: Place) -> bool:
 def _is_member(actor: Actor, members: dict[str, int]) -> bool:
     """A member acts for a person: it takes back, skips, or retries what waits."""
     return any(members.get(node) == revision for node, revision in actor.members.items())
-
-
-def _identity(token: Token) -> tuple[object, ...]:
-    """(The mode is that of whoever runs it, but of code that is shipped.)"""
-    mode = token.mode if token.function else ""
-    return token.task, token.queue, token.priority, mode, token.at, token.python, token.function
 
 
 def _name(job: Job) -> str:

@@ -25,7 +25,7 @@ from rota.cluster.state.records import Claim, Member, Token, decode
 
 from .codes import Codes
 from .loop import EPOCH_S
-from .plans import CLUSTER, GOOD, QUEUE_RECORDS, SERIAL, TASKS
+from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
 from .slots import Held, Slots
 from .trust import HAND, Trust
@@ -249,8 +249,11 @@ class Conduct:
                                      f"and on {other or 'a node'} from {start:.3f} s")
 
     def _goes_on_after_a_freeze(self, began: float, end: float, node: str) -> bool:
-        """What ran when its machine began to stand still may go on for a moment; nothing may begin."""
-        return any(began <= at <= end and node.startswith(f"{name}-") for at, name in self.history.frozen)
+        """What ran when its machine began to stand still may go on until the guard wakes up, too; nothing may begin."""
+        return any(
+            began <= freeze.at <= end <= freeze.until + GUARD_WAKES_S and node.startswith(f"{freeze.process}-")
+            for freeze in self.history.frozen
+        )
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ It reads the journal of a `MemoryStore` and knows the layout of the keys, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -36,6 +36,14 @@ class Order(msgspec.Struct, kw_only=True):
     overloads: dict[str, int] = {}      # process -> how often it said that it cannot now
     taken: dict[str, float] = {}        # process -> when it said that it has it
     refused_at: int = 0                 # the store's revision when it was asked that refused for good
+
+
+class Freeze(NamedTuple):
+    """A machine stands still, with everything on it."""
+
+    at: float
+    process: str
+    until: float = float("inf")
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

@@ -53,6 +53,9 @@ CRASH = "m:crash"
 """The second job of each bundle kills its runner, and with it whatever `async def` jobs run there."""
 
 CAPACITY: dict[Mode, int] = {"sync": 2, "async": 4}
+GUARD_WAKES_S = 0.3
+"""At the latest so long after a machine that stood still goes on; its runners are the first."""
+
 SPARE = 1
 """Of each mode, for queues of which nothing runs."""
 

@@ -20,7 +20,8 @@ from rota.worker.channel.frames import Work
 
 from .codes import Code
 from .faults import FaultyLedger
-from .plans import CLUSTER, GOOD, POISON, SPARE, TTL_S
+from .history import Freeze
+from .plans import CLUSTER, GOOD, GUARD_WAKES_S, POISON, SPARE, TTL_S
 from .scripted import Run, ScriptedRunners
 
 if TYPE_CHECKING:
@@ -166,10 +167,12 @@ class Process:
 
     def freeze(self) -> None:
         """SIGSTOP to guard, node and runners. (The node's own code cannot stand still here: it is cut off.)"""
-        self.world.frozen.append((self.world.clock.monotonic(), self.name))
+        self.world.frozen.append(Freeze(self.world.clock.monotonic(), self.name))
         self.disconnect()
         self.runners.freeze()
 
     def thaw(self) -> None:
-        self.runners.thaw(self.rng.uniform(0.0, 0.3))
+        last = max(index for index, freeze in enumerate(self.world.frozen) if freeze.process == self.name)
+        self.world.frozen[last] = self.world.frozen[last]._replace(until=self.world.clock.monotonic())
+        self.runners.thaw(self.rng.uniform(0.0, GUARD_WAKES_S))
         self.reconnect()

@@ -350,6 +350,10 @@ def _too_many_attempts(script: Script) -> None:
         place = script.due(script.retry(script.claim(place), attempt))
 
 
+def _mode_changes(script: Script) -> None:
+    script.claim(script.enqueue(), mode="async")
+
+
 def _loss_not_counted(script: Script) -> None:
     key = script.claim(script.enqueue(count=1), started=True)
     script.store.end_lease(2)
@@ -462,6 +466,21 @@ def _orphan_not_counted(script: Script) -> None:
     script.put_off(key, orphanings=0)
 
 
+def _cancelled_by_the_master(script: Script) -> None:
+    place = script.enqueue(count=1)
+    told = Put(KEYS.result(BUNDLE, 0, 1), encode_results(Results(BUNDLE, [ResultEntry(0, "cancelled")])), RECEIPTS)
+    at = unmodified(place, script.get(place).mod_revision)
+    script.commit((script.fence(), at), Delete(place), Delete(KEYS.body(BUNDLE)), told)
+
+
+def _began_after_its_claim(script: Script) -> None:
+    key = script.claim(script.enqueue(count=1))
+    fence, attempt = script.get(key).create_revision, script.claimed(key)[1].attempt
+    script.clock.now_s += 1
+    script.back(key)
+    script.runs.append(Ran("start", script.clock.now_s + 1, f"{BUNDLE}/0", "n1", fence, attempt))
+
+
 def _lost_acknowledgement(script: Script) -> None:
     return
 
@@ -474,12 +493,13 @@ def _lost_acknowledgement(script: Script) -> None:
         ("S3", _enqueued_twice), ("S4", _two_claims), ("S5", _foreign_fence), ("S6", _old_fence),
         ("S7", _for_a_stranger), ("S8", _from_the_living), ("S9", _unguarded_outcome), ("S9", _outcome_of_another),
         ("S10", _back_after_its_end), ("S10", _second_result), ("S10", _failed_and_well), ("S11", _attempts_jump),
-        ("S11", _too_many_attempts), ("S11", _loss_not_counted), ("S12", _ran_without_a_claim),
+        ("S11", _too_many_attempts), ("S11", _loss_not_counted), ("S11", _mode_changes), ("S12", _ran_without_a_claim),
         ("S12", _ran_elsewhere), ("S13", _ran_twice), ("S14", _never_ran), ("S16", _early), ("S18", _leased),
         ("S18", _unleased), ("S19", _elsewhere), ("R2", _moved_unguarded), ("R7", _repeatable),
         ("S2", _stored_though_in_memory), ("S5", _own_claim_of_another), ("S11", _wrong_attempt),
         ("S11", _orphan_pays), ("S11", _orphan_not_counted), ("S12", _began_unasked), ("S12", _durable_began_early),
         ("S13", _began_twice), ("S14", _ended_by_another), ("S21", _refused_though_stored),
+        ("S20", _cancelled_by_the_master), ("S12", _began_after_its_claim),
     ],
 )
 def test_it_finds(script: Script, rule: str, wrong: Wrong) -> None:
@@ -505,3 +525,9 @@ def test_a_bundle_of_nobody(script: Script) -> None:
     script.enqueue()
     script.checker.feed(script.store.journal or [])
     assert [violation.rule for violation in script.checker.finish(invoked=())] == ["S2"]
+
+
+def test_a_mode_may_change_where_nodes_have_different_code(script: Script) -> None:
+    script.checker = Checker(CLUSTER, modes_change=True)
+    _mode_changes(script)
+    assert script.rules() == set(), script.checker.violations

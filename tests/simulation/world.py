@@ -29,7 +29,7 @@ from rota.worker.channel.frames import Work
 from rota.worker.pool import inquest
 
 from . import codes, trust
-from .history import Order
+from .history import Freeze, Order
 from .kept import kept_by
 from .loop import VirtualClock, run_virtual
 from .nemesis import Nemesis
@@ -89,7 +89,7 @@ class History(msgspec.Struct, kw_only=True):
     acknowledged: dict[str, int]        # bundle -> at which revision; of what is stored
     orders: dict[str, Order]            # bundle -> what its client asked for
     killings: list[tuple[float, str]]   # when the runners of which process were killed, all at once
-    frozen: list[tuple[float, str]]     # when which machine began to stand still
+    frozen: list[Freeze]                # machines that stood still
     betrayed: set[str]                  # nodes whose lease the store dropped early
     code_changes: list[tuple[float, str]]   # when a process' code changed while it ran
     tampered: set[str]                  # bundles whose records somebody has laid hand on
@@ -141,7 +141,7 @@ class World:
         self.killings: list[tuple[float, str]] = []
         self.left_behind: list[asyncio.Future[Any]] = []     # requests whose clients have ceased to wait
         self.betrayed: set[str] = set()
-        self.frozen: list[tuple[float, str]] = []       # when a machine began to stand still
+        self.frozen: list[Freeze] = []
         self.tampered: set[str] = set()
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
