@@ -77,6 +77,8 @@ class Claims:
                 self._note_end(event.record.mod_revision, bundle, seat, ended)
                 if ended.since and now - ended.since < SLICE_S:
                     self._paces.quick(ended.task, now)
+                if ended.alone and ended.since and node in self.seats:
+                    self._paces.took_alone(ended.task, now - ended.since)
             self.release(node, bundle, now, finished=True)
             return None
         claim = claim_in(event.record.value)

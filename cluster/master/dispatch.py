@@ -21,7 +21,7 @@ from ..ledger.ledger import Event, Record
 from ..state.keys import JobKey, Keys
 from ..state.records import QueueRecord, TaskRecord, Token, decode, token_in
 from .claims import Claims
-from .lanes import LOST, Family, Head, Item, LaneId
+from .lanes import Family, Head, Item, LaneId
 from .limits import Limits
 from .members import Assignment, Seat
 from .paces import Paces
@@ -32,6 +32,9 @@ from .turns import Gate, Turns
 
 PAGE_FIRST = 1_000
 PAGE_NEXT = 10_000
+
+CLOSED_S = 2.0
+"""So long a node is given nothing else when it was given what was lost while it ran."""
 
 CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE_MAX
 """Of what limits admit: nothing is given ahead then, only slots that are idle now count."""
@@ -87,6 +90,7 @@ class Aggregator:
         self.unparsable = 0
         self.unparsable_key = b""
         self._turns = Turns()
+        self._closed: list[tuple[float, Seat]] = []     # until when
         self._starved = Starved(self.queues)
         self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self._commands: list[Command] = []
@@ -304,6 +308,8 @@ class Aggregator:
             queue = self.queues.get(heapq.heappop(self._due)[1])
             if queue is not None:
                 self._happened(queue)
+        if self._closed:
+            self._reopen(now)
         self._turns.begin(lambda gate: self._has_room(gate, now))
         while len(commands) < budget and (queue := self._turns.first()) is not None:
             command = self._next(queue, now)
@@ -319,12 +325,23 @@ class Aggregator:
             commands.extend(self._pages_wanted(all_seen=len(commands) < budget))
         return commands
 
+    def _reopen(self, now: float) -> None:
+        """Nodes that had something for itself: it has ended, or enough time is over."""
+        closed, self._closed = self._closed, []
+        for until, seat in closed:
+            if seat.alone and now < until:
+                self._closed.append((until, seat))
+            else:
+                seat.is_closed = False
+
     def _lend(self, commands: list[Command], now: float) -> None:
         """Spare slots for queues of which nothing runs."""
         if not any(seat.has_spare for seat in self.seats.values()):
             return
         for queue in self._starved.now(now):
-            gates = [gate for family in queue.families() if not (gate := family.gate).is_open]
+            gates = [
+                gate for family in queue.families() if not (gate := family.gate).is_open and not gate.wants_empty(now)
+            ]
             for gate in gates:
                 gate.is_open = gate.is_spare = any(seat.spare(mode) > 0 for seat, mode in gate.seats)
             command = self._next(queue, now)
@@ -340,12 +357,24 @@ class Aggregator:
         left = self.limits.left_of_task(lane.task)
         if left <= 0:
             return False
+        if lane.alone:
+            return self._has_room_alone(gate, now)
         careful = self._careful(lane, left)
         for seat, mode in gate.seats:
             room = seat.idle(mode) if careful else seat.room(mode, now)
-            if room > 0 and not (seat.alone and lane.care == LOST):
+            if room > 0:
                 return True
         return False
+
+    def _has_room_alone(self, gate: Gate, now: float) -> bool:
+        """Likewise, for what was lost while it ran: a node that has nothing else; after a while, no other such job."""
+        seats = [seat for seat, mode in gate.seats if seat.idle(mode) > 0 and not seat.alone]
+        if any(not seat.held for seat in seats):
+            gate.alone_since = None
+            return True
+        if gate.alone_since is None:
+            gate.alone_since = now
+        return bool(seats) and not gate.wants_empty(now)
 
     def _careful(self, lane: LaneId, left: int) -> bool:
         """`left`: how many jobs the task's limit admits."""
@@ -376,7 +405,7 @@ class Aggregator:
             return None
         passed: set[Family] = set()
         for _, window in queue.by_priority():
-            while (head := window.first_open(passed)) is not None:
+            while (head := window.first_open(passed, self.paces)) is not None:
                 command = self._place(queue, window, head, now)
                 if command is not None:
                     return command
@@ -433,6 +462,9 @@ class Aggregator:
             token.task, queue.name, choice.mode, item.pending, token.lost > 0, False, token.key, since=now
         )
         self.claims.hold(choice.seat, item.bundle, held)
+        if held.alone:
+            choice.seat.is_closed = True
+            self._closed.append((now + CLOSED_S, choice.seat))
         return GiveClaim(item, choice.seat, held, queue.settings.serial)
 
     def _allowed(self, queue: Queue, token: Token) -> int:

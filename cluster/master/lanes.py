@@ -51,6 +51,11 @@ class LaneId(NamedTuple):
     keyed: bool                 # a limit per key may count them
     signed: str | None = None   # with which key
 
+    @property
+    def alone(self) -> bool:
+        """It was lost while it ran: it should run where nothing else does (decision 0004)."""
+        return self.care == LOST
+
 
 def lane_of(token: Token) -> LaneId:
     shipped = bool(token.function)
@@ -90,11 +95,12 @@ class Lane:
 class Family:
     """Lanes of one window that wait at one gate."""
 
-    __slots__ = ("cut", "gate", "heads", "id", "lanes", "parked", "share", "size", "window")
+    __slots__ = ("alone", "cut", "gate", "heads", "id", "lanes", "parked", "share", "size", "window")
 
     def __init__(self, window: Window, id_: LaneId, gate: Gate) -> None:
         self.window = window
         self.id = id_
+        self.alone = id_.alone
         self.gate = gate
         self.lanes: dict[str, Lane] = {}
         self.heads: list[tuple[bytes, str]] = []

@@ -51,6 +51,7 @@ class Seat:
         self.held: dict[str, Assignment] = {}
         self.outstanding: dict[str, int] = {"async": 0, "sync": 0}
         self.alone = 0
+        self.is_closed = False      # for a moment: what it was given last should have it for itself
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
 
@@ -63,11 +64,11 @@ class Seat:
 
     def idle(self, mode: Mode) -> int:
         """Slots that have nothing to do."""
-        return self.member.capacity.get(mode, 0) - self.outstanding[mode]
+        return 0 if self.is_closed else self.member.capacity.get(mode, 0) - self.outstanding[mode]
 
     def spare(self, mode: Mode) -> int:
         """Slots for queues of which nothing runs: what it has beyond its capacity counts."""
-        capacity = self.member.capacity.get(mode, 0)
+        capacity = 0 if self.is_closed else self.member.capacity.get(mode, 0)
         return capacity + self.member.spare.get(mode, 0) - self.outstanding[mode] if capacity else 0
 
     @property
@@ -85,7 +86,7 @@ class Seat:
 
     def room(self, mode: Mode, now: float) -> int:
         """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
-        if not self.member.capacity.get(mode):
+        if self.is_closed or not self.member.capacity.get(mode):
             return 0
         idle, ahead = self.idle(mode), self._through[mode].in_a_slice(now)
         # refilled in strides, not job by job: each stride is a transaction

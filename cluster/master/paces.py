@@ -8,6 +8,10 @@ PACE_S = 10.0
 """How long what was seen of a task counts."""
 
 
+ALONE_MAX = 1_000
+"""Tasks of which it is remembered how long a job took that ran alone."""
+
+
 class Pace(enum.Enum):
     UNKNOWN = "unknown"
     SLOW = "slow"           # a node gave back jobs of it, because it would not begin them soon
@@ -19,6 +23,7 @@ class Paces:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Pace]] = {}
+        self._alone_s: dict[str, float] = {}
         self._sweep_at = 100
 
     def slow(self, task: str, now: float) -> None:
@@ -29,6 +34,17 @@ class Paces:
         seen = self._seen.get(task)
         if seen is None or seen[0] <= now or seen[1] is Pace.QUICK:
             self._see(task, now, Pace.QUICK)
+
+    def took_alone(self, task: str, seconds: float) -> None:
+        """What was lost while it ran has ended well this time."""
+        if len(self._alone_s) >= ALONE_MAX:
+            self._alone_s.clear()
+        self._alone_s[task] = seconds
+
+    def alone_s(self, task: str) -> float:
+        """How long the last such job of a task took; 0 if none has ended, so that these are tried first: of what kills
+        its node none does."""
+        return self._alone_s.get(task, 0.0)
 
     def forget(self, task: str) -> None:
         self._seen.pop(task, None)

@@ -19,7 +19,8 @@ from .turns import Gate
 
 
 class Room(NamedTuple):
-    """So many more jobs a node may be given, and how it runs them. `is_here`: it has not just given something back."""
+    """So many more jobs a node may be given, and how it runs them. `is_here`: it has not just given something back, nor
+    runs what should be alone."""
 
     is_here: bool
     jobs: int
@@ -48,13 +49,13 @@ class Cut(NamedTuple):
 
 def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
     """`allowed`: how many jobs limits admit, at least one. `careful`: only slots that are idle now, nothing ahead."""
-    lost, pending = item.token.lost > 0, item.pending
+    lost, pending, empty = item.token.lost > 0, item.pending, gate.wants_empty(now)
     rooms: list[Room] = []
     best: Room | None = None
     for seat, mode in gate.seats:
         room = seat.idle(mode) if careful else seat.room(mode, now)
-        if room > 0 and not (lost and seat.alone):
-            here = Room(seat.away_until[mode] <= now, room, seat, mode)
+        if room > 0 and not (lost and seat.alone) and not (empty and seat.held):
+            here = Room(seat.away_until[mode] <= now and not seat.alone, room, seat, mode)
             rooms.append(here)
             if best is None or here[:2] > best[:2]:
                 best = here

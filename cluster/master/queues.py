@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator
 
 from ..state.records import QueueRecord
 from .lanes import PARKED_MAX, REFILL, Family, Head, Item, Lane, LaneId, lane_of
+from .paces import Paces
 from .turns import Gate, Turns
 
 WINDOW_MAX = 20_000
@@ -136,14 +137,20 @@ class Window:
 
     # -- heads -------------------------------------------------------------------------------------------------------
 
-    def first_open(self, passed: Container[Family]) -> Head | None:
-        """The first token before a gate that is open, not of these families."""
+    def first_open(self, passed: Container[Family], paces: Paces) -> Head | None:
+        """The first token before a gate that is open, not of these families. What is to run alone goes before, for the
+        node that it has waited for has nothing else yet; of that, the tasks that are quick."""
         best: Head | None = None
         for family in self.families.values():
             if not family.gate.is_open or family in passed:
                 continue
             head = family.head()
-            if head is not None and (best is None or head[1].key < best[2].key):
+            if head is None:
+                continue
+            if best is None or (
+                head[1].key < best[2].key if not (family.alone or best[0].alone)
+                else _rank(family, head[1], paces) < _rank(best[0], best[2], paces)
+            ):
                 best = (family, *head)
         return best
 
@@ -228,6 +235,10 @@ class Window:
             if not family.lanes:
                 self._family_is_empty(family)
         self._order = None
+
+
+def _rank(family: Family, item: Item, paces: Paces) -> tuple[bool, float, bytes]:
+    return not family.alone, paces.alone_s(family.id.task) if family.alone else 0.0, item.key
 
 
 def _cut_of(part: Window | Family | Lane) -> bytes | None:

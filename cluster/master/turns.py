@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 EVERY = "*"
 
+ALONE_WAIT_S = 10.0
+"""What was lost while it ran waits so long for a node that has nothing else, so that its next loss tells whether it was
+the cause."""
+
 GATES_KEPT = 200
 """Though nothing waits there: soon something of the same kind comes."""
 
@@ -33,14 +37,18 @@ class GateId(NamedTuple):
 
 class Gate:
     """`seats`: the nodes that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
-    split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots."""
+    split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots.
+    `alone_since`: what waits here should run alone, and every node has something since then."""
 
-    __slots__ = ("_in_line", "_line", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting")
+    __slots__ = (
+        "_in_line", "_line", "alone_since", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting",
+    )
 
     def __init__(self, id_: GateId) -> None:
         self.id = id_
         self.seats: list[tuple[Seat, Mode]] = []
         self.is_open = self.is_spare = False
+        self.alone_since: float | None = None
         self.splitting = 0
         self.families = 0
         self.queues: dict[str, Queue] = {}
@@ -59,6 +67,10 @@ class Gate:
             self._line = [(other.turn, name) for name, other in self.queues.items()]
             self._in_line = set(self.queues)
             heapq.heapify(self._line)
+
+    def wants_empty(self, now: float) -> bool:
+        """Whether what waits here may go only to a node that has nothing else."""
+        return self.id.lane.alone and (self.alone_since is None or now < self.alone_since + ALONE_WAIT_S)
 
     def first(self) -> Queue | None:
         """The queue here whose turn was longest ago."""
@@ -154,7 +166,10 @@ class Turns:
     def begin(self, is_open: Callable[[Gate], bool]) -> None:
         line = self._line = []
         for number, gate in enumerate(self._manned.values()):
-            gate.is_open = bool(gate.queues) and is_open(gate)
+            if not gate.queues:
+                gate.is_open, gate.alone_since = False, None
+                continue
+            gate.is_open = is_open(gate)
             if gate.is_open and (queue := gate.first()) is not None:
                 line.append((queue.turn, number, gate))
         if len(line) > 1:

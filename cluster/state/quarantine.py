@@ -30,7 +30,7 @@ ADVICE = {
     "another's body": "its arguments are those of another job: somebody has exchanged them",
     "code missing": "the code that was shipped by value is gone from the store, or was changed there; ship it again",
     "lost": 'its node was lost while it may have been running, and its task says on_orphan="fail"',
-    "orphaned": "its node was lost three times while it ran: it may be what kills them",
+    "orphaned": "its nodes were lost while it ran, the last one with nothing else to blame: it may be what kills them",
 }
 """By the reason that a failed record carries."""
 

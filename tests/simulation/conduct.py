@@ -23,6 +23,7 @@ from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, decode
 
+from .blame import Blame
 from .codes import Codes
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
@@ -70,6 +71,7 @@ class Conduct:
         calm = self._calm_spells()
         trust = Trust(self.keys, self.history.tampered, self._say)
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
+        blame = Blame(self.keys, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
@@ -78,6 +80,7 @@ class Conduct:
             self._count_claims(entry)
             trust.see(entry, self._members, self._own)
             codes.see(entry, self._members)
+            blame.see(entry, self._members, self._claims)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)

@@ -1,8 +1,9 @@
 """The law of slots: no job waits for more than a second while a node that serves its queue has a free slot for it, and
 nothing forbids that it runs there. (Rule L4; decision 0014.)
 
-What forbids it: a pause, a limit, a serial queue's order, a key that the node does not have, and, for what was lost
-while it ran, another such job there. A job waits in its queue, or under a node that has not begun it.
+What forbids it: a pause, a limit, a serial queue's order, a key that the node does not have; what was lost while it ran
+is given to nodes that have nothing else, and for a while has such a node for itself. A job waits in its queue, or under
+a node that has not begun it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Slots:
         for held in claims.values():
             for what, _ in limits(held.claim):
                 counts[what] = counts.get(what, 0) + held.claim.pending
+        busy = {held.node for held in claims.values()}
         apart = {held.node for held in claims.values() if held.claim.lost}
         found: dict[bytes, str] = {}
         for key, token in waiting.items():
@@ -75,12 +77,12 @@ class Slots:
                 continue
             if token.queue == SERIAL and (key != serial_head or token.blocked or token.not_before > wall_ms):
                 continue
-            node = _slot_for(token, free, apart if token.lost else ())
+            node = _slot_for(token, free, busy if token.lost else apart)
             if node:
                 found[key] = f"{key.decode()} waits, and {node} has a free slot"
         for key, held in claims.items():
             if held.node in members and held.claim.fence and self._not_begun(key, held):    # (not its own)
-                node = _slot_for(held.claim, free, apart - {held.node} if held.claim.lost else ())
+                node = _slot_for(held.claim, free, (busy if held.claim.lost else apart) - {held.node})
                 if node:
                     found[key] = f"{key.decode()} is not begun there, and {node} has a free slot"
         return found
@@ -93,13 +95,14 @@ class Slots:
         what has limits, or was lost while it ran.)"""
         running = {held.claim.queue for held in claims.values()} | {SERIAL}
         spare = self._free(members, claims, spare=True)
+        apart = {held.node for held in claims.values() if held.claim.lost}
         found: dict[bytes, str] = {}
         for key, token in sorted(waiting.items()) if spare else ():
             if token.queue in running or token.queue in paused or token.lost or any(
                 limit is not None for _, limit in limits(token)
             ):
                 continue
-            node = _slot_for(token, spare, ())
+            node = _slot_for(token, spare, apart)
             if node:
                 running.add(token.queue)
                 found[self._keys.queue_jobs(token.queue)] = f"{key.decode()} waits, and {node} has a spare slot"

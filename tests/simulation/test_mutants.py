@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from ..cluster.master import test_bulk
+from ..cluster.master import test_bulk, test_takeover
 from ..fitting import faults_of
-from . import mutants_of_trust, test_one_trouble
+from . import mutants_of_blame, mutants_of_trust, test_one_trouble
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
 
-assert mutants_of_trust.__name__        # imported for the bugs it plants
+assert mutants_of_trust.__name__ and mutants_of_blame.__name__        # imported for the bugs it plants
 
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
@@ -25,7 +25,7 @@ ALWAYS = [
     "operations_die_with_their_master", "keys_unknown_to_a_new_master", "orphans_run_again",
     "memory_outlives_its_runners", "everybody_pays_for_a_runner", "keys_are_not_looked_at", "bodies_are_not_compared",
     "nobody_is_told", "work_waits_for_a_node", "what_was_given_ahead_stays", "names_are_never_over",
-    "keys_are_never_over", "tokens_say_how_a_task_runs",
+    "keys_are_never_over", "tokens_say_how_a_task_runs", "the_guilty_kills_once_more",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 
@@ -36,6 +36,7 @@ RARE = {
     "runners_begin_past_the_deadline": test_one_trouble.test_a_machine_that_stood_still_begins_nothing_when_it_goes_on,
     "a_shut_out_node_keeps_its_lease": test_one_trouble.test_a_node_that_the_store_shuts_out_leaves_its_work_to_others,
     "slow_queues_hold_up_others": test_one_trouble.test_a_slow_queue_does_not_hold_up_another,
+    "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }

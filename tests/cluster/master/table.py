@@ -80,6 +80,9 @@ class Table:
         self.given_in_play()
         return {node: sum(held.pending for held in seat.held.values()) for node, seat in self.aggregator.seats.items()}
 
+    def play_given(self) -> list[tuple[str, str]]:
+        return [(command.item.bundle, command.seat.node) for command in self.given_in_play()]
+
     def given_in_play(self) -> list[GiveClaim]:
         """The same: what has been given out."""
         given: list[GiveClaim] = []

@@ -6,6 +6,7 @@ import msgspec
 
 from rota.cluster.ledger.ledger import Record
 from rota.cluster.master.dispatch import (
+    CLOSED_S,
     PAGE_NEXT,
     GiveClaim,
     LoadPage,
@@ -14,6 +15,7 @@ from rota.cluster.master.dispatch import (
     TakeOver,
 )
 from rota.cluster.master.queues import WINDOW_MAX
+from rota.cluster.master.turns import ALONE_WAIT_S
 from rota.cluster.state.records import Claim, QueueRecord, TaskRecord, Token, claim_of, encode
 
 from .table import KEYS, Table
@@ -231,13 +233,68 @@ def test_suspects_are_split_and_given_without_prefetch() -> None:
     assert isinstance(command, Split)
 
 
-def test_one_lost_suspect_at_a_time_on_a_node() -> None:
+def test_what_was_lost_while_it_ran_has_a_node_for_itself() -> None:
+    """One on each, before what came earlier; others have the node after a while, or when it has ended."""
+    table = Table()
+    table.job("a1")
+    for name in ("b1", "b2", "b3"):
+        table.job(name, orphanings=2, lost=1)
+    table.member("n1", slots=8)
+    table.member("n2", slots=8)
+    assert table.play_given() == [("b1", "n1"), ("b2", "n2")]
+    table.now += CLOSED_S
+    assert table.play_given() == [("a1", "n1")]
+    table.ended("n2", "b2")
+    assert table.play_given() == [("b3", "n2")]
+
+
+def test_it_waits_for_a_node_that_has_nothing_else_but_not_for_ever() -> None:
+    table = Table()
+    table.member("n1", slots=8)
+    assert table.play_given() == []
+    table.job("a1")
+    assert table.play_given() == [("a1", "n1")]
+    table.job("b1", orphanings=2, lost=1)
+    table.job("b2", orphanings=2, lost=1)
+    assert table.play_given() == []
+    table.now += ALONE_WAIT_S - 0.1
+    assert table.play_given() == []         # nor a spare slot
+    table.member("n2", slots=8)
+    assert table.play_given() == [("b1", "n2")]
+    table.now += ALONE_WAIT_S - 0.1
+    assert table.play_given() == []
+    table.now += 0.2
+    assert table.play_given() == [("b2", "n1")]
+
+
+def test_others_go_where_no_such_job_is() -> None:
     table = Table()
     table.member("n1", slots=8)
     table.job("b1", orphanings=2, lost=1)
-    table.job("b2", orphanings=2, lost=1)
-    table.job("b3")
-    assert sorted(bundle for bundle, _ in table.given()) == ["b1", "b3"]
+    assert table.play_given() == [("b1", "n1")]
+    table.now += CLOSED_S
+    table.member("n2", slots=2)
+    for name in ("a1", "a2", "a3"):
+        table.job(name)
+    assert sorted(node for _, node in table.play_given()) == ["n1", "n2", "n2"]
+
+
+def test_of_these_tasks_that_are_quick_or_never_ended_go_before() -> None:
+    table = Table()
+    table.member("n1", slots=8)
+    for name in ("b1", "b2"):
+        table.job(name, orphanings=2, lost=1)
+    table.job("c1", task="m:g", orphanings=2, lost=1)
+    assert table.play_given() == [("b1", "n1")]
+    table.now += 6.0
+    table.ended("n1", "b1")
+    assert table.play_given() == [("c1", "n1")]
+    table.now += 0.1
+    table.delete(KEYS.node("n1"))
+    table.ended("n1", "c1")                 # lost, not ended: nothing is learnt
+    table.job("c1", task="m:g", orphanings=3, lost=2)
+    table.member("n2", slots=8)
+    assert table.play_given() == [("c1", "n2")]
 
 
 def test_a_dead_nodes_claims_are_taken_over() -> None:

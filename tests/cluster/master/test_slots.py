@@ -135,7 +135,7 @@ def forbidden(table: Table, queue: Queue, item: Item, seat: Seat) -> bool:
     aggregator, token = table.aggregator, item.token
     left = aggregator._allowed(queue, token)
     return (
-        left <= 0 or queue.settings.paused or (token.lost > 0 and seat.alone > 0)
+        left <= 0 or queue.settings.paused or seat.is_closed or (token.lost > 0 and len(seat.held) > 0)
         or (queue.settings.serial and (queue.running > 0 or queue.certain_head()[2] is not item))  # type: ignore[index]
     )
 

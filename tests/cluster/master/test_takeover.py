@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from rota.cluster.ledger.commits import created
+from rota.cluster.ledger.commits import Write, created
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.master import takeover
-from rota.cluster.master.takeover import LOSSES_MAX, take_over
+from rota.cluster.master.takeover import LOSSES_ALONE_MAX, LOSSES_MAX, take_over
 from rota.cluster.state.quarantine import SetAside
 from rota.cluster.state.records import TaskRecord, Token, claim_of, decode
 from tests.cluster.node.bench import BUNDLE, KEYS, OTHER, Bench, body, play, token
@@ -66,16 +66,48 @@ def test_what_had_ended_is_deleted() -> None:
     play(deed)
 
 
-@pytest.mark.parametrize(("lost", "started", "ends"), [
-    (LOSSES_MAX - 1, True, True), (LOSSES_MAX - 1, False, False), (LOSSES_MAX - 2, True, False),
+@pytest.mark.parametrize(("lost", "started", "company", "ends"), [
+    (LOSSES_MAX - 1, True, {}, True), (LOSSES_MAX - 1, False, {}, False),
+    (LOSSES_ALONE_MAX - 1, True, {}, True), (LOSSES_ALONE_MAX - 2, True, {}, False),
+    (LOSSES_ALONE_MAX - 1, True, {"orphanings": 1}, True),                      # that had not begun
+    (LOSSES_ALONE_MAX - 1, True, {"done": "3"}, True),                          # that had ended
+    (LOSSES_ALONE_MAX - 1, True, {"count": 1}, False),                          # that may have run
+    (LOSSES_ALONE_MAX - 1, True, {"count": 1, "orphanings": 1, "started": True}, False),
+    (LOSSES_MAX - 1, True, {"count": 1}, True),
 ])
-def test_the_third_loss_of_what_ran_ends_it(lost: int, started: bool, ends: bool) -> None:
+@pytest.mark.parametrize("serial", [False, True])
+def test_the_second_loss_ends_what_ran_alone_the_third_what_ran(
+    lost: int, started: bool, company: dict[str, object], ends: bool, serial: bool,
+) -> None:
     async def deed(bench: Bench) -> None:
-        await orphan(bench, count=1, orphanings=lost + 1, lost=lost, started=started)
-        assert await taken(bench) == 1
+        await orphan(bench, count=1, orphanings=lost + 1, lost=lost, started=started, serial=serial)
+        if company:
+            await orphan(bench, OTHER, **company)
+        assert await taken(bench) == 1 + bool(company)
         assert await bench.names(KEYS.failed) == ([f"q/{BUNDLE}-0"] if ends else [])
         if not ends:
             assert (await waiting(bench)).lost == lost + started
+
+    play(deed)
+
+
+def test_company_counts_though_the_master_ends_half_way() -> None:
+    """Those that were lost before go first: if another master goes on, they do not look as if they had been alone."""
+    async def deed(bench: Bench) -> None:
+        for number in range(5):
+            await orphan(bench, f"0s8sf4s75de1-0000000{number}", count=1)
+        last = "0s8sf4s75de1-00000009"
+        await orphan(bench, last, count=1, orphanings=2, lost=1, started=True)
+        commits, seen = bench.context.commits, list[str]()
+        submit = commits.submit
+
+        def note(write: Write) -> object:
+            seen.extend(key.decode() for key in (condition.key for condition in write.conditions) if b"/claims/" in key)
+            return submit(write)
+
+        commits.submit = note  # type: ignore[method-assign, assignment]
+        assert await taken(bench) == 6
+        assert seen[0].endswith(last)
 
     play(deed)
 
