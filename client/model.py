@@ -145,6 +145,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, 
     traceback: str = ""
     delay_s: float = 0.0        # retry, snooze: how long to wait
     codec: Codec = "pickle"     # of `value`
+    ran_s: float = 0.0          # how long the attempt took; 0 where it did not run, or its runner did not live to say
 
 
 class ResultEntry(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):

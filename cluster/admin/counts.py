@@ -23,12 +23,24 @@ READ_MAX = 5 * COUNT_MAX
 
 
 class Counts:
-    """One count. `rows` holds a view of each queue that was met."""
+    """One count. `rows` holds a view of each queue that was met.
 
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock) -> None:
+    A part of the queues can be counted: those whose names are behind `after` (as keys are ordered), and of each kind of
+    record no more than `queues_max` of them; `is_cut` says that there are more. `count_max` and `read_max` are limits
+    as above."""
+
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, *, after: str = "", queues_max: int | None = None,
+        count_max: int = COUNT_MAX, read_max: int = READ_MAX,
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
+        self._after = after.encode()
+        self._queues_max = queues_max
+        self._count_max = count_max
+        self._read_max = read_max
+        self.is_cut = False
         self.rows: dict[str, QueueView] = {}
 
     async def count(self) -> None:
@@ -71,31 +83,37 @@ class Counts:
     async def _moving(self, field: str, prefix: bytes) -> None:
         """What does not lie by queue."""
         counted = 0
-        async for record in scan(self._ledger, prefix, limit=COUNT_MAX):
+        async for record in scan(self._ledger, prefix, limit=self._count_max):
             counted += 1
             claimed = prefix == self._keys.claims
             token = claim_in(record.value) if claimed else waiting_at(self._keys, record)
             if token is not None:
                 row = self.row(token.queue)
                 self.rows[token.queue] = replace(row, **{field: getattr(row, field) + token.pending})
-        if counted >= COUNT_MAX:
+        if counted >= self._count_max:
             self.rows = {name: _at_least(row, field) for name, row in self.rows.items()}
 
     async def _by_queue(self, field: str, prefix: bytes, *, keys_only: bool = False) -> AsyncIterator[Record]:
         """Each queue's records, up to the limit; a queue that has more is left for the next one."""
         key, end, more, queue = prefix, prefix_end(prefix), True, b""
-        counted = read = 0
+        if self._after:
+            key = prefix_end(prefix + self._after + b"/")
+        counted = read = queues = 0
         while more:
-            size = PAGE if read < READ_MAX else 1
+            size = min(PAGE, self._count_max + 1) if read < self._read_max else 1
             page = await self._ledger.read(key, end, limit=size, keys_only=keys_only)
             more = page.more
             for record in page.records:
                 key = record.key + b"\0"
                 name = record.key[len(prefix):].partition(b"/")[0]
                 counted = counted + 1 if name == queue else 1
+                queues += name != queue
+                if self._queues_max is not None and queues > self._queues_max:
+                    self.is_cut = True
+                    return
                 queue = name
                 read += 1
-                if counted > (COUNT_MAX if read <= READ_MAX else 1):
+                if counted > (self._count_max if read <= self._read_max else 1):
                     known = name.decode(errors="replace")
                     self.rows[known] = _at_least(self.row(known), field)
                     key, more = prefix_end(prefix + name + b"/"), True

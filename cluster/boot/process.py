@@ -39,8 +39,11 @@ from ..ledger.releases import check_version
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
+from ..port.seen import SeenPages
 from ..port.tls import serving
 from ..state.keys import Keys
+from ..telemetry.metered import MeteredLedger
+from ..telemetry.telemetry import Telemetry
 from . import console
 from .config import UNIX, EtcdConfig, NodeConfig
 
@@ -54,7 +57,7 @@ CHATTY = ("grpc", "asyncio", "aiohttp")
 async def serve(config: NodeConfig, guard: GuardLink) -> None:
     """Run one node until it is drained. Raises `ConfigError` for what only its owner can mend."""
     ledger_config = ledger_settings(config.etcd)
-    ledger = EtcdLedger(ledger_config)
+    ledger = MeteredLedger(EtcdLedger(ledger_config))
     guard.etcd(
         [url(endpoint, config.etcd.tls) for endpoint in config.etcd.endpoints], user=config.etcd.user,
         password_file=config.etcd.password_file, ca=config.etcd.ca_file, cert=config.etcd.cert_file,
@@ -78,10 +81,12 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         )
         node = Node(node_settings(config), context, RunnerPool(pool, guard))
         event_log.attach(context.events)
+        telemetry = Telemetry(node.observed, context, node.directory, ledger.figures)
         guard.listen()
         guard.on_signal(lambda name, count: node.drain())
+        sites = [SeenPages(telemetry)]
         tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
-        async with HttpPort(node.service, config.host, config.port, token, keyring, tls=tls) as port:
+        async with HttpPort(node.service, config.host, config.port, token, keyring, tls=tls, sites=sites) as port:
             if tls is None and not is_loopback(config.host):
                 log.warning(
                     "the port listens on %s without TLS: the token, jobs and results can be read on their way. "
@@ -89,20 +94,22 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
                 )
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):
-                    await _run(node, config, port.url)
+                    await _run(node, telemetry, config, port.url)
     finally:
         await ledger.close()
 
 
-async def _run(node: Node, config: NodeConfig, where: str) -> None:
+async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str) -> None:
     """Until it is drained; in development its owner is told what it does."""
     async with asyncio.TaskGroup() as group:
+        seen = group.create_task(telemetry.run(), name="telemetry")
         told = group.create_task(
             console.Console(node, config.apps).announce(where) if config.dev else _warn_of_none(node, config.apps),
             name="announce",
         )
         await node.run(config.advertise or reachable(where))
         told.cancel()
+        seen.cancel()
 
 
 async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
@@ -112,7 +119,7 @@ async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
         log.warning("%s", console.no_tasks(apps))
 
 
-async def _check_store(node: Node, ledger: EtcdLedger, config: NodeConfig) -> None:
+async def _check_store(node: Node, ledger: MeteredLedger, config: NodeConfig) -> None:
     """Wait for etcd, saying so once, and to whoever asks why the node is not ready; refuse what loses writes."""
     where, said = ", ".join(config.etcd.endpoints), False
     node.about(f"it looks for etcd at {where}")

@@ -18,23 +18,25 @@ class Events:
     raises is named in the log and hurts nobody else."""
 
     def __init__(self) -> None:
-        self._listeners: dict[type[ClusterEvent], list[Listener]] = {}
+        self._listeners: dict[type[ClusterEvent], tuple[Listener, ...]] = {}     # replaced, never changed
 
     def listen(self, listener: Listener, kinds: Iterable[type[ClusterEvent]]) -> Callable[[], None]:
         """Hear events of these kinds from now on. Returns what ends it."""
-        heard = [self._listeners.setdefault(kind, []) for kind in kinds]
-        for listeners in heard:
-            listeners.append(listener)
+        heard = list(kinds)
+        for kind in heard:
+            self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
 
         def stop() -> None:
-            for listeners in heard:
-                if listener in listeners:
-                    listeners.remove(listener)
+            for kind in heard:
+                rest = list(self._listeners[kind])
+                if listener in rest:
+                    rest.remove(listener)
+                self._listeners[kind] = tuple(rest)
 
         return stop
 
     def emit(self, event: ClusterEvent) -> None:
-        for listener in tuple(self._listeners.get(type(event), ())):
+        for listener in self._listeners.get(type(event), ()):
             try:
                 listener(event)
             except Exception:

@@ -37,6 +37,7 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
     r.MastershipEnded: (logging.WARNING, "mastership has ended: {why}"),
     r.SnapshotRetaken: (logging.WARNING, "the master starts again from a fresh snapshot: {why}"),
     r.TookOver: (logging.INFO, "took over {claims} claims of {node}"),
+    r.NodeGone: (logging.WARNING, "{node} is gone: it has not said that it leaves"),
     r.FailedDropped: (logging.WARNING, "dropped {jobs} failed jobs that were kept for {kept_s:g} s (--keep-failed)"),
     r.StrayFound: (
         logging.WARNING,

@@ -136,6 +136,12 @@ class TookOver(ClusterEvent, frozen=True, gc=False, tag="took_over"):
     duration_s: float
 
 
+class NodeGone(ClusterEvent, frozen=True, gc=False, tag="node_gone"):
+    """A node is a member no more, and had not said that it leaves. Said by the master."""
+
+    node: str
+
+
 class FailedDropped(ClusterEvent, frozen=True, gc=False, tag="failed_dropped"):
     """Failed jobs older than `--keep-failed` were dropped."""
 
@@ -227,7 +233,8 @@ class JobStarted(ClusterEvent, frozen=True, gc=False, tag="job_started"):
 
 
 class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
-    """One run of a job ended here. `outcome`: ok, failed, retry, snooze or cancelled."""
+    """One run of a job ended here. `outcome`: ok, failed, retry, snooze or cancelled. `ran_s`: how long it took, by its
+    runner's clock; 0 where it did not run, or its runner died with it."""
 
     bundle: str
     index: int
@@ -236,6 +243,7 @@ class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
     attempt: int
     outcome: str
     error: str = ""
+    ran_s: float = 0.0
 
 
 class JobSetAside(ClusterEvent, frozen=True, gc=False, tag="job_set_aside"):
@@ -282,3 +290,7 @@ class VolatileLost(ClusterEvent, frozen=True, gc=False, tag="volatile_lost"):
     """Jobs without persistence ended with the runners that held them."""
 
     jobs: int
+
+
+OF_EVERY_JOB: tuple[type[ClusterEvent], ...] = (BundleTaken, JobStarted, JobEnded)
+"""Kinds that come as often as jobs do; all others are rare."""

@@ -24,6 +24,7 @@ from .followers import Followers
 from .identities import Identities
 from .keeping import KeptFailures
 from .life import Parts
+from .observation import Observation
 from .reach import Reach
 from .recent import Recent
 from .runners_side import RunnersSide
@@ -53,6 +54,7 @@ class Node:
         )
         self.identities = Identities(parts)
         self.service = Service(parts, self.identities, self._followers)
+        self.observed = Observation(standing, runners, self.identities, self.service, clock)
         self._side = RunnersSide(parts, self.identities, self.service)
         events.listen(partial(_report_failure, runners), (JobSetAside,))
 

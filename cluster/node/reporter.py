@@ -248,5 +248,6 @@ class Reporter:
 def _ended(held: Held, outcome: Outcome) -> JobEnded:
     claim = held.claim
     return JobEnded(
-        held.bundle, outcome.index, claim.task, claim.queue, claim.attempt, outcome.status, outcome.error
+        held.bundle, outcome.index, claim.task, claim.queue, claim.attempt, outcome.status, outcome.error,
+        outcome.ran_s,
     )

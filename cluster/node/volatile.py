@@ -136,7 +136,7 @@ class Volatile:
             work = held.work
             self._events.emit(JobEnded(
                 work.bundle, outcome.index, work.task, work.queue, held.attempts[outcome.index], outcome.status,
-                outcome.error,
+                outcome.error, outcome.ran_s,
             ))
         if outcome.status in ("retry", "snooze"):
             held.attempts[outcome.index] += outcome.status == "retry"

@@ -12,9 +12,9 @@ import asyncio
 import hmac
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -42,6 +42,24 @@ STOP_S = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Site(Protocol):
+    """Pages that somebody else adds to the port, and how people get in who cannot send a header."""
+
+    def add_to(self, app: web.Application) -> None: ...
+
+    def admits(self, request: web.Request) -> bool:
+        """Whether the request shows in another way that its sender had the token."""
+        ...
+
+    def is_open(self, request: web.Request) -> bool:
+        """Whether strangers may ask for this: the way in."""
+        ...
+
+    def shown_in(self, request: web.Request) -> web.StreamResponse | None:
+        """For who is not let in: the way in, instead of a refusal; None for a program."""
+        ...
+
+
 class HttpPort:
     """Serves a `NodeService` while it is entered. `port` 0 lets the system choose: see `url`."""
 
@@ -54,6 +72,7 @@ class HttpPort:
         keyring: Keyring = UNSIGNED,
         *,
         tls: ssl.SSLContext | None = None,
+        sites: Sequence[Site] = (),
     ) -> None:
         if not is_loopback(host) and not (token and keyring):
             raise ConfigError(
@@ -66,6 +85,7 @@ class HttpPort:
         self._token = f"Bearer {token}".encode() if token else None
         self._keyring = keyring
         self._tls = tls
+        self._sites = sites
         self._sockets: set[Socket] = set()
         self._runner: web.AppRunner | None = None
 
@@ -83,6 +103,8 @@ class HttpPort:
         app = web.Application(middlewares=[self._guard], client_max_size=wire.FRAME_BYTES_MAX)
         app.router.add_get(wire.PATH, self._serve_socket)
         Pages(self._service, self._keyring).add_to(app.router)
+        for site in self._sites:
+            site.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
         await runner.setup()
         assert runner.server is not None
@@ -112,8 +134,7 @@ class HttpPort:
             full = f"{self._gate.trusted_max:,} connections are open already"
             refusal = refuse(503, "Overloaded", full, headers={"Retry-After": "1"})
         if refusal is not None and request.path not in OPEN_PATHS:
-            refusal.force_close()
-            return refusal
+            return await self._turn_away(request, handler, refusal)
         if refusal is None and (fault := await _read_body(request)) is not None:
             return fault
         try:
@@ -123,15 +144,30 @@ class HttpPort:
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             return refuse(error.status, "NotFound", f"{request.method} {request.path}: {error.reason}", headers=allow)
 
+    async def _turn_away(self, request: web.Request, handler: Handler, refusal: web.Response) -> web.StreamResponse:
+        """A stranger is shown the way in, if there is one; it answers him as long as strangers are borne."""
+        if refusal.status == 401:
+            for site in self._sites:
+                if site.is_open(request):
+                    return self._foreign(request) or await handler(request)
+                if (shown := site.shown_in(request)) is not None:
+                    return shown
+        refusal.force_close()
+        return refusal
+
     def _refusal(self, request: web.Request) -> web.Response | None:
         if self._token is not None:
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, self._token):
+            if not hmac.compare_digest(given, self._token) and not any(site.admits(request) for site in self._sites):
                 if given:
                     self._gate.note("a request had a wrong token")
                 return refuse(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
         elif not self._names_this_machine(request.host):
             return refuse(403, "Unauthorized", "the Host header names another machine")
+        return self._foreign(request)
+
+    @staticmethod
+    def _foreign(request: web.Request) -> web.Response | None:
         origin = request.headers.get("Origin")
         if origin is not None and origin not in (f"http://{request.host}", f"https://{request.host}"):
             return refuse(403, "Unauthorized", "requests from other origins are refused")

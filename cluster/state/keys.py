@@ -80,6 +80,10 @@ class Keys:
         self.failures = self.data + b"failed/"
         self.finished_bodies = self.data + b"finished/"
         self.templates = self.data + b"schedules/"
+        self.seen = self.data + b"seen/"                    # for people who look: nothing is decided by it
+        self.seen_asked = self.seen + b"asked"
+        self.seen_history = self.seen + b"history/"
+        self.seen_nodes = self.seen + b"nodes/"
 
     def node(self, node: str) -> bytes:
         return self.nodes + node.encode()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
@@ -132,6 +135,8 @@ class LocalRunners:
                 self._loop.call_later(timeout_s, self._timed_out, call, index, timeout_s)
 
     def _start_async(self, call: Call, index: int, payload: bytes) -> Callable[[], object]:
+        began = time.monotonic()
+
         async def run() -> None:
             try:
                 outcome = await run_async(call, index, payload)
@@ -139,13 +144,15 @@ class LocalRunners:
                 if (call.work.key, index) not in self._to_stop:
                     raise               # it timed out, or all is over
                 outcome = Outcome(index, "cancelled", error="cancelled")
-            self._ended(call.work, outcome)
+            self._ended(call.work, replace(outcome, ran_s=time.monotonic() - began))
 
         return self._loop.create_task(run(), name=call.work.task).cancel
 
     def _start_sync(self, call: Call, index: int, payload: bytes) -> Callable[[], object]:
         def run() -> None:
+            began = time.monotonic()
             outcome = copy_context().run(run_sync, call, index, payload)
+            outcome = replace(outcome, ran_s=time.monotonic() - began)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._ended, call.work, outcome)
 

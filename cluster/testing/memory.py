@@ -40,9 +40,11 @@ from ..master.schedules import Schedules
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
+from ..port.seen import SeenPages
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import Token, waiting_at
+from ..telemetry.telemetry import Telemetry
 from .local import LocalRunners
 
 T = TypeVar("T")
@@ -135,19 +137,19 @@ class MemoryCluster:
             name="memory", python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
             grace_s=0.0,
         )
-        node = self._node = Node(
-            settings,
-            NodeContext(
-                ledger=self._ledger, keys=self._keys, clock=self.clock, rng=random.Random(), seal=self._seal,
-                events=Events(),
-            ),
-            LocalRunners({"async": self._async, "sync": self._sync}),
+        context = NodeContext(
+            ledger=self._ledger, keys=self._keys, clock=self.clock, rng=random.Random(), seal=self._seal,
+            events=Events(),
         )
+        node = self._node = Node(
+            settings, context, LocalRunners({"async": self._async, "sync": self._sync}),
+        )
+        telemetry = Telemetry(node.observed, context, node.directory)
+        port = HttpPort(node.service, token=self.token, keyring=self._keyring, sites=[SeenPages(telemetry)])
         try:
-            async with (
-                HttpPort(node.service, token=self.token, keyring=self._keyring) as port, asyncio.TaskGroup() as group
-            ):
+            async with port, asyncio.TaskGroup() as group:
                 group.create_task(node.run(), name="node")
+                seen = group.create_task(telemetry.run(), name="telemetry")
                 while node.service.why_not_ready() or not node.directory.master:    # noqa: ASYNC110 - no one says so
                     await asyncio.sleep(LOOK_S)
                 local = Local(os.environ)       # further clients of this user find key and token there
@@ -157,6 +159,7 @@ class MemoryCluster:
                 local.withdraw(port.port, self.token)
                 node.drain()
                 node.drain()
+                seen.cancel()
         except BaseException as error:
             if self._ready.done():
                 raise

@@ -19,6 +19,8 @@ def checked(outcome: Outcome) -> Outcome:
 def _problem(outcome: Outcome) -> str:
     if len(outcome.value) > BUNDLE_BYTES_MAX:
         return f"a result of {len(outcome.value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}"
+    if not is_delay(outcome.ran_s):
+        return f"a run of {outcome.ran_s!r} s"
     if outcome.status == "ok":
         return "" if not outcome.error and not outcome.traceback else "a result with an error"
     if len(outcome.error) > ERROR_CHARS_MAX:

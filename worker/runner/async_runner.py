@@ -9,6 +9,8 @@ import socket
 from collections.abc import Coroutine
 from contextvars import copy_context
 
+from msgspec.structs import force_setattr
+
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, LoopEnd
@@ -122,7 +124,9 @@ class AsyncRunner:
         if slot in self._cancelled:
             outcome = Outcome(index, "cancelled")
         else:
+            began = self._loop.time()
             outcome = await self._outcome(call, index, payload, slot)
+            force_setattr(outcome, "ran_s", self._loop.time() - began)     # ours alone, so far
         if timeout_s is not None:
             self._clocks.pop(slot)[0].cancel()
         if self._cancelled:

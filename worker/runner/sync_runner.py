@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import deque
 from contextvars import Context, copy_context
+
+from msgspec.structs import force_setattr
 
 from rota.client.model import Outcome
 
@@ -73,7 +76,9 @@ class SyncRunner:
         call, index, payload = self._jobs.popleft()
         if call.work.report_start:
             self._channel.send(Started(call.work.key, index))
+        began = time.monotonic()
         outcome = base.copy().run(_run, call, index, payload, self._lease)
+        force_setattr(outcome, "ran_s", time.monotonic() - began)      # ours alone, so far
         self._channel.send(Done([(call.work.key, outcome)]))
 
     def _touch(self, work: Work, index: int) -> None:

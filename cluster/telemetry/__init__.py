@@ -1,0 +1,1 @@
+"""What a node counts of its own work, and what all nodes know of the last hour. It listens; nothing depends on it."""
