@@ -614,7 +614,7 @@ def outcomes_before_the_claim() -> None:
 
     def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
         original(self, bundle, *rest)
-        if (held := self._claims.of(bundle)) is not None:
+        if (held := self.claims.of(bundle)) is not None:
             held.writing = False
 
     executor.Executor.begin = begin
@@ -626,8 +626,8 @@ def begun_again_by_a_repeat() -> None:
     original = executor.Executor.begin
 
     def begin(self: executor.Executor, bundle: str, *rest: Any) -> None:
-        self._claims.may_begin_again(bundle)
-        self._claims._by_bundle.pop(bundle, None)
+        self.claims.may_begin_again(bundle)
+        self.claims._by_bundle.pop(bundle, None)
         original(self, bundle, *rest)
 
     executor.Executor.begin = begin
