@@ -569,10 +569,10 @@ def _change_tasks_at_takeover(**changes: Any) -> None:
     original = takeover._back
 
     async def _back(
-        keys: Any, clock: Any, conditions: Any, record: Any, tasks: dict[str, Any], aside: Any
+        keys: Any, clock: Any, who: Any, record: Any, tasks: dict[str, Any], *rest: Any
     ) -> Write | None:
         tasks = {name: msgspec.structs.replace(task, **changes) for name, task in tasks.items()}
-        return await original(keys, clock, conditions, record, tasks, aside)
+        return await original(keys, clock, who, record, tasks, *rest)
 
     takeover._back = _back
 
