@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
@@ -22,6 +23,7 @@ import uvloop
 
 from rota.client import bulk as bulk_client
 from rota.client.api import AsyncClient, Client
+from rota.client.pipeline import pipeline
 
 from . import jobs
 
@@ -244,16 +246,20 @@ def _count_singles(done: Done, handles: list[Any]) -> None:
 # -- one call at a time ----------------------------------------------------------------------------------------------
 
 
-def producer(seconds: float, count: int) -> None:
-    """Synchronous: the next enqueue when the one before is acknowledged."""
-    with Client() as client:
-        client.enqueue(jobs.noop, jobs.argument(0)).result()
-        ready()
-        done = Done()
-        with Watchful(done):
-            handles = _one_by_one(client, seconds, count, done)
-        _count_singles(done, handles)
-        report(done)
+def producer(together: Callable[[], AbstractContextManager[Any]]) -> Callable[[float, int], None]:
+    """A loop of synchronous enqueues: the next when the one before is acknowledged, or all `together`."""
+
+    def run(seconds: float, count: int) -> None:
+        with Client() as client:
+            client.enqueue(jobs.noop, jobs.argument(0)).result()
+            ready()
+            done = Done()
+            with Watchful(done), together():
+                handles = _one_by_one(client, seconds, count, done)
+            _count_singles(done, handles)
+            report(done)
+
+    return run
 
 
 def _one_by_one(client: Client, seconds: float, count: int, done: Done) -> list[Any]:
@@ -357,7 +363,8 @@ LOADS: dict[str, Callable[[float, int], None]] = {
     "in-flight": in_flight(64, result=False),
     "in-flight-results": in_flight(64, result=True),
     "processes": many_processes(64),
-    "producer": producer,
+    "producer": producer(nullcontext),
+    "pipeline": producer(pipeline),
     "idle": idle(0.0),
     "idle-paced": idle(jobs.IDLE_PAUSE_S),
 }

@@ -48,6 +48,7 @@ CASES = (
     Case("in-flight-results", "64 calls in flight, each to its result", 6, 100_000, by="enqueued"),
     Case("processes", "64 processes, one call each", 6, 60_000, by="enqueued", target=1_500),
     Case("producer", "one synchronous producer", 4, 20_000, by="enqueued"),
+    Case("pipeline", "the same loop in rota.pipeline()", 4, 100_000, by="enqueued", target=10_000),
     Case("idle", "idle latency, enqueue to result", 6, 2_000, by="latency", target=6),
     Case("idle-paced", "the same, 10 ms of rest before each", 6, 400, by="latency", target=6),
 )

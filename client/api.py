@@ -10,13 +10,14 @@ Both connect when first used, to any of the nodes they were given, and to anothe
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote, urlencode
 
-from . import background, default, ending, options, schedules
+from . import background, default, ending, options, pipeline, schedules
 from .coalesce import Ref
 from .codec import Keyring
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
@@ -31,6 +32,7 @@ from .named import NamedTask
 from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, Order, Routed
 from .pickling import load_arguments
+from .pipeline import PipelinedHandle
 from .progress import afinish, finish, steps
 from .schedules import AsyncSchedules, Schedules
 from .tasks import Task, as_task
@@ -99,8 +101,12 @@ class AsyncClient(AsyncOperations):
             Overloaded, Unreachable: not stored within the retry window.
             EnqueueUnknown: no definite answer within the retry window: it may be stored.
         """
-        ref = await self._engine().enqueue(as_task(task).order(args, kwargs))
-        return JobHandle(self, *ref)
+        order, pipe = as_task(task).order(args, kwargs), pipeline.current()
+        if pipe is None:
+            return JobHandle(self, *await self._engine().enqueue(order))
+        stored = await self._engine().begin_enqueue(order)
+        await pipe.atake(stored, len(order.payload))
+        return PipelinedHandle(self, stored, _known)
 
     @overload
     async def enqueue_many(self, task: Task[P, R], calls: Calls) -> JobHandles[R]: ...
@@ -362,12 +368,18 @@ class Client(Operations):
     # what tasks ask of the default client
 
     def place(self, order: Order) -> JobHandle[Any]:
-        ref = background.wait(self._hand_over(order))
-        return JobHandle(self, *ref)
+        stored, pipe = self._hand_over(order), pipeline.current()
+        if pipe is None:
+            return JobHandle(self, *background.wait(stored))
+        pipe.take(stored, len(order.payload))
+        return PipelinedHandle(self, stored, background.wait)
 
     async def aplace(self, order: Order) -> JobHandle[Any]:
-        ref = await asyncio.wrap_future(self._hand_over(order))
-        return JobHandle(self, *ref)
+        stored, pipe = self._hand_over(order), pipeline.current()
+        if pipe is None:
+            return JobHandle(self, *await asyncio.wrap_future(stored))
+        await pipe.atake(stored, len(order.payload))
+        return PipelinedHandle(self, stored, background.wait)
 
     def place_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
         engine, on = self._engine()
@@ -468,6 +480,13 @@ class Client(Operations):
 
     async def _open(self) -> Engine:
         return self._open_engine()
+
+
+def _known(stored: concurrent.futures.Future[Ref]) -> Ref:
+    """To wait here would block the loop that brings the answer."""
+    if not stored.done():
+        raise RuntimeError("this job is on its way: its id is known when the pipeline's block has ended")
+    return stored.result()
 
 
 async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: float | None) -> Gathering:

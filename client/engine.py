@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from . import queues
+from . import queues, threads
 from .coalesce import Coalescer, Ref
 from .codec import Seal
 from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
@@ -113,6 +113,15 @@ class Engine:
         future: asyncio.Future[Ref] = self.loop.create_future()
         self._coalescer_of(order.route).add(order, future)
         return await future
+
+    async def begin_enqueue(self, order: Order) -> threads.Future[Ref]:
+        """Enqueue, and wait for nothing but what is to be prepared."""
+        if self.must_prepare(order.route):
+            route = await self.prepare(order.route, order.code, self.patience(order.route))
+            order = order._replace(route=route)
+        stored: threads.Future[Ref] = threads.Future()
+        self.submit(order, stored)
+        return stored
 
     def submit(self, order: Order, stored: concurrent.futures.Future[Ref]) -> None:
         """Enqueue from any thread what needs no preparation: one wake-up of the loop for all that come meanwhile."""

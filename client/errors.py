@@ -160,11 +160,11 @@ class EnqueueUnknown(EnqueueError):
 
 
 class PartlyEnqueued(EnqueueError):
-    """`enqueue_many` stored some of its jobs and not all. `job_ids` are those that are stored for certain, `cause` is
-    the first error: in arguments, or an answer (after `EnqueueUnknown` more may be stored)."""
+    """`enqueue_many`, or a pipeline, stored some of its jobs and not all. `job_ids` are those that are stored for
+    certain, `cause` is the first error: in arguments, or an answer (after `EnqueueUnknown` more may be stored)."""
 
-    def __init__(self, stored: list[tuple[str, int]], cause: Exception) -> None:
-        self.job_ids = [f"{bundle}/{index}" for bundle, count in stored for index in range(count)]
+    def __init__(self, job_ids: list[str], cause: Exception) -> None:
+        self.job_ids = job_ids
         self.cause = cause
         super().__init__(f"{len(self.job_ids):,} jobs are stored, then came {type(cause).__name__}: {cause}")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import bulk
 from .bulk import PAUSE, Paused
 from .errors import InvalidJob, PartlyEnqueued, RotaError
+from .ids import job_id
 from .model import Enqueue, Level, Receipt
 from .order import Call, Routed
 
@@ -70,7 +71,8 @@ class Progress:
             return
         if not self.stored:
             raise self.fault
-        raise PartlyEnqueued(self.stored, self.fault) from self.fault
+        ids = [job_id(bundle, index) for bundle, count in self.stored for index in range(count)]
+        raise PartlyEnqueued(ids, self.fault) from self.fault
 
 
 def steps(

@@ -55,6 +55,7 @@ from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect, handle
+    from rota.client.pipeline import pipeline
     from rota.worker.runner.around import around_job
     from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
@@ -112,6 +113,7 @@ __all__ = [
     "on_error",
     "on_runner_start",
     "on_runner_stop",
+    "pipeline",
     "task",
     "touch",
 ]
@@ -130,6 +132,7 @@ _LATE = {
     "on_error": "rota.worker.runner.hooks",
     "on_runner_start": "rota.worker.runner.hooks",
     "on_runner_stop": "rota.worker.runner.hooks",
+    "pipeline": "rota.client.pipeline",
     "touch": "rota.worker.runner.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""

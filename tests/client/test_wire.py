@@ -58,7 +58,7 @@ ERRORS = [
     errors.EnqueueUnknown("k3f9q2m7xa5t-0000001f"),
     errors.JobUnknown("gone", "k3f9q2m7xa5t-0000001f/0"),
     errors.JobFailed("k3f9q2m7xa5t-0000001f/0", "ValueError: x", "Traceback", 3),
-    errors.PartlyEnqueued([("k3f9q2m7xa5t-0000001f", 2)], ValueError("x")),
+    errors.PartlyEnqueued(["k3f9q2m7xa5t-0000001f/0"], ValueError("x")),
 ]
 
 
