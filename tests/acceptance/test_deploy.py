@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 import rota
+from rota.client.api import AsyncClient
 
 from .rig import Rig, until
 
 SHOP = """
 import asyncio
+import time
 from datetime import timedelta
 import rota
 
@@ -28,6 +30,11 @@ def mode():
 
 @rota.task
 DEF work():
+    return mode()
+
+@rota.task
+DEF slow():
+    time.sleep(0.05)
     return mode()
 
 @rota.task
@@ -48,8 +55,8 @@ DEF behind():
 """
 
 
-async def stored(rig: Rig) -> list[rota.JobHandle[Any]]:
-    """Jobs that are in the store, each in a place of its own, when the code changes."""
+async def stored(rig: Rig) -> list[str]:
+    """Ids of jobs that are in the store, each in a place of its own, when the code changes."""
     client = rig.client
     await client.pause("held")
     handles = [
@@ -65,7 +72,7 @@ async def stored(rig: Rig) -> list[rota.JobHandle[Any]]:
         return [(await handle.astatus()).place for handle in handles] == places
 
     await until(there, f"they are {places}")
-    return handles
+    return [handle.id for handle in handles]
 
 
 async def test_stored_jobs_run_as_the_code_says_by_then(
@@ -82,18 +89,27 @@ async def test_stored_jobs_run_as_the_code_says_by_then(
     async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=1, app="shop", sync=4) as rig:
         (here,) = rig.guards
         for keyword in ("async def", "def"):
-            handles = await stored(rig)
-            use(keyword)
-            after = rig.start()
-            await rig.joined([here, after])
-            await both_take_part(rig)
+            ids = await stored(rig)
             rig.guards[here].send_signal(signal.SIGTERM)
             await until(lambda guard=rig.guards[here]: guard.poll() is not None, "the node before has left")
+            use(keyword)
+            here = await begin(rig)
             await rig.client.resume("held")
-            assert [await handle.aresult(20) for handle in handles] == [keyword] * len(handles)
-            here = after
+            assert [await rig.client.handle(id_).aresult(30) for id_ in ids] == [keyword] * len(ids)
+        use("async def")
+        await begin(rig)
+        await both_take_part(rig)
         await rig.drained()
         assert not await rig.read(rig.keys.failed)
+
+
+async def begin(rig: Rig) -> str:
+    """One more node, which whoever asks from now on finds."""
+    node = rig.start()
+    await rig.joined([node])
+    await rig.client.aclose()
+    rig.client = AsyncClient(await rig.urls(), **rig.credentials())
+    return node
 
 
 async def both_take_part(rig: Rig) -> None:
@@ -101,8 +117,8 @@ async def both_take_part(rig: Rig) -> None:
     modes = set[str]()
 
     async def seen() -> bool:
-        handles = await rig.client.enqueue_many("shop:work", [()] * 20)
-        modes.update([await handle.aresult(20) for handle in handles])
+        handles = await rig.client.enqueue_many("shop:slow", [()] * 60)
+        modes.update([await handle.aresult(30) for handle in handles])
         return modes == {"def", "async def"}
 
     await until(seen, "both have run some")
