@@ -37,3 +37,17 @@ class IdentityContext(msgspec.Struct, frozen=True, kw_only=True):
     seal: Seal
     buckets: Buckets
     events: Events
+
+
+class TermContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What the duties of a master work with, as long as its term lasts."""
+
+    node: str                   # whose term it is
+    fence: Condition            # its election key is the oldest: every write of a master has this condition
+    ledger: Ledger
+    commits: Commits
+    keys: Keys
+    clock: Clock
+    rng: random.Random
+    seal: Seal
+    events: Events

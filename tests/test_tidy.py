@@ -153,7 +153,8 @@ WRITTEN_BY_HAND = {
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
     "cluster/node/shown.py": {"context.keys.running_on(context.node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
-    "cluster/master/bulk.py": {"key", "self._key", "self._keys.operation_ended(name)"},
+    "cluster/master/bulk.py": {"key"},
+    "cluster/master/operation.py": {"self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/outcomes.py": {"op.key"},                             # leases put to what moves made
     "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from rota.client.errors import RotaError
 
-from ..events.hub import Events
+from ..context import IdentityContext
 from ..events.records import StrangerDeposed
-from ..ledger.commits import Commits, created, unmodified
+from ..ledger.commits import created, unmodified
 from ..ledger.follow import Listing, follow
-from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
+from ..ledger.ledger import Condition, Delete, Put, Record
 from ..ledger.patience import patiently
-from ..state.keys import Keys, shown
+from ..state.keys import shown
 
 
 class Deposed(RotaError):
@@ -25,17 +25,15 @@ class Deposed(RotaError):
 class Election:
     """The candidacy of one identity. Its key is on the identity's lease: mastership and membership end together."""
 
-    def __init__(
-        self, ledger: Ledger, commits: Commits, keys: Keys, node: str, lease: int, member: Condition, events: Events
-    ) -> None:
-        self._ledger = ledger
-        self._commits = commits
-        self._keys = keys
-        self._node = node
+    def __init__(self, context: IdentityContext, lease: int) -> None:
+        self._ledger = context.ledger
+        self._commits = context.commits
+        self._keys = context.keys
+        self._node = context.node
+        self._member = context.member
+        self._events = context.events
         self._lease = lease
-        self._member = member
-        self._events = events
-        self.key = keys.candidate(lease)
+        self.key = context.keys.candidate(lease)
 
     async def campaign(self) -> Condition:
         """Stand for election; return the fence once elected. Standing again after losing the key is a new candidacy."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-from ..clock import Clock
-from ..events.hub import Events
+from ..context import TermContext
 from ..events.records import FailedDropped
-from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Condition, Ledger, Record
+from ..ledger.commits import Write, unmodified
+from ..ledger.ledger import Record
 from ..ledger.scan import pages
 from ..state import moves
-from ..state.keys import Keys
 from ..state.records import failed_at
 
 PAGE = 500
@@ -27,17 +25,14 @@ LOOK_S_MIN, LOOK_S_MAX = 0.5, 600.0
 class Retention:
     """One term's. `keep_s` 0: for ever."""
 
-    def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, keep_s: float,
-        events: Events,
-    ) -> None:
-        self._ledger = ledger
-        self._keys = keys
-        self._clock = clock
-        self._commits = commits
-        self._fence = fence
+    def __init__(self, context: TermContext, keep_s: float) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._commits = context.commits
+        self._fence = context.fence
+        self._events = context.events
         self._keep_s = keep_s
-        self._events = events
 
     async def run(self) -> None:
         while self._keep_s:

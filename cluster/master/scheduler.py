@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 
-from ..clock import Clock
-from ..ledger.commits import Commits, Write, unmodified
-from ..ledger.ledger import Changes, Condition, Ledger, Record
+from ..context import TermContext
+from ..ledger.commits import Write, unmodified
+from ..ledger.ledger import Changes, Record
 from ..ledger.scan import pages
 from ..state import moves
-from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import token_in
 from .due import LOOK_S_MAX, until_due
@@ -23,14 +22,12 @@ PAGE = 1_000
 
 
 class Scheduler:
-    def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, aside: SetAside
-    ) -> None:
-        self._ledger = ledger
-        self._keys = keys
-        self._clock = clock
-        self._commits = commits
-        self._fence = fence
+    def __init__(self, context: TermContext, aside: SetAside) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._commits = context.commits
+        self._fence = context.fence
         self._aside = aside
         self._next_ms = 0
         self._earlier = asyncio.Event()

@@ -13,18 +13,15 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from rota.client.codec import Seal
 from rota.client.errors import InvalidJob, SignatureRefused
 from rota.client.ids import tick_id
 
-from ..clock import Clock
-from ..events.hub import Events
+from ..context import TermContext
 from ..events.records import ScheduleRefused, ScheduleSkipped
-from ..ledger.commits import Commits, Verdict, Write, created, unmodified
-from ..ledger.ledger import OPS_MAX, Changes, Condition, Get, Ledger, Record, Txn
+from ..ledger.commits import Verdict, Write, created, unmodified
+from ..ledger.ledger import OPS_MAX, Changes, Condition, Get, Record, Txn
 from ..ledger.scan import scan
 from ..state import moves
-from ..state.keys import Keys
 from ..state.records import QueueRecord, decode, tail_of
 from ..state.schedules import (
     PENDING_MAX,
@@ -53,16 +50,14 @@ class _Known(msgspec.Struct, gc=False):
 class Schedules:
     """One term's. `see` takes what the watch delivers, `run` fires."""
 
-    def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, seal: Seal, events: Events
-    ) -> None:
-        self._ledger = ledger
-        self._keys = keys
-        self._clock = clock
-        self._commits = commits
-        self._fence = fence
-        self._seal = seal
-        self._events = events
+    def __init__(self, context: TermContext) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._commits = context.commits
+        self._fence = context.fence
+        self._seal = context.seal
+        self._events = context.events
         self._known: dict[str, _Known] = {}
         self._due: list[tuple[int, str]] = []       # (ms, name), a heap; an entry that is out of date is passed over
         self._changed = asyncio.Event()

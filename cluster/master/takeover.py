@@ -15,12 +15,11 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ..clock import Clock
-from ..ledger.commits import Commits, Write, unmodified
+from ..context import TermContext
+from ..ledger.commits import Write, unmodified
 from ..ledger.ledger import Condition, Ledger, Record, Target, prefix_end
 from ..ledger.scan import scan
 from ..state import moves
-from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import TaskRecord, claim_in
 
@@ -34,18 +33,18 @@ PAGE = 500
 
 
 async def take_over(
-    ledger: Ledger, keys: Keys, clock: Clock, commits: Commits, fence: Condition, node: str, *,
-    tasks: Mapping[str, TaskRecord], aside: SetAside,
+    context: TermContext, node: str, *, tasks: Mapping[str, TaskRecord], aside: SetAside
 ) -> int | None:
     """Move every claim of a dead node; returns how many, or None if the fence no longer holds."""
+    keys, fence = context.keys, context.fence
     dead = Condition(keys.node(node), Target.LEASE, "==", 0)
     prefix = keys.claims_of(node)
-    batch, ran = await _suspects(ledger, prefix)
+    batch, ran = await _suspects(context.ledger, prefix)
     losses_max = LOSSES_ALONE_MAX if ran == 1 else LOSSES_MAX
     start, moved, again, more = prefix, 0, False, True
     while True:
-        writes = [await _back(keys, clock, (fence, dead), record, tasks, aside, losses_max) for record in batch]
-        verdicts = await asyncio.gather(*(commits.submit(write) for write in writes if write is not None))
+        writes = [await _back(context, (fence, dead), record, tasks, aside, losses_max) for record in batch]
+        verdicts = await asyncio.gather(*(context.commits.submit(write) for write in writes if write is not None))
         for verdict in verdicts:
             moved += verdict.applied
             again |= not verdict.applied
@@ -58,7 +57,7 @@ async def take_over(
             if not again:
                 return moved
             start, again = prefix, False        # what has changed since it was read
-        page = await ledger.read(start, prefix_end(prefix), limit=PAGE)
+        page = await context.ledger.read(start, prefix_end(prefix), limit=PAGE)
         batch, more = page.records, page.more
         if more:
             start = batch[-1].key + b"\0"
@@ -77,10 +76,11 @@ async def _suspects(ledger: Ledger, prefix: bytes) -> tuple[tuple[Record, ...], 
 
 
 async def _back(
-    keys: Keys, clock: Clock, who: moves.Conditions, record: Record, tasks: Mapping[str, TaskRecord],
-    aside: SetAside, losses_max: int,
+    context: TermContext, who: moves.Conditions, record: Record, tasks: Mapping[str, TaskRecord], aside: SetAside,
+    losses_max: int,
 ) -> Write | None:
     """None for a key that rota did not write: it is left alone."""
+    keys, clock = context.keys, context.clock
     parsed, claim = keys.parse_claim(record.key), claim_in(record.value)
     if parsed is None:
         return None

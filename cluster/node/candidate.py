@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 
 from rota.client.errors import StoreRewound
 
-from ..context import IdentityContext
+from ..context import IdentityContext, NodeContext
 from ..events.records import BecameMaster, MastershipEnded
 from ..master.election import Deposed, Election
 from ..master.term import Master
@@ -21,15 +20,13 @@ class Candidate:
     """One identity's. `run()` is cancelled by a node that leaves, before it resigns."""
 
     def __init__(
-        self, context: IdentityContext, lease: int, standing: Standing, rng: random.Random, *, keep_failed_s: float
+        self, node: NodeContext, context: IdentityContext, lease: int, standing: Standing, *, keep_failed_s: float
     ) -> None:
+        self._node = node
         self._context = context
         self._standing = standing
-        self._rng = rng
         self._keep_failed_s = keep_failed_s
-        self._election = Election(
-            context.ledger, context.commits, context.keys, context.node, lease, context.member, context.events
-        )
+        self._election = Election(context, lease)
 
     async def run(self) -> None:
         """Stand for election, serve the term, and stand again."""
@@ -41,13 +38,10 @@ class Candidate:
                 self._standing.is_master = True
                 assert isinstance(fence.operand, int)
                 context.events.emit(BecameMaster(context.node, fence.operand))
-                await Master(
-                    context.ledger, context.keys, context.clock, fence, context.seal, self._rng,
-                    keep_failed_s=self._keep_failed_s, events=context.events, node=context.node,
-                ).run()
+                await Master(self._node, fence, node=context.node, keep_failed_s=self._keep_failed_s).run()
             except* Deposed as group:
                 context.events.emit(MastershipEnded(context.node, str(group.exceptions[0])))
-                pause_s = 0.1 + self._rng.random() * 0.1
+                pause_s = 0.1 + self._node.rng.random() * 0.1
             except* StoreRewound:
                 raise
             except* Exception as group:

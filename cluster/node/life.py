@@ -86,7 +86,7 @@ class Life:
         )
         self.admission = Admission(context, standing, parts.reach, parts.directory, self.intake)
         self.candidate = Candidate(
-            context, identity.lease, standing, node.rng, keep_failed_s=settings.keep_failed_s
+            node, context, identity.lease, standing, keep_failed_s=settings.keep_failed_s
         )
         self.schedules = ScheduleAdmin(context, parts.directory, parts.status, self.admission.enqueue)
         self.operations = Operations(context, parts.status, node.rng)

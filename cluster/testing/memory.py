@@ -28,7 +28,7 @@ from rota.client.errors import InvalidJob
 from rota.client.local import Local
 
 from ..clock import SystemClock
-from ..context import NodeContext
+from ..context import NodeContext, TermContext
 from ..events.hub import Events
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits, created
@@ -187,8 +187,7 @@ class MemoryCluster:
     async def _fire_due(self) -> int:
         """Let schedules fire that are due; returns when the next one is, in ms."""
         async with Commits(self._ledger) as commits:
-            anything = created(self._keys.root + b"nothing", 0)
-            schedules = Schedules(self._ledger, self._keys, self.clock, commits, anything, self._seal, Events())
+            schedules = Schedules(self._term(commits))
             await schedules.load()
             await schedules.fire_due()
             return NEVER_MS if schedules.next_ms is None else schedules.next_ms
@@ -208,9 +207,15 @@ class MemoryCluster:
     async def _move_due(self) -> None:
         """The master's scheduler sleeps by the real clock: do its work now."""
         async with Commits(self._ledger) as commits:
-            anything = created(self._keys.root + b"nothing", 0)
             aside = SetAside(self._ledger, self._keys, self.clock, self._seal, self._buckets)
-            await Scheduler(self._ledger, self._keys, self.clock, commits, anything, aside).move_due()
+            await Scheduler(self._term(commits), aside).move_due()
+
+    def _term(self, commits: Commits) -> TermContext:
+        """As if we were master, beside it: what was done is not done again."""
+        return TermContext(
+            node="", fence=created(self._keys.root + b"nothing", 0), ledger=self._ledger, commits=commits,
+            keys=self._keys, clock=self.clock, rng=random.Random(), seal=self._seal, events=Events(),
+        )
 
     async def _settled(self, timeout: float) -> None:
         """Raises TimeoutError, which says what it was that waited, or ran, and why."""

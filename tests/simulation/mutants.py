@@ -15,8 +15,7 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import bulk, lanes, limits, placement, queues, scheduler, takeover
-from rota.cluster.master import term as master
+from rota.cluster.master import bulk, carrying_out, lanes, limits, operation, placement, queues, scheduler, takeover
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.master.limits import Limits
@@ -216,7 +215,7 @@ def a_fresh_look_with_claims_under_way() -> None:
 def the_next_while_the_head_changes() -> None:
     """The head was rewritten by a person while it was given out: until the watch shows it, the next is taken for the
     head. (It was so.)"""
-    master.Master._instead = lambda self, verdict, key: 0
+    carrying_out.CarryingOut._instead = lambda self, verdict, key: 0
 
 
 @mutant
@@ -485,15 +484,16 @@ def operations_die_with_their_master() -> None:
 @mutant
 def operations_without_their_record() -> None:
     """What an operation writes is not guarded by its record: a late twin acts for one that has ended."""
-    original = bulk.Bulk.submit
+    original = operation.Writer.submit
 
-    async def submit(self: bulk.Bulk, writes: list[Write]) -> Any:
+    async def submit(self: operation.Writer, writes: list[Write]) -> Any:
+        operations = self._context.keys.operations
         return await original(self, [
-            write if any(op.key.startswith(self._keys.operations) for op in write.ops)
-            else _without(write, self._keys.operations) for write in writes
+            write if any(op.key.startswith(operations) for op in write.ops) else _without(write, operations)
+            for write in writes
         ])
 
-    bulk.Bulk.submit = submit
+    operation.Writer.submit = submit
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------
@@ -569,10 +569,10 @@ def _change_tasks_at_takeover(**changes: Any) -> None:
     original = takeover._back
 
     async def _back(
-        keys: Any, clock: Any, who: Any, record: Any, tasks: dict[str, Any], *rest: Any
+        context: Any, who: Any, record: Any, tasks: dict[str, Any], *rest: Any
     ) -> Write | None:
         tasks = {name: msgspec.structs.replace(task, **changes) for name, task in tasks.items()}
-        return await original(keys, clock, who, record, tasks, *rest)
+        return await original(context, who, record, tasks, *rest)
 
     takeover._back = _back
 

@@ -10,19 +10,21 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import pytest
 
-from rota.client.codec import UNSIGNED, Seal, encode_body
+from rota.client.codec import encode_body
 from rota.client.errors import NoSpace, OperationUnknown, Overloaded
 from rota.client.model import Header
 from rota.client.views import FailedFilter, OperationView, Verb
 from rota.cluster.admin import bulk as asked
 from rota.cluster.clock import SystemClock
-from rota.cluster.events.hub import Events
-from rota.cluster.ledger.commits import Commits, created
+from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Put, Txn, TxnResult, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
-from rota.cluster.master import bulk
+from rota.cluster.master import bulk, operation
+from rota.cluster.master.authority import Authority
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, FailedRecord, Failure, OperationRecord, QueueRecord, Token, encode
+
+from .terms import term
 
 KEYS, CLOCK, RNG = Keys("t"), SystemClock(), random.Random(7)
 SESSION = "0s8sf4s75de1"
@@ -91,10 +93,8 @@ class Stage:
         key = KEYS.candidate(self.terms)
         fence = (await self.ledger.commit(Txn((), (Put(key, b"n"),)))).revision
         fenced: Condition = created(key, fence)
-        duty = bulk.Bulk(
-            self.ledger, KEYS, CLOCK, fenced, Seal(UNSIGNED, "t"), RNG, events=Events(), on_deposed=lambda: None,
-            node=f"n{self.terms}",
-        )
+        context = term(self.ledger, self.commits, KEYS, CLOCK, fence=fenced, node=f"n{self.terms}")
+        duty = bulk.Bulk(context, Authority())
 
         async def watch() -> None:
             async with self.ledger.watch(KEYS.root, prefix_end(KEYS.root), from_revision=fence) as changes:
@@ -143,7 +143,7 @@ async def test_two_at_once_end_and_each_job_is_taken_by_one_of_them() -> None:
 async def test_another_master_goes_on_where_the_one_before_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with staged() as stage:
         await stage.failed(200)
-        monkeypatch.setattr(bulk, "SAVE_S", 0.0)
+        monkeypatch.setattr(operation, "SAVE_S", 0.0)
         async with stage.master():
             name = await stage.begin("retry", ALL)
             while not 0 < (view := await asked.look(stage.ledger, KEYS, name)).count < 200:     # noqa: ASYNC110
@@ -156,21 +156,20 @@ async def test_another_master_goes_on_where_the_one_before_was(monkeypatch: pyte
         assert await stage.count(KEYS.jobs) == 200 and not await stage.count(KEYS.failed)
 
 
-async def test_what_fails_again_meanwhile_is_not_its_affair() -> None:
+async def test_what_fails_again_meanwhile_is_not_its_affair(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that fails at once would be retried for ever."""
     async with staged() as stage:
         await stage.failed(50)
-        async with stage.master() as master:
-            submit = master.submit
+        submit = operation.Writer.submit
 
-            async def fail_again(writes: list[bulk.Write]) -> list[bulk.Verdict | BaseException]:
-                verdicts = await submit(writes)
-                if any(op.key.startswith(KEYS.jobs) for write in writes for op in write.ops):
-                    await stage.failed(50)
-                return verdicts
+        async def fail_again(writer: operation.Writer, writes: list[Write]) -> list[Verdict | BaseException]:
+            verdicts = await submit(writer, writes)
+            if any(op.key.startswith(KEYS.jobs) for write in writes for op in write.ops):
+                await stage.failed(50)
+            return verdicts
 
-            master.submit = fail_again  # type: ignore[method-assign]
-            view = await stage.end(await stage.begin("retry", ALL))
+        monkeypatch.setattr(operation.Writer, "submit", fail_again)
+        view = await stage.do("retry", ALL)
         assert view.count <= 50 and await stage.count(KEYS.failed) == 50
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rota.cluster.events.records import StrangerDeposed
 from rota.cluster.ledger.commits import created
@@ -20,7 +21,7 @@ async def candidate(bench: Bench, number: int) -> Election:
     await bench.ledger.grant(1_000, lease)
     joined = await bench.ledger.commit(Txn((), (Put(KEYS.node(node), b"{}", lease),)))
     member = created(KEYS.node(node), joined.revision)
-    return Election(bench.ledger, bench.commits, KEYS, node, lease, member, bench.context.events)
+    return Election(replace(bench.context, node=node, member=member), lease)
 
 
 async def stand(election: Election) -> asyncio.Task[Condition]:

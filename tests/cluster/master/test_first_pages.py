@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from rota.client.codec import UNSIGNED, Seal
-from rota.cluster.clock import SystemClock
-from rota.cluster.events.hub import Events
-from rota.cluster.ledger.commits import created
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.master import term as master
+from rota.cluster.master import snapshot
+from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Token, encode
 
@@ -21,7 +16,7 @@ KEYS = Keys("t")
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
 async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(master, "PAGE_FIRST", page)
+    monkeypatch.setattr(snapshot, "PAGE_FIRST", page)
     ledger = MemoryLedger()
     lanes = {("a", 0): 1, ("b", 5): 4, ("b", 0): 2, ("c", -3): 5}
     for (queue, priority), number in lanes.items():
@@ -30,10 +25,8 @@ async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.Mo
             await ledger.commit(Txn((), (Put(KEYS.job(queue, priority, order, f"b{order}"), encode(token)),)))
     await ledger.commit(Txn((), (Put(KEYS.jobs + b"b/rubbish", b"?"), Put(KEYS.jobs + b"z/rubbish", b"?"))))
     revision = (await ledger.read(KEYS.jobs)).revision
-    seal, fence = Seal(UNSIGNED, "t"), created(b"no fence", 1)
-    term = master.Master(ledger, KEYS, SystemClock(), fence, seal, random.Random(1), events=Events())
-    await term._first_pages(revision)
-    aggregator = term.aggregator
+    aggregator = Aggregator(KEYS)
+    await snapshot.first_pages(ledger, KEYS, aggregator, revision)
     found = {
         (queue, priority): window for queue, entry in aggregator.queues.items()
         for priority, window in entry.windows.items()

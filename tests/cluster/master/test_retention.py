@@ -21,8 +21,7 @@ async def failed(bench: Bench, bundle: str, at_s: float) -> None:
 
 async def at(bench: Bench, keep_s: float) -> Retention:
     fence = created(FENCE, await bench.put((FENCE, b"n1")))
-    context = bench.context
-    return Retention(context.ledger, KEYS, context.clock, context.commits, fence, keep_s, context.events)
+    return Retention(bench.term(fence), keep_s)
 
 
 def test_what_is_old_goes_with_its_body_and_the_others_stay() -> None:

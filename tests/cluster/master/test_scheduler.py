@@ -8,7 +8,7 @@ import random
 from rota.client.codec import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.buckets import Buckets
-from rota.cluster.ledger.commits import Commits, created
+from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.due import LOOK_S_MAX
@@ -16,6 +16,8 @@ from rota.cluster.master.scheduler import Scheduler
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.quarantine import SetAside
 from rota.cluster.state.records import Token, encode
+
+from .terms import term
 
 KEYS = Keys("t")
 HOUR_MS = 3_600_000
@@ -47,7 +49,7 @@ async def test_it_reads_no_further_than_to_its_next_look() -> None:
     token = encode(Token("m:f", "q", 0, 1, 1, "async", 0))
     await ledger.commit(Txn((), (Put(KEYS.due(now_ms - 1, "q", "due"), token), Put(later, token))))
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(ledger, KEYS, clock, commits, created(b"no fence", 0), aside(ledger, clock))
+        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
         await scheduler.move_due()
         limit = KEYS.due_before(int((clock.wall() + LOOK_S_MAX) * 1000))
         assert ledger.ends and max(ledger.ends) <= limit < later
@@ -58,7 +60,7 @@ async def test_it_reads_no_further_than_to_its_next_look() -> None:
 async def test_only_what_is_due_before_the_next_look_wakes_it() -> None:
     clock, ledger = SystemClock(), Watched()
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(ledger, KEYS, clock, commits, created(b"no fence", 0), aside(ledger, clock))
+        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
         task = asyncio.create_task(scheduler.run())
         try:
             await ledger.looked.wait()
@@ -80,7 +82,7 @@ async def test_what_is_due_and_comes_while_it_moves_others_is_moved_at_once() ->
     """Its delay was shorter than its commit: it is due already when the watch shows it."""
     clock, ledger = SystemClock(), LateArrival()
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(ledger, KEYS, clock, commits, created(b"no fence", 0), aside(ledger, clock))
+        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
         ledger.scheduler = scheduler
         ledger.key = KEYS.due(int(clock.wall() * 1000) - 5, "q", "late")
         task = asyncio.create_task(scheduler.run())

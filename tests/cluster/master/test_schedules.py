@@ -14,13 +14,15 @@ from rota.client.model import Header
 from rota.client.timetable import Timetable, timetable
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import ClusterEvent, ScheduleRefused, ScheduleSkipped
-from rota.cluster.ledger.commits import Commits, created
+from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Changes, Delete, Event, Put, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.schedules import Schedules
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import QueueRecord, Token, decode, encode
 from rota.cluster.state.schedules import PENDING_MAX, ScheduleRecord, schedule_in
+
+from .terms import term
 
 KEYS = Keys("t")
 SEAL = Seal(Keyring({"k": b"x" * 32}), "t")
@@ -60,8 +62,7 @@ class Stage:
     @asynccontextmanager
     async def master(self) -> AsyncIterator[Schedules]:
         async with Commits(self.ledger) as commits:
-            fence = created(b"no fence", 0)
-            schedules = Schedules(self.ledger, KEYS, self.clock, commits, fence, SEAL, self.events)
+            schedules = Schedules(term(self.ledger, commits, KEYS, self.clock, seal=SEAL, events=self.events))
             await schedules.load()
             yield schedules
 

@@ -34,9 +34,7 @@ async def taken(bench: Bench) -> int | None:
     revision = (await bench.ledger.read(FENCE)).records
     fence = created(FENCE, revision[0].create_revision if revision else await bench.put((FENCE, b"n1")))
     aside = SetAside(context.ledger, KEYS, context.clock, context.seal, context.buckets)
-    return await take_over(
-        context.ledger, KEYS, context.clock, context.commits, fence, DEAD, tasks=TASKS, aside=aside
-    )
+    return await take_over(bench.term(fence), DEAD, tasks=TASKS, aside=aside)
 
 
 async def waiting(bench: Bench, bundle: str = BUNDLE) -> Token:
@@ -173,9 +171,7 @@ def test_a_master_that_was_succeeded_moves_nothing() -> None:
         await orphan(bench)
         context = bench.context
         aside = SetAside(context.ledger, KEYS, context.clock, context.seal, context.buckets)
-        assert await take_over(
-            context.ledger, KEYS, context.clock, context.commits, created(FENCE, 3), DEAD, tasks=TASKS, aside=aside
-        ) is None
+        assert await take_over(bench.term(created(FENCE, 3)), DEAD, tasks=TASKS, aside=aside) is None
         assert await bench.names(KEYS.claims)
 
     play(deed)

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from rota.client.codec import UNSIGNED, Keyring, Seal, encode_body
 from rota.client.model import Header, Mode, QueueInfo, TaskInfo
-from rota.cluster.context import IdentityContext, NodeContext
+from rota.cluster.context import IdentityContext, NodeContext, TermContext
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created
-from rota.cluster.ledger.ledger import Delete, Put, Record, Txn, prefix_end
+from rota.cluster.ledger.ledger import Condition, Delete, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Token, claim_of, encode
@@ -106,6 +106,14 @@ class Bench:
         self.context = IdentityContext(
             node=NODE, member=created(KEYS.node(NODE), member_revision), ledger=ledger, commits=commits, keys=KEYS,
             clock=clock, seal=self.node.seal, buckets=Buckets(ledger, clock, random.Random(1)), events=self.node.events,
+        )
+
+    def term(self, fence: Condition) -> TermContext:
+        """What a master's duties work with."""
+        node = self.node
+        return TermContext(
+            node=NODE, fence=fence, ledger=self.ledger, commits=self.commits, keys=KEYS, clock=self.clock, rng=node.rng,
+            seal=node.seal, events=node.events,
         )
 
     async def put(self, *records: tuple[bytes, bytes]) -> int:

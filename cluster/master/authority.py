@@ -1,0 +1,38 @@
+"""Whether a term goes on: its duties say here what they have met, and the term hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .election import Deposed
+
+
+class OutOfStep(Exception):
+    """What the master knows has parted from the store: look again."""
+
+
+class Authority:
+    """One term's. What comes after the first that is said counts for nothing, until the term looks again."""
+
+    def __init__(self) -> None:
+        self._ending: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
+
+    def depose(self) -> None:
+        """The fence does not hold any more."""
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_exception(Deposed("another node is master"))
+
+    def look_again(self, why: str) -> None:
+        """The term goes on, from a fresh snapshot."""
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_exception(OutOfStep(why))
+            self._ending = asyncio.get_running_loop().create_future()
+
+    def is_over(self) -> None:
+        """The term has ended: whoever says something now is late."""
+        self._ending = None
+
+    async def lost(self) -> None:
+        """Raises what the first of them said: `Deposed`, or `OutOfStep`."""
+        assert self._ending is not None
+        await self._ending
