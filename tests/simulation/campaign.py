@@ -47,17 +47,18 @@ def judge(history: History) -> list[str]:
         modes_change=history.plan.codes,
     )
     checker.feed(history.journal)
+    orders = history.orders | checker.ticks.orders
     violations = checker.finish(
         acked_at=history.acknowledged,
-        invoked=history.invoked,
+        invoked=orders,
         runs=history.runs,
         drained=True,
         quiet=history.plan.quiet,
-        orders=history.orders,
+        orders=orders,
         betrayed=history.betrayed,
     )
     terms = Terms(
-        TASKS, history.orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,
+        TASKS, orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,
         killings=[killing for killing in history.killings if killing[0] <= history.ended_at], slack_s=DUE_SKEW_S,
         kills=lambda job, order: order.task == CRASH and job[1] == 1,
     )

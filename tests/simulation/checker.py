@@ -9,6 +9,7 @@
     S7  claims are for members                                  S16  nothing leaves `scheduled/` before it is due
     S8  only the dead lose claims to the master                 S18  leases only where they belong
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
+    S22 each tick of a schedule makes one job (`ticks.py`)
     S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
@@ -32,6 +33,7 @@ from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, Token
 
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
+from .ticks import Ticks
 
 LEASED = ("nodes/", "master/", "unique/", "running/")
 KEYS_PER_LEASE_MAX = 2_000
@@ -117,6 +119,7 @@ class Checker:
         self._due_skew_s = due_skew_s
         self._attempts_max = attempts_max
         self._modes_change = modes_change
+        self.ticks = Ticks(self.keys, self._say)
 
     def feed(self, journal: Iterable[Entry]) -> None:
         """Fold what has come since the last time. (Entries that were seen are passed over.)"""
@@ -171,10 +174,14 @@ class Checker:
         step = self.world.apply(entry)
         self._left.update((node, entry.at) for node in members if node not in self.world.members)
         self._check_fence(actor, master)
+        fired = self.ticks.see(entry, actor)
         for before, after in step.changed:
             self._check_token(before, after, step, actor, members, master)
         for move in step.moves:
-            self._check_move(move, step, actor, members)
+            self._check_move(move, step, actor, members, fired)
+        for bundle in sorted(fired):
+            if self.enqueued.get(bundle) != step.revision:
+                self._say("S22", f"the tick of bundle {bundle} was fired once more")
         self._check_records(step)
         self._check_bodies(step)
         self._track_claims(step)
@@ -254,13 +261,15 @@ class Checker:
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
-    def _check_move(self, move: Move, step: Step, actor: Actor, members: dict[str, int]) -> None:
+    def _check_move(
+        self, move: Move, step: Step, actor: Actor, members: dict[str, int], fired: Collection[str]
+    ) -> None:
         job, name = move.job, _name(move.job)
         if len(move.after) > 1:
             twice = sum(place.kind == "claims" for place in move.after) > 1
             self._say("S4" if twice else "S1", f"job {name} is in {whereabouts(move.after)}")
         if move.after and not move.before:
-            self._check_arrival(job, move.after[0], step, actor)
+            self._check_arrival(job, move.after[0], step, actor, fired)
         elif move.before and not move.after:
             self._check_end(job, move.before[0], step, actor)
         elif len(move.before) == len(move.after) == 1:
@@ -271,8 +280,9 @@ class Checker:
         if actor.fence and not actor.operation:
             self._say("S20", f"{what}, by the master, and no operation that goes on says so")
 
-    def _check_arrival(self, job: Job, place: Place, step: Step, actor: Actor) -> None:
-        """S2, S3 and S10: a job comes to be by its enqueue, once (or again by a person, from the failed set)."""
+    def _check_arrival(self, job: Job, place: Place, step: Step, actor: Actor, fired: Collection[str]) -> None:
+        """S2, S3 and S10: a job comes to be by its enqueue, or a tick, once (or again by a person, from the failed
+        set)."""
         bundle, name = job[0], _name(job)
         made = self.enqueued.get(bundle)
         if made is not None and made != step.revision and bundle in step.receipts:
@@ -284,7 +294,7 @@ class Checker:
             self.again.setdefault(job, []).append(step.entry.at)
             del self.ended[job]
             return
-        elif made is None and bundle in step.receipts:
+        elif made is None and (bundle in step.receipts or bundle in fired):
             self.enqueued[bundle] = step.revision
         elif made != step.revision:
             self._say("S2", f"job {name} appeared in {place} without an enqueue")

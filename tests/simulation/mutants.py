@@ -15,7 +15,18 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import bulk, carrying_out, lanes, limits, operation, placement, queues, scheduler, takeover
+from rota.cluster.master import (
+    bulk,
+    carrying_out,
+    lanes,
+    limits,
+    operation,
+    placement,
+    queues,
+    scheduler,
+    schedules,
+    takeover,
+)
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.master.limits import Limits
@@ -494,6 +505,27 @@ def operations_without_their_record() -> None:
         ])
 
     operation.Writer.submit = submit
+
+
+@mutant
+def ticks_without_their_record() -> None:
+    """What a tick makes is not guarded by the schedule as it was seen: a late twin, or another master, fires anew."""
+    _change(moves, "fire", lambda keys, write: _without(write, keys.schedules))
+
+
+@mutant
+def a_new_master_begins_now() -> None:
+    """What was due while there was no master is not made up for, whatever the schedule says."""
+    original = schedules.Schedules._take
+
+    def _take(self: schedules.Schedules, record: Any, *, deleted: bool = False) -> None:
+        name = self._keys.parse_schedule(record.key)
+        known = self._known.get(name or "")
+        original(self, record, deleted=deleted)
+        if known is None and (now := self._known.get(name or "")) is not None:
+            now.record = msgspec.structs.replace(now.record, tick=max(now.record.tick, self._now_ms()))
+
+    schedules.Schedules._take = _take
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------

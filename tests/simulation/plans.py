@@ -88,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keys: bool = False              # jobs are signed, and nodes have different keys
     codes: bool = False             # nodes have different code, and sizes
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
+    schedules: bool = False         # a person has some
 
     @property
     def quiet(self) -> bool:
@@ -95,7 +96,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
             or self.ambushes or self.poison or self.crashing or self.operator or self.failures or self.exchanges
-            or self.freezes or self.faults is not GOOD
+            or self.freezes or self.schedules or self.faults is not GOOD
         )
 
 
@@ -128,5 +129,8 @@ def plan_of(seed: int) -> Plan:
         freezes=int(rng.random() < 0.25),
         exchanges=rng.choice((0, 0, 0, 0, 1, 3)),
         codes=rng.random() < 0.4,
+        schedules=rng.random() < 0.4,
     )
+    if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
+        plan = msgspec.structs.replace(plan, schedules=False)
     return msgspec.structs.replace(plan, codes=False) if plan.keys else plan    # some node can run everything

@@ -50,6 +50,7 @@ from .plans import (
 )
 from .process import Process
 from .scripted import KILLS_ITS_RUNNER, Run
+from .ticks import Timekeeper
 
 SETTLE_MORE_S = 20.0
 """A run that takes longer than it may (L1) goes on a little, to tell what is late from what never comes."""
@@ -150,6 +151,7 @@ class World:
         self.broken: list[str] = []     # nodes that ended by themselves, and why
         self.nemesis = Nemesis(self)
         self.operator = Operator(self)
+        self.timekeeper = Timekeeper(self)
         self._scripts: dict[tuple[str, int], tuple[float, Outcome]] = {}
         self._poisonings: dict[str, int] = {}
 
@@ -264,11 +266,16 @@ class World:
             for number in range(self.plan.clients)
         ]
         operator = self.group.create_task(self.operator.run(), name="operator")
+        if self.plan.schedules:
+            timekeeper = self.group.create_task(self.timekeeper.run(), name="timekeeper")
         await self.nemesis.run()
         self._heal()
         await asyncio.gather(*clients)
         await self._end_requests()
         self.operator.calm = True
+        if self.plan.schedules:
+            timekeeper.cancel()
+            await self.timekeeper.end()
         await self.until(
             lambda: not self.records(self.keys.operations, 1), 4 * TTL_S + 10.0, "every operation has ended"
         )
