@@ -35,4 +35,4 @@ class Authority:
     async def lost(self) -> None:
         """Raises what the first of them said: `Deposed`, or `OutOfStep`."""
         assert self._ending is not None
-        await self._ending
+        await asyncio.shield(self._ending)      # who waits may be told to stop: what is said later is still heard

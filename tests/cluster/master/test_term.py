@@ -1,0 +1,75 @@
+"""A term as a whole: when it looks afresh, and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rota.cluster.events.records import SnapshotRetaken
+from rota.cluster.ledger.commits import created
+from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.master.authority import Authority, OutOfStep
+from rota.cluster.master.election import Deposed
+from rota.cluster.master.term import Master
+
+from ..node.bench import KEYS, Bench, a_moment, play
+
+
+async def test_who_asks_afresh_is_told_what_was_said_meanwhile() -> None:
+    authority = Authority()
+    first = asyncio.create_task(authority.lost(), name="first")
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    authority.depose()
+    authority.look_again("too late")
+    with pytest.raises(Deposed):
+        await authority.lost()
+
+
+async def test_a_term_that_looks_again_goes_on() -> None:
+    authority = Authority()
+    first = asyncio.create_task(authority.lost(), name="first")
+    await asyncio.sleep(0)
+    authority.look_again("a claim was lost")
+    with pytest.raises(OutOfStep, match="a claim was lost"):
+        await first
+    second = asyncio.create_task(authority.lost(), name="second")
+    await asyncio.sleep(0)
+    assert not second.done()
+    second.cancel()
+
+
+def test_a_master_that_has_looked_afresh_still_hears_that_it_is_deposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by reading: the end of its watch made it deaf to the end of its fence."""
+    async def deed(bench: Bench) -> None:
+        fence, afresh, watch = KEYS.candidate(7), list[SnapshotRetaken](), bench.ledger.watch
+        revision = await bench.put((fence, b"n1"))
+        bench.node.events.listen(afresh.append, [SnapshotRetaken])  # type: ignore[arg-type]
+
+        @contextlib.asynccontextmanager
+        async def ends_once(*arguments: Any, **more: Any) -> AsyncIterator[Any]:
+            monkeypatch.setattr(bench.ledger, "watch", watch)
+            yield _nothing()
+
+        monkeypatch.setattr(bench.ledger, "watch", ends_once)
+        term = asyncio.create_task(Master(bench.node, created(fence, revision), node="n1").run(), name="term")
+        await a_moment(5.0)
+        assert [event.why for event in afresh] == ["the watch has ended"]
+        await bench.ledger.commit(Txn((), (Put(fence, b"another"),)))
+        await a_moment(5.0)
+        assert term.done()
+        with pytest.raises(ExceptionGroup) as caught:
+            term.result()
+        assert caught.group_contains(Deposed)
+
+    play(deed)
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    for change in ():
+        yield change
