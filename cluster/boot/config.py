@@ -195,22 +195,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_files(config: NodeConfig) -> None:
-    """Raise `ConfigError` for a named file that is missing or cannot be read."""
-    named = {
-        "--key-file": config.key_file,
-        "--token-file": config.token_file,
-        "--http-cert": config.http_cert_file,
+    """Raise `ConfigError` for a named file that is missing or cannot be read, and for secrets that can be guessed."""
+    _check_readable({
+        "--key-file": config.key_file, "--token-file": config.token_file, "--http-cert": config.http_cert_file,
         "--http-key": config.http_key_file,
-        "--etcd-ca": config.etcd.ca_file,
-        "--etcd-cert": config.etcd.cert_file,
-        "--etcd-key": config.etcd.key_file,
-        "--etcd-password-file": config.etcd.password_file,
-    }
-    for flag, name in named.items():
-        if name and not os.access(name, os.R_OK):
-            reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
-            advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
-            raise ConfigError(f"{flag}: {name} {reason}{advice}")
+    })
+    check_store_files(config.etcd)
     if config.key_file and (weak := Keyring.load(config.key_file).guessable):
         raise ConfigError(f"--key-file: {', '.join(weak)} can be guessed; `rota init --add-key` makes a good one")
     if config.token_file and len(load_token(config.token_file)) < TOKEN_CHARS_MIN:
@@ -219,6 +209,22 @@ def check_files(config: NodeConfig) -> None:
         )
     if config.runner_user:
         _check_user(config.runner_user)
+
+
+def check_store_files(etcd: EtcdConfig) -> None:
+    """Likewise, of those that name etcd's."""
+    _check_readable({
+        "--etcd-ca": etcd.ca_file, "--etcd-cert": etcd.cert_file, "--etcd-key": etcd.key_file,
+        "--etcd-password-file": etcd.password_file,
+    })
+
+
+def _check_readable(named: Mapping[str, str]) -> None:
+    for flag, name in named.items():
+        if name and not os.access(name, os.R_OK):
+            reason = "cannot be read by this user" if Path(name).exists() else "does not exist"
+            advice = "; `rota init` makes it" if flag in ("--key-file", "--token-file") else ""
+            raise ConfigError(f"{flag}: {name} {reason}{advice}")
 
 
 def _check_user(name: str) -> None:

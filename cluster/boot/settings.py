@@ -96,6 +96,12 @@ def load_store(
         raise ConfigError(f"a setting is wrong: {_in_their_words(str(error))}") from error
 
 
+def names_secrets(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> bool:
+    """Whether these are settings of a node: they say which key and token it has, or that it has none."""
+    merged = _merged(flags, environ, file)
+    return any(merged.get(name) for name in ("key_file", "token_file", "insecure_no_key"))
+
+
 def _merged(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
     merged: dict[str, Any] = {"sync": len(os.sched_getaffinity(0))}
     merged |= _read_file(file)

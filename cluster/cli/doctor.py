@@ -36,7 +36,8 @@ def doctor(
     Give it the settings of a node (on the command line, in the environment or
     as --config). It looks at etcd's release, space and history, at the files
     named in the settings, and whether the nodes at --url answer and their
-    clocks agree with this machine's. The exit code is 1 if something is bad.
+    clocks agree with this machine's. To look at an etcd and its nodes it needs
+    no key. The exit code is 1 if something is bad.
 
     [bold]Example[/]
 
@@ -50,10 +51,16 @@ def doctor(
         "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,
         "etcd_password_file": etcd_password_file, "key_file": key_file, "token_file": token_file,
     }  # fmt: skip
-    chosen = settings.load(flags, os.environ, config, own_key=Local(os.environ).key_file)
+    where, cluster = settings.load_store(flags, os.environ, config)
+    token = None
+    if where.is_local or settings.names_secrets(flags, os.environ, config):
+        node = settings.load(flags, os.environ, config, own_key=Local(os.environ).key_file)
+        token = load_token(node.token_file) if node.token_file and Path(node.token_file).exists() else None
+        findings = [*examine.files(node)]
+    else:
+        findings = [*examine.store_files(where)]
     urls = url or os.environ.get("ROTA_URL") or ""
-    token = load_token(chosen.token_file) if chosen.token_file and Path(chosen.token_file).exists() else None
-    findings = [*examine.files(chosen), *asyncio.run(examine.store(chosen)), *examine.nodes(urls, token)]
+    findings += [*asyncio.run(examine.store(where, cluster)), *examine.nodes(urls, token)]
     if json:
         show.as_json([finding._asdict() for finding in findings])
     else:

@@ -15,7 +15,7 @@ import msgspec
 from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
 
 from ..admin.strays import strays
-from ..boot.config import NodeConfig, check_files
+from ..boot.config import EtcdConfig, NodeConfig, check_files, check_store_files
 from ..boot.process import ledger_settings
 from ..clock import SystemClock
 from ..ledger.etcd import EtcdLedger
@@ -60,12 +60,20 @@ def files(config: NodeConfig) -> Iterator[Finding]:
         yield Finding("good", "no key file is given: nodes and clients of this user here share one of their own")
 
 
-async def store(config: NodeConfig) -> list[Finding]:
-    where = ", ".join(config.etcd.endpoints)
+def store_files(etcd: EtcdConfig) -> Iterator[Finding]:
+    """Where the settings name no node's secrets."""
     try:
-        async with EtcdLedger(ledger_settings(config.etcd)) as ledger:
+        check_store_files(etcd)
+    except ConfigError as error:
+        yield Finding("bad", str(error))
+
+
+async def store(etcd: EtcdConfig, cluster: str) -> list[Finding]:
+    where = ", ".join(etcd.endpoints)
+    try:
+        async with EtcdLedger(ledger_settings(etcd)) as ledger:
             findings = [finding async for finding in _examine(ledger, where)]
-            keys = Keys(config.cluster)
+            keys = Keys(cluster)
             named = [Finding("warning", text) async for text in strays(ledger, keys)]
             return [*findings, *await _signing(ledger, keys), *named]
     except LedgerDenied as error:

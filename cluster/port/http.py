@@ -142,7 +142,8 @@ class HttpPort:
             return response if refusal is None else _yes_or_no(response)
         except web.HTTPException as error:      # no such path, or not with this method
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return refuse(error.status, "NotFound", f"{request.method} {request.path}: {error.reason}", headers=allow)
+            what = f"{request.method} {request.path:.200}: {error.reason}"
+            return refuse(error.status, "NotFound", what, headers=allow)
 
     async def _turn_away(self, request: web.Request, handler: Handler, refusal: web.Response) -> web.StreamResponse:
         """A stranger is shown the way in, if there is one; it answers him as long as strangers are borne."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 import rota
+from rota.client import wire
 from rota.client.api import AsyncClient
 from rota.client.codec import UNSIGNED, Seal
-from rota.client.errors import JobFailed, JobUnknown, Overloaded, ResultTimeout
+from rota.client.errors import InvalidJob, JobFailed, JobUnknown, Overloaded, ResultTimeout
 from rota.client.handle import JobHandle
 from rota.cluster.clock import SystemClock
+from rota.cluster.ledger import memory as memory_ledger
+from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.node import followers
 from rota.cluster.node.body_cache import BodyCache
@@ -151,3 +156,65 @@ async def test_following_before_the_node_is_up_is_asked_again_elsewhere() -> Non
     )
     with pytest.raises(Overloaded, match="try another"):
         await waiting.follow("k3f9q2m7xa5t", ["k3f9q2m7xa5t-0000001f"], lambda bundle, data: None)
+
+
+# -- names that a client sends have bounds (F9)
+
+
+@contextlib.asynccontextmanager
+async def a_table() -> AsyncIterator[Followers]:
+    table = Followers(MemoryLedger(), Keys("c"), Seal(UNSIGNED, "c"), SystemClock(), BodyCache(), Recent(10))
+    running = asyncio.create_task(table.run())
+    await asyncio.sleep(0)
+    yield table
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("session", "bundle"), [
+    ("x" * 1_600_000, "x" * 1_600_000 + "-00000000"), ("k3f9q2m7xa5t", "y" * 1_600_000), ("", "-0"),
+    ("k3f9q2m7xa5t", "aaaaaaaaaaaa-00000000"), ("K3F9Q2M7XA5T", "K3F9Q2M7XA5T-00000000"),
+    ("k3f9q2m7xa5t\n", "k3f9q2m7xa5t\n-00000000"),
+])
+async def test_what_is_no_session_is_refused_in_few_words(session: str, bundle: str) -> None:
+    async with a_table() as table:
+        with pytest.raises(InvalidJob) as refused:
+            await table.follow(session, [bundle], lambda bundle, data: None)
+        assert len(str(refused.value)) < 200 and not table._feeds
+
+
+async def test_sessions_that_are_watched_have_a_bound_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followers, "FEEDS_MAX", 2)
+    monkeypatch.setattr(followers, "LINGER_S", 0.0)
+    monkeypatch.setattr(memory_ledger, "PROGRESS_PERIOD_S", 0.02)
+    async with a_table() as table:
+        async def ask(letter: str) -> None:
+            with pytest.raises(JobUnknown):
+                await table.follow(letter * 12, [f"{letter * 12}-00000000"], lambda bundle, data: None)
+
+        await ask("a")
+        await ask("b")
+        with pytest.raises(Overloaded, match="try another node"):
+            await table.follow("c" * 12, [f"{'c' * 12}-00000000"], lambda bundle, data: None)
+        while table._feeds:         # (a watch tells how far it is when something happens in the store)
+            await table._ledger.commit(Txn((), (Put(b"another", b""),)))
+            await asyncio.sleep(0.05)
+        await ask("c")
+
+
+async def test_a_node_refuses_it_on_the_wire_and_writes_no_log(
+    memory: MemoryCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, headers = memory.url.replace("http", "ws", 1), {"Authorization": f"Bearer {memory.token}"}
+    with caplog.at_level("DEBUG"):
+        async with aiohttp.ClientSession(headers=headers) as web, web.ws_connect(f"{url}/v1/ws") as socket:
+            await socket.receive_bytes()
+            await socket.send_bytes(wire.encode(wire.FollowRequest(1, "s" * 1_600_000, ["s" * 100])))
+            answer = await socket.receive()
+            assert len(answer.data or b"") < 1_000
+        async with aiohttp.ClientSession(headers=headers) as web:
+            for path in ("jobs/" + "j" * 5_000, "jobs?queue=" + "q" * 5_000, "failed?queue=" + "q" * 5_000):
+                async with web.get(f"{memory.url}/v1/{path}") as page:
+                    assert page.status in (400, 404), path
+                    assert len(await page.read()) < 1_000
+    assert sum(len(record.getMessage()) for record in caplog.records) < 5_000
