@@ -71,6 +71,8 @@ def test_a_wheel_installs_nothing_but_rota(tmp_path: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rota"}
     assert {name for name in names if name.endswith(".py")} == modules
     assert "rota/py.typed" in names
+    pages = {f"rota/{path.relative_to(ROOT)}" for path in (ROOT / "cluster" / "dashboard").glob("[ts]*/*")}
+    assert pages and pages <= set(names)
 
 
 def test_a_folder_of_the_same_name_does_not_shadow_the_package(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ from ..ledger.releases import check_version
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
-from ..port.seen import SeenPages
 from ..port.tls import serving
 from ..state.keys import Keys
 from ..telemetry.metered import MeteredLedger
 from ..telemetry.telemetry import Telemetry
 from . import console
 from .config import UNIX, EtcdConfig, NodeConfig
+from .sites import sites_of
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         telemetry = Telemetry(node.observed, context, node.directory, ledger.figures)
         guard.listen()
         guard.on_signal(lambda name, count: node.drain())
-        sites = [SeenPages(telemetry)]
+        sites = sites_of(node.service, telemetry, token, secure=bool(config.http_cert_file))
         tls = serving(config.http_cert_file, config.http_key_file) if config.http_cert_file else None
         async with HttpPort(node.service, config.host, config.port, token, keyring, tls=tls, sites=sites) as port:
             if tls is None and not is_loopback(config.host):

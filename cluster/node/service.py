@@ -23,9 +23,11 @@ from rota.client.views import (
 )
 
 from ..admin.operations import Operations
+from ..admin.queue_part import QueueParts
 from ..admin.schedules import ScheduleAdmin
 from ..ledger.ledger import Put
 from ..state.records import QueueRecord
+from ..state.words import Words
 from .admission import NO_MEMBER
 from .followers import Followers
 from .identities import Identities
@@ -43,6 +45,10 @@ class Service:
         self._parts = parts
         self._identities = identities
         self._followers = followers
+        context = parts.context
+        self._queue_parts = QueueParts(
+            context.ledger, context.keys, context.clock, parts.directory, Words(context.seal)
+        )
         self._readiness = Readiness(parts.standing, identities, parts.reach, parts.runners, parts.directory)
 
     @property
@@ -103,6 +109,9 @@ class Service:
 
     async def queues(self) -> list[QueueView]:
         return await self._parts.status.queues()
+
+    async def queue_part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
+        return await self._queue_parts.part(after, limit)
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
         return await self._parts.status.failed(queue, limit, after)

@@ -73,8 +73,9 @@ class SeenPages:
         response = web.StreamResponse(headers=HEADERS | headers)
         try:
             with self._telemetry.feed.listen(jobs=request.query.get("jobs") == "1") as listener:
-                await response.prepare(request)
-                await response.write(b": rota\n\n")
+                with contextlib.suppress(ConnectionError):      # it has gone already
+                    await response.prepare(request)
+                    await response.write(b": rota\n\n")
                 stream = asyncio.create_task(self._serve(response, listener), name="event-stream")
                 self._streams.add(stream)
                 try:

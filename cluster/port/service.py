@@ -84,6 +84,10 @@ class NodeService(Protocol):
 
     async def queues(self) -> list[QueueView]: ...
 
+    async def queue_part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
+        """Queues behind the name `after`, as keys are ordered, and what to go on after ("": these were the last)."""
+        ...
+
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
         """Failed jobs, from behind `after`, and what to go on after ("": these were the last)."""
         ...

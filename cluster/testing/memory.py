@@ -27,6 +27,7 @@ from rota.client.codec import Keyring, Seal
 from rota.client.errors import InvalidJob
 from rota.client.local import Local
 
+from ..boot.sites import sites_of
 from ..clock import SystemClock
 from ..context import NodeContext, TermContext
 from ..events.hub import Events
@@ -40,7 +41,6 @@ from ..master.schedules import Schedules
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
-from ..port.seen import SeenPages
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import Token, waiting_at
@@ -145,7 +145,8 @@ class MemoryCluster:
             settings, context, LocalRunners({"async": self._async, "sync": self._sync}),
         )
         telemetry = Telemetry(node.observed, context, node.directory)
-        port = HttpPort(node.service, token=self.token, keyring=self._keyring, sites=[SeenPages(telemetry)])
+        sites = sites_of(node.service, telemetry, self.token)
+        port = HttpPort(node.service, token=self.token, keyring=self._keyring, sites=sites)
         try:
             async with port, asyncio.TaskGroup() as group:
                 group.create_task(node.run(), name="node")

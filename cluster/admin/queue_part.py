@@ -1,0 +1,64 @@
+"""A part of the list of queues: a page of them is counted, however many there are."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from rota.client.views import QueueView
+
+from ..clock import Clock
+from ..ledger.ledger import Ledger
+from ..state.directory import Directory
+from ..state.heads import read_heads
+from ..state.keys import Keys
+from ..state.words import Words
+from .counts import Counts
+
+COUNT_MAX = 2_000
+READ_MAX = 10_000
+
+
+class QueueParts:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._clock = clock
+        self._directory = directory
+        self._words = words
+
+    async def part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
+        """Queues that hold jobs or have settings, behind the name `after`, and what to go on after ("": no more). They
+        come as keys are ordered."""
+        counts = Counts(
+            self._ledger, self._keys, self._clock, after=after, queues_max=limit + 1, count_max=COUNT_MAX,
+            read_max=READ_MAX,
+        )
+        await counts.count()
+        settings = self._directory.queues
+        names = sorted({*counts.rows, *settings}, key=_order)
+        if after:
+            names = [name for name in names if _order(name) > _order(after)]
+        rows = []
+        for name in names[:limit]:
+            row, said = counts.row(name), settings.get(name)
+            if said is not None:
+                row = replace(row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency)
+            rows.append(row)
+        return await self._with_heads(rows), names[limit - 1] if len(names) > limit else ""
+
+    async def _with_heads(self, rows: list[QueueView]) -> list[QueueView]:
+        serial = sorted(row.queue for row in rows if row.serial)
+        heads = {
+            head.queue: head
+            for head in await read_heads(self._ledger, self._keys, self._words, serial)
+            if head.token.blocked
+        }
+        return [
+            replace(row, blocked=head.job, why=f"{head.token.error or 'no error is known'}: {head.advice}")
+            if (head := heads.get(row.queue)) is not None else row for row in rows
+        ]
+
+
+def _order(name: str) -> bytes:
+    """As in keys, where a slash comes behind the name."""
+    return name.encode() + b"/"
