@@ -133,6 +133,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
             raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.level!r} is not")
+        if self.level != "durable" and self.expires is not None:
+            raise ConfigError(f"{info.name}: a task that expires is stored durably; level={self.level!r} is not")
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -59,6 +59,7 @@ class JobHandle(Generic[R_co]):
         Raises:
             JobFailed: it ended in the failed set; carries error and traceback as text.
             JobCancelled: it was cancelled.
+            JobExpired: it had not begun by the time that was said (`expires`).
             ResultTimeout: no result within `timeout` seconds; the message says where the job is, and why.
             JobUnknown: there is no such job, or it has ended and what became of it is not kept (`keep_result=0`), or no
                 longer. Whoever waits while a job ends that way is told a second later or so.

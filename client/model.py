@@ -135,6 +135,9 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 Status = Literal["ok", "failed", "retry", "snooze", "cancelled", "expired"]
 
 
+EXPIRED = "it had not begun by the time that its enqueue or its task said"
+
+
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
     """How one run of one job ended. `value` is the pickled result; `error` one line, `traceback` text."""
 

@@ -36,7 +36,7 @@ from .reasons import Reasons
 TOKENS_MAX = 400_000
 """Keys that are looked through for a token that is not where it was first put."""
 
-ENDED = {"ok": "it ended well", "failed": "it failed", "cancelled": "it was cancelled"}
+ENDED = {"ok": "it ended well", "failed": "it failed", "cancelled": "it was cancelled", "expired": "it has expired"}
 
 
 class Here(Protocol):

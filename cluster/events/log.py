@@ -55,6 +55,7 @@ LINES: dict[type[r.ClusterEvent], tuple[int, str]] = {
         "bundle {bundle} goes back to its queue, and so do others: its key {key_id!r} is not here ('': it is "
         "unsigned); `rota nodes` shows who has which keys",
     ),
+    r.BundleExpired: (logging.INFO, "bundle {bundle} of task {task} in queue {queue} has expired, {jobs} jobs"),
     r.OutcomeVoid: (logging.WARNING, "an outcome of bundle {bundle} is void: the claim has ended"),
     r.VolatileFailed: (logging.ERROR, "job {job}, without persistence, failed for good: {error}"),
     r.VolatileLost: (logging.ERROR, "{jobs} jobs without persistence are lost"),

@@ -233,8 +233,8 @@ class JobStarted(ClusterEvent, frozen=True, gc=False, tag="job_started"):
 
 
 class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
-    """One run of a job ended here. `outcome`: ok, failed, retry, snooze or cancelled. `ran_s`: how long it took, by its
-    runner's clock; 0 where it did not run, or its runner died with it."""
+    """One run of a job ended here. `outcome`: ok, failed, retry, snooze, cancelled or expired. `ran_s`: how long,
+    by its runner's clock; 0 where it did not run, or its runner died with it."""
 
     bundle: str
     index: int
@@ -244,6 +244,15 @@ class JobEnded(ClusterEvent, frozen=True, gc=False, tag="job_ended"):
     outcome: str
     error: str = ""
     ran_s: float = 0.0
+
+
+class BundleExpired(ClusterEvent, frozen=True, gc=False, tag="bundle_expired"):
+    """The master has ended jobs that had not begun by the time that was said. (What a node ends: `JobEnded`.)"""
+
+    bundle: str
+    task: str
+    queue: str
+    jobs: int
 
 
 class JobSetAside(ClusterEvent, frozen=True, gc=False, tag="job_set_aside"):

@@ -12,14 +12,16 @@ from msgspec.structs import replace
 from rota.client.errors import LedgerError
 
 from ..context import TermContext
-from ..events.records import TookOver
+from ..events.records import BundleExpired, TookOver
 from ..ledger.commits import Verdict, unmodified
 from ..ledger.ledger import Record, prefix_end
 from ..state import moves
+from ..state.discarding import Discards
 from ..state.quarantine import SetAside, damage
 from ..state.records import Token
 from .authority import Authority
-from .dispatch import Aggregator, Command, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .dispatch import Aggregator, Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .lanes import Item
 from .takeover import take_over
 
 
@@ -28,13 +30,14 @@ class CarryingOut:
 
     def __init__(
         self, context: TermContext, authority: Authority, aggregator: Aggregator, aside: SetAside,
-        tasks: asyncio.TaskGroup, wake: asyncio.Event,
+        discards: Discards, tasks: asyncio.TaskGroup, wake: asyncio.Event,
     ) -> None:
         assert isinstance(context.fence.operand, int)
         self._context = context
         self._authority = authority
         self._aggregator = aggregator
         self._aside = aside
+        self._discards = discards
         self._tasks = tasks
         self._wake = wake
         self._fence_revision = context.fence.operand
@@ -49,6 +52,8 @@ class CarryingOut:
                 self._tasks.create_task(self._load(command), name="master-page")
             case TakeOver(node):
                 self._tasks.create_task(self._take_over(node), name=f"takeover-{node}")
+            case Expire(item):
+                self._tasks.create_task(self._expire(item), name="master-expire")
             case Quarantine(record):
                 self._tasks.create_task(self._set_aside(record, None, "unreadable"), name="master-set-aside")
 
@@ -122,6 +127,20 @@ class CarryingOut:
                 revision=verdict.revision,
             )
             self._wake.set()
+
+    async def _expire(self, item: Item) -> None:
+        """If it is still there, as it was."""
+        token, record = item.token, Record(item.key, b"", 0, item.mod_revision, 0)
+        write = await self._discards.expired((self._context.fence,), record, token)
+        future = self._context.commits.submit(write)
+        await asyncio.wait([future])
+        verdict = self._verdict(future)
+        if verdict is None:
+            return
+        self._aggregator.expired(item, self._instead(verdict, item.key))
+        self._wake.set()
+        if verdict.applied:
+            self._context.events.emit(BundleExpired(item.bundle, token.task, token.queue, item.pending))
 
     async def _load(self, command: LoadPage) -> None:
         lane = self._context.keys.lane(command.queue, command.priority)

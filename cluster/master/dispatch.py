@@ -21,6 +21,7 @@ from ..ledger.ledger import Event, Record
 from ..state.keys import JobKey, Keys
 from ..state.records import QueueRecord, TaskRecord, Token, decode, token_in
 from .claims import Claims
+from .expiries import Expiries
 from .lanes import Family, Head, Item, LaneId
 from .limits import Limits
 from .members import Assignment, Seat
@@ -54,6 +55,12 @@ class Split(NamedTuple):
     size: int
 
 
+class Expire(NamedTuple):
+    """It is too late for what this token has not begun."""
+
+    item: Item
+
+
 class LoadPage(NamedTuple):
     queue: str
     priority: int
@@ -71,7 +78,7 @@ class Quarantine(NamedTuple):
     record: Record
 
 
-Command: TypeAlias = GiveClaim | Split | LoadPage | TakeOver | Quarantine
+Command: TypeAlias = GiveClaim | Split | Expire | LoadPage | TakeOver | Quarantine
 
 
 class Aggregator:
@@ -99,6 +106,7 @@ class Aggregator:
         self._partial: set[Window] = set()              # not all of their tokens are known
         self._blind: set[str] = set()                   # queues whose head is known at a later revision
         self._due: list[tuple[int, str]] = []           # (ms, queue) of heads that wait for their time: a heap
+        self._expiries = Expiries()
 
     @property
     def seats(self) -> dict[str, Seat]:
@@ -107,7 +115,10 @@ class Aggregator:
     @property
     def next_ms(self) -> int | None:
         """When to decide at the latest (wall time): the retry at the head of a serial queue is due."""
-        return self._due[0][0] if self._due else None
+        times = [self._due[0][0]] if self._due else []
+        if (expires := self._expiries.next_ms) is not None:
+            times.append(expires)
+        return min(times, default=None)
 
     # -- what the master knows -------------------------------------------------------------------------------------
 
@@ -241,6 +252,8 @@ class Aggregator:
         queue = self._queue(place.queue)
         window = queue.window(place.priority)
         window.add(item)
+        if item.token.expires:
+            self._expiries.note(item, place.priority)
         if not queue.running:
             self._starved.note(queue.name)
         if window.is_partial:
@@ -295,6 +308,15 @@ class Aggregator:
             self._add(item, parsed)
         self._happened(self._queue(queue.name))
 
+    def expired(self, item: Item, revision: int = 0) -> None:
+        """It has ended; or, at that revision, something else lies there, which the watch will show."""
+        queue = self._queue(item.token.queue)
+        queue.splitting -= 1
+        if revision > max(queue.blind_to, self.revision):
+            queue.blind_to = revision
+            self._blind.add(queue.name)
+        self._happened(queue)
+
     # -- decisions -------------------------------------------------------------------------------------------------
 
     def decide(self, now: float, wall_ms: int = 0, budget: int = 1_000) -> list[Command]:
@@ -310,6 +332,8 @@ class Aggregator:
                 self._happened(queue)
         if self._closed:
             self._reopen(now)
+        if self._expiries:
+            self._expire(commands, budget)
         self._turns.begin(lambda gate: self._has_room(gate, now))
         while len(commands) < budget and (queue := self._turns.first()) is not None:
             command = self._next(queue, now)
@@ -333,6 +357,21 @@ class Aggregator:
                 self._closed.append((until, seat))
             else:
                 seat.is_closed = False
+    def _expire(self, commands: list[Command], budget: int) -> None:
+        """What has expired is not given out. (What blocks a serial queue waits for a person, however long.)"""
+        for name, priority, key in self._expiries.due(self.wall_ms):
+            queue = self.queues.get(name)
+            window = queue.windows.get(priority) if queue is not None else None
+            item = window.get(key) if window is not None else None
+            if queue is None or window is None or item is None or item.token.blocked:
+                continue
+            if item.token.expires <= self.wall_ms:
+                window.remove(key)
+                queue.splitting += 1            # the next of a serial queue is not its head before this has ended
+                commands.append(Expire(item))
+                self._happened(queue)
+            if len(commands) >= budget:
+                return
 
     def _lend(self, commands: list[Command], now: float) -> None:
         """Spare slots for queues of which nothing runs."""

@@ -103,6 +103,10 @@ class Window:
         if self._order is not None:
             heapq.heappush(self._order, item.key)
 
+    def get(self, key: bytes) -> Item | None:
+        lane = self.places.get(key)
+        return lane.items[key] if lane is not None else None
+
     def remove(self, key: bytes, before_revision: int | None = None) -> Item | None:
         """Take a token out (only one that is older than `before_revision`)."""
         lane = self.places.get(key)
@@ -256,7 +260,7 @@ class Queue:
         self.windows: dict[int, Window] = {}
         self.settings = PLAIN_SETTINGS
         self.running = 0
-        self.splitting = 0          # splits without a verdict
+        self.splitting = 0          # splits and expiries without a verdict
         self.blind_to = 0           # something appears at this revision: until then the head is not known
         self.due_ms = 0             # the last time that its head, a retry, was seen to wait for
         self.resting = False

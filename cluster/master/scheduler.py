@@ -14,6 +14,7 @@ from ..ledger.commits import Write, unmodified
 from ..ledger.ledger import Changes, Record
 from ..ledger.scan import pages
 from ..state import moves
+from ..state.discarding import Discards
 from ..state.quarantine import SetAside
 from ..state.records import token_in
 from .due import LOOK_S_MAX, until_due
@@ -22,13 +23,14 @@ PAGE = 1_000
 
 
 class Scheduler:
-    def __init__(self, context: TermContext, aside: SetAside) -> None:
+    def __init__(self, context: TermContext, aside: SetAside, discards: Discards) -> None:
         self._ledger = context.ledger
         self._keys = context.keys
         self._clock = context.clock
         self._commits = context.commits
         self._fence = context.fence
         self._aside = aside
+        self._discards = discards
         self._next_ms = 0
         self._earlier = asyncio.Event()
         self._seen = 0
@@ -73,6 +75,8 @@ class Scheduler:
         token = token_in(parsed[1], record.value)
         if token is None:
             return await self._aside.unreadable((self._fence,), record)
+        if token.expires and token.expires <= self._clock.wall() * 1000:
+            return await self._discards.expired((self._fence,), record, token)
         order = max(self._seen, self._commits.revision, token.order)
         at = unmodified(record.key, record.mod_revision)
         return moves.become_due(self._keys, (self._fence,), at, parsed[2], token, order)

@@ -18,6 +18,7 @@ from ..ledger.buckets import Buckets
 from ..ledger.commits import Commits
 from ..ledger.ledger import Changes, Condition, prefix_end
 from ..ledger.patience import steadily
+from ..state.discarding import Discards
 from ..state.keys import shown
 from ..state.quarantine import SetAside
 from .authority import Authority, OutOfStep
@@ -75,7 +76,8 @@ class Master:
         self.aggregator = aggregator = Aggregator(self._keys)
         buckets = Buckets(self._ledger, self._clock, self._rng)
         aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets, teller(self._events))
-        self._scheduler = Scheduler(context, aside)
+        discards = Discards(self._ledger, self._keys, self._seal, buckets)
+        self._scheduler = Scheduler(context, aside, discards)
         self._schedules = Schedules(context)
         self._bulk = Bulk(context, self._authority)
         revision = await take_snapshot(self._ledger, self._keys, self._clock, aggregator)
@@ -92,7 +94,9 @@ class Master:
             group.create_task(steadily("dropping old failures", retention.run), name="master-retention")
             group.create_task(self._authority.lost(), name="master-fence")
             group.create_task(self._bulk.run(), name="master-bulk")
-            await self._decide(CarryingOut(context, self._authority, aggregator, aside, group, self._wake))
+            await self._decide(CarryingOut(
+                context, self._authority, aggregator, aside, discards, group, self._wake
+            ))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

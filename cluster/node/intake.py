@@ -43,7 +43,7 @@ from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import ORDER_DIGITS, is_name, shown
-from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, tail_of
+from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, due_by, tail_of
 from ..state.uniques import Hold, Holder
 from .body_cache import BodyCache, VerifiedBody
 from .own_record import OwnRecord
@@ -283,7 +283,7 @@ class Intake:
     ) -> Write:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
-            due_ms = token.at + int(bundle.delay_s * 1000)
+            due_ms = due_by(token.at + int(bundle.delay_s * 1000), token.expires)
         else:
             self._cache.put(bundle.bundle, body)
         receipts = self._receipts

@@ -18,7 +18,7 @@ from ..ledger.buckets import Bucket
 from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
-from ..state.records import Claim, Token, bits, hex_bits, token_of
+from ..state.records import Claim, Token, bits, due_by, hex_bits, token_of
 from ..state.words import Words
 from .held import Held
 
@@ -159,8 +159,12 @@ def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
         groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
+    expires = held.claim.expires
     return moves.retry(keys, key, bundle, held.body, done, [
-        ([outcome.index for outcome in group], _again(context, held, group), _due_ms(context.clock, group))
+        (
+            [outcome.index for outcome in group], _again(context, held, group),
+            due_by(_due_ms(context.clock, group), expires),
+        )
         for group in groups.values()
     ])
 
@@ -197,7 +201,7 @@ def _finished(context: IdentityContext, held: Held, indexes: list[int]) -> tuple
 
 
 def _entry(outcome: Outcome, attempts: int) -> ResultEntry:
-    assert outcome.status in ("ok", "failed", "cancelled")
+    assert outcome.status in ("ok", "failed", "cancelled", "expired")
     return ResultEntry(
         outcome.index, outcome.status, outcome.value, outcome.error, outcome.traceback, attempts, outcome.codec
     )

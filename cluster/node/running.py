@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from rota.client.model import Outcome
+from rota.client.model import EXPIRED, Outcome
 from rota.worker.pool.interface import Runners
 
 from ..context import IdentityContext
@@ -153,6 +153,10 @@ class Running:
             asyncio.get_running_loop().call_later(UNKNOWN_S, self._release_unknown, held)
             return
         held.submitted = True
+        if held.claim.expires and self._context.clock.wall() * 1000 >= held.claim.expires:
+            late = [(held.key, Outcome(i, "expired", error=EXPIRED)) for i, _ in held.without_outcome()]
+            asyncio.get_running_loop().call_soon(self.on_outcomes, late)
+            return
         cancelled = self._cancels.of(held.bundle)
         jobs = held.without_outcome()
         unwanted = [(held.key, Outcome(i, "cancelled", error="cancelled")) for i, _ in jobs if i in cancelled]

@@ -163,11 +163,16 @@ class Volatile:
 
     def _again(self, held: _Bundle, index: int) -> None:
         held.resting.discard(index)
-        if index in held.attempts and held.work.key in self._bundles:
-            attempt = held.attempts[index]
-            self._runners.submit(msgspec.structs.replace(
-                held.work, attempt=attempt, jobs=[(index, held.payloads[index])]
-            ))
+        if index not in held.attempts or held.work.key not in self._bundles:
+            return
+        info = self._runners.tasks.get(held.work.task)
+        if info is None:
+            gone = f"task {held.work.task} was to be tried again, and the code of its node does not have it any more"
+            self.on_outcome(held.work.key, Outcome(index, "failed", error=gone))
+            return
+        self._runners.submit(msgspec.structs.replace(
+            held.work, attempt=held.attempts[index], mode=info.mode, jobs=[(index, held.payloads[index])]
+        ))
 
     def lose(self) -> None:
         """The runners are killed, and with them what lies nowhere else."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
-from rota.client.model import ResultEntry
+from rota.client.model import EXPIRED, ResultEntry
 
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
@@ -46,6 +48,14 @@ class Discards:
             return moves.cancel(self._keys, conditions, at, bundle, token, told)
         return moves.cancel_some(conditions, at, token, gone, told)
 
+    async def expired(self, conditions: tuple[Condition, ...], record: Record, token: Token) -> Write:
+        """Too late for all that has not ended of it. Who waits is told."""
+        bundle = _name(record.key)
+        indexes = await self._pending(bundle, token)
+        told = [await self._notice(record, token, bundle, indexes, EXPIRED, "expired")] if indexes else []
+        at = unmodified(record.key, record.mod_revision)
+        return moves.expire(self._keys, conditions, at, bundle, token, told)
+
     async def replaced(self, record: Record, token: Token, by: Write, job: str) -> Write:
         """Another job takes the place of the only one of this token: `by` enqueues it. Who waits for this is told."""
         bundle = _name(record.key)
@@ -71,9 +81,10 @@ class Discards:
         return [i for i in header.indexes if not token.done_bits >> i & 1] if header is not None else None
 
     async def _notice(
-        self, record: Record, token: Token, bundle: str, gone: list[int], why: str = "cancelled"
+        self, record: Record, token: Token, bundle: str, gone: list[int], why: str = "cancelled",
+        status: Literal["cancelled", "expired"] = "cancelled",
     ) -> Put:
-        entries = [ResultEntry(i, "cancelled", error=why, attempts=token.attempt) for i in gone]
+        entries = [ResultEntry(i, status, error=why, attempts=token.attempt) for i in gone]
         lease = await self._buckets.of(CANCEL_S).lease()
         return moves.result(self._keys, self._seal, bundle, entries, record.mod_revision, lease)
 

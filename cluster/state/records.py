@@ -417,6 +417,11 @@ def claim_of(token: Token, fence: int, *, serial: bool = False) -> Claim:
     return Claim(*fields, fence, False, serial)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
 
 
+def due_by(due_ms: int, expires_ms: int) -> int:
+    """When to look at a token again that is due then, or expires before."""
+    return min(due_ms, expires_ms) if expires_ms else due_ms
+
+
 def begun(claim: Claim, *, started: bool) -> Claim:
     """A claim whose jobs are about to begin: what it has for itself until then, it has no longer."""
     unique = "" if claim.until_begun else claim.unique

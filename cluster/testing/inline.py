@@ -94,7 +94,7 @@ class Inline:
         if outcome.status in ("retry", "snooze") and work.fence < RUNS_MAX:
             work.attempt += outcome.status == "retry"
             return False
-        status = outcome.status if outcome.status in ("ok", "cancelled") else "failed"
+        status = outcome.status if outcome.status in ("ok", "cancelled", "expired") else "failed"
         self._entries[f"{work.bundle}/{outcome.index}"] = ResultEntry(
             outcome.index, status, outcome.value, outcome.error, outcome.traceback, work.attempt, outcome.codec
         )

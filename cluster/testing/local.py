@@ -193,6 +193,8 @@ def run_sync(call: Call, index: int, payload: bytes) -> Outcome:
         return call.not_run(index)
     token = running.set((call.work, index))
     try:
+        if call.is_late:
+            return call.expired(index)
         args, kwargs = call.arguments(payload)
         if call.around is not None:
             result = call.around.blocking(args, kwargs, call.codec)
@@ -223,6 +225,8 @@ async def run_async(call: Call, index: int, payload: bytes) -> Outcome:
         return call.not_run(index)
     token = running.set((call.work, index))
     try:
+        if call.is_late:
+            return call.expired(index)
         args, kwargs = call.arguments(payload)
         around, function = call.around, call.function
         started = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)

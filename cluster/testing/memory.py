@@ -41,6 +41,7 @@ from ..master.schedules import Schedules
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
+from ..state.discarding import Discards
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
 from ..state.records import Token, waiting_at
@@ -209,7 +210,8 @@ class MemoryCluster:
         """The master's scheduler sleeps by the real clock: do its work now."""
         async with Commits(self._ledger) as commits:
             aside = SetAside(self._ledger, self._keys, self.clock, self._seal, self._buckets)
-            await Scheduler(self._term(commits), aside).move_due()
+            discards = Discards(self._ledger, self._keys, self._seal, self._buckets)
+            await Scheduler(self._term(commits), aside, discards).move_due()
 
     def _term(self, commits: Commits) -> TermContext:
         """As if we were master, beside it: what was done is not done again."""

@@ -60,7 +60,7 @@ def judge(history: History) -> list[str]:
     terms = Terms(
         TASKS, orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,
         killings=[killing for killing in history.killings if killing[0] <= history.ended_at], slack_s=DUE_SKEW_S,
-        kills=lambda job, order: order.task == CRASH and job[1] == 1,
+        kills=lambda job, order: order.task == CRASH and job[1] == 1, changes=history.code_changes,
     )
     return [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
 

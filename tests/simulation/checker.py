@@ -35,7 +35,7 @@ from rota.cluster.state.records import Claim, Token
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 from .ticks import Ticks
 
-LEASED = ("nodes/", "master/", "unique/", "running/")
+LEASED = ("nodes/", "master/", "running/")
 KEYS_PER_LEASE_MAX = 2_000
 
 
@@ -200,7 +200,7 @@ class Checker:
             must = area.startswith(tuple(name.encode() for name in LEASED))
             may = must or key.startswith(
                 (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels,
-                 self.keys.operations_ended)
+                 self.keys.operations_ended, *((self.keys.uniques,) if b'"until":' in record.value else ()))
             )
             if bool(record.lease) != may:
                 self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")
@@ -314,7 +314,8 @@ class Checker:
             self._say("S10", f"job {name} is failed and {status} at once")
         held = place.kind == "claims" and place.node in actor.members
         cancelled = place.kind != "claims" and status == "cancelled"
-        held = held or cancelled
+        expired = place.kind != "claims" and status == "expired" and bool(actor.fence)
+        held = held or cancelled or expired
         if cancelled:
             self._check_person(f"job {name} was cancelled", actor)
         if not held and failed is None:

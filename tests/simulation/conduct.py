@@ -30,6 +30,7 @@ from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
 from .slots import Held, Slots
 from .trust import HAND, Trust
+from .twins import Alone
 from .world import History, Spell
 
 CLAIMS_MAX = 20
@@ -72,6 +73,7 @@ class Conduct:
         trust = Trust(self.keys, self.history.tampered, self._say)
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         blame = Blame(self.keys, self._say)
+        alone = Alone(self.keys, self._say, DUE_SKEW_S)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
@@ -81,12 +83,14 @@ class Conduct:
             trust.see(entry, self._members, self._own)
             codes.see(entry, self._members)
             blame.see(entry, self._members, self._claims)
+            alone.see(entry)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)
             self._check_limits()
             if calm is not None:
                 calm.see(entry)
+        alone.finish(self.history.runs, self.history.existing)
         self._check_overlaps()
         if self.history.settle_s > self.history.settle_s_max:
             self._say("L1", f"it took {self.history.settle_s:.1f} s until all was done, "

@@ -48,7 +48,7 @@ from rota.cluster.node import (
 from rota.cluster.node.held import Held
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.moves import waiting
+from rota.cluster.state.moves import claimed, waiting
 from rota.cluster.state.records import Claim, Member, Token, decode, encode
 from rota.worker.pool import suspects
 
@@ -840,3 +840,41 @@ def a_lost_lease_is_not_noticed() -> None:
 def compaction_loses_claims() -> None:
     """A node whose watch was overtaken by a compaction goes on from there without looking what it missed."""
     executor.Executor._compare = lambda self, listing: None
+
+
+# -- what is unique, what expires ------------------------------------------------------------------------------------
+
+
+@mutant
+def unique_keys_without_guard() -> None:
+    """An enqueue takes its unique key, whoever has it."""
+    _change_enqueues(lambda keys, write: _without(write, keys.uniques))
+
+
+@mutant
+def unique_keys_outlive_their_jobs() -> None:
+    """A job that ends under a node keeps its key."""
+    claimed.freed = lambda keys, token: ()
+
+
+@mutant
+def replaced_though_it_has_moved() -> None:
+    """What takes the place of a job does not look whether it still lies there."""
+    original = moves.replace
+
+    def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put] = ()) -> Write:
+        write = original(keys, at, bundle, by, told)
+        return Write(tuple(condition for condition in write.conditions if condition != at), write.ops)
+
+    moves.replace = replace
+
+
+@mutant
+def nobody_looks_at_expiries() -> None:
+    """The master gives out what has expired, and the runners begin it."""
+    def _expire(self: Aggregator, commands: list[Any], budget: int) -> None:
+        for _ in self._expiries.due(self.wall_ms):
+            pass
+
+    Aggregator._expire = _expire
+    scripted.ScriptedRunners._is_late = lambda self, work: False

@@ -47,19 +47,24 @@ def code_of(bundle: str) -> bytes:
 class Client:
     """Enqueues bundle after bundle: the same one again, to any node, until the answer is definite or time is over."""
 
-    def __init__(self, world: World, *, poison: int = 0, crashing: int = 0) -> None:
+    def __init__(
+        self, world: World, *, poison: int = 0, crashing: int = 0, rng: random.Random | None = None
+    ) -> None:
         self.world = world
-        self.rng = random.Random(world.rng.getrandbits(64))
+        self.rng = rng or random.Random(world.rng.getrandbits(64))
         self.session = new_session(lambda count: self.rng.randbytes(count))
         self.poison = poison
         self.crashing = crashing
         self.seen = 0       # the newest revision it has been told
         self.keyring = signer_for(random.Random(f"{world.seed} {self.session}"), world.plan.keys)
 
+    @property
+    def bundles(self) -> int:
+        return self.world.plan.bundles
+
     async def run(self) -> None:
-        plan = self.world.plan
-        for counter in range(plan.bundles):
-            await asyncio.sleep(self.rng.uniform(0.0, 1.6 * plan.trouble_s / plan.bundles))
+        for counter in range(self.bundles):
+            await asyncio.sleep(self.rng.uniform(0.0, 1.6 * self.world.plan.trouble_s / self.bundles))
             await self._enqueue(self._order(bundle_id(self.session, counter)))
 
     def _order(self, bundle: str) -> Enqueue:
@@ -131,7 +136,7 @@ class Client:
                 return
             if isinstance(answer, Overloaded):
                 asked.overloads[process.name] = asked.overloads.get(process.name, 0) + 1
-            elif isinstance(answer, EnqueueError) and not isinstance(answer, SignatureRefused):   # others have the key
+            elif isinstance(answer, RotaError) and not isinstance(answer, SignatureRefused):   # others have the key
                 asked.refused_at = revision
                 world.note(f"refused {bundle}: {answer}")
                 return

@@ -87,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     failures: bool = True           # jobs fail and retry
     keys: bool = False              # jobs are signed, and nodes have different keys
     codes: bool = False             # nodes have different code, and sizes
+    twins: bool = False             # jobs of which there must not be two, and such as expire
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
     schedules: bool = False         # a person has some
 
@@ -130,6 +131,7 @@ def plan_of(seed: int) -> Plan:
         exchanges=rng.choice((0, 0, 0, 0, 1, 3)),
         codes=rng.random() < 0.4,
         schedules=rng.random() < 0.4,
+        twins=seed % 3 == 1,
     )
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
         plan = msgspec.structs.replace(plan, schedules=False)

@@ -55,6 +55,7 @@ class Process:
             dict(code.tasks), dict(code.capacity), world.play, world.clock.monotonic, self._record,
             lambda: world.killings.append((world.clock.monotonic(), self.name)), SPARE,
             lambda work: world.broken.append(f"{self.name} was to run {work.task}, {work.mode}: not in its code"),
+            lambda: world.clock.wall() * 1000,
         )
         context = NodeContext(
             ledger=self.ledger, keys=world.keys, clock=world.clock, rng=self.rng, seal=Seal(keyring, CLUSTER),

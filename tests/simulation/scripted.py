@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
+from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
 from rota.worker.channel.frames import Work
 from rota.worker.channel.slots import slot_of
 from rota.worker.pool.inquest import Inquest
@@ -49,6 +49,7 @@ class ScriptedRunners:
         on_kill: Callable[[], None] = lambda: None,
         spare: int = 0,
         on_foreign: Callable[[Work], None] = lambda work: None,
+        wall_ms: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.tasks = tasks
         self.queues: dict[str, QueueInfo] = {}
@@ -59,6 +60,7 @@ class ScriptedRunners:
         self._record = record
         self._on_kill = on_kill
         self._on_foreign = on_foreign
+        self._wall_ms = wall_ms
         self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
         self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
@@ -136,10 +138,20 @@ class ScriptedRunners:
         return not running and self._used[mode] < self.capacity.get(mode, 0) + self.spare.get(mode, 0)
 
     def _begin(self, work: Work, index: int) -> None:
+        if self._is_late(work):
+            self._used[work.mode] -= (work.key, index) not in self._apart
+            self._apart.discard((work.key, index))
+            self._suspects.ended(slot_of(work.key, index))
+            expired = [(work.key, Outcome(index, "expired", error=EXPIRED))]
+            asyncio.get_running_loop().call_soon(self._on_outcomes, expired)
+            return
         seconds, outcome = self._play(work, index)
         self._record("start", work, index, None)
         timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
         self._running[work.key, index] = (work, timer)
+
+    def _is_late(self, work: Work) -> bool:
+        return work.expires_ms != 0 and self._wall_ms() >= work.expires_ms
 
     def _end(self, work: Work, index: int, outcome: Outcome) -> None:
         if self._frozen:

@@ -20,13 +20,14 @@ from .scripted import Run
 
 class Terms:
     """`again`: when a person had a job run again; `orphaned`: when which node that held it was lost; `own`: the
-    (bundle, node) whose claim an enqueue brought along; `killings`: when all runners of a process were killed."""
+    (bundle, node) whose claim an enqueue brought along; `killings`: when all runners of a process were killed,
+        `changes`: when its code was changed."""
 
     def __init__(
         self, tasks: Mapping[str, TaskInfo], orders: Mapping[str, Order], *,
         again: Mapping[Job, Sequence[float]], orphaned: Mapping[Job, Sequence[tuple[float, str]]],
         own: Container[tuple[str, str]], killings: Sequence[tuple[float, str]], slack_s: float,
-        kills: Callable[[Job, Order], bool] = lambda job, order: False,
+        kills: Callable[[Job, Order], bool] = lambda job, order: False, changes: Sequence[tuple[float, str]] = (),
     ) -> None:
         self._tasks = tasks
         self._orders = orders
@@ -36,6 +37,7 @@ class Terms:
         self._killings = killings
         self._slack_s = slack_s
         self._kills = kills
+        self._changes = changes
         self.violations: list[str] = []
 
     def judge(self, runs: Iterable[Run]) -> list[str]:
@@ -153,6 +155,7 @@ class Terms:
                     ended.setdefault((job[0], run.node.partition("-")[0]), set()).add(job)
         for bundle, order in self._orders.items():
             for process in order.taken if order.level == "none" else ():
-                killed = any(who == process and at >= order.asked[process] for at, who in self._killings)
+                happened = (*self._killings, *self._changes)    # what is tried again needs its code
+                killed = any(who == process and at >= order.asked[process] for at, who in happened)
                 if not killed and len(ended.get((bundle, process), ())) < order.count:
                     self.violations.append(f"T5: bundle {bundle} was taken by {process}, and has not ended there")

@@ -24,7 +24,7 @@ ALWAYS = [
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
     "operations_die_with_their_master", "keys_unknown_to_a_new_master", "orphans_run_again",
     "memory_outlives_its_runners", "everybody_pays_for_a_runner", "keys_are_not_looked_at", "bodies_are_not_compared",
-    "nobody_is_told",
+    "nobody_is_told", "unique_keys_without_guard", "nobody_looks_at_expiries",
     "work_waits_for_a_node", "what_was_given_ahead_stays", "names_are_never_over", "keys_are_never_over",
     "ticks_without_their_record", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",

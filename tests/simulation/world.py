@@ -51,6 +51,7 @@ from .plans import (
 from .process import Process
 from .scripted import KILLS_ITS_RUNNER, Run
 from .ticks import Timekeeper
+from .twins import Twins
 
 SETTLE_MORE_S = 20.0
 """A run that takes longer than it may (L1) goes on a little, to tell what is late from what never comes."""
@@ -93,6 +94,7 @@ class History(msgspec.Struct, kw_only=True):
     frozen: list[Freeze]                # machines that stood still
     betrayed: set[str]                  # nodes whose lease the store dropped early
     code_changes: list[tuple[float, str]]   # when a process' code changed while it ran
+    existing: list[tuple[str, str, str]]    # bundles that enqueues were told of, and their own task and unique key
     tampered: set[str]                  # bundles whose records somebody has laid hand on
     notes: list[str]
     faults: dict[str, int]
@@ -144,6 +146,7 @@ class World:
         self.betrayed: set[str] = set()
         self.frozen: list[Freeze] = []
         self.tampered: set[str] = set()
+        self.existing: list[tuple[str, str, str]] = []
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
         self.masters: list[Aggregator] = []     # what each knew, the last of them now
@@ -247,6 +250,7 @@ class World:
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
             frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
+            existing=self.existing,
             notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max, kept=self.kept,
         )
@@ -265,6 +269,8 @@ class World:
             ).run(), name=f"client-{number}")
             for number in range(self.plan.clients)
         ]
+        if self.plan.twins:
+            clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
         operator = self.group.create_task(self.operator.run(), name="operator")
         if self.plan.schedules:
             timekeeper = self.group.create_task(self.timekeeper.run(), name="timekeeper")

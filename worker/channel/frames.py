@@ -30,6 +30,7 @@ class Work(msgspec.Struct, gc=False, array_like=True):
     function: bytes | None = None
     options: Options = Options()
     report_start: bool = False
+    expires_ms: int = 0         # since 1970: nothing of it begins after that; 0: whenever
 
 
 class Run(msgspec.Struct, gc=False, array_like=True, tag=1):

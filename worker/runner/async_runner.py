@@ -143,6 +143,8 @@ class AsyncRunner:
         try:
             args, kwargs = call.arguments(payload)
             self._lease.wait()
+            if call.is_late:
+                return call.expired(index)
             around = call.around
             result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
             while hasattr(type(result), "__await__"):       # (as `awaited`, without a coroutine more)

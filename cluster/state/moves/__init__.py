@@ -15,11 +15,13 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     waiting --> waiting: replace
     waiting --> scheduled: replace
     waiting --> [*]: cancel
+    waiting --> [*]: expire
     waiting --> failed: skip_head
     waiting --> failed: set_aside
     scheduled --> waiting: become_due
     scheduled --> scheduled: cancel_some
     scheduled --> [*]: cancel
+    scheduled --> [*]: expire
     scheduled --> waiting: replace
     scheduled --> scheduled: replace
     scheduled --> failed: set_aside
@@ -53,11 +55,11 @@ from .ended import finished, result
 from .entering import Fired, enqueue, enqueue_claimed, fire
 from .failed import delete, fail, revive, set_aside, skip_head
 from .ops import Conditions, Ops
-from .waiting import become_due, cancel, cancel_some, claim, replace, retry_head, split
+from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
 
 __all__ = [
     "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
-    "enqueue", "enqueue_claimed", "fail", "finished", "fire", "give_back", "hand_back", "mark_started",
+    "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "give_back", "hand_back", "mark_started",
     "record", "replace", "result", "retry", "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split",
     "take_over",
 ]

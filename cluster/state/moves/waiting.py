@@ -46,6 +46,13 @@ def cancel(
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *told))
 
 
+def expire(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put] = ()
+) -> Write:
+    """All of its jobs: it is too late for them to begin. `told`: for who waits for them."""
+    return cancel(keys, who, at, bundle, token, told)
+
+
 def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put] = ()) -> Write:
     """Another job takes its place, and the key that it had for itself. `by`: what enqueues that one."""
     return Write((*by.conditions, at), (Delete(at.key), Delete(keys.body(bundle)), *by.ops, *told))

@@ -13,6 +13,7 @@ from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, p
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.due import LOOK_S_MAX
 from rota.cluster.master.scheduler import Scheduler
+from rota.cluster.state.discarding import Discards
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.quarantine import SetAside
 from rota.cluster.state.records import Token, encode
@@ -41,6 +42,15 @@ def aside(ledger: MemoryLedger, clock: SystemClock) -> SetAside:
     return SetAside(ledger, KEYS, clock, Seal(UNSIGNED, "t"), Buckets(ledger, clock, random.Random()))
 
 
+def discards(ledger: MemoryLedger, clock: SystemClock) -> Discards:
+    return Discards(ledger, KEYS, Seal(UNSIGNED, "t"), Buckets(ledger, clock, random.Random()))
+
+
+def scheduler_of(ledger: MemoryLedger, clock: SystemClock, commits: Commits) -> Scheduler:
+    aside_, discards_ = aside(ledger, clock), discards(ledger, clock)
+    return Scheduler(term(ledger, commits, KEYS, clock), aside_, discards_)
+
+
 async def test_it_reads_no_further_than_to_its_next_look() -> None:
     """etcd walks over every key of a range: with a million jobs of next week in it, each look would take long."""
     clock, ledger = SystemClock(), Watched()
@@ -49,7 +59,7 @@ async def test_it_reads_no_further_than_to_its_next_look() -> None:
     token = encode(Token("m:f", "q", 0, 1, 1, "async", 0))
     await ledger.commit(Txn((), (Put(KEYS.due(now_ms - 1, "q", "due"), token), Put(later, token))))
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
+        scheduler = scheduler_of(ledger, clock, commits)
         await scheduler.move_due()
         limit = KEYS.due_before(int((clock.wall() + LOOK_S_MAX) * 1000))
         assert ledger.ends and max(ledger.ends) <= limit < later
@@ -60,7 +70,7 @@ async def test_it_reads_no_further_than_to_its_next_look() -> None:
 async def test_only_what_is_due_before_the_next_look_wakes_it() -> None:
     clock, ledger = SystemClock(), Watched()
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
+        scheduler = scheduler_of(ledger, clock, commits)
         task = asyncio.create_task(scheduler.run())
         try:
             await ledger.looked.wait()
@@ -82,7 +92,7 @@ async def test_what_is_due_and_comes_while_it_moves_others_is_moved_at_once() ->
     """Its delay was shorter than its commit: it is due already when the watch shows it."""
     clock, ledger = SystemClock(), LateArrival()
     async with Commits(ledger) as commits:
-        scheduler = Scheduler(term(ledger, commits, KEYS, clock), aside(ledger, clock))
+        scheduler = scheduler_of(ledger, clock, commits)
         ledger.scheduler = scheduler
         ledger.key = KEYS.due(int(clock.wall() * 1000) - 5, "q", "late")
         task = asyncio.create_task(scheduler.run())

@@ -51,6 +51,8 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("retry_head", "waiting", moves.retry_head(WHO, WAITING, TOKEN)),
     ("cancel", "waiting", moves.cancel(KEYS, WHO, WAITING, BUNDLE, TOKEN)),
     ("cancel", "scheduled", moves.cancel(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN)),
+    ("expire", "waiting", moves.expire(KEYS, WHO, WAITING, BUNDLE, TOKEN)),
+    ("expire", "scheduled", moves.expire(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN)),
     ("replace", "waiting", moves.replace(KEYS, WAITING, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1))),
     ("replace", "waiting", moves.replace(
         KEYS, WAITING, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1, due_ms=9_000)

@@ -35,3 +35,20 @@ def debounced(name: str, text: str = "") -> str:
 def plain(text: str = "") -> str:
     events.append(f"plain {text}")
     return text
+
+
+@rota.task(expires=30, max_attempts=5, backoff_base=60, backoff_cap=60)
+def fleeting(error: str = "") -> str:
+    events.append(f"fleeting {error}")
+    if error:
+        raise ValueError(error)
+    return "in time"
+
+
+@rota.task(expires=30)
+async def fleeting_async() -> str:
+    events.append("fleeting")
+    return "in time"
+
+
+strict = rota.Queue("strict", serial=True)
