@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
-import time
 import traceback
 from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType, TracebackType
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from rota.client.errors import JobTooLarge, RotaError
 from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, TaskInfo
+from rota.client.options import now_s
 from rota.client.pickling import dump_value, load_call, load_function
 from rota.client.retries import Decision, Retries, Snooze
 
@@ -77,7 +77,7 @@ class Call:
     @property
     def is_late(self) -> bool:
         """Whether it is too late for its jobs to begin."""
-        return self.work.expires_ms != 0 and time.time() * 1000 >= self.work.expires_ms
+        return self.work.expires_ms != 0 and now_s() * 1000 >= self.work.expires_ms
 
     def expired(self, index: int) -> Outcome:
         log.warning("%s was not run: %s", self.work.task, EXPIRED)
