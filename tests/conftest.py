@@ -22,7 +22,8 @@ LEFTOVER_GRACE_S = 1.0
 
 _names = itertools.count(1)
 
-os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="rota-tests-")
+_runtime = tempfile.TemporaryDirectory(prefix="rota-tests-")       # removed when the run ends
+os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 """Where nodes of this run publish secrets for clients of this run."""
 
 

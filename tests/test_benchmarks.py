@@ -87,6 +87,15 @@ def test_the_innermost_known_frame_names_the_step() -> None:
     assert step_of(stack[:1], TABLES["node"]) == "event loop and the rest"
 
 
+def test_the_files_that_stand_for_steps_are_there() -> None:
+    """One that was moved would count as something else, and say nothing. (Ours; those of packages end with a slash.)"""
+    files = [path.as_posix() for folder in ("benchmarks", "client", "cluster", "worker") for path in ROOT.joinpath(
+        folder).rglob("*.py")]
+    rows = {row.file for table in TABLES.values() for row in table if row.file.endswith(".py")}
+    assert len(rows) > 60
+    assert not [name for name in sorted(rows) if not any(file.endswith(f"/{name}") for file in files)]
+
+
 def test_percentiles_are_measured_values() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert percentile(values, 50) == 3.0

@@ -542,6 +542,10 @@ async def the_port_says_the_same(rig: Rig) -> None:
             with error:
                 return error.code, json.load(error)
 
+    def get(path: str) -> Any:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=rig.headers), timeout=30) as answer:
+            return json.load(answer)
+
     async def asked(path: str, body: Any) -> tuple[int, Any]:
         return await asyncio.to_thread(post, path, body)
 
@@ -558,6 +562,8 @@ async def the_port_says_the_same(rig: Rig) -> None:
         assert status == 400 and next(iter(bad)) in answer["message"], answer
     status, emptied = await asked("/v1/queues/web/empty", {"expected": 0})
     assert status in (200, 202) and (emptied["verb"], emptied["what"]) == ("empty", "queue 'web'")
+    ended = await asyncio.to_thread(get, f"/v1/operations/{emptied['id']}?wait=20")
+    assert (ended["state"], ended["count"]) == ("done", 0)
     for path, body in (
         ("/v1/queues/web/empty", {}), ("/v1/queues/web/head", {"verb": "jump"}), ("/v1/failed/retry", {}),
         ("/v1/failed/delete", {"all": True, "queue": "x"}), ("/v1/queues/web", b"\xff"), ("/v1/queues/web", []),

@@ -23,20 +23,25 @@ async def record(rig: Rig) -> ScheduleRecord:
     return found
 
 
+async def two_ticks(rig: Rig) -> None:
+    """From now on."""
+    fired = (await record(rig)).fired
+
+    async def further() -> bool:
+        return (await record(rig)).fired >= fired + 2
+
+    await until(further, "two ticks more")
+
+
 async def test_each_tick_is_one_job_though_masters_are_killed(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     async with Rig(etcd.endpoint, cluster_name, tmp_path) as rig:
         await rig.client.schedules.put(NAME, work.nap, (str(journal), 0.0), every=1.0, catch_up="all")
         for _ in range(KILLS):
-            fired = (await record(rig)).fired
-
-            async def further(fired: int = fired) -> bool:
-                return (await record(rig)).fired >= fired + 2
-
-            await until(further, "two ticks more")
+            await two_ticks(rig)
             rig.kill_node(await rig.master())
             await rig.joined([rig.start()])
-        await until(further, "the last master fires, too")
+        await two_ticks(rig)                # the last master fires, too
         await rig.client.schedules.pause(NAME)
         await rig.drained()
         last = await record(rig)

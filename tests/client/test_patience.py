@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,6 +15,7 @@ from rota.client.api import AsyncClient, Client
 from rota.client.config import client_config
 from rota.client.errors import ConfigError, EnqueueUnknown, InvalidJob, Overloaded, Unreachable
 from rota.client.views import StatsView
+from rota.cluster.boot.embedded import free_port
 
 from ..proxy import Mode as ProxyMode
 from ..proxy import Proxy
@@ -31,13 +31,6 @@ def client(*urls: str, connect_timeout_s: float = 0.2) -> AsyncClient:
     return AsyncClient(
         urls, token=TOKEN, key=KEYRING, retry_window_s=LONG_S, connect_timeout_s=connect_timeout_s
     )
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 def in_time(waiting: Any) -> Any:

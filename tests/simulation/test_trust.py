@@ -140,7 +140,7 @@ def test_what_the_release_before_enqueued_finds_its_node() -> None:
         change.event.record.key for entry in world.store.journal or () for change in entry.changes
         if change.event.record.key.startswith(world.keys.claims + b"n1-") and change.previous is None
     ]
-    assert len(claims) <= 4 and {node for _, node in runs} <= {"n0", "n2"}
+    assert 1 <= len(claims) <= 4 and {node for _, node in runs} <= {"n0", "n2"}
 
 
 def test_unsigned_jobs_do_not_end_where_jobs_are_signed() -> None:
@@ -269,6 +269,33 @@ def test_a_token_that_says_something_else_than_its_body_is_not_run(
     assert not runs
     assert {record.reason for record in failed(world).values()} == {"another's body"}
     assert 0 in told(world, BUNDLE) and not left_over(world)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(("changes", "why"), [({"function": "f" * 64}, ""), ({"python": "3.12"}, "3.12")])
+def test_a_token_of_code_that_nobody_has_waits_and_says_why(
+    changes: dict[str, Any], why: str, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does without anybody's hand on it: it is neither run nor set aside, and goes on once it says what is so."""
+    if not cached:
+        monkeypatch.setattr(BodyCache, "put", lambda self, bundle, body: None)
+
+    async def deed(world: World, process: Process) -> None:
+        await process.node.set_queue("q2", {"paused": True})
+        await take(process, order(Keyring(OLD)))
+        (record,) = world.records(world.keys.queue_jobs("q2"))
+        token = decode(Token, record.value)
+        assert token is not None
+        put(world, record.key, encode(msgspec.structs.replace(token, **changes)))
+        await process.node.set_queue("q2", {"paused": False})
+        await asyncio.sleep(2.0)
+        view = await process.node.job(f"{BUNDLE}/0")
+        assert view.place == "waiting" and f"Python {why}" in view.why, view
+        assert not failed(world) and not world.runs
+        put(world, record.key, record.value)
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{BUNDLE}/0", f"{BUNDLE}/1"] and not failed(world)
 
 
 @pytest.mark.usefixtures("forgetful")

@@ -190,5 +190,8 @@ def test_keys_of_operations_do_not_pile_up(cluster: MemoryCluster) -> None:
     async def keys(prefix: bytes) -> tuple[Any, ...]:
         return (await cluster._ledger.read(prefix, prefix_end(prefix))).records
 
+    fill(cluster, failed=2)
+    assert cluster.client.delete_failed(all=True) == 2
     assert not cluster._call(keys(cluster._keys.operations))
-    assert all(record.lease for record in cluster._call(keys(cluster._keys.operations_ended)))
+    ended = cluster._call(keys(cluster._keys.operations_ended))
+    assert ended and all(record.lease for record in ended)

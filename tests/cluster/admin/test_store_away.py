@@ -26,6 +26,8 @@ from rota.cluster.port.http import HttpPort
 from rota.cluster.state.keys import Keys
 from rota.cluster.testing.local import LocalRunners
 
+from ...client.fake_service import until
+
 JOB = "k3f9q2m7xa5t-0000001f/0"
 
 
@@ -68,12 +70,6 @@ async def node_on(store: Store) -> AsyncIterator[tuple[Node, HttpPort]]:
     running.cancel()
     await asyncio.wait([running])
     await store.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():      # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
 
 
 async def test_it_is_said_by_the_node_by_its_pages_and_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:

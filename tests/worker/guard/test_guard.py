@@ -22,7 +22,7 @@ import pytest
 
 from rota.worker.guard.guardlink import GUARD, guard_command
 
-from ..rig import APPS, alive, boottime
+from ..rig import APPS, alive, boottime, exists
 
 PATIENCE_S = 20.0
 SLEEP = ["sleep", "600"]
@@ -309,6 +309,7 @@ def test_what_a_runner_leaves_behind_is_killed_before_its_end_is_told(guarded: G
     node.send(op="kill", runner=1)
     node.receive("exited")
     assert not any(map(alive, left)) and alive(other)
+    until(lambda: not any(map(exists, left)))       # nor does it leave zombies
 
 
 def test_daemons_of_a_live_runner_live_and_die_with_the_node(guarded: Guarded, tmp_path: Path) -> None:
