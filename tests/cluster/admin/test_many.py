@@ -19,7 +19,7 @@ from rota.client.views import OperationView
 from rota.cluster.admin import counts
 from rota.cluster.cli import look, operate, show
 from rota.cluster.ledger.ledger import Put, Txn, prefix_end
-from rota.cluster.master import bulk
+from rota.cluster.master import operation
 from rota.cluster.port import many
 from rota.cluster.state.records import FailedRecord, Failure, Token, encode
 from rota.testing import MemoryCluster
@@ -75,7 +75,7 @@ def ask(cluster: MemoryCluster, path: str, body: Any = None) -> tuple[int, Any, 
 def test_an_operation_has_an_id_a_progress_and_an_end(
     cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bulk, "SAVE_S", 0.0)
+    monkeypatch.setattr(operation, "SAVE_S", 0.0)
     monkeypatch.setattr(many, "ENDS_SOON_S", 0.0)
     fill(cluster, 200)
     seen: list[OperationView] = []
@@ -165,9 +165,9 @@ def test_counts_are_exact_or_say_so(
     rows = {view.queue: view for view in cluster.client.queues()}
     assert [(rows[name].waiting, rows[name].exact) for name in "abc"] == [(30, True), (5, True), (7, True)]
     assert (rows["a"].failed, rows["a"].paused) == (30, True)
-    monkeypatch.setattr(counts, "COUNT_MAX", 20)
+    monkeypatch.setitem(counts.Counts.__init__.__kwdefaults__, "count_max", 20)
     for read_max in (100, 25):          # the second one: so many in all that later queues are only seen to be there
-        monkeypatch.setattr(counts, "READ_MAX", read_max)
+        monkeypatch.setitem(counts.Counts.__init__.__kwdefaults__, "read_max", read_max)
         rows = {view.queue: view for view in cluster.client.queues()}
         assert rows["a"].failed == 20 and "failed" in rows["a"].at_least and not rows["a"].exact
         assert rows["b"].waiting > 0 and rows["c"].waiting > 0
