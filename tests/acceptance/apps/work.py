@@ -99,3 +99,22 @@ def raise_awkward() -> None:
 @rota.task
 def large(size: int) -> bytes:
     return b"x" * size
+
+
+@rota.task
+def hoard(mib: int, seconds: float) -> int:
+    """Its runner has so much in memory for a while."""
+    held = b"x" * (mib * 2**20)
+    time.sleep(seconds)
+    return os.getpid() if held else 0
+
+
+@rota.task
+def who() -> tuple[int, int]:
+    return os.getpid(), os.getuid()
+
+
+@rota.task
+async def awho(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
