@@ -120,18 +120,20 @@
     });
     document.addEventListener("keydown", (event) => {
       if (event.key === "/" && !event.target.matches("input, select, textarea")) {
-        const field = document.querySelector('main input[type="search"], main .search input');
+        const field = document.querySelector("[data-find]");
         if (field) { event.preventDefault(); field.focus(); }
       }
     });
 
     // `rota dashboard` prints an address with the token behind "#", which no server and no log gets to see
     const login = document.getElementById("login");
-    if (login && location.hash.length > 8) {
+    const useAddress = () => {
+      if (location.hash.length < 9) return;
       login.elements.token.value = decodeURIComponent(location.hash.slice(1));
       history.replaceState(null, "", location.pathname + location.search);
       login.submit();
-    }
+    };
+    if (login) { useAddress(); addEventListener("hashchange", useAddress); }
   };
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", ready); else ready();
 })();

@@ -1,0 +1,270 @@
+"""The dashboard in a real browser: every button, the login, what comes live, no script of others, no error.
+
+Needs Chromium (Debian: the package `chromium`) and Playwright; skipped, and said so, where one is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import rota
+import rota.testing
+from rota.cluster.events import records as r
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt-get install chromium)")
+
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202eevil"
+PATIENCE_MS = 15_000
+PAGES = ("/", "/queues", "/jobs", "/failed", "/schedules", "/nodes")
+
+go_on = threading.Event()
+
+
+@rota.task(max_attempts=1)
+def refuses(text: str) -> None:
+    raise ValueError(text)
+
+
+@rota.task
+def waits() -> None:
+    go_on.wait(60)
+
+
+@rota.task
+def hourly() -> None:
+    return
+
+
+class Seen:
+    """A page, and all that its console said."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.said: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda it: self.said.append(it.text) if it.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("dialog", self._dialog)
+        self.asked: list[str] = []
+
+    def _dialog(self, dialog: Any) -> None:
+        self.asked.append(dialog.message)
+        dialog.accept()
+
+    def note(self) -> str:
+        return str(self.page.locator(".note").inner_text())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[rota.testing.MemoryCluster]:
+    with rota.testing.MemoryCluster() as cluster:
+        yield cluster
+        go_on.set()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def logged_in(cluster: rota.testing.MemoryCluster, chromium: Any) -> Iterator[Any]:
+    """As a person would; once."""
+    context = chromium.new_context(base_url=cluster.url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto("/jobs")
+    assert "/login?next=" in page.url
+    page.fill("#token", cluster.token)
+    page.click("button.go")
+    page.wait_for_url("**/jobs")
+    page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def seen(logged_in: Any) -> Iterator[Seen]:
+    seen = Seen(logged_in.new_page())
+    yield seen
+    seen.page.close()
+    assert not seen.said
+
+
+def failed(cluster: rota.testing.MemoryCluster, queue: str, count: int, text: str = "no luck") -> list[str]:
+    handles = [refuses.using(queue=queue).enqueue(text) for _ in range(count)]
+    for handle in handles:
+        with pytest.raises(rota.JobFailed):
+            handle.result(timeout=20)
+    return [handle.id for handle in handles]
+
+
+def test_a_wrong_token_is_refused_and_an_address_with_the_token_logs_in(
+    cluster: rota.testing.MemoryCluster, chromium: Any
+) -> None:
+    context = chromium.new_context(base_url=cluster.url)
+    page = context.new_page()
+    page.goto("/")
+    page.fill("#token", "guessed")
+    page.click("button.go")
+    assert "not this cluster's token" in page.locator("[role=alert]").inner_text()
+    page.goto(f"/login#{cluster.token}")
+    page.wait_for_selector("#figures")
+    assert cluster.token not in page.url and cluster.token not in page.content()
+    context.close()
+
+
+def test_queues_are_paused_and_resumed(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    refuses.using(queue="mail", run_after=timedelta(hours=1)).enqueue("later")
+    seen.page.goto("/queues?find=mail")
+    seen.page.click("text=Pause")
+    assert "Queue mail is paused." in seen.note()
+    assert seen.page.locator("tbody .state.paused").count() == 1
+    seen.page.click("text=Resume")
+    assert "Queue mail goes on." in seen.note()
+
+
+def test_failed_jobs_one_some_all(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    ids = failed(cluster, "images", 5)
+    seen.page.goto(f"/jobs/{ids[0]}")
+    assert "ValueError: no luck" in seen.page.locator(".error").inner_text()
+    assert "Traceback" in seen.page.locator("pre[aria-label=Traceback]").inner_text()
+    assert "'no luck'" in seen.page.locator("pre.code").first.inner_text()
+    assert "attempt 1" in seen.page.locator(".steps").inner_text()
+    seen.page.click("button:text-is('Delete')")
+    assert "1 job is deleted." in seen.note() and seen.asked
+    seen.page.goto(f"/jobs/{ids[1]}")
+    seen.page.click("button:text-is('Retry')")
+    assert "1 job is retried." in seen.note()
+    seen.page.goto("/failed?queue=images")
+    seen.page.wait_for_selector("tbody tr:nth-child(4)")
+    for id_ in ids[2:4]:
+        seen.page.check(f'input[value="{id_}"]')
+    seen.page.click("text=Delete chosen")
+    assert "2 jobs are deleted." in seen.note()
+    seen.page.click("summary")
+    seen.page.click("text=Delete all that fit")
+    assert "2 jobs are deleted." in seen.note()
+    assert "No job has failed" in seen.page.locator("#failed").inner_text()
+
+
+def test_a_running_job_is_cancelled_and_the_page_follows(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    handle = waits.enqueue()
+    seen.page.goto(f"/jobs/{handle.id}")
+    seen.page.wait_for_selector(".state.running, .state.claimed")
+    seen.page.click("button:text-is('Cancel')")
+    assert "asked to stop it" in seen.note()
+    go_on.set()
+    seen.page.wait_for_selector(".lead .state.finished, .lead .state.failed")
+    go_on.clear()
+
+
+def test_schedules_run_now_pause_resume(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    cluster.client.schedules.put("hourly", hourly, every=timedelta(hours=1))
+    seen.page.goto("/schedules")
+    seen.page.click("text=Run now >> nth=0")
+    assert "is enqueued." in seen.note()
+    seen.page.click("text=Pause >> nth=0")
+    assert "is paused." in seen.note()
+    seen.page.click("text=Resume >> nth=0")
+    assert "goes on." in seen.note()
+
+
+def test_jobs_are_found_by_id_state_queue_and_task(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    (id_,) = failed(cluster, "found", 1)
+    seen.page.goto("/jobs")
+    seen.page.keyboard.press("/")
+    seen.page.keyboard.type(id_)
+    seen.page.keyboard.press("Enter")
+    seen.page.wait_for_url(f"**/jobs/{id_}")
+    seen.page.goto("/jobs")
+    seen.page.select_option("select[name=place]", "failed")
+    seen.page.fill("input[name=queue]", "found")
+    seen.page.fill("input[name=task]", refuses.name)
+    seen.page.click("text=Find")
+    assert seen.page.locator("tbody tr").count() == 1 and id_ in seen.page.locator("tbody").inner_text()
+
+
+def test_hostile_text_runs_nowhere(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    (id_,) = failed(cluster, "hostile", 1, HOSTILE)
+    cluster._loop.call_soon_threadsafe(cluster._node.events.emit, r.ScheduleRefused(HOSTILE, HOSTILE))
+    for path in (*PAGES, f"/jobs/{id_}", "/failed?queue=hostile"):
+        seen.page.goto(path)
+        seen.page.wait_for_selector("#live[data-state=on]")
+    assert not seen.asked
+    assert "\u202e" not in seen.page.content()
+    assert "<img src=x onerror=alert(1)>" in seen.page.locator("#failed").inner_text()
+
+
+def test_what_happens_comes_live_and_a_lost_node_goes(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    seen.page.goto("/")
+    seen.page.wait_for_selector("#live[data-state=on]")
+    emit = cluster._node.events.emit
+    cluster._loop.call_soon_threadsafe(emit, r.NodeGone("other-1"))
+    cluster._loop.call_soon_threadsafe(emit, r.TookOver("other-1", 12, 0.034))
+    seen.page.wait_for_selector("#events :text('took over 12 claims of other-1 in 0.034 s')")
+    seen.page.wait_for_selector("#figures :text('34 ms')")
+    assert "other-1 is gone" in seen.page.locator("#events").inner_text()
+
+
+def test_pages_fit_a_phone_and_can_be_used_with_a_keyboard(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    failed(cluster, "narrow", 1, "x" * 400)
+    seen.page.set_viewport_size({"width": 360, "height": 740})
+    for path in PAGES:
+        seen.page.goto(path)
+        wide = seen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, path
+    seen.page.goto("/failed")
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(40):
+        seen.page.keyboard.press("Tab")
+        reached.add(seen.page.evaluate("(document.activeElement.value || document.activeElement.textContent).trim()"))
+    assert {"Queues", "retry", "delete", "Find"} <= reached or {"Retry chosen", "Delete chosen"} <= reached
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(cluster: rota.testing.MemoryCluster, seen: Seen, scheme: str) -> None:
+    """WCAG AA: a contrast of 4.5, measured on every text of every page."""
+    failed(cluster, "contrast", 1)
+    seen.page.emulate_media(color_scheme=scheme)
+    for path in PAGES:
+        seen.page.goto(path)
+        assert not seen.page.evaluate(CONTRAST), path
+
+
+CONTRAST = r"""() => {
+  const parse = (text) => { const n = text.match(/[\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const linear = (v) => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const light = (c) => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
+  const ground = (it) => {
+    for (; it; it = it.parentElement) {
+      const colour = parse(getComputedStyle(it).backgroundColor);
+      if (colour[3] > .99) return colour;
+    }
+    return [255, 255, 255, 1];
+  };
+  const bad = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const it = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
+    if (!text || it.closest("svg, option, .skip, .hidden") || !it.getClientRects().length) continue;
+    const one = light(parse(getComputedStyle(it).color)), two = light(ground(it));
+    const ratio = (Math.max(one, two) + .05) / (Math.min(one, two) + .05);
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${it.className} ${text.slice(0, 40)}`);
+  }
+  return bad.join("; ");
+}"""
