@@ -38,11 +38,26 @@ from .schedules import AsyncSchedules, Schedules
 from .tasks import Task, as_task
 from .threads import Future
 from .transport import Transport
-from .views import FailedView, FinishedView, JobsPage, JobView, NodeView, Place, QueueView, StatsView, TaskView
+from .views import (
+    EventsPage,
+    FailedView,
+    FinishedView,
+    JobsPage,
+    JobView,
+    LogView,
+    NodeView,
+    Place,
+    QueueView,
+    StatsView,
+    TaskView,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+NEWS_S = 5.0
+"""How long a node waits for something to tell of a job, before it says that there is nothing."""
 
 Calls = Iterable[Call | tuple[Any, ...]]
 Target = Routed | str | Callable[..., Any]
@@ -207,6 +222,20 @@ class AsyncClient(AsyncOperations):
 
     async def ajob(self, job_id: str) -> JobView:
         return await self._engine().transport.job(job_id)
+
+    async def alog(self, job_id: str) -> LogView:
+        return await self._page(f"/v1/jobs/{job_id}/log", LogView)
+
+    def log(self, job_id: str) -> LogView:
+        """What is kept of a job's log."""
+        return self._from_outside(lambda engine: page(engine, f"/v1/jobs/{job_id}/log", LogView))
+
+    async def anews(self, job_id: str, after: str) -> EventsPage:
+        return await self._page(news_path(job_id, after), EventsPage)
+
+    def news(self, job_id: str, after: str) -> EventsPage:
+        """What `JobHandle.events` stands on."""
+        return self._from_outside(lambda engine: page(engine, news_path(job_id, after), EventsPage))
 
     def job(self, job_id: str) -> JobView:
         """Where a job is, and why it waits there. Raises `JobUnknown`."""
@@ -406,6 +435,22 @@ class Client(Operations):
             entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
         return value_of(f"{bundle}/{index}", entry)
 
+    def log(self, job_id: str) -> LogView:
+        """What is kept of a job's log."""
+        return self._page(f"/v1/jobs/{job_id}/log", LogView)
+
+    async def alog(self, job_id: str) -> LogView:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(page(engine, f"/v1/jobs/{job_id}/log", LogView)))
+
+    def news(self, job_id: str, after: str) -> EventsPage:
+        """What `JobHandle.events` stands on."""
+        return self._page(news_path(job_id, after), EventsPage)
+
+    async def anews(self, job_id: str, after: str) -> EventsPage:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(page(engine, news_path(job_id, after), EventsPage)))
+
     def job(self, job_id: str) -> JobView:
         """Where a job is, and why it waits there. Raises `JobUnknown`."""
         engine, on = self._engine()
@@ -491,6 +536,10 @@ def _known(stored: concurrent.futures.Future[Ref]) -> Ref:
 
 async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: float | None) -> Gathering:
     return Gathering(engine, refs, timeout)
+
+
+def news_path(job_id: str, after: str) -> str:
+    return f"/v1/jobs/{job_id}/events?wait={NEWS_S:g}&after={quote(after)}"
 
 
 def open_engine(config: ClientConfig) -> Engine:

@@ -58,6 +58,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     unique_for: float | timedelta | None = None
     on_conflict: OnConflict = "existing"
     expires: float | timedelta | None = None
+    keep_log: int = 0
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
@@ -79,6 +80,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             cancel_grace_s=options.duration_s(self.cancel_grace, "cancel_grace"),
             max_concurrency=options.limit(self.max_concurrency, "max_concurrency"),
             max_per_key=options.limit(self.max_per_key, "max_per_key"),
+            keep_log=options.log_lines(self.keep_log),
             on_orphan=options.one_of(self.on_orphan, ON_ORPHANS, "on_orphan"),
             requeue_delay_s=options.duration_s(self.requeue_delay, "requeue_delay"),
             schedule=declared(

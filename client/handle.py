@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from contextlib import contextmanager
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
+from .happenings import Happenings
 from .model import Level
-from .views import JobView
+from .views import EventsPage, JobView, LogView, ProgressView
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -24,6 +25,10 @@ class Source(Protocol):
     def result(self, bundle: str, index: int, timeout: float | None) -> Any: ...
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any: ...
     def job(self, job_id: str) -> JobView: ...
+    def log(self, job_id: str) -> LogView: ...
+    async def alog(self, job_id: str) -> LogView: ...
+    def news(self, job_id: str, after: str) -> EventsPage: ...
+    async def anews(self, job_id: str, after: str) -> EventsPage: ...
     async def ajob(self, job_id: str) -> JobView: ...
     def cancel_job(self, job_id: str) -> str: ...
     async def acancel_job(self, job_id: str) -> str: ...
@@ -84,6 +89,31 @@ class JobHandle(Generic[R_co]):
     async def astatus(self) -> JobView:
         """`status` for coroutines."""
         return await self._source.ajob(self.id)
+
+    def progress(self) -> ProgressView | None:
+        """How far the job is, as it said last with `rota.progress`; None if it does not run, or has not said."""
+        return self.status().progress
+
+    async def aprogress(self) -> ProgressView | None:
+        """`progress` for coroutines."""
+        return (await self.astatus()).progress
+
+    def log(self) -> LogView:
+        """What is kept of its log: the last lines, where its task or enqueue says `keep_log`."""
+        return self._source.log(self.id)
+
+    async def alog(self) -> LogView:
+        """`log` for coroutines."""
+        return await self._source.alog(self.id)
+
+    def events(self) -> Happenings:
+        """What happens to the job from now on, until it has ended: `for event in handle.events()`, or `async for`.
+
+        First comes where it is now, with its progress and the lines kept of its log; then changes of its state,
+        progress (at most twice a second), log lines. States that last for less than half a second may be left out; the
+        last event is always the one that says how it ended.
+        """
+        return Happenings(self._source, self.id)
 
     def cancel(self) -> str:
         """Cancel the job, wherever it is.

@@ -22,6 +22,8 @@ BUNDLE_BYTES_MAX = 256 * 1024
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
 DURATION_S_MAX = 100 * 365 * 86_400.0
 ATTEMPTS_MAX = 1_000_000
+LOG_LINES_MAX = 1_000
+"""Log lines that are kept of one job, the last ones."""
 
 Text: TypeAlias = Annotated[str, Meta(max_length=256)]
 Moment: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]               # seconds since 1970
@@ -45,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff_base_s: Seconds | None = None
     backoff_cap_s: Seconds | None = None
     retry_delays_s: tuple[Seconds, ...] = ()      # after attempt 1, 2, …; the last one after all further attempts
+    keep_log: Annotated[int, Meta(ge=0, le=LOG_LINES_MAX)] | None = None
 
 
 NO_OPTIONS = Options()
@@ -116,6 +119,7 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     requeue_delay_s: float = 0.0
     parameters: tuple[Parameter, ...] | None = None     # None: not known
     schedule: ScheduleInfo | None = None
+    keep_log: int = 0                       # lines of a job's log that are kept with it
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .errors import InvalidJob
 from .ids import NAME_RULE, is_name, normal
-from .model import ATTEMPTS_MAX, DURATION_S_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
+from .model import ATTEMPTS_MAX, DURATION_S_MAX, LOG_LINES_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
 
 Word = TypeVar("Word", bound=str)
 
@@ -72,6 +72,12 @@ def limit(value: int | None, option: str) -> int | None:
     """How many at a time; None: any number."""
     if value is not None and (not _is_int(value) or value < 1):
         raise InvalidJob(f"{option} {value!r:.40}: a whole number of at least 1, or None for no limit")
+    return value
+
+
+def log_lines(value: int) -> int:
+    if not _is_int(value) or not 0 <= value <= LOG_LINES_MAX:
+        raise InvalidJob(f"keep_log {value!r:.40}: how many lines, at most {LOG_LINES_MAX:,}; 0 for none")
     return value
 
 

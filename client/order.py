@@ -90,6 +90,7 @@ class Routed:
         level: Level | None = None,
         key: str | int | None = None,
         headers: Mapping[str, str] | None = None,
+        keep_log: int | None = None,
         retry_window: float | timedelta | None = None,
         connect_timeout: float | timedelta | None = None,
         unique_key: str | int | None = None,
@@ -106,8 +107,8 @@ class Routed:
         zone). All durations are seconds or timedeltas. `retry_delay` is asked here, once for each attempt that may
         fail, and its answers travel with the jobs: so any function will do. `level` is "durable", "delayed" or "none",
         `key` what the task's `max_per_key` counts by. `headers` are texts that travel with the job, beside those
-        said before. `retry_window` and `connect_timeout` say how long the enqueue itself may take, as those of the
-        client.
+        said before. `keep_log` is how many lines of its log are kept. `retry_window` and `connect_timeout` say how long
+        the enqueue itself may take, as those of the client.
 
         `unique_key`, `unique_until`, `unique_for` and `on_conflict` are as `task` explains them; with a `unique_key`
         there is one unended job of the task with that key. `expires` is how long from now, or until when, the job may
@@ -151,6 +152,8 @@ class Routed:
             said["max_attempts"] = options.attempts(max_attempts)
         if timeout is not None:
             said["timeout_s"] = options.duration_s(timeout, "timeout", zero=False)
+        if keep_log is not None:
+            said["keep_log"] = options.log_lines(keep_log)
         for name, value in (
             ("keep_result", keep_result), ("keep_finished", keep_finished), ("backoff_base", backoff_base),
             ("backoff_cap", backoff_cap),

@@ -103,7 +103,7 @@ class Task(Routed, Generic[P, R]):
         info, delay = self.info, self.retries.delay
         return Options(
             max_attempts=info.max_attempts, timeout_s=info.timeout_s, keep_result_s=info.keep_result_s,
-            keep_finished_s=info.keep_finished_s,
+            keep_finished_s=info.keep_finished_s, keep_log=info.keep_log or None,
             backoff_base_s=None if info.backoff_base_s == BASE_S else info.backoff_base_s,
             backoff_cap_s=None if info.backoff_cap_s == CAP_S else info.backoff_cap_s,
             retry_delays_s=() if delay is None else table(delay, info.max_attempts),
@@ -195,7 +195,7 @@ class Task(Routed, Generic[P, R]):
         info = self.info
         plain = TaskInfo(
             info.name, info.mode, info.queue, info.max_attempts, info.backoff_base_s, info.backoff_cap_s,
-            info.timeout_s, info.keep_result_s, info.keep_finished_s,
+            info.timeout_s, info.keep_result_s, info.keep_finished_s, keep_log=info.keep_log,
         )
         if info != plain or not self.retries.plain:
             raise InvalidJob(
@@ -271,6 +271,7 @@ def task(
     timeout: float | timedelta | None = None,
     keep_result: float | timedelta = 3600.0,
     keep_finished: float | timedelta | None = None,
+    keep_log: int = 0,
     cancel_grace: float | timedelta = 2.0,
     max_concurrency: int | None = None,
     max_per_key: int | None = None,
@@ -307,6 +308,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         keep_result: how long results are kept.
         keep_finished: how long a job that ended well is kept, arguments included (`rota finished`); as its node's
             setting of that name says if not given, and that is: not at all.
+        keep_log: how many lines of a job's log (what it says through `logging`) are kept with it for a day, the last
+            ones, at most 1,000 and 32 KiB: `handle.log()`.
         cancel_grace: how long a job that is cancelled while it runs may go on, before its runner is killed. An
             `async def` job gets `CancelledError`, a plain function can ask `rota.current_job().cancel_requested`.
         max_concurrency: how many of its jobs may run at a time in the whole cluster; None: any number.

@@ -33,6 +33,63 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
 
 
+class ProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a job is, as it said with `rota.progress`: `done` of `total` (None: not known), and a note. `at`: when,
+    in seconds since 1970."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+    at: float = 0.0
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None where the total is not known."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
+class LogLine(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """One line of a job's log. `at`: seconds since 1970; `level`: as `logging` names it."""
+
+    at: float
+    level: str
+    text: str
+
+
+class LogView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a job's log (`keep_log`): the last lines of the last attempt that wrote any. `dropped`: how many
+    came before them."""
+
+    lines: list[LogLine] = []
+    attempt: int = 0
+    dropped: int = 0
+
+
+EventKind = Literal["state", "progress", "log"]
+
+
+class JobEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """News of a job. kind "state": `place`, `attempt`, `node` and `why` say where it is now; "progress": `progress`;
+    "log": `line`. `at`: seconds since 1970."""
+
+    kind: EventKind
+    at: float
+    place: Place = "unknown"
+    attempt: int = 0
+    node: str = ""
+    why: str = ""
+    progress: ProgressView | None = None
+    line: LogLine | None = None
+
+
+class EventsPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """News of a job. `next`: what to go on after; `over`: it has ended, nothing more comes."""
+
+    events: list[JobEvent] = []
+    next: str = ""
+    over: bool = False
+
+
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a job is, and why it waits there (`why`, one sentence). `history` has its attempts, the last ten, the one
     that runs at the end."""
@@ -51,6 +108,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
     began_at: float | None = None
     history: list[AttemptView] = []
+    progress: ProgressView | None = None
 
 
 class JobsPage(msgspec.Struct, frozen=True):

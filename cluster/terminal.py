@@ -87,6 +87,11 @@ def say_json(value: object) -> None:
     _write(escaped_json(text, sys.stdout.encoding or "utf-8"), sys.stdout)
 
 
+def say_json_line(value: object) -> None:
+    """One of a stream."""
+    _write(escaped_json(msgspec.json.encode(value).decode(), sys.stdout.encoding or "utf-8"), sys.stdout)
+
+
 def _write(text: str, stream: TextIO) -> None:
     try:
         print(text, file=stream)

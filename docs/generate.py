@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("reference.md")
 GROUPS = {
     "Declaring work": ("task", "Task", "SyncTask", "AsyncTask", "Worker", "Queue", "Call", "NamedTask"),
     "Enqueueing and waiting": ("connect", "Client", "AsyncClient", "JobHandle", "JobHandles"),
-    "Inside a job": ("current_job", "touch", "check_cancelled", "Cancelled", "Retry", "Snooze"),
+    "Inside a job": ("current_job", "progress", "touch", "check_cancelled", "Cancelled", "Retry", "Snooze"),
     "Hooks": ("on_runner_start", "on_runner_stop", "on_error"),
     "Around jobs": ("before_enqueue", "Outgoing", "around_job", "JobContext", "Depends"),
     "Retry schedules": ("backoff",),

@@ -51,6 +51,7 @@ from rota.client.outgoing import Outgoing, before_enqueue
 from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
+from rota.client.views import JobEvent, LogLine, LogView, ProgressView
 from rota.client.workers import Worker
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from rota.worker.runner.around import around_job
     from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
+    from rota.worker.runner.telling import progress
 
 __all__ = [
     "AsyncClient",
@@ -75,6 +77,7 @@ __all__ = [
     "JobCancelled",
     "JobContext",
     "JobError",
+    "JobEvent",
     "JobExists",
     "JobExpired",
     "JobFailed",
@@ -82,6 +85,8 @@ __all__ = [
     "JobHandles",
     "JobTooLarge",
     "JobUnknown",
+    "LogLine",
+    "LogView",
     "NamedTask",
     "NotInJob",
     "NotSerializable",
@@ -89,6 +94,7 @@ __all__ = [
     "Outgoing",
     "Overloaded",
     "PartlyEnqueued",
+    "ProgressView",
     "ProtocolMismatch",
     "Queue",
     "ResultInvalid",
@@ -114,6 +120,7 @@ __all__ = [
     "on_runner_start",
     "on_runner_stop",
     "pipeline",
+    "progress",
     "task",
     "touch",
 ]
@@ -133,6 +140,7 @@ _LATE = {
     "on_runner_start": "rota.worker.runner.hooks",
     "on_runner_stop": "rota.worker.runner.hooks",
     "pipeline": "rota.client.pipeline",
+    "progress": "rota.worker.runner.telling",
     "touch": "rota.worker.runner.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""

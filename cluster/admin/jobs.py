@@ -10,7 +10,7 @@ from rota.client.codec import Seal, slice_body
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import parse_job_id
 from rota.client.model import Past
-from rota.client.views import AttemptView, JobView, Place
+from rota.client.views import AttemptView, JobView, Place, ProgressView
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
@@ -19,6 +19,7 @@ from ..state.keys import Keys
 from ..state.records import (
     Claim,
     FinishedRecord,
+    ProgressRecord,
     ReceiptRecord,
     RunningJob,
     RunningRecord,
@@ -82,7 +83,15 @@ class Jobs:
 
     async def job(self, job_id: str) -> JobView:
         """Raises `InvalidJob` for what is no job id."""
-        return (await self.find(*parsed(job_id)))[0]
+        bundle, index = parsed(job_id)
+        view = (await self.find(bundle, index))[0]
+        if view.place not in ("running", "claimed"):
+            return view
+        page = await self._ledger.read(self._keys.progress_of(bundle, index))
+        said = decode(ProgressRecord, page.records[0].value) if page.records else None
+        if said is None or said.attempt != view.attempt:
+            return view
+        return replace(view, progress=ProgressView(said.done, said.total, said.note, said.at_ms / 1000))
 
     async def body(self, job_id: str) -> bytes:
         """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for

@@ -31,6 +31,7 @@ from .counts import Counts
 from .jobs import Here, Jobs, Nowhere
 from .listing import Listing
 from .reasons import Reasons
+from .watching import Watching
 
 LIST_PAGE = 1_000
 RATE_S = 10
@@ -49,6 +50,7 @@ class Status:
         self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
         reasons = Reasons(ledger, keys, clock, directory, words)
         self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
+        self.watching = Watching(self.jobs, ledger, keys)
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
 
     async def run(self, counters: Callable[[], tuple[int, int]]) -> None:

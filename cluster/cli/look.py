@@ -87,22 +87,35 @@ def job(
     arguments: Annotated[
         bool, typer.Option("--arguments", help="Show its arguments, too. Unpickles them here: needs the signing key.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Say what happens to it, until it has ended.")
+    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Show the lines kept of its log (keep_log).")] = False,
     url: Url = None,
     token_file: TokenFile = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """Say where a job is, and why it waits there.
+    """Say where a job is, how far, and why it waits there.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       rota job k3f9q2m7xa5t-0000001f/0
+      rota job k3f9q2m7xa5t-0000001f/0 --follow
     """
     try:
         parse_job_id(id)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with client(url, token_file, key_file) as asked:
+        if follow:
+            for event in asked.handle(id).events():
+                show.as_json_line(event) if json else show.event(event)
+            return
+        if log:
+            kept = asked.handle(id).log()
+            show.as_json(kept) if json else show.log(kept)
+            return
         view = asked.handle(id).status()
         args, kwargs = asked.arguments(id) if arguments else ((), {})
     if json:

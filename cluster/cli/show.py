@@ -7,9 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rota.client.views import AttemptView, FailedView, FinishedView, JobView, NodeView, OperationView, QueueView
+from rota.client.views import (
+    AttemptView,
+    FailedView,
+    FinishedView,
+    JobEvent,
+    JobView,
+    LogView,
+    NodeView,
+    OperationView,
+    ProgressView,
+    QueueView,
+)
 
-from ..terminal import Sheet, complain, say, say_json
+from ..terminal import Sheet, complain, say, say_json, say_json_line
 
 
 def as_json(view: object, **more: object) -> None:
@@ -18,6 +29,11 @@ def as_json(view: object, **more: object) -> None:
     if isinstance(fields, dict):
         fields |= more
     say_json(fields)
+
+
+def as_json_line(view: object) -> None:
+    """One of many: a line for each."""
+    say_json_line(_all_fields(view))
 
 
 def _all_fields(view: object) -> object:
@@ -146,6 +162,7 @@ def job(view: JobView, arguments: str = "") -> None:
         "began": _ago(view.began_at),
         "due": _due(view.due),
         "finished": _ago(view.finished_at),
+        "progress": progress(view.progress) if view.progress is not None else "",
         "why": view.why,
         "error": view.error,
     }
@@ -156,6 +173,34 @@ def job(view: JobView, arguments: str = "") -> None:
     _history(view.history)
     if view.traceback:
         say(("\n" + view.traceback.rstrip(), "dim"), lines=True)
+
+
+def progress(view: ProgressView) -> str:
+    """12 of 40 (30 %): importing"""
+    text = f"{view.done:,g}" + (f" of {view.total:,g}" if view.total is not None else "")
+    if view.fraction is not None:
+        text += f" ({view.fraction:.0%})"
+    return f"{text}: {view.note}" if view.note else text
+
+
+def event(one: JobEvent) -> None:
+    """A line for each thing that happens to a job."""
+    if one.progress is not None:
+        what = f"progress  {progress(one.progress)}"
+    elif one.line is not None:
+        what = f"{one.line.level.lower():8}  {one.line.text}"
+    else:
+        what = f"{one.place}  {one.why}" + (f"; on {one.node}" if one.node else "")
+    say((_clock(one.at), "dim"), "  ", what)
+
+
+def log(view: LogView) -> None:
+    if not view.lines:
+        say("nothing is kept of its log: see keep_log")
+    elif view.dropped:
+        say((f"{view.dropped:,} lines before these are not kept", "dim"))
+    for line in view.lines:
+        say((_clock(line.at), "dim"), f"  {line.level:8}{line.text}")
 
 
 def _history(attempts: Sequence[AttemptView]) -> None:

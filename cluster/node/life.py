@@ -29,6 +29,7 @@ from .membership import Identity, Membership
 from .outcomes import Keep
 from .own_record import OwnRecord
 from .pressure import Pressure
+from .progress import Progress
 from .reach import Reach
 from .registration import Code, Registration
 from .settings import NodeSettings
@@ -55,6 +56,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     cache: BodyCache
     volatile: Volatile
     shown: Shown
+    progress: Progress
     status: Status
     reach: Reach
 
@@ -107,6 +109,10 @@ class Life:
             group.create_task(steadily("looking at the store", self._pressure.run), name="store")
             group.create_task(
                 steadily("telling what runs", partial(parts.shown.report, context, identity.lease)), name="running"
+            )
+            group.create_task(
+                steadily("telling how far jobs are", partial(parts.progress.report, context, identity.lease)),
+                name="progress",
             )
             group.create_task(self._leave_when_asked(leading), name="leave")
 

@@ -25,6 +25,7 @@ from .identities import Identities
 from .keeping import KeptFailures
 from .life import Parts
 from .observation import Observation
+from .progress import Progress
 from .reach import Reach
 from .recent import Recent
 from .runners_side import RunnersSide
@@ -49,7 +50,7 @@ class Node:
         shown = Shown(runners, clock, standing, volatile)
         self._parts = parts = Parts(
             settings=settings, context=context, standing=standing, runners=runners, directory=directory, cache=cache,
-            volatile=volatile, shown=shown, status=Status(ledger, keys, clock, directory, context.seal, shown),
+            volatile=volatile, shown=shown, progress=Progress(shown.job_of), status=Status(ledger, keys, clock, directory, context.seal, shown),
             reach=Reach(clock, events),
         )
         self.identities = Identities(parts)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import msgspec
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, Receipt
+from rota.worker.channel.frames import Said
 
 from ..events.records import JobStarted
 from .identities import Identities
@@ -24,11 +25,13 @@ class RunnersSide:
         self._service = service
         self._volatile = parts.volatile
         self._shown = parts.shown
+        self._progress = parts.progress
         self._seal = parts.context.seal
         self._events = parts.context.events
 
-    def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+    def on_outcomes(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
         claimed = []
+        self._progress.ended(outcomes)
         for key, outcome in outcomes:
             if key >= FIRST_KEY:
                 self._volatile.on_outcome(key, outcome)
@@ -36,6 +39,9 @@ class RunnersSide:
                 claimed.append((key, outcome))
         if self._identities.life is not None and claimed:
             self._identities.life.executor.on_outcomes(claimed)
+
+    def on_said(self, said: Said) -> None:
+        self._progress.say(said)
 
     def on_started(self, key: int, index: int) -> None:
         if (job := self._shown.job_of(key, index)) is not None:

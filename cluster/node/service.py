@@ -9,11 +9,13 @@ from collections.abc import Callable
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
+    EventsPage,
     FailedFilter,
     FailedView,
     FinishedView,
     JobsPage,
     JobView,
+    LogView,
     NodeView,
     OperationView,
     QueueView,
@@ -100,6 +102,12 @@ class Service:
 
     async def job(self, job_id: str) -> JobView:
         return await self._parts.status.jobs.job(job_id)
+
+    async def log(self, job_id: str) -> LogView:
+        return await self._parts.status.watching.log(job_id)
+
+    async def news(self, job_id: str, after: str, wait_s: float) -> EventsPage:
+        return await self._parts.status.watching.news(job_id, after, wait_s)
 
     async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
         return await self._parts.status.listing.page(place, queue, task, limit, after)

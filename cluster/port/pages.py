@@ -24,6 +24,7 @@ from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
+from .happenings import Happenings, wants_stream
 from .many import Many
 from .schedules import SchedulePages
 from .service import NodeService
@@ -36,6 +37,9 @@ ANSWER_S = 8.0
 
 ENQUEUE_S = 30.0
 """The same for an enqueue: what clients of rota's own give it."""
+
+STREAM_S = 3_600.0
+"""Events are pushed for so long; then the client asks again, from where it was."""
 
 LISTED_MAX = 1_000
 
@@ -75,6 +79,7 @@ class NewJob(JsonCall, kw_only=True, forbid_unknown_fields=True):
     backoff_base_s: float | None = None
     backoff_cap_s: float | None = None
     retry_delays_s: tuple[float, ...] = ()
+    keep_log: int | None = None
     level: str = "durable"
     key: str = ""
     unique_key: str | int | None = None
@@ -103,6 +108,7 @@ class Pages:
         router.add_get("/v1/jobs", self._page(self._jobs))
         router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
         router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
+        self._add_happenings(router)
         router.add_get("/v1/tasks", self._page(self._tasks))
         router.add_get("/v1/nodes", self._page(self._nodes))
         router.add_get("/v1/queues", self._page(self._queues))
@@ -126,6 +132,17 @@ class Pages:
         self._add_schedules(router)
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
+
+    def _add_happenings(self, router: web.UrlDispatcher) -> None:
+        happenings = Happenings(self._service)
+        page = self._page(_as_json(happenings.events))
+        stream = self._page(happenings.stream, STREAM_S)
+
+        async def events(request: web.Request) -> web.StreamResponse:
+            return await (stream if wants_stream(request) else page)(request)
+
+        router.add_get("/v1/jobs/{bundle}/{index}/events", events)
+        router.add_get("/v1/jobs/{bundle}/{index}/log", self._page(_as_json(happenings.log)))
 
     def _add_schedules(self, router: web.UrlDispatcher) -> None:
         pages = SchedulePages(self._service, self._calls)
@@ -328,6 +345,7 @@ def _options(job: NewJob) -> Options:
         _seconds(job.backoff_base_s, "backoff_base_s"),
         _seconds(job.backoff_cap_s, "backoff_cap_s"),
         tuple(duration_s(delay, "retry_delays_s") for delay in job.retry_delays_s),
+        None if job.keep_log is None else options.log_lines(job.keep_log),
     )
 
 

@@ -8,11 +8,13 @@ from typing import Protocol
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
+    EventsPage,
     FailedFilter,
     FailedView,
     FinishedView,
     JobsPage,
     JobView,
+    LogView,
     NewSchedule,
     NodeView,
     OperationView,
@@ -74,6 +76,15 @@ class NodeService(Protocol):
         ...
 
     async def job(self, job_id: str) -> JobView: ...
+
+    async def log(self, job_id: str) -> LogView:
+        """The lines that are kept of a job's log."""
+        ...
+
+    async def news(self, job_id: str, after: str, wait_s: float) -> EventsPage:
+        """What has happened to a job since `after` (`next` of the page before; "": where it is now), as soon as there
+        is something, or after so many seconds. Raises `InvalidJob`."""
+        ...
 
     async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
         """A part of the list of jobs: those at a place, of a queue, of a task ("": any), from behind `after` (`next` of

@@ -65,6 +65,7 @@ class Keys:
         self.failed = self.root + b"failed/"
         self.finished = self.root + b"finished/"
         self.cancels = self.root + b"cancels/"
+        self.progress = self.root + b"progress/"
         self.running = self.root + b"running/"
         self.operations = self.root + b"operations/"
         self.operations_ended = self.root + b"operations-ended/"
@@ -79,6 +80,7 @@ class Keys:
         self.functions = self.data + b"functions/"
         self.failures = self.data + b"failed/"
         self.finished_bodies = self.data + b"finished/"
+        self.logs = self.data + b"logs/"
         self.templates = self.data + b"schedules/"
         self.seen = self.data + b"seen/"                    # for people who look: nothing is decided by it
         self.seen_asked = self.seen + b"asked"
@@ -171,6 +173,14 @@ class Keys:
 
     def cancel(self, bundle: str, index: int) -> bytes:
         return self.cancels + f"{whole(bundle)}-{index}".encode()
+
+    def progress_of(self, bundle: str, index: int) -> bytes:
+        """How far a job is that runs, on its node's lease."""
+        return self.progress + f"{whole(bundle)}-{index}".encode()
+
+    def log_of(self, bundle: str, index: int) -> bytes:
+        """The log lines that are kept of a job."""
+        return self.logs + f"{whole(bundle)}-{index}".encode()
 
     def running_on(self, node: str) -> bytes:
         return self.running + node.encode()

@@ -38,7 +38,7 @@ from rota.client.model import (
     Text,
 )
 from rota.client.options import KEY_CHARS_MAX
-from rota.client.views import FailedFilter, OperationState, Verb
+from rota.client.views import FailedFilter, LogLine, OperationState, Verb
 
 from ..ledger.ledger import Record
 from .keys import ORDER_MAX, Keys, is_name
@@ -257,6 +257,26 @@ class RunningRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     jobs: list[RunningJob]
     more: Number = 0
+    v: Schema = msgspec.field(default_factory=schema)
+
+
+class ProgressRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a job is, as it said itself."""
+
+    done: Annotated[float, Meta(ge=0, le=1e15)]
+    total: Annotated[float, Meta(ge=0, le=1e15)] | None = None
+    note: Text = ""
+    at_ms: Number = 0
+    attempt: Number = 0
+    v: Schema = msgspec.field(default_factory=schema)
+
+
+class LogRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last lines of the log of a job's attempt. `dropped`: how many came before them."""
+
+    lines: list[LogLine]
+    attempt: Number = 0
+    dropped: Number = 0
     v: Schema = msgspec.field(default_factory=schema)
 
 

@@ -21,7 +21,7 @@ from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.ids import Names, parse_job_id
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
-from rota.client.views import JobView
+from rota.client.views import EventsPage, JobEvent, JobView, LogView
 from rota.worker.channel.frames import Work
 from rota.worker.runner import resources
 
@@ -121,6 +121,20 @@ class Inline:
         entry = self._entries[job_id]
         return JobView(job_id, "failed" if entry.status == "failed" else "finished", attempt=entry.attempts,
                        error=entry.error, traceback=entry.traceback)
+
+    def log(self, job_id: str) -> LogView:
+        return LogView()
+
+    async def alog(self, job_id: str) -> LogView:
+        return LogView()
+
+    def news(self, job_id: str, after: str) -> EventsPage:
+        view = self.job(job_id)
+        state = JobEvent("state", self._clock.wall(), view.place, view.attempt, why=view.error)
+        return EventsPage([state], over=True)
+
+    async def anews(self, job_id: str, after: str) -> EventsPage:
+        return self.news(job_id, after)
 
     async def ajob(self, job_id: str) -> JobView:
         return self.job(job_id)

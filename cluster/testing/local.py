@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -16,13 +17,15 @@ from msgspec.structs import replace
 from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
-from rota.worker.channel.frames import Work
+from rota.worker.channel.frames import Said, Work
 from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.limits import CANCEL_GRACE_S
 from rota.worker.runner import hooks, resources
 from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
+from rota.worker.runner.process import keep_of
+from rota.worker.runner.telling import heard, telling
 
 Slot = tuple[int, int]
 
@@ -37,6 +40,7 @@ class LocalRunners:
         self.capacity = capacity
         self.spare: dict[Mode, int] = {}
         self.trouble: str | None = None
+        self._log = Log()
         self._waiting: dict[Mode, deque[tuple[Work, int, bytes]]] = {"async": deque(), "sync": deque()}
         self._running: dict[Slot, tuple[Work, Callable[[], object]]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
@@ -48,6 +52,8 @@ class LocalRunners:
         Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
         self.tasks = {name: task.described for name, task in tasks.registry.items()}
         self.queues = dict(queues.declared)
+        telling.send = self._said
+        logging.getLogger().addHandler(self._log)
 
     def submit(self, work: Work) -> None:
         self._waiting[work.mode].extend((work, index, payload) for index, payload in work.jobs)
@@ -117,6 +123,8 @@ class LocalRunners:
 
     async def stop(self, grace_s: float) -> None:
         await self.kill_all()
+        telling.send = None
+        logging.getLogger().removeHandler(self._log)
         await resources.close()
         await asyncio.to_thread(resources.close_blocking)
 
@@ -165,7 +173,19 @@ class LocalRunners:
             started[1]()
             self._ended(call.work, call.failed(index, TimeoutError(f"timed out after {timeout_s:g} s")))
 
+    def _said(self, said: Said) -> None:
+        """From the loop, or from a job's thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._node.on_said, said)
+
     def _ended(self, work: Work, outcome: Outcome) -> None:
+        if telling.used:
+            telling.ended(work, outcome.index)
+            self._loop.call_soon(self._over, work, outcome)     # behind what it has said
+        else:
+            self._over(work, outcome)
+
+    def _over(self, work: Work, outcome: Outcome) -> None:
         started = self._running.get((work.key, outcome.index))
         if started is None or started[0] is not work:
             return              # it was cancelled or timed out, and has had its outcome
@@ -174,6 +194,13 @@ class LocalRunners:
         self._used[work.mode] -= 1
         self._node.on_outcomes([(work.key, outcome)])
         self._fill(work.mode)
+
+
+class Log(logging.Handler):
+    """Keeps what jobs log, where their task says so. (Runners have a way that no configuration turns off.)"""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard(record, keep_of)
 
 
 def call_of(work: Work) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.views import LogLine
 from rota.client.wire import Refusal
 
 EXIT_CHANNEL = 70
@@ -126,6 +127,15 @@ class Reported(msgspec.Struct, gc=False, array_like=True, tag=9):
     number: int
 
 
+class Said(msgspec.Struct, gc=False, array_like=True, tag=10):
+    """What a running job has said since the last time: how far it is (done, total, note, when), and log lines."""
+
+    key: int
+    index: int
+    progress: tuple[float, float | None, str, float] | None = None
+    lines: list[LogLine] = []
+
+
 class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):
     """A job enqueues jobs: unsigned, the node signs."""
 
@@ -179,7 +189,7 @@ class StopAsked(msgspec.Struct, gc=False, array_like=True, tag=3):
 
 
 ToRunner = Run | Function | Cancel | Drop | Stop | Report
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted | Reported
+FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted | Reported | Said
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode

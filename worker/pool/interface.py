@@ -11,7 +11,7 @@ from typing import Protocol
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
 
-from ..channel.frames import Work
+from ..channel.frames import Said, Work
 
 
 class NodeSide(Protocol):
@@ -23,6 +23,10 @@ class NodeSide(Protocol):
 
     def on_started(self, key: int, index: int) -> None:
         """A job of a work that wants its starts reported has been started."""
+        ...
+
+    def on_said(self, said: Said) -> None:
+        """A job that runs has said how far it is, or something for its log."""
         ...
 
     async def enqueue(self, bundles: list[Enqueue]) -> list[Receipt | EnqueueError]:

@@ -23,6 +23,7 @@ from ..channel.frames import (
     Interrupted,
     Ready,
     Reported,
+    Said,
     Started,
     Starved,
     Touched,
@@ -450,6 +451,8 @@ class RunnerPool:
                 self._reports.made(number)
             case Broken(error, traceback):
                 seat.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
+            case Said():
+                self._node.on_said(frame)
             case Dropped():
                 if seat.state is State.DROPPING:
                     seat.state = State.READY

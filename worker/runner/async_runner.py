@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import socket
+import threading
 from collections.abc import Coroutine
 from contextvars import copy_context
 
@@ -26,6 +27,7 @@ from ..channel.frames import (
     Report,
     Reported,
     Run,
+    Said,
     Started,
     Starved,
     Stop,
@@ -40,6 +42,7 @@ from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions
 from .surroundings import Surroundings
+from .telling import telling
 
 OUTCOMES_PER_FRAME = 500
 FRAME_VALUE_BYTES = 4 * 1024 * 1024
@@ -62,7 +65,9 @@ class AsyncRunner:
         self._functions = functions
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._thread = threading.get_ident()
         Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
+        telling.send = self._said
         await hooks.run(hooks.start_hooks())
         logs.settle()
         self._clean = Surroundings()
@@ -127,6 +132,8 @@ class AsyncRunner:
             began = self._loop.time()
             outcome = await self._outcome(call, index, payload, slot)
             force_setattr(outcome, "ran_s", self._loop.time() - began)     # ours alone, so far
+        if telling.used:
+            telling.ended(work, index)
         if timeout_s is not None:
             self._clocks.pop(slot)[0].cancel()
         if self._cancelled:
@@ -168,6 +175,13 @@ class AsyncRunner:
         """From the job, or from a thread that it has started."""
         if not forks.forked:
             self._loop.call_soon_threadsafe(self._restart_clock, work.key, index)
+
+    def _said(self, said: Said) -> None:
+        """From the loop, or from any thread."""
+        if threading.get_ident() == self._thread:
+            self._channel.send(said)
+        else:
+            self._loop.call_soon_threadsafe(self._channel.send, said)
 
     def _restart_clock(self, key: int, index: int) -> None:
         slot = slot_of(key, index)

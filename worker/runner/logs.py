@@ -7,11 +7,14 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rota.client.escape import LineFormatter
 
+from ..channel.frames import Work
 from .context import current_job_id
+from .telling import heard
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(rota_job)s] %(message)s"
 
@@ -31,13 +34,16 @@ class LastResort(logging.Handler):
                 os.write(2, line.encode(errors="backslashreplace"))
 
 
-def install() -> None:
-    """Before the app is imported. Every record carries the id of the job that made it, as `rota_job`."""
+def install(keep_of: Callable[[Work], int]) -> None:
+    """Before the app is imported. Every record carries the id of the job that made it, as `rota_job`. `keep_of` says
+    how many lines of a job's log are kept."""
     make = logging.getLogRecordFactory()
 
     def with_job(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
         record.rota_job = current_job_id()
+        with contextlib.suppress(Exception):        # a message that does not fit its arguments: logging says so itself
+            heard(record, keep_of)
         return record
 
     logging.setLogRecordFactory(with_job)

@@ -17,7 +17,7 @@ import sys
 from rota.client import errors, queues, tasks, transport
 
 from ..channel import channel
-from ..channel.frames import Broken, Ready
+from ..channel.frames import Broken, Ready, Work
 from ..channel.lease import Lease
 from . import forks, frameworks, logs, loop, search_path, stop_signals
 from .async_runner import AsyncRunner
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits, lease)
     try:
         forks.watch((sock.fileno(), questions.fileno(), permits))
-        logs.install()
+        logs.install(keep_of)
         if options.kind == "async":
             gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
         node = RunnerTransport(questions)
@@ -62,6 +62,14 @@ def main(argv: list[str] | None = None) -> int:
         sock.sendall(channel.pack(report))
         return EXIT_BROKEN
     return 0
+
+
+def keep_of(work: Work) -> int:
+    """How many lines of a job's log are kept."""
+    if work.options.keep_log is not None:
+        return work.options.keep_log
+    task = tasks.registry.get(work.task)
+    return task.info.keep_log if task is not None else 0
 
 
 def load_tasks(apps: list[str]) -> dict[str, Runnable]:

@@ -37,6 +37,7 @@ from . import forks, hooks, logs, resources
 from .context import Runner, running
 from .execution import Call, Functions, awaited
 from .surroundings import Surroundings
+from .telling import telling
 
 
 class SyncRunner:
@@ -53,6 +54,7 @@ class SyncRunner:
         """Until the node says stop. Does not return if the channel is lost."""
         self._functions = functions
         Runner.touch = self._touch
+        telling.send = self._channel.send
         hooks.run_blocking(hooks.start_hooks())
         logs.settle()
         clean = Surroundings()
@@ -79,6 +81,8 @@ class SyncRunner:
         began = time.monotonic()
         outcome = base.copy().run(_run, call, index, payload, self._lease)
         force_setattr(outcome, "ran_s", time.monotonic() - began)      # ours alone, so far
+        if telling.used:
+            telling.ended(call.work, index)
         self._channel.send(Done([(call.work.key, outcome)]))
 
     def _touch(self, work: Work, index: int) -> None:

@@ -1,0 +1,156 @@
+"""What running jobs say, on its way to the store: a key for each job that says how far it is, on the lease of its node,
+deleted when the job has ended here; and the log lines that are kept of it, on a lease of their own.
+
+Nothing waits for these writes, and none is guarded by a claim: they decide nothing. The key of a node that is lost goes
+with its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from rota.client.errors import LedgerError
+from rota.client.model import LOG_LINES_MAX, Outcome
+from rota.client.views import LogLine
+from rota.worker.channel.frames import Said
+
+from ..context import IdentityContext
+from ..ledger.commits import Verdict, Write
+from ..ledger.ledger import Delete, Put
+from ..state.records import LogRecord, ProgressRecord, encode
+from .held import LocalJob
+
+EVERY_S = 0.5
+"""Of one job, at the least."""
+WRITES_PER_S = 200
+"""Of one node: of very many jobs each is written less often."""
+JOBS_MAX = 10_000
+LOG_BYTES_MAX = 32 * 1024
+LOG_KEPT_S = 86_400.0
+SWEEP_S = 5.0
+
+Slot = tuple[int, int]
+
+
+class _Job:
+    __slots__ = ("attempt", "bundle", "dropped", "ended", "index", "lines", "lines_new", "new", "next_at", "progress",
+                 "size", "written")
+
+    def __init__(self, told: LocalJob) -> None:
+        self.bundle, self.index, self.attempt = told.bundle, told.index, told.attempt
+        self.progress: ProgressRecord | None = None
+        self.lines: deque[LogLine] = deque()
+        self.size = self.dropped = 0
+        self.new = self.lines_new = self.written = self.ended = False
+        self.next_at = 0.0
+
+    def add(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            self.lines.append(line)
+            self.size += len(line.text)
+            self.lines_new = True
+        while self.size > LOG_BYTES_MAX or len(self.lines) > LOG_LINES_MAX:
+            self.size -= len(self.lines.popleft().text)
+            self.dropped += 1
+
+
+class Progress:
+    """Of one node. `told(key, index)` names a job by what the runners call it; None: it is not here any more."""
+
+    def __init__(self, told: Callable[[int, int], LocalJob | None]) -> None:
+        self._told = told
+        self._jobs: dict[Slot, _Job] = {}
+        self._wake = asyncio.Event()
+
+    def say(self, said: Said) -> None:
+        """A runner calls."""
+        slot = (said.key, said.index)
+        job = self._jobs.get(slot)
+        if job is None:
+            told = self._told(*slot)
+            if told is None or len(self._jobs) >= JOBS_MAX:
+                return
+            job = self._jobs[slot] = _Job(told)
+        if said.progress is not None:
+            done, total, note, at = said.progress
+            job.progress, job.new = ProgressRecord(done, total, note, int(at * 1000), job.attempt), True
+        job.add(said.lines)
+        self._wake.set()
+
+    def ended(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Of any jobs, whether they have said something or not."""
+        if not self._jobs:
+            return
+        for key, outcome in outcomes:
+            job = self._jobs.get((key, outcome.index))
+            if job is not None:
+                job.ended = True
+                self._wake.set()
+
+    async def report(self, context: IdentityContext, lease: int) -> None:
+        """As long as the identity lives. What an earlier one has written went with its lease."""
+        self._jobs.clear()
+        swept = context.clock.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_S if self._jobs else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            now = context.clock.monotonic()
+            if now >= swept + SWEEP_S:
+                swept = now
+                self._sweep()
+            wait_s = await self._write(context, lease, now)
+            if wait_s is not None:
+                await asyncio.sleep(wait_s)
+                self._wake.set()
+
+    def _sweep(self) -> None:
+        """What was handed back, or taken over, has no outcome here."""
+        for slot, job in self._jobs.items():
+            if self._told(*slot) is None:
+                job.ended = True
+
+    async def _write(self, context: IdentityContext, lease: int, now: float) -> float | None:
+        """Returns when to come again, if anything is left to write."""
+        writes: list[asyncio.Future[Verdict]] = []
+        pause_s = max(EVERY_S, len(self._jobs) / WRITES_PER_S)
+        soonest: float | None = None
+        for slot, job in list(self._jobs.items()):
+            if not (job.ended or job.new or job.lines_new):
+                continue
+            if not job.ended and now < job.next_at:
+                soonest = job.next_at if soonest is None else min(soonest, job.next_at)
+                continue
+            job.next_at = now + pause_s
+            writes += await self._writes_of(context, lease, job)
+            if job.ended:
+                del self._jobs[slot]
+        await asyncio.gather(*writes, return_exceptions=True)       # a store that is full keeps no progress
+        return None if soonest is None else max(soonest - context.clock.monotonic(), 0.01)
+
+    async def _writes_of(self, context: IdentityContext, lease: int, job: _Job) -> list[asyncio.Future[Verdict]]:
+        keys, found = context.keys, []
+        key = keys.progress_of(job.bundle, job.index)
+        if job.ended and job.written:
+            found.append(_write(context, Delete(key)))
+        elif job.new and not job.ended and job.progress is not None:
+            found.append(_write(context, Put(key, encode(job.progress), lease)))
+            job.new, job.written = False, True
+        if job.lines_new:
+            record = LogRecord(list(job.lines), job.attempt, job.dropped)
+            try:
+                kept = await context.buckets.of(LOG_KEPT_S).lease()
+            except LedgerError:
+                return found
+            found.append(_write(context, Put(keys.log_of(job.bundle, job.index), encode(record), kept)))
+            job.lines_new = False
+        return found
+
+
+def _write(context: IdentityContext, op: Put | Delete) -> asyncio.Future[Verdict]:
+    return context.commits.submit(Write((context.member,), (op,)))
