@@ -50,8 +50,8 @@ class Node:
         shown = Shown(runners, clock, standing, volatile)
         self._parts = parts = Parts(
             settings=settings, context=context, standing=standing, runners=runners, directory=directory, cache=cache,
-            volatile=volatile, shown=shown, progress=Progress(shown.job_of), status=Status(ledger, keys, clock, directory, context.seal, shown),
-            reach=Reach(clock, events),
+            volatile=volatile, shown=shown, progress=Progress(shown.job_of),
+            status=Status(ledger, keys, clock, directory, context.seal, shown), reach=Reach(clock, events),
         )
         self.identities = Identities(parts)
         self.service = Service(parts, self.identities, self._followers)

@@ -19,6 +19,7 @@ from rota.worker.channel.frames import Said
 from ..context import IdentityContext
 from ..ledger.commits import Verdict, Write
 from ..ledger.ledger import Delete, Put
+from ..state.keys import Keys
 from ..state.records import LogRecord, ProgressRecord, encode
 from .held import LocalJob
 
@@ -54,6 +55,21 @@ class _Job:
         while self.size > LOG_BYTES_MAX or len(self.lines) > LOG_LINES_MAX:
             self.size -= len(self.lines.popleft().text)
             self.dropped += 1
+
+    def next(self, keys: Keys, lease: int, *, ended: bool) -> Put | Delete | None:
+        """What is to be written of how far it is."""
+        key = keys.progress_of(self.bundle, self.index)
+        if ended:
+            return Delete(key) if self.written else None
+        if not self.new or self.progress is None:
+            return None
+        self.new, self.written = False, True
+        return Put(key, encode(self.progress), lease)
+
+    def log(self, keys: Keys, lease: int) -> Put:
+        self.lines_new = False
+        record = LogRecord(list(self.lines), self.attempt, self.dropped)
+        return Put(keys.log_of(self.bundle, self.index), encode(record), lease)
 
 
 class Progress:
@@ -127,29 +143,23 @@ class Progress:
                 soonest = job.next_at if soonest is None else min(soonest, job.next_at)
                 continue
             job.next_at = now + pause_s
-            writes += await self._writes_of(context, lease, job)
-            if job.ended:
+            ended = job.ended       # as of now: what ends while a lease is granted is written the next time
+            if job.lines_new and (kept := await self._lease(context)):
+                writes.append(_write(context, job.log(context.keys, kept)))
+            if (op := job.next(context.keys, lease, ended=ended)) is not None:
+                writes.append(_write(context, op))
+            if ended:
                 del self._jobs[slot]
         await asyncio.gather(*writes, return_exceptions=True)       # a store that is full keeps no progress
         return None if soonest is None else max(soonest - context.clock.monotonic(), 0.01)
 
-    async def _writes_of(self, context: IdentityContext, lease: int, job: _Job) -> list[asyncio.Future[Verdict]]:
-        keys, found = context.keys, []
-        key = keys.progress_of(job.bundle, job.index)
-        if job.ended and job.written:
-            found.append(_write(context, Delete(key)))
-        elif job.new and not job.ended and job.progress is not None:
-            found.append(_write(context, Put(key, encode(job.progress), lease)))
-            job.new, job.written = False, True
-        if job.lines_new:
-            record = LogRecord(list(job.lines), job.attempt, job.dropped)
-            try:
-                kept = await context.buckets.of(LOG_KEPT_S).lease()
-            except LedgerError:
-                return found
-            found.append(_write(context, Put(keys.log_of(job.bundle, job.index), encode(record), kept)))
-            job.lines_new = False
-        return found
+    @staticmethod
+    async def _lease(context: IdentityContext) -> int:
+        """For log lines; 0 where the store grants none now."""
+        try:
+            return await context.buckets.of(LOG_KEPT_S).lease()
+        except LedgerError:
+            return 0
 
 
 def _write(context: IdentityContext, op: Put | Delete) -> asyncio.Future[Verdict]:

@@ -35,7 +35,7 @@ from rota.cluster.state.records import Claim, Token
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 from .ticks import Ticks
 
-LEASED = ("nodes/", "master/", "running/")
+LEASED = ("nodes/", "master/", "running/", "progress/")
 KEYS_PER_LEASE_MAX = 2_000
 
 
@@ -200,7 +200,7 @@ class Checker:
             must = area.startswith(tuple(name.encode() for name in LEASED))
             may = must or key.startswith(
                 (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels,
-                 self.keys.operations_ended, *((self.keys.uniques,) if b'"until":' in record.value else ()))
+                 self.keys.operations_ended, self.keys.logs, *((self.keys.uniques,) if b'"until":' in record.value else ()))
             )
             if bool(record.lease) != may:
                 self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")

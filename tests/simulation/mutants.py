@@ -40,6 +40,7 @@ from rota.cluster.node import (
     membership,
     outcomes,
     own_record,
+    progress,
     reach,
     reporter,
     running,
@@ -878,3 +879,10 @@ def nobody_looks_at_expiries() -> None:
 
     Aggregator._expire = _expire
     scripted.ScriptedRunners._is_late = lambda self, work: False
+
+
+@mutant
+def progress_outlives_its_job() -> None:
+    """What a job said of itself stays, under the lease of a node that lives, when the job has ended."""
+    progress.Progress.ended = lambda self, outcomes: None
+    progress.Progress._sweep = lambda self: None

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
-from rota.worker.channel.frames import Work
+from rota.client.views import LogLine
+from rota.worker.channel.frames import Said, Work
 from rota.worker.channel.slots import slot_of
 from rota.worker.pool.inquest import Inquest
 from rota.worker.pool.interface import NodeSide
@@ -149,6 +150,8 @@ class ScriptedRunners:
         self._record("start", work, index, None)
         timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
         self._running[work.key, index] = (work, timer)
+        if index % 3 == 0 and self._heard:      # every third job says how far it is, and its first line
+            self._node.on_said(Said(work.key, index, (1.0, 2.0, work.task, 1.0), [LogLine(1.0, "INFO", "begun")]))
 
     def _is_late(self, work: Work) -> bool:
         return work.expires_ms != 0 and self._wall_ms() >= work.expires_ms

@@ -28,6 +28,7 @@ ALWAYS = [
     "work_waits_for_a_node", "what_was_given_ahead_stays", "names_are_never_over", "keys_are_never_over",
     "ticks_without_their_record", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",
+    "progress_outlives_its_job",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 

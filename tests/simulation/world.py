@@ -292,6 +292,8 @@ class World:
         last_s = self.healed_at + GOOD.late_s[1] + 0.1
         await asyncio.sleep(max(0.5, last_s - ended_at))        # late twins have their last chance
         await self.until(self.is_empty, 4 * TTL_S + 10.0, "what came late has ended")
+        nothing_said = "L13: what ended jobs said of themselves is gone"
+        await self.until(lambda: not self.records(self.keys.progress, 1), 4 * TTL_S, nothing_said)
         await self.until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
         await asyncio.sleep(0.1)                                # the watches show it
         self.kept.extend(kept_by(self.masters[-1], [
