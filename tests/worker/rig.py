@@ -14,7 +14,7 @@ from typing import Any, Self
 from rota.client import pickling
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
-from rota.worker.channel.frames import Work
+from rota.worker.channel.frames import Said, Work
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import RunnerPool
 from rota.worker.pool.seat import State
@@ -38,6 +38,7 @@ class Rig:
         self.times: dict[tuple[int, int], float] = {}
         self.started: list[tuple[int, int]] = []
         self.enqueued: list[Enqueue] = []
+        self.said: list[Said] = []
         self.functions: dict[str, bytes] = {}
         self.twice: list[tuple[int, Outcome]] = []
         self._changed = asyncio.Event()
@@ -104,6 +105,9 @@ class Rig:
     def ready(self) -> list[int]:
         """The pids of runners that can be given work."""
         return [seat.pid for seat in self.pool._seats.values() if seat.state is State.READY]
+
+    def on_said(self, said: Said) -> None:
+        self.said.append(said)
 
     def on_started(self, key: int, index: int) -> None:
         self.started.append((key, index))

@@ -7,22 +7,15 @@ from typing import Any
 import pytest
 
 import rota
-from rota.worker.channel.frames import Said
 
 from ..rig import Rig
-
-
-def said_by(rig: Rig) -> list[Said]:
-    said: list[Said] = []
-    rig.pool._on_said = said.append
-    return said
 
 
 @pytest.mark.parametrize("task", ["plain", "coroutine"])
 async def test_the_last_word_comes_before_the_outcome(task: str) -> None:
     """And a job that says much says it in a few frames."""
     async with Rig.open(async_=1, app="telling") as rig:
-        said = said_by(rig)
+        said = rig.said
         key = rig.submit(task, (3_000,), app="telling")
         assert (await rig.outcome(key)).status == "ok"
         progress = [one.progress for one in said if one.progress is not None]
@@ -39,7 +32,7 @@ async def test_the_last_word_comes_before_the_outcome(task: str) -> None:
 
 async def test_a_job_that_is_silent_afterwards_has_said_it() -> None:
     async with Rig.open(app="telling") as rig:
-        said = said_by(rig)
+        said = rig.said
         rig.submit("slow", (600,), app="telling")
         await rig.until(lambda: any(one.progress and one.progress[2] == "the last word" for one in said))
 
