@@ -200,7 +200,8 @@ class Checker:
             must = area.startswith(tuple(name.encode() for name in LEASED))
             may = must or key.startswith(
                 (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels,
-                 self.keys.operations_ended, self.keys.logs, *((self.keys.uniques,) if b'"until":' in record.value else ()))
+                 self.keys.operations_ended, self.keys.logs,
+                 *((self.keys.uniques,) if b'"until":' in record.value else ()))
             )
             if bool(record.lease) != may:
                 self._say("S18", f"{key!r} {'has a' if record.lease else 'lacks its'} lease")
