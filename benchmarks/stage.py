@@ -60,7 +60,7 @@ class Stage:
         self._settings = NodeConfig(
             etcd=EtcdConfig(endpoints=("127.0.0.1:1",), allow_broken=True), cluster=CLUSTER, apps=(app,), port=0,
             sync_runners=sync or os.cpu_count() or 1, async_capacity=capacity, lease_ttl_s=ttl_s, grace_s=2.0,
-            key_file=str(folder / "key"), token_file=str(folder / "token"), restart=False, dev=True, log="warning",
+            key_file=str(folder / "key"), token_file=str(folder / "token"), restart=False, log="warning",
         )
         self._guards: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}

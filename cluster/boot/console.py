@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter
 
 from rota.client.ids import job_id
 from rota.client.signature import shown, signature_of
 
-from ..events.records import ClusterEvent, JobEnded, JobStarted
+from ..events.records import ClusterEvent, JobEnded
 from ..node.node import Node
 from ..terminal import complain
 
 LOOK_S = 0.05
-STARTED_MAX = 10_000
-"""Jobs whose beginning is remembered; of others no time is shown."""
+LINES_MAX = 50
+"""In a second; the jobs that end beyond that are counted."""
 
 MARKS = {"ok": "ok", "failed": "FAILED", "retry": "again", "snooze": "snooze", "cancelled": "cancelled"}
 
@@ -26,8 +26,9 @@ class Console:
     def __init__(self, node: Node, apps: tuple[str, ...]) -> None:
         self._node = node
         self._apps = apps
-        self._began: OrderedDict[tuple[str, int], float] = OrderedDict()
-        node.events.listen(self._heard, [JobStarted, JobEnded])
+        self._told = 0              # jobs that ended in this second
+        self._untold: Counter[str] = Counter()
+        node.events.listen(self._heard, [JobEnded])
 
     async def announce(self, url: str) -> None:
         while self._node.service.why_not_ready() is not None:       # noqa: ASYNC110 - no one says so
@@ -47,25 +48,26 @@ class Console:
         return [f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}:", *lines]
 
     def _heard(self, event: ClusterEvent) -> None:
-        match event:
-            case JobStarted():
-                self._started(event)
-            case JobEnded():
-                self._ended(event)
-
-    def _started(self, event: JobStarted) -> None:
-        self._began[event.bundle, event.index] = time.monotonic()
-        if len(self._began) > STARTED_MAX:
-            self._began.popitem(last=False)
-
-    def _ended(self, event: JobEnded) -> None:
-        began = self._began.pop((event.bundle, event.index), None)
-        took = "" if began is None else span(time.monotonic() - began)
+        assert isinstance(event, JobEnded)
+        self._told += 1
+        if self._told == 1:
+            asyncio.get_running_loop().call_later(1.0, self._next_second)
+        elif self._told > LINES_MAX:
+            self._untold[event.outcome] += 1
+            return
+        took = span(event.ran_s) if event.ran_s else ""
         error = "" if event.outcome == "ok" or not event.error else f"  {event.error}"
         complain(
             f"{time.strftime('%H:%M:%S')}  {MARKS.get(event.outcome, event.outcome):9} {took:>8}  {event.task}  "
             f"{job_id(event.bundle, event.index)}{error}"
         )
+
+    def _next_second(self) -> None:
+        if self._untold:
+            counts = ", ".join(f"{count:,} {MARKS.get(outcome, outcome)}" for outcome, count in self._untold.items())
+            complain(f"{time.strftime('%H:%M:%S')}  and more in this second: {counts}")
+        self._told = 0
+        self._untold.clear()
 
 
 def no_tasks(apps: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from rota.cluster.boot.config import NodeConfig
 from rota.cluster.boot.console import Console
 from rota.cluster.cli import reload
 from rota.cluster.events.hub import Events
-from rota.cluster.events.records import JobEnded, JobStarted
+from rota.cluster.events.records import JobEnded
 from rota.cluster.node.node import Node
 
 
@@ -168,9 +167,7 @@ async def test_no_tasks(apps: tuple[str, ...], said: str, capsys: pytest.Capture
 async def test_a_line_for_each_job(capsys: pytest.CaptureFixture[str]) -> None:
     node = _Node({})
     Console(cast(Node, node), ())
-    node.events.emit(JobStarted("k3f9q2m7xa5t-0000001f", 0, "shop:thumb", "q", 1))
-    await asyncio.sleep(0.01)
-    node.events.emit(JobEnded("k3f9q2m7xa5t-0000001f", 0, "shop:thumb", "q", 1, "failed", "ValueError: no luck"))
+    node.events.emit(JobEnded("k3f9q2m7xa5t-0000001f", 0, "shop:thumb", "q", 1, "failed", "ValueError: no luck", 0.01))
     node.events.emit(JobEnded("k3f9q2m7xa5t-0000001f", 1, "shop:thumb", "q", 1, "ok", ""))
     failed, good = capsys.readouterr().err.splitlines()
     assert failed.split()[1] == "FAILED" and failed.split()[3] == "ms"
