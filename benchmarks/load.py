@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from rota.client import bulk as bulk_client
+from rota.client import coalesce
 from rota.client.api import AsyncClient, Client
 from rota.client.pipeline import pipeline
 
@@ -107,7 +107,7 @@ def bulk(task: Any, make: Calls = calls, *, warm: Any = None, lone: bool = False
         with Client() as client:
             client.enqueue_many(warm or task, [(jobs.argument(0),)])[0].result()
             if lone:
-                bulk_client.JOBS_PER_BUNDLE_MAX = 1
+                coalesce.JOBS_PER_BUNDLE_MAX = 1
             ready()
             done = Done()
             with Watchful(done):
