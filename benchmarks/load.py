@@ -23,6 +23,7 @@ import uvloop
 
 from rota.client import coalesce
 from rota.client.api import AsyncClient, Client
+from rota.client.ids import parse_job_id
 from rota.client.pipeline import pipeline
 
 from . import jobs
@@ -119,7 +120,7 @@ def bulk(task: Any, make: Calls = calls, *, warm: Any = None, lone: bool = False
 
 
 def _count(done: Done, handles: Any) -> None:
-    bundles = {job_id.partition("/")[0] for job_id in handles.ids}
+    bundles = {parse_job_id(job_id)[0] for job_id in handles.ids}
     done.jobs = len(handles)
     done.bundles = len(bundles)
     done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})
@@ -237,7 +238,7 @@ def in_flight(calls_at_once: int, *, result: bool) -> Callable[[float, int], Non
 
 
 def _count_singles(done: Done, handles: list[Any]) -> None:
-    bundles = {handle.id.partition("/")[0] for handle in handles}
+    bundles = {parse_job_id(handle.id)[0] for handle in handles}
     done.jobs = len(handles)
     done.bundles = len(bundles)
     done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from rota.client.api import AsyncClient
 from rota.client.handle import JobHandle
+from rota.client.ids import parse_job_id
 from rota.cluster.ledger.ledger import prefix_end
 from rota.cluster.state.keys import whole
 
@@ -99,7 +100,7 @@ class Journal:
             lines = file.read().rpartition(b"\n")[0]
         self._read += len(lines) + bool(lines)
         rows = [line.split() for line in lines.decode().splitlines()]
-        return [(job.partition("/")[0], int(pid), float(at)) for job, pid, at in rows]
+        return [(parse_job_id(job)[0], int(pid), float(at)) for job, pid, at in rows]
 
 
 def now() -> float:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote, urlencode
 
-from . import background, default, ending, options, pipeline, schedules
+from . import background, default, ending, ids, options, pipeline, schedules
 from .coalesce import Ref
 from .codec import Keyring
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
@@ -201,12 +201,12 @@ class AsyncClient(AsyncOperations):
     # what its handles ask
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
-        return value_of(f"{bundle}/{index}", await self._engine().result_entry(bundle, index, timeout))
+        return value_of(ids.job_id(bundle, index), await self._engine().result_entry(bundle, index, timeout))
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
         """What `JobHandle.result` stands on: the result of one job of a bundle."""
         entry = self._from_outside(lambda engine: engine.result_entry(bundle, index, timeout))
-        return value_of(f"{bundle}/{index}", entry)
+        return value_of(ids.job_id(bundle, index), entry)
 
     async def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes:
         gathering = Gathering(self._engine(), refs, timeout)
@@ -426,14 +426,14 @@ class Client(Operations):
         """What `JobHandle.result` stands on: the result of one job of a bundle."""
         engine, on = self._engine()
         entry = engine.kept_entry(bundle, index) or on.run(engine.result_entry(bundle, index, timeout))
-        return value_of(f"{bundle}/{index}", entry)
+        return value_of(ids.job_id(bundle, index), entry)
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
         engine, on = self._engine()
         entry = engine.kept_entry(bundle, index)
         if entry is None:
             entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
-        return value_of(f"{bundle}/{index}", entry)
+        return value_of(ids.job_id(bundle, index), entry)
 
     def log(self, job_id: str) -> LogView:
         """What is kept of a job's log."""
@@ -566,7 +566,7 @@ async def template(engine: Engine, asked: schedules.Asked) -> bytes:
 async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
     """Codec and payload of one job, its signature checked."""
     bundle, index = parse_job_id(job_id)
-    body = await _connection(engine).fetch_to_unpickle(f"/v1/jobs/{bundle}/{index}/body")
+    body = await _connection(engine).fetch_to_unpickle(f"/v1/jobs/{ids.job_id(bundle, index)}/body")
     seal = await engine.seal(engine.patience())
     header, payloads = seal.keyring.verify(body, seal.cluster)
     if (header.bundle, header.indexes) != (bundle, [index]):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from . import queues, threads
+from . import ids, queues, threads
 from .coalesce import Coalescer, Ref
 from .codec import Seal
 from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
@@ -162,7 +162,7 @@ class Engine:
                 entry = None
         if entry is not None:
             return entry
-        job_id = f"{bundle}/{index}"
+        job_id = ids.job_id(bundle, index)
         where = await self._where(job_id)
         raise ResultTimeout(f"no result of job {job_id} within {timeout:g} s: {where}", job_id)
 
@@ -202,6 +202,6 @@ def outcome_of(ref: tuple[str, int], ended: ResultEntry | RotaError) -> Callable
     def outcome() -> Any:
         if isinstance(ended, RotaError):
             raise ended
-        return value_of(f"{ref[0]}/{ref[1]}", ended)
+        return value_of(ids.job_id(*ref), ended)
 
     return outcome

@@ -45,6 +45,8 @@ import copy
 import pickle
 from typing import Any
 
+from .ids import job_id
+
 
 class Portable(BaseException):
     """An exception that reaches another process as it is: its class, its text, its attributes, whatever its constructor
@@ -154,7 +156,7 @@ class EnqueueUnknown(EnqueueError):
     def __init__(self, bundle: str) -> None:
         super().__init__(
             f"no node gave a definite answer about bundle {bundle} within the retry window: it may be stored. "
-            f"Look with `rota job {bundle}/0` before enqueueing again."
+            f"Look with `rota job {job_id(bundle, 0)}` before enqueueing again."
         )
         self.bundle = bundle
 

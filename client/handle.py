@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from .happenings import Happenings
+from .ids import job_id
 from .model import Level
 from .views import EventsPage, JobView, LogView, ProgressView
 
@@ -56,7 +57,7 @@ class JobHandle(Generic[R_co]):
     @property
     def id(self) -> str:
         """Its id, to look it up with: `client.handle(id)`, `rota job ID`."""
-        return f"{self._bundle}/{self._index}"
+        return job_id(self._bundle, self._index)
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the job and return its result: at most `timeout` seconds, for ever if that is None; 0 looks once.

@@ -2,7 +2,8 @@
 
 A bundle is named by its client: `<session>-<counter>`, e.g. `k3f9q2m7xa5t-0000001f`. The session is 60 random bits,
 drawn once per process (again after a fork), the counter counts up: names of one session sort in the order of their
-enqueues, and no name is ever used twice. A job is `<bundle>/<index>`.
+enqueues, and no name is ever used twice. A job is its bundle and its index in it; for people it is written
+`k3f9q2m7xa5t_0000001f_0`: one word to a double click, a shell and a URL.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SESSION_CHARS = 12
 DIGEST_BYTES = SESSION_CHARS + 4
 SESSION = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}\Z")
 BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-5]?[0-9])?\Z")
-JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})/([0-9]{{1,2}})\Z")
+JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}})[_-]([0-9a-f]{{8}})(?:[_/-]([0-9]{{1,2}}))?\Z")
 
 NAME_CHARS_MAX, TASK_CHARS_MAX = 128, 256
 NAME_RULE = f"letters, digits and _ . : @ - (at most {NAME_CHARS_MAX})"
@@ -73,7 +74,7 @@ def bundle_of(digest: bytes) -> str:
 
 def job_id(bundle: str, index: int) -> str:
     """The id of a job, from its bundle or from a piece of it (`<bundle>.<index>`)."""
-    return f"{bundle.partition('.')[0]}/{index}"
+    return f"{bundle.partition('.')[0].replace('-', '_')}_{index}"
 
 
 def template_id(schedule: str) -> str:
@@ -98,11 +99,12 @@ def _derived(*parts: str) -> str:
 
 
 def parse_job_id(text: str) -> tuple[str, int]:
-    """(bundle, index). A bare bundle means its first job. Raises ValueError with advice."""
-    match = JOB.match(text if "/" in text else f"{text}/0")
+    """(bundle, index). A bare bundle means its first job; ids were `<bundle>/<index>` once, which is read as well.
+    Raises ValueError with advice."""
+    match = JOB.match(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a valid job id; one looks like k3f9q2m7xa5t-0000001f/0")
-    return match[1], int(match[2])
+        raise ValueError(f"{text!r:.80} is not a valid job id; one looks like k3f9q2m7xa5t_0000001f_0")
+    return f"{match[1]}-{match[2]}", int(match[3] or 0)
 
 
 class Names:

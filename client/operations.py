@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from . import options
+from . import ids, options
 from .errors import InvalidJob, Unreachable
 from .ids import normal, parse_job_id
 from .views import FailedFilter, OperationView, QueueSettings
@@ -279,8 +279,7 @@ def _operation(operation_id: str, wait_s: float) -> str:
 
 
 def _cancel(job_id: str) -> str:
-    bundle, index = _job(job_id)
-    return f"/v1/jobs/{bundle}/{index}/cancel"
+    return f"/v1/jobs/{ids.job_id(*_job(job_id))}/cancel"
 
 
 def _job(job_id: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from .codec import Seal
 from .errors import ClientClosed, JobCancelled, JobExpired, JobFailed, JobUnknown, ResultInvalid, RotaError
+from .ids import job_id
 from .model import ResultEntry
 from .transport import Transport
 
@@ -64,7 +65,7 @@ class Results:
     def push(self, bundle: str, results: bytes) -> None:
         if not results:
             for index, futures in self._waiting.get(bundle, {}).items():
-                _refuse(futures, gone(f"{bundle}/{index}"))
+                _refuse(futures, gone(job_id(bundle, index)))
             return
         try:
             record = self._seal().results(bundle, results)

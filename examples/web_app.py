@@ -2,8 +2,8 @@
 
     rota dev --app quickstart       # in this folder
     python web_app.py               # in another terminal
-    curl -d 'every job ends somewhere' http://127.0.0.1:8080/count      # -> {"id": "k3f9q2m7xa5t-0000001f/0"}
-    curl http://127.0.0.1:8080/count/k3f9q2m7xa5t-0000001f/0            # -> {"words": 4}
+    curl -d 'every job ends somewhere' http://127.0.0.1:8080/count      # -> {"id": "k3f9q2m7xa5t_0000001f_0"}
+    curl http://127.0.0.1:8080/count/k3f9q2m7xa5t_0000001f_0            # -> {"words": 4}
 """
 
 import argparse
@@ -22,7 +22,7 @@ async def count(request: web.Request) -> web.Response:
 
 
 async def outcome(request: web.Request) -> web.Response:
-    job = request.app[CLIENT].handle("{bundle}/{index}".format(**request.match_info))
+    job = request.app[CLIENT].handle(request.match_info["id"])
     try:
         return web.json_response({"words": await job.aresult(timeout=5)})
     except rota.ResultTimeout:
@@ -43,7 +43,7 @@ async def with_client(app: web.Application):
 def make_app() -> web.Application:
     app = web.Application()
     app.cleanup_ctx.append(with_client)
-    app.add_routes([web.post("/count", count), web.get("/count/{bundle}/{index}", outcome)])
+    app.add_routes([web.post("/count", count), web.get("/count/{id}", outcome)])
     return app
 
 

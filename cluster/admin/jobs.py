@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from rota.client.codec import Seal, slice_body
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
-from rota.client.ids import parse_job_id
+from rota.client.ids import job_id, parse_job_id
 from rota.client.model import Past
 from rota.client.views import AttemptView, JobView, Place, ProgressView
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from ..state.directory import Directory
-from ..state.keys import Keys
+from ..state.keys import Keys, record_id
 from ..state.records import (
     Claim,
     FinishedRecord,
@@ -119,7 +119,7 @@ class Jobs:
             Get(body, body + b"/"), Get(results, prefix_end(results)), Get(keys.failure(bundle, index)),
             Get(keys.receipt(bundle)), Get(keys.finished_of(bundle), prefix_end(keys.finished_of(bundle))),
         )))).answers
-        id_ = f"{bundle}/{index}"
+        id_ = job_id(bundle, index)
         if answers[2]:
             return await self._failed_job(id_, bundle, index, answers[2][0]), None
         for record in answers[0]:
@@ -132,10 +132,10 @@ class Jobs:
                     view = await self._view(id_, bundle, index, token)
                     if view.place != "finished":
                         return replace(view, enqueued_at=header.enqueued_at), token
+        ended = self._ended(id_, bundle, index, [record.value for record in answers[1]])
         for record in reversed(answers[4]):
             if (kept := await self._kept(id_, index, record)) is not None:
-                return _with_history(kept, self._ended(id_, index, [record.value for record in answers[1]])), None
-        ended = self._ended(id_, index, [record.value for record in answers[1]])
+                return _with_history(kept, ended), None
         if ended is not None:
             return ended, None
         if (volatile := await self._volatile(id_, bundle, index)) is not None:
@@ -148,10 +148,10 @@ class Jobs:
             id_, "unknown", why="it was never enqueued here, or it ended and its result has expired"
         ), None
 
-    def _ended(self, id_: str, index: int, records: list[bytes]) -> JobView | None:
+    def _ended(self, id_: str, bundle: str, index: int, records: list[bytes]) -> JobView | None:
         for record in reversed(records):
             try:
-                results = self._seal.results(id_.partition("/")[0], record)
+                results = self._seal.results(bundle, record)
             except ResultInvalid:
                 continue            # somebody has written it who has no key: it says nothing
             past = self._words.heard_past(results)
@@ -183,7 +183,7 @@ class Jobs:
         )
 
     async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
-        failure = self._words.heard_failure(id_, failure_in(record.value))
+        failure = self._words.heard_failure(record_id(bundle, index), failure_in(record.value))
         said = decode(Token, failure.token) or header_of(failure.body)
         queue = said.queue if said is not None else "unknown"
         page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
@@ -247,7 +247,7 @@ class Jobs:
         """A job of level `none` is nowhere but on its node, which tells of it while it runs."""
         if (here := self._here.job(bundle, index)) is not None:
             return running(id_, here, self._here.node)
-        if (ended := self._ended(id_, index, self._here.results(bundle) or [])) is not None:
+        if (ended := self._ended(id_, bundle, index, self._here.results(bundle) or [])) is not None:
             return ended
         async for record in scan(self._ledger, self._keys.running):
             job = _among((record,), bundle, index)

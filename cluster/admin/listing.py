@@ -14,7 +14,7 @@ from ..clock import Clock
 from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import scan
 from ..state.directory import Directory
-from ..state.keys import Keys, whole
+from ..state.keys import Keys, split_job, whole
 from ..state.records import (
     FinishedRecord,
     RunningJob,
@@ -169,8 +169,8 @@ class Listing:
             return []
         failed = self._words.heard_failed(failed)
         return [JobView(
-            failed.id, "failed", failed.task, failed.queue, failed.attempts, failed.node, error=failed.error,
-            finished_at=failed.at or None,
+            job_id(*split_job(failed.id)), "failed", failed.task, failed.queue, failed.attempts, failed.node,
+            error=failed.error, finished_at=failed.at or None,
         )]
 
     def _finished(self, record: Record) -> list[JobView]:

@@ -10,7 +10,7 @@ import msgspec
 
 from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
-from rota.client.ids import NAME_RULE, parse_job_id
+from rota.client.ids import NAME_RULE, job_id, parse_job_id
 from rota.client.views import FailedFilter, Verb
 
 from ..context import IdentityContext
@@ -92,7 +92,7 @@ class Operations:
                 skipped = self._skipped(token, bundle, index, body if header is not None else b"")
                 write = moves.skip_head(self._keys, (self._member,), at, bundle, token, skipped)
             if (await self._commits.submit(write)).applied:
-                return f"{bundle.partition('.')[0]}/{index}"
+                return job_id(bundle, index)
             break
         raise InvalidJob(f"the head of queue {queue} has not failed: there is nothing to {verb}")
 

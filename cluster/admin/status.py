@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
+from rota.client.ids import job_id
 from rota.client.signature import shown, signature_of
 from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
 
@@ -18,7 +19,7 @@ from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.heads import Head, read_heads
-from ..state.keys import Keys
+from ..state.keys import Keys, split_job
 from ..state.records import (
     FinishedRecord,
     claim_in,
@@ -129,8 +130,8 @@ class Status:
             if failed is not None:
                 failed = self._words.heard_failed(failed)
                 views.append(FailedView(
-                    failed.id, failed.task, failed.queue, failed.error, failed.attempts, failed.node, failed.at,
-                    failed.reason,
+                    job_id(*split_job(failed.id)), failed.task, failed.queue, failed.error, failed.attempts,
+                    failed.node, failed.at, failed.reason,
                 ))
         return views, ""
 
@@ -145,7 +146,7 @@ class Status:
             kept = decode(FinishedRecord, record.value)
             if kept is not None:
                 views += [
-                    FinishedView(f"{kept.bundle}/{index}", kept.task, kept.queue, kept.attempts, kept.node, kept.at)
+                    FinishedView(job_id(kept.bundle, index), kept.task, kept.queue, kept.attempts, kept.node, kept.at)
                     for index in kept.indexes
                 ]
         return views, ""

@@ -100,8 +100,8 @@ def job(
 
     [bold]Examples[/]
 
-      rota job k3f9q2m7xa5t-0000001f/0
-      rota job k3f9q2m7xa5t-0000001f/0 --follow
+      rota job k3f9q2m7xa5t_0000001f_0
+      rota job k3f9q2m7xa5t_0000001f_0 --follow
     """
     try:
         parse_job_id(id)

@@ -201,7 +201,7 @@ def cancel(
 
     [bold]Examples[/]
 
-      rota cancel k3f9q2m7xa5t-0000001f/0
+      rota cancel k3f9q2m7xa5t_0000001f_0
 
       rota cancel --queue mail --task shop.mail:remind
     """

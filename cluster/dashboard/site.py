@@ -54,7 +54,7 @@ class Dashboard:
         router, views = app.router, self._views
         for path, template, view in (
             ("/", "overview.html", views.overview), ("/queues", "queues.html", views.queues),
-            ("/jobs", "jobs.html", views.jobs), ("/jobs/{bundle}/{index}", "job.html", views.job),
+            ("/jobs", "jobs.html", views.jobs), ("/jobs/{id}", "job.html", views.job),
             ("/failed", "failed.html", views.failed), ("/schedules", "schedules.html", views.schedules),
             ("/nodes", "nodes.html", views.nodes),
         ):

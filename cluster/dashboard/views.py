@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from rota.client.errors import InvalidJob, JobUnknown
-from rota.client.ids import JOB, normal
+from rota.client.errors import JobUnknown
+from rota.client.ids import normal
 from rota.client.views import PLACES, JobView
 
 from ..port.service import NodeService
-from ..port.verbs import job_of
+from ..port.verbs import job_of, normal_id
 from ..telemetry.telemetry import Telemetry
 from .arguments import described
 from .charts import latency, throughput
@@ -62,9 +62,7 @@ class Views:
     async def jobs(self, request: web.Request) -> dict[str, Any]:
         query = {name: request.query.get(name, "").strip() for name in ("id", "place", "queue", "task", "after")}
         if query["id"]:
-            if not JOB.match(query["id"]):
-                raise InvalidJob(f"{query['id']!r:.60} is not a job's id; one looks like k3f9q2m7xa5t-0000001f/0")
-            return {"go": f"/jobs/{query['id']}"}
+            return {"go": f"/jobs/{normal_id(query['id'])}"}
         page = await self._service.jobs(
             query["place"], normal(query["queue"]), normal(query["task"]), JOBS_PER_PAGE, query["after"]
         )

@@ -112,7 +112,7 @@ class Targets:
         for head in await read_heads(self._ledger, self._keys, self._words, serial):
             token = head.token
             fits = which.task in ("", token.task) and which.error in token.error
-            if self._wanted and split_job(head.job) not in self._wanted:
+            if self._wanted and (head.bundle, head.index) not in self._wanted:
                 continue
             if token.blocked and fits and head.record.mod_revision <= self._operation.since:
                 yield Target(head.record, token, token.pending)

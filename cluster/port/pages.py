@@ -28,7 +28,7 @@ from .happenings import Happenings, wants_stream
 from .many import Many
 from .schedules import SchedulePages
 from .service import NodeService
-from .verbs import Verbs, job_of
+from .verbs import JOB_PATHS, Verbs, job_of
 
 log = logging.getLogger("rota.http")
 
@@ -106,9 +106,10 @@ class Pages:
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_post("/v1/jobs", self._page(self._enqueue, ENQUEUE_S))
         router.add_get("/v1/jobs", self._page(self._jobs))
-        router.add_get("/v1/jobs/{bundle}/{index}", self._page(self._job))
-        router.add_get("/v1/jobs/{bundle}/{index}/body", self._page(self._body))
         self._add_happenings(router)
+        for job in JOB_PATHS:
+            router.add_get(f"{job}/body", self._page(self._body))
+            router.add_get(job, self._page(self._job))
         router.add_get("/v1/tasks", self._page(self._tasks))
         router.add_get("/v1/nodes", self._page(self._nodes))
         router.add_get("/v1/queues", self._page(self._queues))
@@ -118,7 +119,7 @@ class Pages:
         verbs = Verbs(self._service)
         for path, verb in (
             ("/v1/queues/{queue}", verbs.set_queue), ("/v1/queues/{queue}/head", verbs.head),
-            ("/v1/jobs/{bundle}/{index}/cancel", verbs.cancel),
+            *((f"{job}/cancel", verbs.cancel) for job in JOB_PATHS),
         ):
             router.add_post(path, self._page(_as_json(verb)))
         many = Many(self._service)
@@ -141,8 +142,9 @@ class Pages:
         async def events(request: web.Request) -> web.StreamResponse:
             return await (stream if wants_stream(request) else page)(request)
 
-        router.add_get("/v1/jobs/{bundle}/{index}/events", events)
-        router.add_get("/v1/jobs/{bundle}/{index}/log", self._page(_as_json(happenings.log)))
+        for job in JOB_PATHS:
+            router.add_get(f"{job}/events", events)
+            router.add_get(f"{job}/log", self._page(_as_json(happenings.log)))
 
     def _add_schedules(self, router: web.UrlDispatcher) -> None:
         pages = SchedulePages(self._service, self._calls)

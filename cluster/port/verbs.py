@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from rota.client.errors import InvalidJob
-from rota.client.ids import JOB
+from rota.client.ids import job_id, parse_job_id
 from rota.client.model import UNREADABLE
 from rota.client.options import queue_name
 
@@ -21,6 +21,9 @@ log = logging.getLogger("rota.http")
 T = TypeVar("T")
 
 LINES_PER_MINUTE = 30
+
+JOB_PATHS = ("/v1/jobs/{id}", "/v1/jobs/{bundle}/{index}")
+"""The second one: ids were written with a slash once."""
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,10 +82,16 @@ class Verbs:
 
 def job_of(request: web.Request) -> str:
     """The id in the path."""
-    job_id = f"{request.match_info['bundle']}/{request.match_info['index']}"
-    if not JOB.match(job_id):
-        raise InvalidJob(f"{job_id!r:.60} is not a valid job id; one looks like k3f9q2m7xa5t-0000001f/0")
-    return job_id
+    asked = request.match_info
+    return normal_id(asked["id"] if "id" in asked else f"{asked['bundle']}/{asked['index']}")
+
+
+def normal_id(text: str) -> str:
+    """As ids are written now. Raises `InvalidJob`."""
+    try:
+        return job_id(*parse_job_id(text))
+    except ValueError as error:
+        raise InvalidJob(str(error)) from None
 
 
 def _queue(request: web.Request) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from rota.client.ids import job_id
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
-from .keys import Keys
+from .keys import Keys, whole
 from .records import Token, header_of, waiting_at
 from .words import Words
 
@@ -19,12 +19,18 @@ FIRST_KEYS = 4
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The first token of a queue. `job` is the one that is tried first."""
+    """The first token of a queue, and the job that is tried first."""
 
     queue: str
     record: Record
     token: Token
-    job: str
+    bundle: str
+    index: int
+
+    @property
+    def job(self) -> str:
+        """Its id."""
+        return job_id(self.bundle, self.index)
 
     @property
     def advice(self) -> str:
@@ -44,11 +50,11 @@ async def read_heads(ledger: Ledger, keys: Keys, words: Words, queues: Iterable[
             token = waiting_at(keys, record) if record is not None else None
             if record is not None and token is not None:
                 token = words.heard_token(record.key.rpartition(b"/")[2].decode(errors="replace"), token)
-                heads.append(Head(name, record, token, await _first_job(ledger, keys, record, token)))
+                heads.append(Head(name, record, token, *await _first_job(ledger, keys, record, token)))
     return heads
 
 
-async def _first_job(ledger: Ledger, keys: Keys, record: Record, token: Token) -> str:
+async def _first_job(ledger: Ledger, keys: Keys, record: Record, token: Token) -> tuple[str, int]:
     """A token of one job has its index in its name; of several, the body says which are left."""
     place = keys.parse_job(record.key)
     assert place is not None
@@ -59,4 +65,4 @@ async def _first_job(ledger: Ledger, keys: Keys, record: Record, token: Token) -
         header = header_of(page.records[0].value) if page.records else None
         indexes = header.indexes if header is not None else [index]
         index = next((index for index in indexes if not token.done_bits >> index & 1), index)
-    return job_id(bundle, index)
+    return whole(bundle), index

@@ -290,10 +290,15 @@ def shown(key: bytes) -> str:
     return key[:KEY_BYTES_SHOWN].decode(errors="backslashreplace")
 
 
-def split_job(job_id: str) -> tuple[str, int]:
-    """(bundle, index) of a job's id as a record that was read shows it. It need not be an id that a client could say:
-    whoever writes to the store names things as he likes."""
-    bundle, _, index = job_id.rpartition("/")
+def record_id(bundle: str, index: int) -> str:
+    """How records name a job, and what is stamped in them: as the keys do. (People see `rota.client.ids.job_id`.)"""
+    return f"{whole(bundle)}/{index}"
+
+
+def split_job(record_id: str) -> tuple[str, int]:
+    """(bundle, index) of a `FailedRecord`. It need not be a job that a client could name: whoever writes to the store
+    names things as he likes."""
+    bundle, _, index = record_id.rpartition("/")
     return bundle, int(index)
 
 

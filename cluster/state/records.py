@@ -41,7 +41,7 @@ from rota.client.options import KEY_CHARS_MAX
 from rota.client.views import FailedFilter, LogLine, OperationState, Verb
 
 from ..ledger.ledger import Record
-from .keys import ORDER_MAX, Keys, is_name
+from .keys import ORDER_MAX, Keys, is_name, record_id
 
 SCHEMA = 1
 
@@ -204,7 +204,7 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 class FailedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job in the failed set. Its body and traceback lie below `/rota-data/`."""
 
-    id: str
+    id: str                     # `<bundle>/<index>`, as its key has it: not what people are shown
     task: str
     queue: str
     error: str
@@ -370,9 +370,9 @@ def failed_at(keys: Keys, record: Record) -> FailedRecord | None:
         return None
     queue, bundle, index = parsed
     failed = decode(FailedRecord, record.value)
-    if failed is None or (failed.id, failed.queue) != (f"{bundle}/{index}", queue):
+    if failed is None or (failed.id, failed.queue) != (record_id(bundle, index), queue):
         return FailedRecord(
-            f"{bundle}/{index}", "", queue, "its record in the failed set cannot be read", 0, "", 0.0, "unreadable"
+            record_id(bundle, index), "", queue, "its record in the failed set cannot be read", 0, "", 0.0, "unreadable"
         )
     return failed
 

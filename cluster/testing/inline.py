@@ -18,7 +18,7 @@ from rota.client import default, tasks
 from rota.client.engine import value_of
 from rota.client.errors import UnknownTask
 from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
-from rota.client.ids import Names, parse_job_id
+from rota.client.ids import Names, job_id, parse_job_id
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
 from rota.client.views import EventsPage, JobEvent, JobView, LogView
@@ -65,11 +65,11 @@ class Inline:
 
     def place_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
         handles = [self.place(task.order(*_arguments(call))) for call in calls]
-        return JobHandles(self, [(handle.id.partition("/")[0], 1) for handle in handles])
+        return JobHandles(self, [(parse_job_id(handle.id)[0], 1) for handle in handles])
 
     async def aplace_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
         handles = [await self.aplace(task.order(*_arguments(call))) for call in calls]
-        return JobHandles(self, [(handle.id.partition("/")[0], 1) for handle in handles])
+        return JobHandles(self, [(parse_job_id(handle.id)[0], 1) for handle in handles])
 
     def handle(self, job_id: str) -> JobHandle[Any]:
         return JobHandle(self, *parse_job_id(job_id))
@@ -95,7 +95,7 @@ class Inline:
             work.attempt += outcome.status == "retry"
             return False
         status = outcome.status if outcome.status in ("ok", "cancelled", "expired") else "failed"
-        self._entries[f"{work.bundle}/{outcome.index}"] = ResultEntry(
+        self._entries[job_id(work.bundle, outcome.index)] = ResultEntry(
             outcome.index, status, outcome.value, outcome.error, outcome.traceback, work.attempt, outcome.codec
         )
         self.ran.append(work.task)
@@ -104,7 +104,7 @@ class Inline:
     # what handles ask
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
-        return value_of(f"{bundle}/{index}", self._entries[f"{bundle}/{index}"])
+        return value_of(job_id(bundle, index), self._entries[job_id(bundle, index)])
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
         return self.result(bundle, index, timeout)

@@ -101,7 +101,7 @@ def test_a_job_is_cancelled(running: Running) -> None:
     until(lambda: "is running" in say(running, "job", now), "it runs")
     assert "a node has it" in say(running, "cancel", now)
     until(lambda: "it was cancelled" in say(running, "job", now), "it has stopped")
-    assert "is unknown" in say(running, "cancel", "k3f9q2m7xa5t-0000001f/0", code=5)
+    assert "is unknown" in say(running, "cancel", "k3f9q2m7xa5t_0000001f_0", code=5)
     assert "not a valid job id" in say(running, "cancel", "nonsense", code=2)
 
 
@@ -111,7 +111,7 @@ def test_a_shell_has_a_client(running: Running) -> None:
         [ROTA, "shell"], input=typed, env=environment(ROTA_URL=running.url), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"stored [a-z0-9]{12}-[0-9a-f]{8}/0", done.stdout) and "is connected to http" in done.stderr
+    assert re.search(r"stored [a-z0-9]{12}_[0-9a-f]{8}_0", done.stdout) and "is connected to http" in done.stderr
 
 
 def test_help_of_all() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import rota
+from rota.client.ids import parse_job_id
 
 from .apps import work
 from .rig import PATIENCE_S, Rig, read_journal, until
@@ -101,6 +102,6 @@ async def the_store_is_left_clean(rig: Rig) -> None:
     """Of a job that has ended well its result is left, and the receipt of its enqueue, both for a time."""
     await (await rig.client.enqueue(work.echo, "the last")).aresult(PATIENCE_S)
     await rig.drained()
-    failed = {view.id.partition("/")[0].encode() for view in await rig.client.failed()}
+    failed = {parse_job_id(view.id)[0].encode() for view in await rig.client.failed()}
     for prefix in (rig.keys.bodies, rig.keys.tails, rig.keys.cancels, rig.keys.failures):
         assert not [record.key for record in await rig.read(prefix) if not any(id_ in record.key for id_ in failed)]

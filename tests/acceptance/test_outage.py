@@ -87,7 +87,7 @@ async def test_garbage_in_the_store_is_put_aside(etcd: Any, cluster_name: str, t
         assert reasons == ["body missing", "body unreadable", "unreadable"]
 
         async def why(number: int) -> str:
-            view = await rig.client.handle(f"aaaaaaaaaaaa-0000000{number}/0").astatus()
+            view = await rig.client.handle(f"aaaaaaaaaaaa_0000000{number}_0").astatus()
             return view.why if view.place == "waiting" else ""
 
         await until(lambda: why(3), "what is unsigned is back in its queue")

@@ -22,6 +22,7 @@ import pytest
 import rota
 from rota.client import default
 from rota.client.api import AsyncClient
+from rota.client.ids import parse_job_id
 from rota.cluster.ledger.ledger import prefix_end
 from rota.cluster.state.records import Claim, Token, decode
 
@@ -36,7 +37,7 @@ def lines(journal: Path) -> list[str]:
 
 
 def bundle_of(handle: rota.JobHandle[Any]) -> str:
-    return handle.id.partition("/")[0]
+    return parse_job_id(handle.id)[0]
 
 
 def most_at_once(journal: Path, suffix: str = "") -> int:
@@ -483,7 +484,7 @@ async def the_failed_set(rig: Rig, folder: Path) -> None:
         with pytest.raises(rota.InvalidJob, match="no failed job fits"):
             await rig.client.retry_failed(**which)
     with pytest.raises(rota.InvalidJob, match="not in the failed set"):
-        await rig.client.delete_failed("k3f9q2m7xa5t-0000001f/0")
+        await rig.client.delete_failed("k3f9q2m7xa5t_0000001f_0")
     with pytest.raises(rota.InvalidJob, match="which failed jobs"):
         await rig.client.delete_failed()
     assert await rig.client.retry_failed(error="OSError") == 1
@@ -520,7 +521,7 @@ async def jobs_are_cancelled_wherever_they_are(rig: Rig, folder: Path) -> None:
     with pytest.raises(rota.JobCancelled):
         await stubborn.aresult(PATIENCE_S)
     with pytest.raises(rota.InvalidJob, match="unknown"):
-        await rig.client.cancel("k3f9q2m7xa5t-0000001f/0")
+        await rig.client.cancel("k3f9q2m7xa5t_0000001f_0")
     with pytest.raises(rota.InvalidJob, match="not a valid job id"):
         await rig.client.cancel("nonsense")
 

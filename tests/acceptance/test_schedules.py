@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rota.client.ids import tick_id
+from rota.client.ids import parse_job_id, tick_id
 from rota.cluster.state.schedules import ScheduleRecord, schedule_in
 
 from .apps import work
@@ -47,7 +47,7 @@ async def test_each_tick_is_one_job_though_masters_are_killed(etcd: Any, cluster
         last = await record(rig)
     ticks = range(last.timetable.start_ms + 1_000, last.last_tick + 1, 1_000)
     assert len(ticks) == last.fired and last.skipped == 0
-    begun = [line.job.partition("/")[0] for line in read_journal(journal) if line.what == "start"]
+    begun = [parse_job_id(line.job)[0] for line in read_journal(journal) if line.what == "start"]
     expected = {tick_id(NAME, last.created, tick) for tick in ticks}
     assert set(begun) == expected       # each once, or again where its node was killed with it
     assert len(begun) <= len(expected) + KILLS

@@ -164,7 +164,7 @@ class FakeService:
         return [QueueView("default", waiting=self.store.jobs)]
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
-        views = [FailedView("k3f9q2m7xa5t-00000001/0", "m:f", queue or "default", "E: <b>", 1, "n1", 0.0)]
+        views = [FailedView("k3f9q2m7xa5t_00000001_0", "m:f", queue or "default", "E: <b>", 1, "n1", 0.0)]
         return views[:limit], ""
 
     async def stats(self) -> StatsView:

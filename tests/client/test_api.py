@@ -27,6 +27,7 @@ from rota.client.errors import (
     RotaError,
     UnknownTask,
 )
+from rota.client.ids import job_id, parse_job_id
 from rota.client.model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, ResultEntry, Results
 from rota.client.named import NamedTask
 from rota.client.tasks import registry
@@ -88,7 +89,7 @@ async def test_what_comes_while_a_frame_is_out_goes_with_the_next() -> None:
         assert await asyncio.gather(*handles) == list(range(200))
         assert service.seen_revisions == [0, 101], "a client says what it has seen"
         assert [handle.id for handle in handles] == sorted(handle.id for handle in handles[:1]) + [
-            f"{bundle}/{index}" for bundle, count in list(_counts(node))[1:] for index in range(count)
+            job_id(bundle, index) for bundle, count in list(_counts(node))[1:] for index in range(count)
         ]
 
 
@@ -218,7 +219,7 @@ async def test_enqueue_many() -> None:
         assert [bundle.count for bundle in node.store.bundles.values()] == [60] * 33 + [20]
         assert {len(request) for request in node.service.requests} <= {16, 2}
         assert await asyncio.gather(*handles[-3:]) == [1998, 1999, 2000]
-        assert handles[61].id == f"{list(node.store.bundles)[1]}/1" == handles.ids[61]
+        assert handles[61].id == job_id(list(node.store.bundles)[1], 1) == handles.ids[61]
         assert handles[-1] == list(handles)[-1] and handles[10:12] == [handles[10], handles[11]]
         with pytest.raises(IndexError):
             handles[2_000]
@@ -257,7 +258,8 @@ async def test_a_wrong_call_among_many(wrong: Any, error: type[Exception]) -> No
         with pytest.raises(PartlyEnqueued, match=r"960 jobs are stored, then came") as partly:
             await client.enqueue_many(add, [(1,)] * 1_000 + [wrong])
         assert isinstance(partly.value.cause, error) and partly.value.__cause__ is partly.value.cause
-        assert partly.value.job_ids == [f"{b.bundle}/{i}" for b in node.store.bundles.values() for i in range(b.count)]
+        stored = node.store.bundles.values()
+        assert partly.value.job_ids == [job_id(order.bundle, index) for order in stored for index in range(order.count)]
 
 
 async def test_a_refusal_among_many() -> None:
@@ -339,16 +341,16 @@ async def test_a_result_that_does_not_come_in_time() -> None:
 async def test_a_job_that_left_no_trace() -> None:
     async with cluster() as (_, client):
         good = await client.enqueue(add, 1)
-        lost = client.handle("zzzzzzzzzzzz-00000001/0")
+        lost = client.handle("zzzzzzzzzzzz_00000001_0")
         found, missing = await asyncio.gather(
-            client.handle(good.id), client.handle(f"{good.id[:13]}00000099/0"), return_exceptions=True
+            client.handle(good.id), client.handle(f"{good.id[:13]}00000099_0"), return_exceptions=True
         )
         assert found == 1 and isinstance(missing, JobUnknown)
         with pytest.raises(JobUnknown, match="no trace of zzzzzzzzzzzz-00000001"):
             await lost
         with pytest.raises(JobUnknown):
             await lost.astatus()
-        for wrong in ("", "x", "k3f9q2m7xa5t-0000001f/", "k3f9q2m7xa5t-0000001f/999", "../x"):
+        for wrong in ("", "x", "k3f9q2m7xa5t_0000001f_", "k3f9q2m7xa5t_0000001f_999", "../x"):
             with pytest.raises(ValueError, match="is not a valid job id"):
                 client.handle(wrong)
 
@@ -378,7 +380,7 @@ async def test_a_forged_result_is_never_unpickled(forge: Any) -> None:
     service.run = False
     async with cluster(service) as (node, client):
         handle = await client.enqueue(add, 1)
-        bundle = handle.id.partition("/")[0]
+        bundle = parse_job_id(handle.id)[0]
         value, _ = pickling.dump_value(Bomb())
         node.store.results[bundle] = forge(Results(bundle, [ResultEntry(0, "ok", value=value)]))
         with pytest.raises(ResultInvalid):

@@ -22,15 +22,15 @@ from rota.client.errors import RotaError
 MADE: dict[str, tuple[Any, ...]] = {
     "Compacted": (7,),
     "EnqueueUnknown": ("k3f9q2m7xa5t-0000001f",),
-    "JobCancelled": ("it was", "k3f9q2m7xa5t-0000001f/0"),
-    "JobFailed": ("k3f9q2m7xa5t-0000001f/0", "ValueError: no", "Traceback …", 3),
-    "JobExists": ("one like it is there", "k3f9q2m7xa5t-0000001f/0"),
+    "JobCancelled": ("it was", "k3f9q2m7xa5t_0000001f_0"),
+    "JobFailed": ("k3f9q2m7xa5t_0000001f_0", "ValueError: no", "Traceback …", 3),
+    "JobExists": ("one like it is there", "k3f9q2m7xa5t_0000001f_0"),
     "JobTooLarge": (300_000, 262_144, "its result"),
-    "JobUnknown": ("no trace", "k3f9q2m7xa5t-0000001f/0"),
+    "JobUnknown": ("no trace", "k3f9q2m7xa5t_0000001f_0"),
     "Overloaded": ("come back", 5.0),
-    "PartlyEnqueued": (["k3f9q2m7xa5t-0000001f/0"], ValueError("the third")),
-    "ResultInvalid": ("forged", "k3f9q2m7xa5t-0000001f/0"),
-    "ResultTimeout": ("too late", "k3f9q2m7xa5t-0000001f/0"),
+    "PartlyEnqueued": (["k3f9q2m7xa5t_0000001f_0"], ValueError("the third")),
+    "ResultInvalid": ("forged", "k3f9q2m7xa5t_0000001f_0"),
+    "ResultTimeout": ("too late", "k3f9q2m7xa5t_0000001f_0"),
     "Retry": ("again",),
     "SignatureRefused": ("unsigned", "k1"),
     "Snooze": (30,),
@@ -96,7 +96,7 @@ class Locked(Exception):
 
 @pytest.mark.parametrize("cause", [Picky(3, "no"), Locked()])
 def test_a_cause_of_somebody_elses_goes_as_text_if_it_must(cause: Exception) -> None:
-    error = rota.PartlyEnqueued(["k3f9q2m7xa5t-0000001f/0"], cause)
+    error = rota.PartlyEnqueued(["k3f9q2m7xa5t_0000001f_0"], cause)
     copied = pickle.loads(pickle.dumps(error))      # noqa: S301
     assert str(copied) == str(error) and copied.job_ids == error.job_ids
     assert str(copied.cause) == f"{type(cause).__name__}: {cause}"

@@ -42,7 +42,7 @@ def in_time(waiting: Any) -> Any:
 
 @pytest.mark.parametrize("ask", [
     lambda rota: rota.enqueue(add, 1), lambda rota: rota.enqueue_many(add, [(1,)]), lambda rota: rota.nodes(),
-    lambda rota: rota.handle("k3f9q2m7xa5t-0000001f/0").aresult(), lambda rota: rota.enqueue("shop:look", 1),
+    lambda rota: rota.handle("k3f9q2m7xa5t_0000001f_0").aresult(), lambda rota: rota.enqueue("shop:look", 1),
     lambda rota: rota.pause("q"), lambda rota: rota.enqueue(lambda: 1),
 ])  # fmt: skip
 async def test_where_no_node_is_it_takes_no_retry_window(ask: Callable[[AsyncClient], Any]) -> None:

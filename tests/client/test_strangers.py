@@ -16,6 +16,7 @@ from rota.client.api import AsyncClient
 from rota.client.codec import UNSIGNED, encode_results
 from rota.client.errors import ConfigError, JobFailed, ResultInvalid, SignatureRefused
 from rota.client.hosts import is_loopback
+from rota.client.ids import parse_job_id
 from rota.client.model import ResultEntry, Results
 from rota.client.pickling import dump_value
 
@@ -60,7 +61,7 @@ async def test_a_strangers_result_is_not_unpickled(monkeypatch: pytest.MonkeyPat
     async with stranger(monkeypatch) as (service, client, _):
         service.run = False
         handle = await client.enqueue(add, 1)
-        bundle = handle.id.partition("/")[0]
+        bundle = parse_job_id(handle.id)[0]
         value, _ = dump_value(Bomb())
         waiting = [asyncio.create_task(client.handle(handle.id).aresult(timeout=20)) for _ in range(2)]
         while not service.store.followers:      # noqa: ASYNC110
@@ -78,7 +79,7 @@ async def test_what_needs_no_unpickling_is_taken(monkeypatch: pytest.MonkeyPatch
             await (await client.enqueue(fail, "the reason")).aresult(timeout=20)
         service.run = False
         handle = await client.enqueue(add, 1)
-        bundle = handle.id.partition("/")[0]
+        bundle = parse_job_id(handle.id)[0]
         service.store.results[bundle] = encode_results(
             Results(bundle, [ResultEntry(0, "ok", value=json.dumps([1]).encode(), codec="json")])
         )
@@ -119,7 +120,7 @@ async def test_arguments_of_a_job_are_not_read_from_strangers() -> None:
         elsewhere = node.url.replace("127.0.0.1", "example.org")
         async with AsyncClient([node.url, elsewhere], token=TOKEN, key=UNSIGNED) as client:
             with pytest.raises(SignatureRefused, match=r"example\.org.*not this machine"):
-                await client.arguments("k3f9q2m7xa5t-0000001f/0")
+                await client.arguments("k3f9q2m7xa5t_0000001f_0")
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -56,9 +56,9 @@ ERRORS = [
     errors.JobTooLarge(300_000, 262_144),
     errors.Overloaded("later", 2.5),
     errors.EnqueueUnknown("k3f9q2m7xa5t-0000001f"),
-    errors.JobUnknown("gone", "k3f9q2m7xa5t-0000001f/0"),
-    errors.JobFailed("k3f9q2m7xa5t-0000001f/0", "ValueError: x", "Traceback", 3),
-    errors.PartlyEnqueued(["k3f9q2m7xa5t-0000001f/0"], ValueError("x")),
+    errors.JobUnknown("gone", "k3f9q2m7xa5t_0000001f_0"),
+    errors.JobFailed("k3f9q2m7xa5t_0000001f_0", "ValueError: x", "Traceback", 3),
+    errors.PartlyEnqueued(["k3f9q2m7xa5t_0000001f_0"], ValueError("x")),
 ]
 
 

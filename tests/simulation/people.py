@@ -11,12 +11,13 @@ import msgspec
 
 from rota.client.codec import encode_body, function_digest
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
-from rota.client.ids import bundle_id, job_id, new_session
+from rota.client.ids import bundle_id, new_session
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Mode, Receipt
 from rota.client.views import FailedFilter, Verb
 from rota.cluster.node.service import Service
 
 from .history import Order
+from .names import job_name
 from .plans import CLUSTER, CRASH, GOOD, KEYS, NARROW, POISON, QUEUES, RETRY_WINDOW_S, SERIAL, TASKS, TURNS
 from .trust import signer_for
 
@@ -119,7 +120,7 @@ class Client:
 
     async def _enqueue(self, order: Enqueue) -> None:
         world, rng, bundle = self.world, self.rng, order.bundle
-        world.invoked[bundle] = {job_id(bundle, index) for index in range(order.count)}
+        world.invoked[bundle] = {job_name(bundle, index) for index in range(order.count)}
         asked = world.orders[bundle] = Order(
             task=order.task, queue=order.queue, level=order.level, delay_s=order.delay_s, count=order.count
         )

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rota.client.codec import Keyring, Seal
-from rota.client.ids import job_id
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.context import NodeContext
 from rota.cluster.events.hub import Events
@@ -21,6 +20,7 @@ from rota.worker.channel.frames import Work
 from .codes import Code
 from .faults import FaultyLedger
 from .history import Freeze
+from .names import job_name
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, POISON, SPARE, TTL_S
 from .scripted import Run, ScriptedRunners
 
@@ -84,7 +84,7 @@ class Process:
         self.world.spell(self.name, "up")
 
     def _record(self, what: str, work: Work, index: int, outcome: Outcome | None, blamed: bool = False) -> None:
-        job = job_id(work.bundle, index)
+        job = job_name(work.bundle, index)
         if what == "start":
             self._began[work.key, index] = self.node.node
         node = self._began[work.key, index]     # when it is killed, that identity may have ended

@@ -15,7 +15,6 @@ from unittest.mock import patch
 import msgspec
 
 from rota.client.codec import UNSIGNED, Keyring, decode_header
-from rota.client.ids import job_id
 from rota.client.model import Outcome
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
@@ -32,6 +31,7 @@ from . import codes, trust
 from .history import Freeze, Order
 from .kept import kept_by
 from .loop import VirtualClock, run_virtual
+from .names import job_name
 from .nemesis import Nemesis
 from .people import Client, Operator
 from .plans import (
@@ -191,7 +191,7 @@ class World:
 
     def play(self, work: Work, index: int) -> tuple[float, Outcome]:
         """How long a job takes and how it ends: drawn once per job and attempt, whoever runs it."""
-        return self._script(job_id(work.bundle, index), index, work.attempt)
+        return self._script(job_name(work.bundle, index), index, work.attempt)
 
     def script(
         self, job: str, seconds: float, attempt: int = 1, *, retry_s: float | None = None, failed: str = ""
@@ -382,7 +382,7 @@ class World:
                 for index in decode_header(body[0].value)[0].indexes:
                     if token.done_bits >> index & 1:
                         continue
-                    seconds, delay_s = self._rest_of(job_id(name, index), index, token.attempt)
+                    seconds, delay_s = self._rest_of(job_name(name, index), index, token.attempt)
                     retry_s = max(retry_s, TASKS[token.task].requeue_delay_s)
                     if token.queue == SERIAL or token.key:
                         serial_s += seconds + delay_s + 1.0

@@ -94,7 +94,7 @@ def plain() -> None:
     with rota.Client(["http://a:1", "http://b:1"]) as client:
         assert_type(client.enqueue(add, 1).result(), int)
         assert_type(client.enqueue(shout, "hi").result(), str)
-        assert_type(client.handle("k3f9q2m7xa5t-0000001f/0").result(), Any)
+        assert_type(client.handle("k3f9q2m7xa5t_0000001f_0").result(), Any)
         client.enqueue(add, b=1)                    # type: ignore[call-overload]
     assert_type(rota.connect(), rota.Client)
     job = rota.current_job()

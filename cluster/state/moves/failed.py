@@ -8,7 +8,7 @@ import msgspec
 
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put
-from ..keys import Keys, whole
+from ..keys import Keys, record_id
 from ..records import FailedRecord, Failure, Token, encode
 from ..uniques import Hold
 from ..words import UNSIGNED_WORDS, Words
@@ -22,7 +22,7 @@ def fail(
     """One job has failed for good: a record that shows it, and what it takes to look at it and to run it again: its
     `body`, traceback and token. To be written together with what takes it from where it was. `words` sign what is
     said: without, it is shown as what anybody may have written."""
-    id_ = f"{whole(bundle)}/{index}"
+    id_ = record_id(bundle, index)
     shown = words.failed(FailedRecord(id_, token.task, token.queue, error, token.attempt, node, at_s, reason))
     kept = words.failure(id_, Failure(body, traceback, encode(token)))
     return (

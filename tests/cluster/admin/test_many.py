@@ -132,7 +132,7 @@ def test_commands(cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]) ->
     operate.cancel(queue="mail", yes=True, url=cluster.url)
     assert "5 jobs cancelled, or asked to stop" in capsys.readouterr().out
     with pytest.raises(typer.BadParameter):
-        operate.cancel(["0s8sf4s75de1-00000000/0"], queue="mail", url=cluster.url)
+        operate.cancel(["0s8sf4s75de1_00000000_0"], queue="mail", url=cluster.url)
 
 
 def test_lists_are_whole_or_say_where_they_go_on(cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
+from rota.client.ids import job_id
 from rota.client.model import Header
 from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status
@@ -79,7 +80,7 @@ async def test_a_skipped_head_comes_back_without_the_job_that_was_cancelled_besi
     await ledger.commit(Txn((), (Put(KEYS.job("q", 0, 1, BUNDLE), encode(token)), Put(KEYS.body(BUNDLE), body))))
     async with Commits(ledger) as commits:
         operations = operations_on(ledger, commits)
-        assert await operations.head("q", "skip") == f"{BUNDLE}/0"
+        assert await operations.head("q", "skip") == job_id(BUNDLE, 0)
     (record,) = (await ledger.read(KEYS.failed, KEYS.failed + b"\xff")).records
     failed = decode(FailedRecord, record.value)
     assert failed is not None

@@ -28,7 +28,7 @@ from rota.cluster.testing.local import LocalRunners
 
 from ...client.fake_service import until
 
-JOB = "k3f9q2m7xa5t-0000001f/0"
+JOB = "k3f9q2m7xa5t_0000001f_0"
 
 
 class Store(MemoryLedger):

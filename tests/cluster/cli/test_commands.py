@@ -17,6 +17,7 @@ import typer
 
 import rota
 from rota.client.errors import InvalidJob, ResultTimeout, Unreachable
+from rota.client.ids import parse_job_id
 from rota.cluster.cli import enqueue, look, operate
 from rota.cluster.cli.app import TIMED_OUT, app, exit_code
 from rota.testing import MemoryCluster
@@ -81,7 +82,7 @@ def jobs_of(cluster: MemoryCluster) -> list[str]:
 def followed(cluster: MemoryCluster, job: str) -> bool:
     """Whether somebody waits for its result."""
     feeds = cluster._node._followers._feeds.copy().values()
-    return any(job.partition("/")[0] in feed.waiting for feed in feeds)
+    return any(parse_job_id(job)[0] in feed.waiting for feed in feeds)
 
 
 def test_an_interrupted_wait_tells_the_id(cluster: MemoryCluster) -> None:

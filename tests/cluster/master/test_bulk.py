@@ -177,7 +177,7 @@ async def test_what_is_chosen() -> None:
     async with staged() as stage:
         await stage.failed(3, queue="mail", error="OSError: disk")
         await stage.failed(2, first=10, queue="q")
-        names = [f"{SESSION}-{number:08x}/0" for number in (0, 10)]
+        names = [f"{SESSION}_{number:08x}_0" for number in (0, 10)]
         assert (await stage.do("retry", FailedFilter(ids=names))).count == 2
         assert (await stage.do("delete", FailedFilter(queue="mail", error="disk"))).count == 2
         assert (await stage.do("delete", FailedFilter(task="m:f"))).count == 1
@@ -196,7 +196,7 @@ async def test_the_head_that_blocks_a_serial_queue_is_retried_at_its_place() -> 
         await stage.waiting(1, "line", blocked=True, attempt=5, error="ValueError: x")
         await stage.waiting(2, "line")
         assert (await stage.do("delete", ALL)).count == 0 and await stage.count(KEYS.jobs) == 2
-        view = await stage.do("retry", FailedFilter(ids=[f"{SESSION}-00000001/0"]))
+        view = await stage.do("retry", FailedFilter(ids=[f"{SESSION}_00000001_0"]))
         assert (view.state, view.count) == ("done", 1)
         head = (await stage.ledger.read(KEYS.queue_jobs("line"), prefix_end(KEYS.jobs), limit=1)).records[0]
         assert b"blocked" not in head.value and b'"attempt"' not in head.value

@@ -129,7 +129,7 @@ def test_no_time_to_wait_means_one_look(memory: MemoryCluster) -> None:
             ask(scheduled)
     assert json.loads(get(memory, f"/v1/jobs/{ended.id}?wait=0").read())["status"] == "ok"
     assert get(memory, f"/v1/jobs/{scheduled.id}?wait=0").status == 202
-    unknown = memory.client.handle(f"{ended.id[:13]}ffffffff/0")
+    unknown = memory.client.handle(f"{ended.id[:13]}ffffffff_0")
     with pytest.raises(JobUnknown):
         unknown.result(timeout=0)
 

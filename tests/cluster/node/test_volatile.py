@@ -9,6 +9,7 @@ import pytest
 
 from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob, Overloaded
+from rota.client.ids import job_id
 from rota.client.model import Enqueue, Outcome, Receipt
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import VolatileFailed, VolatileLost
@@ -102,7 +103,7 @@ async def test_it_is_tried_again_here() -> None:
         (2, [0]), (1, [1])
     ]
     memory.end(Outcome(0, "failed", error="no"))
-    assert said == [VolatileFailed(f"{BUNDLE}/0", "no")] and memory.pushed == [(BUNDLE, 0, "failed")]
+    assert said == [VolatileFailed(job_id(BUNDLE, 0), "no")] and memory.pushed == [(BUNDLE, 0, "failed")]
 
 
 async def test_it_is_lost_with_its_runners() -> None:

@@ -99,7 +99,7 @@ def test_server_sent_events_can_be_taken_up_again(cluster: rota.testing.MemoryCl
 
 
 def test_a_job_that_nobody_knows_has_one_event(cluster: rota.testing.MemoryCluster) -> None:
-    (event,) = cluster.client.handle("k3f9q2m7xa5t-0000001f/0").events()
+    (event,) = cluster.client.handle("k3f9q2m7xa5t_0000001f_0").events()
     assert event.place == "unknown"
 
 

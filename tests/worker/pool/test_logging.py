@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rota.client.ids import job_id
+
 from ..rig import BUNDLE, Rig
 
 
@@ -16,7 +18,7 @@ async def test_the_applications_own_logging_wins(
         assert await rig.value("say", 7, app="logged") == ["StreamHandler"]
         await rig.run("fails", app="logged")
     err = capfd.readouterr().err
-    job = "own factory" if how == "factory" else f"{BUNDLE}/0"
+    job = "own factory" if how == "factory" else job_id(BUNDLE, 0)
     assert f"MINE DEBUG debug of 7 [{job}]" in err and f"MINE WARNING billing [{job}]" in err
     assert "MINE ERROR logged:fails failed for good" in err      # rota's own words go the same way
     assert "rota.job" not in err
@@ -31,5 +33,5 @@ async def test_where_nothing_is_set_up_lines_name_the_job(
         assert await rig.value("say", 7, app="logged") == []
         await rig.run("fails", app="logged")
     err = capfd.readouterr().err
-    assert f"WARNING shop [{BUNDLE}/0] billing\n" in err and "debug of" not in err
-    assert f"ERROR   rota.job [{BUNDLE}/0] logged:fails failed for good" in err
+    assert f"WARNING shop [{job_id(BUNDLE, 0)}] billing\n" in err and "debug of" not in err
+    assert f"ERROR   rota.job [{job_id(BUNDLE, 0)}] logged:fails failed for good" in err

@@ -12,6 +12,7 @@ import pytest
 
 from rota.client import codec, pickling
 from rota.client.errors import ConfigError
+from rota.client.ids import job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Options
 
 from ..rig import APPS, BUNDLE, Rig
@@ -130,7 +131,7 @@ async def test_json_jobs() -> None:
 @pytest.mark.parametrize("task", ["context", "acontext"])
 async def test_a_job_knows_itself(task: str) -> None:
     async with Rig.open(async_=1) as rig:
-        assert await rig.value(task, attempt=3) == [f"{BUNDLE}/0", f"jobs:{task}", "default", 3, 77, 1234.5]
+        assert await rig.value(task, attempt=3) == [job_id(BUNDLE, 0), f"jobs:{task}", "default", 3, 77, 1234.5]
 
 
 async def test_starts_are_reported_on_request() -> None:
@@ -144,7 +145,7 @@ async def test_logs_carry_the_job_and_prints_stay_off_the_channel(capfd: pytest.
     async with Rig.open() as rig:
         await rig.value("log", "x\n\x1b[31mforged")
     err = capfd.readouterr().err
-    assert f"INFO    app [{BUNDLE}/0] it says x\n    \\x1b[31mforged\n" in err
+    assert f"INFO    app [{job_id(BUNDLE, 0)}] it says x\n    \\x1b[31mforged\n" in err
     assert "and prints\n" in err
 
 
