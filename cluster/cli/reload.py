@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
@@ -21,45 +24,69 @@ HURRY_S = 3.0
 """How long jobs may go on when the code has changed; then they are handed back, and run by the new code."""
 
 FILES_MAX = 5_000
+Stamp = tuple[int, int]
 EXIT_CONFIG = 2
 
 
 class Watched:
-    """The files of an app: of a module what lies beside it, of a package all below it."""
+    """The files of an app: its modules, and what they import that lies beside them; of a package all below it. (A
+    script beside them that they do not import is none of theirs.)"""
 
     def __init__(self, apps: Iterable[str]) -> None:
-        self._roots = [root for app in apps for root in _roots(app.partition(".")[0])]
+        self._apps = [app.partition(".")[0] for app in apps]
         self._seen = self._look()
 
     def changed(self) -> list[Path]:
         """Since it was asked last."""
         before, self._seen = self._seen, self._look()
-        return [path for path in {**before, **self._seen} if before.get(path) != self._seen.get(path)]
+        gone = [path for path in before if path not in self._seen and not path.exists()]
+        return [path for path, stamp in self._seen.items() if before.get(path) != stamp] + gone
 
-    def _look(self) -> dict[Path, tuple[int, int]]:
-        found = {}
-        for path in islice((path for root in self._roots for path in _files(root)), FILES_MAX):
-            try:
-                facts = path.stat()
-            except OSError:
-                continue            # it has just gone
-            found[path] = (facts.st_mtime_ns, facts.st_size)
+    def _look(self) -> dict[Path, Stamp]:
+        """What a node would import here; nothing of it is run."""
+        found: dict[Path, Stamp] = {}
+        importlib.invalidate_caches()       # a new file may have come within the clock's grain
+        met, next_ones = set(self._apps), [(name, [str(Path.cwd()), *sys.path]) for name in self._apps]
+        while next_ones and len(found) < FILES_MAX:
+            name, places = next_ones.pop()
+            files, folder = _found(name, places)
+            for path in islice(files, FILES_MAX):
+                try:
+                    facts = path.stat()
+                except OSError:
+                    continue            # it has just gone
+                found[path] = (facts.st_mtime_ns, facts.st_size)
+                beside = _imported(path, found[path]) - met
+                met |= beside
+                next_ones += [(other, [folder]) for other in beside]
         return found
 
 
-def _roots(name: str) -> list[Path]:
-    """Where a module or package lies that a node would import here; nothing of it is run."""
-    spec = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
-    if spec is None:
-        return [Path.cwd()]
-    if spec.submodule_search_locations:
-        return [Path(folder) for folder in spec.submodule_search_locations]
-    return [Path(spec.origin).parent] if spec.origin else []
+def _found(name: str, places: list[str]) -> tuple[Iterable[Path], str]:
+    """The files of a module or package, and the folder it lies in."""
+    spec = PathFinder.find_spec(name, places)
+    if spec is not None and spec.submodule_search_locations:
+        package = Path(next(iter(spec.submodule_search_locations)))
+        return package.rglob("*.py"), str(package.parent)
+    if spec is not None and spec.origin is not None:
+        return [Path(spec.origin)], str(Path(spec.origin).parent)
+    return [Path(places[0]) / f"{name}.py"], places[0]      # it may be written there yet
 
 
-def _files(root: Path) -> Iterator[Path]:
-    is_package = (root / "__init__.py").exists()
-    return root.rglob("*.py") if is_package else root.glob("*.py")
+@lru_cache(FILES_MAX)
+def _imported(path: Path, _stamp: Stamp) -> frozenset[str]:
+    """The names of modules and packages that a file imports."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return frozenset()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return frozenset(names)
 
 
 class Dev:

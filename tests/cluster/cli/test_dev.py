@@ -25,8 +25,10 @@ from rota.cluster.node.node import Node
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "shop.py").write_text("x = 1\n")
-    (tmp_path / "helper.py").write_text("y = 1\n")
+    (tmp_path / "shop.py").write_text("import os\nfrom helper import y\n")
+    (tmp_path / "script.py").write_text("import shop\n")
+    (tmp_path / "broken.py").write_text("import (\n")
+    (tmp_path / "helper.py").write_text("def y() -> None:\n    import mill.parts\n")
     package = tmp_path / "mill" / "parts"
     package.mkdir(parents=True)
     (tmp_path / "mill" / "__init__.py").touch()
@@ -36,12 +38,16 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("apps", "changed", "seen"), [
     (["shop"], "shop.py", True),
-    (["shop"], "helper.py", True),                      # what lies beside a module may be imported by it
-    (["shop"], "mill/parts/wheel.py", False),
+    (["shop"], "helper.py", True),
+    (["shop"], "mill/parts/wheel.py", True),            # imported by what it imports
+    (["shop"], "script.py", False),                     # its user, not a part of it
+    (["broken"], "broken.py", True),
+    (["broken"], "shop.py", False),
     (["mill.tasks"], "mill/parts/wheel.py", True),
     (["mill"], "shop.py", False),
     (["shop", "mill"], "mill/parts/wheel.py", True),
-    (["nowhere"], "shop.py", True),                     # it may be written there yet
+    (["nowhere"], "nowhere.py", True),                  # it may be written there yet
+    (["nowhere"], "shop.py", False),
 ])
 def test_what_is_watched(app: Path, apps: list[str], changed: str, seen: bool) -> None:
     watched = reload.Watched(apps)
@@ -52,6 +58,7 @@ def test_what_is_watched(app: Path, apps: list[str], changed: str, seen: bool) -
 
 
 def test_files_that_come_and_go(app: Path) -> None:
+    (app / "shop.py").write_text("import new\n")
     watched = reload.Watched(["shop"])
     (app / "new.py").touch()
     assert [path.name for path in watched.changed()] == ["new.py"]
