@@ -81,7 +81,7 @@ class Process:
         self.code = self.code._replace(tasks=tasks)
         self.runners.tasks = dict(tasks)
         self.world.code_changes.append((self.world.clock.monotonic(), self.name))
-        self.world.spell(self.name, "up")
+        self.world.spell(self.name, "troubled" if self._troubles else "up")
 
     def _record(self, what: str, work: Work, index: int, outcome: Outcome | None, blamed: bool = False) -> None:
         job = job_name(work.bundle, index)
