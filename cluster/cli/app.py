@@ -12,7 +12,7 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import demo, doctor, enqueue, look, operate, reset, schedule, secrets, serve, shell
+from . import demo, doctor, enqueue, look, operate, reset, schedule, secrets, serve, shell, watch
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130
@@ -44,12 +44,13 @@ def rota(
     pass
 
 
-NODES, JOBS, START = "Run nodes", "Work with jobs", "Start here"
+NODES, JOBS, START, WATCH = "Run nodes", "Work with jobs", "Start here", "Watch the cluster"
 
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (START, {"demo": demo.demo, "dev": serve.dev}),
     (NODES, {"init": secrets.init, "token": secrets.token, "node": serve.node, "doctor": doctor.doctor,
              "reset": reset.reset}),
+    (WATCH, {"top": watch.top, "tail": watch.tail, "dashboard": watch.dashboard}),
     (JOBS, {"enqueue": enqueue.enqueue, "jobs": look.jobs, "job": look.job, "cancel": operate.cancel,
             "queues": look.queues, "finished": look.finished, "operations": operate.operations, "nodes": look.nodes,
             "shell": shell.shell}),

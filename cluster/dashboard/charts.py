@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ..telemetry.hour import Minute, quantile
+from ..telemetry.words import seconds
 
 WIDTH, HEIGHT = 480, 170
 LEFT, RIGHT, TOP, BOTTOM = 56, 8, 10, 22
@@ -169,20 +170,3 @@ def shorter(value: float) -> str:
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
-
-
-def seconds(value: float | None) -> str:
-    """A duration for people: two digits that matter."""
-    if value is None:
-        return "–"
-    if value < 0.00095:
-        return "<1 ms"
-    if value < 0.995:
-        return f"{float(f'{value * 1000:.2g}'):g} ms"
-    if value < 119.5:
-        return f"{float(f'{value:.3g}'):g} s"
-    if value < 7_200:
-        return f"{value / 60:.0f} min"
-    if value < 172_800:
-        return f"{value / 3_600:.0f} h"
-    return f"{value / 86_400:.0f} d"

@@ -7,7 +7,6 @@ import base64
 import binascii
 import datetime
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from markupsafe import Markup, escape
 
 from rota.client.escape import escaped
 
-from .charts import seconds
+from ..telemetry.words import event_words, seconds
 
 FOLDER = Path(__file__).parent
 STATIC = {"app.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -103,35 +102,3 @@ def moment(at: float | None) -> Markup:
 
 def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
-
-
-WORDS: dict[str, str] = {
-    "node_joined": "{node} has joined",
-    "identity_ended": "{node}: {why}",
-    "lease_expired": "{node}: its lease has run out, its runners are killed",
-    "lease_survived": "{node}: its lease has survived",
-    "store_back": "etcd serves it again, after {away_s:.0f} s",
-    "node_leaving": "{node} is leaving",
-    "node_left": "{node} has left",
-    "node_gone": "{node} is gone",
-    "became_master": "{node} is master",
-    "mastership_ended": "{node} is master no more: {why}",
-    "snapshot_retaken": "the master looks at everything afresh: {why}",
-    "took_over": "took over {claims} claims of {node} in {duration_s:.3g} s",
-    "failed_dropped": "{jobs} old failed jobs were dropped",
-    "stray_found": "{count} records are not rota's, {key} among them",
-    "overwrite_mended": "somebody wrote over {key}: it is put right",
-    "stranger_deposed": "{key} stood for election and is no member",
-    "schedule_refused": "schedule {schedule} cannot be fired: {why}",
-    "bulk_started": "{verb} begins: {what}, {jobs} jobs",
-    "bulk_ended": "{verb} is over: {jobs} jobs {note}",
-    "key_missing": "a signing key is not here: {key_id}",
-}
-
-
-def event_words(event: str, fields: Mapping[str, Any]) -> str:
-    """An event as a sentence; its name and fields where none is known, or they do not fit."""
-    try:
-        return WORDS[event].format_map(fields)
-    except (LookupError, ValueError, TypeError, AttributeError):
-        return f"{event} " + ", ".join(f"{name}={value!s:.80}" for name, value in fields.items())

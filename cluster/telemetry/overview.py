@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from rota.client.views import QueueView
+
 from ..ledger.ledger import StoreStatus
 from ..state.directory import Directory
 from .depths import Depth
@@ -51,7 +53,8 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     """`master_since` is None where the election is older than the history. `hour` has 60 minutes, of all nodes whose
-    part is here; `missing` names the others. `totals` is None before the first count."""
+    part is here; `missing` names the others. `totals` is None before the first count; `queues` are the ten that have
+    the most waiting, as they were counted."""
 
     cluster: str
     at: float
@@ -63,12 +66,14 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: list[str]
     totals: Totals | None
     history: list[Happened]
+    queues: list[QueueView] = []
     store_bytes: int | None = None
     store_in_use_bytes: int | None = None
     store_quota_bytes: int | None = None
 
 
 HISTORY = 20
+QUEUES = 10
 
 
 def overview(
@@ -84,7 +89,7 @@ def overview(
         cluster, round(wall_s, 3), master, elected.at if elected is not None else None, known.last("took_over"),
         [_node(node, directory, parts.get(node)) for node in sorted(members)],
         merged(hours, wall_s), sorted(members.keys() - parts.keys()),
-        _totals(depth), known.newest(HISTORY),
+        _totals(depth), known.newest(HISTORY), _deepest(depth),
         store.bytes_total if store is not None else None, store.bytes_in_use if store is not None else None,
         store.quota_bytes if store is not None else None,
     )
@@ -97,6 +102,11 @@ def _node(node: str, directory: Directory, part: NodeSeen | None) -> NodeOvervie
         member.since, len(member.tasks), member.queues, part.running if part is not None else None,
         part.enqueued_per_s if part is not None else None, part.ended_per_s if part is not None else None,
     )
+
+
+def _deepest(depth: Depth | None) -> list[QueueView]:
+    rows = depth.rows if depth is not None else []
+    return sorted(rows, key=lambda row: (-row.waiting, -row.claimed, row.queue))[:QUEUES]
 
 
 def _totals(depth: Depth | None) -> Totals | None:

@@ -19,12 +19,13 @@ from rota.client.codec import UNSIGNED, Seal, encode_body
 from rota.client.model import Header
 from rota.client.pickling import dump_arguments
 from rota.cluster.dashboard.arguments import CHARS_MAX, described
-from rota.cluster.dashboard.charts import latency, nice_top, seconds, throughput
-from rota.cluster.dashboard.render import Note, event_words
+from rota.cluster.dashboard.charts import latency, nice_top, throughput
+from rota.cluster.dashboard.render import Note
 from rota.cluster.dashboard.session import SESSION_S, Sessions
 from rota.cluster.dashboard.site import _own_path
 from rota.cluster.dashboard.views import just_before
 from rota.cluster.telemetry.hour import Minute, merged
+from rota.cluster.telemetry.words import event_words, seconds
 
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m'\"&"
 
