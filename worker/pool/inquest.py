@@ -10,7 +10,8 @@ from rota.client.ids import job_id
 from rota.client.model import Mode, Outcome, TaskInfo
 
 from ..channel.frames import Work
-from ..channel.slots import slot_of
+from ..channel.slots import job_of, slot_of
+from .limits import Overdue
 from .seat import Seat
 from .suspects import Sent, Suspects
 
@@ -31,6 +32,17 @@ class Inquest:
         self._info_of = info_of
         self._requeue = requeue
         self._report = report
+
+    def condemn(self, seat: Seat, overdue: Overdue) -> None:
+        """A runner is going to be killed because of a job. If its loop does not turn, that may be another one."""
+        if overdue.blocked:
+            seat.blocked = True
+        else:
+            index = job_of(overdue.slot)[1]
+            seat.doomed[overdue.slot] = (
+                seat.doomed.get(overdue.slot) or self.ended(overdue.work, index, overdue.error)
+            )
+        seat.killed_for_job = True
 
     def hold(self, seat: Seat, started: list[Sent], status: int) -> Outcomes:
         """`started`: what has no outcome, in the order in which it began. Returns the outcomes of those who pay: the

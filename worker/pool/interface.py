@@ -45,10 +45,16 @@ class NodeSide(Protocol):
 class Runners(Protocol):
     """What a node asks of its runners."""
 
-    tasks: dict[str, TaskInfo]
-    queues: dict[str, QueueInfo]
     capacity: dict[Mode, int]
     spare: dict[Mode, int]
+
+    @property
+    def tasks(self) -> dict[str, TaskInfo]:
+        """What the app declares; changes when a runner with other code starts."""
+        ...
+
+    @property
+    def queues(self) -> dict[str, QueueInfo]: ...
 
     @property
     def trouble(self) -> str | None:

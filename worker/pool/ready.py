@@ -7,6 +7,8 @@ from collections.abc import Container, Iterable
 
 import msgspec
 
+from rota.client.model import Mode
+
 from ..channel.frames import Work
 
 Job = tuple[int, bytes]
@@ -99,6 +101,35 @@ class ReadyQueue:
 
     def clear(self) -> None:
         self._pieces.clear()
+
+
+class Waiting:
+    """What waits, in one queue per mode."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Mode, ReadyQueue] = {"sync": ReadyQueue(), "async": ReadyQueue()}
+
+    def __getitem__(self, mode: Mode) -> ReadyQueue:
+        return self._queues[mode]
+
+    def put_back(self, mode: Mode, taken: Iterable[tuple[Work, Job]]) -> None:
+        self._queues[mode].put_back(taken)
+
+    def remove(self, key: int, index: int) -> bool:
+        """Take out one job; False if it is not here."""
+        return any(queue.remove(key, index) for queue in self._queues.values())
+
+    def withdraw(self, keys: set[int] | None) -> dict[int, list[int]]:
+        """Take out these works, or all: key to indexes."""
+        given: dict[int, list[int]] = {}
+        for queue in self._queues.values():
+            for key, indexes in queue.withdraw(keys).items():
+                given.setdefault(key, []).extend(indexes)
+        return given
+
+    def clear(self) -> None:
+        for queue in self._queues.values():
+            queue.clear()
 
 
 class Pace:

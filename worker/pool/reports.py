@@ -3,9 +3,10 @@ is asked to call the application's error hooks."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from ..channel.frames import Report, Work
 from .seat import Seat, State
@@ -19,11 +20,10 @@ BUSY_S = 1.0
 
 
 class Reports:
-    """`seats`: all there are. A report counts as made when its runner says so."""
+    """`seats`: all there are, by number. A report counts as made when its runner says so."""
 
-    def __init__(self, seats: Callable[[], list[Seat]], now: Callable[[], float]) -> None:
+    def __init__(self, seats: Mapping[int, Seat]) -> None:
         self._seats = seats
-        self._now = now
         self._numbers = 0
         self._waiting: deque[tuple[Report, int]] = deque(maxlen=WAITING_MAX)
         self._sent: dict[int, tuple[int, Report, int]] = {}     # number -> (runner, report, tries)
@@ -59,12 +59,13 @@ class Reports:
 
     def _reporter(self) -> Seat | None:
         """An event loop, else one that is idle, else one that gets on with its jobs."""
-        ready = [seat for seat in self._seats() if seat.state is State.READY and not seat.leaving]
+        ready = [seat for seat in self._seats.values() if seat.state is State.READY and not seat.leaving]
         loops = [seat for seat in ready if seat.kind == "async" and seat.role == "regular"]
         if loops:
             return loops[0]
+        now = asyncio.get_running_loop().time()
         plain = [
             seat for seat in ready
-            if seat.kind == "sync" and (not seat.sent or self._now() - seat.head_since < BUSY_S)
+            if seat.kind == "sync" and (not seat.sent or now - seat.head_since < BUSY_S)
         ]
         return min(plain, key=lambda seat: len(seat.sent), default=None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from rota.client.model import Mode
 
 from .ready import ReadyQueue
-from .seat import Seat, State
+from .seat import Role, Seat, State
 from .staff import Staff
 from .suspects import Sent
 
@@ -19,12 +19,13 @@ AFTER_S = 0.25
 
 IDLE_S = 30.0
 
+SPARE: tuple[Mode, Role] = ("sync", "spare")
+
 
 class Spares:
     """`runners`: how many there may be, and how many places beyond the capacity."""
 
     def __init__(self, staff: Staff, runners: int, capacity: dict[Mode, int]) -> None:
-        self.wanted = 0
         self._staff = staff
         self._max = runners
         self._capacity = capacity
@@ -67,8 +68,8 @@ class Spares:
             lent.append((seats[0] if mode == "async" else seats.pop(), sent))
             active.add(sent[0].queue)
         coming = sum(seat.state is State.STARTING for seat in self._staff.of("sync", "spare", None))
-        if mode == "sync" and not coming and self.wanted < self._max and waiting.has_other(active):
-            self.wanted += 1
+        if mode == "sync" and not coming and self._staff.wanted[SPARE] < self._max and waiting.has_other(active):
+            self._staff.wanted[SPARE] += 1
             self._staff.maintain()
         return lent
 
@@ -84,6 +85,6 @@ class Spares:
                 self._idle_since.pop(seat.number, None)
             elif now - self._idle_since.setdefault(seat.number, now) > IDLE_S:
                 del self._idle_since[seat.number]
-                self.wanted -= 1
+                self._staff.wanted[SPARE] -= 1
                 self._staff.dismiss(seat)
-        return self.wanted > 0
+        return self._staff.wanted[SPARE] > 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -34,10 +33,10 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Staff:
-    """The seats of a pool, by number. `wanted(kind, role)`: how many there are to be; of what is too much nothing is
-    done here."""
+    """The seats of a pool, by number. `wanted`: how many there are to be of each kind and role; of what is too much
+    nothing is done here."""
 
-    def __init__(self, config: PoolConfig, guard: GuardLink, wanted: Callable[[Mode, Role], int]) -> None:
+    def __init__(self, config: PoolConfig, guard: GuardLink) -> None:
         self.seats: dict[int, Seat] = {}
         self.trouble: str | None = None
         self.halted = True              # no runner may be started
@@ -45,7 +44,12 @@ class Staff:
         self.started: asyncio.Future[None] | None = None
         self._config = config
         self._guard = guard
-        self._wanted = wanted
+        self.wanted: dict[tuple[Mode, Role], int] = {
+            ("sync", "regular"): config.sync_runners,
+            ("async", "regular"): min(config.async_processes, config.async_capacity),
+            ("async", "apart"): 0,
+            ("sync", "spare"): 0,
+        }
         self._numbers = 0
         self._failures = 0              # starts that failed, in a row
         self._spawn_timer: asyncio.TimerHandle | None = None
@@ -68,17 +72,11 @@ class Staff:
         """Start what is missing; one at a time, and ever less often, while starts fail."""
         if self.halted or self.stopping or self._spawn_timer is not None:
             return
-        for kind, role in self._posts():
-            while self._present(kind, role) < self._wanted(kind, role):
+        for (kind, role), wanted in self.wanted.items():
+            while self._present(kind, role) < wanted:
                 if self._failures and any(seat.state is State.STARTING for seat in self.seats.values()):
                     return
                 self._spawn(kind, role)
-
-    def _posts(self) -> Iterator[tuple[Mode, Role]]:
-        yield "sync", "regular"
-        yield "async", "regular"
-        yield "async", "apart"
-        yield "sync", "spare"
 
     def _present(self, kind: Mode, role: Role) -> int:
         return sum(seat.kind == kind and seat.role == role and not seat.leaving for seat in self.seats.values())
@@ -99,7 +97,7 @@ class Staff:
         self.trouble = None
         self.maintain()
         up = sum(seat.was_ready and seat.role == "regular" for seat in self.seats.values())
-        wanted = self._wanted("sync", "regular") + self._wanted("async", "regular")
+        wanted = self.wanted["sync", "regular"] + self.wanted["async", "regular"]
         if self.started is not None and not self.started.done() and up == wanted:
             self.started.set_result(None)
 
@@ -146,8 +144,9 @@ class Staff:
             self.kill(seat)
 
     def halt(self) -> None:
-        """Until the next lease no runner is started; what was sent to one is forgotten."""
+        """Until the next lease no runner is started, and then only regular ones; what was sent to one is forgotten."""
         self.halted = True
+        self.wanted["async", "apart"] = self.wanted["sync", "spare"] = 0
         if self._spawn_timer is not None:
             self._spawn_timer.cancel()
             self._spawn_timer = None

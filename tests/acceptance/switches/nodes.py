@@ -160,11 +160,11 @@ def nodes_that_leave(aggregator: Any) -> None:
     change(aggregator.Seat, "may_run", staying)
 
 
-@switch("T4", "worker/pool/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.runners",
+@switch("T4", "worker/pool/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.dispatch",
         fails=r"== 3\) -> TimeoutError", patience_s=NEVER_S)
-def async_capacity(runners: Any) -> None:
+def async_capacity(dispatch: Any) -> None:
     """An async runner is given whatever there is."""
-    change(runners.RunnerPool, "_room", lambda room: lambda self, seat, task: 1_000)
+    change(dispatch.Dispatch, "_room", lambda room: lambda self, seat, task: 1_000)
 
 
 @switch("T3", "worker/pool/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.pool.seat",

@@ -58,11 +58,11 @@ def several_runners(runners: Any) -> None:
     _sync_runners(runners, lambda wanted: 1)
 
 
-@switch("E12", "worker/pool/test_runners.py: test_sync_jobs_share_the_runners", "rota.worker.pool.runners",
+@switch("E12", "worker/pool/test_runners.py: test_sync_jobs_share_the_runners", "rota.worker.pool.dispatch",
         fails=r"len\(rig\.outcomes\) == 10\) -> TimeoutError", patience_s=NEVER_S)
-def runners_help_each_other(runners: Any) -> None:
+def runners_help_each_other(dispatch: Any) -> None:
     """What waits behind a job that takes long waits for it."""
-    runners.RunnerPool._steal = lambda self, now: None
+    dispatch.Dispatch.steal = lambda self, now: None
 
 
 @switch("E13", f"{PROMISES}: a_runner_runs_one_plain_job_at_a_time", "rota.worker.pool.runners",
