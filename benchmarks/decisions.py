@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 from rota.client.model import Mode
 from rota.cluster.ledger.ledger import Event, Record
-from rota.cluster.master.dispatch import Aggregator, GiveClaim, Split
+from rota.cluster.master.commands import GiveClaim, Split
+from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.picture import Picture
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member, TaskRecord, Token, claim_of, encode
 
@@ -25,8 +27,9 @@ class Table:
     """A master that one node with 2 plain slots and 100 async ones serves."""
 
     def __init__(self) -> None:
-        self.aggregator = Aggregator(KEYS)
-        self.aggregator.open()
+        self.picture = Picture(KEYS)
+        self.aggregator = Aggregator(self.picture)
+        self.picture.open()
         self.revision, self.now, self.spent_s, self.given = 10, 100.0, 0.0, 0
         self.held: list[tuple[bytes, bytes, Token]] = []
         tasks: dict[str, Mode] = {"m:async": "async", "m:sync": "sync", "m:keyed": "async"}
@@ -38,7 +41,7 @@ class Table:
         self.revision += 1
         event = Event(deleted, Record(key, value, self.revision, self.revision, 1, 1))
         began = time.process_time()
-        self.aggregator.apply([event], self.revision, self.now)
+        self.picture.apply([event], self.revision, self.now)
         self.spent_s += time.process_time() - began
 
     def job(self, queue: str, task: str = "m:async", count: int = 1, key: str = "") -> None:

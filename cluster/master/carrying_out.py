@@ -20,7 +20,8 @@ from ..state.discarding import Discards
 from ..state.quarantine import SetAside, damage
 from ..state.records import Token
 from .authority import Authority
-from .dispatch import Aggregator, Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .commands import Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .dispatch import Aggregator
 from .lanes import Item
 from .takeover import take_over
 
@@ -146,13 +147,13 @@ class CarryingOut:
         lane = self._context.keys.lane(command.queue, command.priority)
         after = command.after + b"\0" if command.after else lane
         page = await self._context.ledger.read(after, prefix_end(lane), limit=command.limit)
-        self._aggregator.page(command.queue, command.priority, page.records, more=page.more)
+        self._aggregator.picture.page(command.queue, command.priority, page.records, more=page.more)
         self._wake.set()
 
     async def _take_over(self, node: str) -> None:
         began = self._context.clock.monotonic()
         moved = await take_over(
-            self._context, node, tasks=self._aggregator.tasks, aside=self._aside
+            self._context, node, tasks=self._aggregator.picture.tasks, aside=self._aside
         )
         if moved is None:
             self._authority.depose()

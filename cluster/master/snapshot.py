@@ -9,24 +9,25 @@ from ..ledger.ledger import Event, Ledger, Page, Record, prefix_end
 from ..ledger.scan import pages
 from ..state.keys import Keys
 from .authority import OutOfStep
-from .dispatch import PAGE_FIRST, Aggregator
+from .picture import Picture
 
 COMPARE_S = 30.0
+PAGE_FIRST = 1_000
 
 
-async def take_snapshot(ledger: Ledger, keys: Keys, clock: Clock, aggregator: Aggregator) -> int:
+async def take_snapshot(ledger: Ledger, keys: Keys, clock: Clock, picture: Picture) -> int:
     """Read what must be known before the first decision, at one revision, which is returned."""
     now, revision = clock.monotonic(), 0
     for prefix in (keys.nodes, keys.tasks, keys.queues, keys.claims):
         async for page in pages(ledger, prefix, revision=revision):
             revision = page.revision
-            aggregator.apply([Event(False, record) for record in page.records], revision, now)
-    await first_pages(ledger, keys, aggregator, revision)
-    aggregator.open()
+            picture.apply([Event(False, record) for record in page.records], revision, now)
+    await first_pages(ledger, keys, picture, revision)
+    picture.open()
     return revision
 
 
-async def first_pages(ledger: Ledger, keys: Keys, aggregator: Aggregator, revision: int) -> None:
+async def first_pages(ledger: Ledger, keys: Keys, picture: Picture, revision: int) -> None:
     """The head of every (queue, priority) that holds a job. What one read shows is used for all of them that it
     shows: etcd walks over everything behind it, however little is asked for."""
     key, end, more = keys.jobs, prefix_end(keys.jobs), True
@@ -41,11 +42,11 @@ async def first_pages(ledger: Ledger, keys: Keys, aggregator: Aggregator, revisi
         more = page.more
         last = next(reversed(lanes), None)
         for lane, records in lanes.items():
-            aggregator.expect_page(*lane)
-            aggregator.page(*lane, records, more=more and lane == last)
+            picture.expect_page(*lane)
+            picture.page(*lane, records, more=more and lane == last)
 
 
-async def compare(ledger: Ledger, keys: Keys, aggregator: Aggregator) -> None:
+async def compare(ledger: Ledger, keys: Keys, picture: Picture) -> None:
     """Watches are edges, not truth: now and then look at who is a member, and at claims under nobody. Raises
     `OutOfStep`."""
     while True:
@@ -53,7 +54,7 @@ async def compare(ledger: Ledger, keys: Keys, aggregator: Aggregator) -> None:
         members = await ledger.read(keys.nodes, prefix_end(keys.nodes), keys_only=True)
         await asyncio.sleep(2.0)        # by now the watch must have shown all that
         now = await ledger.read(keys.nodes, prefix_end(keys.nodes), keys_only=True)
-        known = {keys.node(node) for node in aggregator.seats}
+        known = {keys.node(node) for node in picture.seats}
         before, after = _members_in(keys, members), _members_in(keys, now)
         stable, gone = before & after, known - before - after
         if stable - known or gone:

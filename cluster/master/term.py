@@ -25,6 +25,7 @@ from .authority import Authority, OutOfStep
 from .bulk import Bulk
 from .carrying_out import CarryingOut
 from .dispatch import Aggregator
+from .picture import Picture
 from .retention import Retention
 from .scheduler import Scheduler
 from .schedules import Schedules
@@ -73,21 +74,22 @@ class Master:
 
     async def _serve(self, context: TermContext) -> None:
         await context.commits.until_idle()      # what was decided before must not come to pass unseen
-        self.aggregator = aggregator = Aggregator(self._keys)
+        self.picture = picture = Picture(self._keys)
+        self.aggregator = aggregator = Aggregator(picture)
         buckets = Buckets(self._ledger, self._clock, self._rng)
         aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets, teller(self._events))
         discards = Discards(self._ledger, self._keys, self._seal, buckets)
         self._scheduler = Scheduler(context, aside, discards)
         self._schedules = Schedules(context)
         self._bulk = Bulk(context, self._authority)
-        revision = await take_snapshot(self._ledger, self._keys, self._clock, aggregator)
+        revision = await take_snapshot(self._ledger, self._keys, self._clock, picture)
         self._wake.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(revision), name="master-watch")
             group.create_task(self._scheduler.run(), name="master-scheduler")
             group.create_task(self._schedules.run(), name="master-schedules")
             group.create_task(
-                steadily("comparing", lambda: compare(self._ledger, self._keys, aggregator), OutOfStep),
+                steadily("comparing", lambda: compare(self._ledger, self._keys, picture), OutOfStep),
                 name="master-compare",
             )
             retention = Retention(context, self._keep_failed_s)
@@ -108,7 +110,7 @@ class Master:
         raise OutOfStep("the watch has ended")
 
     def _see(self, changes: Changes) -> None:
-        self.aggregator.apply(changes.events, changes.revision, self._clock.monotonic())
+        self.picture.apply(changes.events, changes.revision, self._clock.monotonic())
         self._scheduler.see(changes)
         self._schedules.see(changes)
         self._bulk.see(changes)
@@ -138,7 +140,8 @@ class Master:
                 pass
 
     def _name_strays(self) -> None:
-        count, now = self.aggregator.unparsable, self._clock.monotonic()
-        if count and now >= self._strays_at:
-            self._strays_at, self.aggregator.unparsable = now + STRAYS_S, 0
-            self._events.emit(StrayFound(shown(self.aggregator.unparsable_key), count))
+        if (now := self._clock.monotonic()) >= self._strays_at:
+            count, key = self.picture.strays()
+            if count:
+                self._strays_at = now + STRAYS_S
+                self._events.emit(StrayFound(shown(key), count))

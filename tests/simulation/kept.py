@@ -18,7 +18,7 @@ def kept_by(aggregator: Aggregator, with_settings: Container[str]) -> Iterator[s
     limits, claims = aggregator.limits, aggregator.claims
     for what, names in (
         ("the count of task", limits.of_task), ("the count of key", limits.of_key), ("what waits for", limits._parked),
-        ("a decision over", aggregator._deciding), ("the split of", aggregator._splitting),
+        ("a decision over", aggregator.picture.deciding), ("the split of", aggregator._splitting),
         ("claims of the lost node", claims.gone),
     ):
         for thing in names:

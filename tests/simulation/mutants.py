@@ -30,6 +30,7 @@ from rota.cluster.master import (
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.master.limits import Limits
+from rota.cluster.master.picture import Picture
 from rota.cluster.master.queues import UNLIMITED
 from rota.cluster.node import (
     claims,
@@ -188,13 +189,13 @@ def claims_for_the_dead() -> None:
 @mutant
 def dispatch_before_claims_are_known() -> None:
     """A new master reads the first page of each queue, and begins: it does not know what is claimed."""
-    original = Aggregator.apply
+    original = Picture.apply
 
-    def apply(self: Aggregator, events: Iterable[Event], revision: int, now: float) -> None:
+    def apply(self: Picture, events: Iterable[Event], revision: int, now: float) -> None:
         known = (event for event in events if self.is_open or not event.record.key.startswith(self.keys.claims))
         original(self, known, revision, now)
 
-    Aggregator.apply = apply
+    Picture.apply = apply
 
 
 @mutant
@@ -260,27 +261,27 @@ def keys_do_not_count() -> None:
 @mutant
 def keys_unknown_to_a_new_master() -> None:
     """A new master counts the claims it finds, but not under which keys."""
-    original = Aggregator._count_jobs
+    original = Picture._count_jobs
 
-    def _count_jobs(self: Aggregator, held: Any, jobs: int) -> None:
+    def _count_jobs(self: Picture, held: Any, jobs: int) -> None:
         if not self.is_open:
             held.key = ""
         original(self, held, jobs)
 
-    Aggregator._count_jobs = _count_jobs
+    Picture._count_jobs = _count_jobs
 
 
 @mutant
 def queue_limits_unknown_to_a_new_master() -> None:
     """A new master counts the claims it finds by their tasks, but not by their queues."""
-    original = Aggregator._count_jobs
+    original = Picture._count_jobs
 
-    def _count_jobs(self: Aggregator, held: Any, jobs: int) -> None:
+    def _count_jobs(self: Picture, held: Any, jobs: int) -> None:
         original(self, held, jobs)
         if not self.is_open:
-            self._queue(held.queue).running = 0
+            self.queue(held.queue).running = 0
 
-    Aggregator._count_jobs = _count_jobs
+    Picture._count_jobs = _count_jobs
 
 
 @mutant

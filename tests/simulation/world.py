@@ -21,6 +21,7 @@ from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
 from rota.cluster.master import term
 from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.picture import Picture
 from rota.cluster.node.service import Service
 from rota.cluster.state.keys import Keys, shown
 from rota.cluster.state.records import Token, decode, encode
@@ -158,8 +159,8 @@ class World:
         self._scripts: dict[tuple[str, int], tuple[float, Outcome]] = {}
         self._poisonings: dict[str, int] = {}
 
-    def new_master(self, keys: Keys) -> Aggregator:
-        self.masters.append(Aggregator(keys))
+    def new_master(self, picture: Picture) -> Aggregator:
+        self.masters.append(Aggregator(picture))
         return self.masters[-1]
 
     def note(self, text: str) -> None:

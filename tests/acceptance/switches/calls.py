@@ -367,9 +367,11 @@ def fencing_tokens(context: Any) -> None:
         fails=r"known = await .* -> .*ResultTimeout", patience_s=NEVER_S)
 def dynamic_queues(aggregator: Any) -> None:
     """A queue that nobody has declared is not served."""
+    from rota.cluster.state.records import QueueRecord
+
     def declared(choose: Any) -> Any:
         def _next(self: Any, queue: Any, now: float) -> Any:
-            known = queue.name == "default" or queue.settings != aggregator.QueueRecord()
+            known = queue.name == "default" or queue.settings != QueueRecord()
             return choose(self, queue, now) if known else None
 
         return _next

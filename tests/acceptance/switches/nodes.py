@@ -118,9 +118,9 @@ def the_node_with_most_room(aggregator: Any) -> None:
     aggregator.Seat.idle = lambda self, mode: 1
 
 
-@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.dispatch",
+@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.claims",
         fails=r"the last one runs, too.* -> AssertionError: not within", patience_s=NEVER_S)
-def joining(aggregator: Any) -> None:
+def joining(claims: Any) -> None:
     """A master knows the nodes that were there when it became master."""
     def closed(see: Any) -> Any:
         def see_node(self: Any, event: Any) -> Any:
@@ -129,7 +129,7 @@ def joining(aggregator: Any) -> None:
 
         return see_node
 
-    change(aggregator.Claims, "see_node", closed)
+    change(claims.Claims, "see_node", closed)
 
 
 @switch("X8", f"{PROMISES}: a_node_serves_only_its_queues",

@@ -9,16 +9,16 @@ from ..switching import NEVER_S, PROMISES, change, declared_otherwise, switch
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
 
 
-@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch",
+@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.limits",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
-def max_concurrency(aggregator: Any) -> None:
+def max_concurrency(limits: Any) -> None:
     """The limit of a task is not looked at."""
-    aggregator.Limits.left_of_task = lambda self, task: 1_000_000
+    limits.Limits.left_of_task = lambda self, task: 1_000_000
 
 
-@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch",
+@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.picture",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
-def max_concurrency_of_a_queue(aggregator: Any) -> None:
+def max_concurrency_of_a_queue(picture: Any) -> None:
     """The limit of a queue is not looked at."""
     from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module
 
@@ -30,15 +30,15 @@ def max_concurrency_of_a_queue(aggregator: Any) -> None:
 
         return _queue_settings
 
-    change(aggregator.Aggregator, "_queue_settings", without)
+    change(picture.Picture, "_queue_settings", without)
 
 
 @switch("T6", "cluster/master/test_dispatch.py: test_a_limit_holds_across_nodes_and_bundles",
-        "rota.cluster.master.dispatch",
+        "rota.cluster.master.picture",
         fails=r"len\(table\.given\(\)\) == 3 -> AssertionError")
-def limits_count_what_runs(aggregator: Any) -> None:
+def limits_count_what_runs(picture: Any) -> None:
     """A limit looks at the one bundle only, not at what runs already."""
-    aggregator.Aggregator._count_jobs = lambda self, held, jobs: None
+    picture.Picture._count_jobs = lambda self, held, jobs: None
 
 
 @switch("E4 T7 T8 B10", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.client.tasks",
@@ -118,10 +118,10 @@ def a_failure_blocks(moves: Any) -> None:
 
 
 @switch("E14 Q2", "cluster/master/test_dispatch.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
-        "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
-def serial_queues(aggregator: Any) -> None:
+        "rota.cluster.master.picture", fails=r"table\.given\(\) == \[\] -> AssertionError")
+def serial_queues(picture: Any) -> None:
     """A serial queue is as any other."""
-    aggregator.Aggregator._queue_settings = lambda self, event: None
+    picture.Picture._queue_settings = lambda self, event: None
 
 
 @switch("E14", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.admin.operations",
@@ -175,11 +175,11 @@ def queues_are_isolated(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", together)
 
 
-@switch("Q5", "cluster/master/test_dispatch.py: test_queues_take_turns", "rota.cluster.master.dispatch",
+@switch("Q5", "cluster/master/test_dispatch.py: test_queues_take_turns", "rota.cluster.master.turns",
         fails=r"assert .small. in .* -> AssertionError")
-def queues_take_turns(aggregator: Any) -> None:
+def queues_take_turns(turns: Any) -> None:
     """The first queue gives out all it has before another has its turn."""
-    aggregator.Turns.served = lambda self, queue: None
+    turns.Turns.served = lambda self, queue: None
 
 
 @switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.master.dispatch",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rota.cluster.ledger.ledger import Event, Record
-from rota.cluster.master.dispatch import Aggregator, Command, GiveClaim, Split
+from rota.cluster.master.commands import Command, GiveClaim, Split
+from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.picture import Picture
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, claim_of, encode
 
@@ -16,21 +18,22 @@ class Table:
     """A hand-fed aggregator: each put is the next revision."""
 
     def __init__(self, *, is_open: bool = True) -> None:
-        self.aggregator = Aggregator(KEYS)
+        self.picture = Picture(KEYS)
+        self.aggregator = Aggregator(self.picture)
         self.revision = 10
         self.now = 100.0
         if is_open:
-            self.aggregator.open()
+            self.picture.open()
 
     def put(self, key: bytes, value: bytes, create_revision: int = 0, lease: int = 0) -> int:
         self.revision += 1
         record = Record(key, value, create_revision or self.revision, self.revision, 1, lease)
-        self.aggregator.apply([Event(False, record)], self.revision, self.now)
+        self.picture.apply([Event(False, record)], self.revision, self.now)
         return self.revision
 
     def delete(self, key: bytes) -> None:
         self.revision += 1
-        self.aggregator.apply([Event(True, Record(key, b"", 0, self.revision, 0))], self.revision, self.now)
+        self.picture.apply([Event(True, Record(key, b"", 0, self.revision, 0))], self.revision, self.now)
 
     def member(self, node: str, slots: int = 2, **changes: object) -> None:
         fields = {
@@ -69,7 +72,7 @@ class Table:
         gone = Record(KEYS.claim(node, bundle), b"", 0, self.revision, 0)
         place = KEYS.job(token.queue, token.priority, token.order, bundle)
         back = Record(place, encode(token), self.revision, self.revision, 1)
-        self.aggregator.apply([Event(True, gone), Event(False, back)], self.revision, self.now)
+        self.picture.apply([Event(True, gone), Event(False, back)], self.revision, self.now)
 
     def split(self) -> dict[str, int]:
         """The bundles that are split, and into pieces of how many jobs."""

@@ -5,15 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from rota.cluster.ledger.ledger import Record
-from rota.cluster.master.dispatch import (
-    CLOSED_S,
-    PAGE_NEXT,
-    GiveClaim,
-    LoadPage,
-    Quarantine,
-    Split,
-    TakeOver,
-)
+from rota.cluster.master.commands import GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from rota.cluster.master.dispatch import CLOSED_S, PAGE_NEXT
 from rota.cluster.master.queues import WINDOW_MAX
 from rota.cluster.master.turns import ALONE_WAIT_S
 from rota.cluster.state.records import Claim, QueueRecord, TaskRecord, Token, claim_of, encode
@@ -26,7 +19,7 @@ def test_nothing_is_given_before_the_snapshot_is_complete() -> None:
     table.member("n1")
     table.job("b1")
     assert table.decide() == []
-    table.aggregator.open()
+    table.picture.open()
     assert table.given() == [("b1", "n1")]
 
 
@@ -308,7 +301,7 @@ def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> Non
     table = Table(is_open=False)
     token = Token("m:f", "q", 0, 1, 1, "sync", 0)
     table.put(KEYS.claim("ghost", "b1"), encode(claim_of(token, 5)))
-    table.aggregator.open()
+    table.picture.open()
     assert TakeOver("ghost") in table.decide()
 
 
@@ -398,34 +391,34 @@ def test_garbage_is_quarantined_and_foreign_keys_are_left_alone() -> None:
     table.put(KEYS.jobs + b"no/such/layout/at/all", b"x")
     commands = table.decide()
     assert [type(command) for command in commands] == [Quarantine]
-    assert table.aggregator.unparsable == 2
+    assert table.picture.strays()[0] == 2
 
 
 def test_tokens_behind_the_window_wait_for_their_page() -> None:
     table = Table(is_open=False)
-    table.aggregator.expect_page("q", 0)
+    table.picture.expect_page("q", 0)
     first = KEYS.job("q", 0, 1, "b1")
     token = Token("m:f", "q", 0, 1, 1, "sync", 0)
-    table.aggregator.page("q", 0, [Record(first, encode(token), 5, 5, 1)], more=True)
+    table.picture.page("q", 0, [Record(first, encode(token), 5, 5, 1)], more=True)
     table.member("n1", slots=8)
     table.job("b9", order=9)
-    table.aggregator.open()
+    table.picture.open()
     commands = table.decide()
     assert [command.item.bundle for command in commands if isinstance(command, GiveClaim)] == ["b1"]
     (load,) = [command for command in commands if isinstance(command, LoadPage)]
     assert load.after == first
     token = msgspec.structs.replace(token, order=9)
-    table.aggregator.page("q", 0, [Record(KEYS.job("q", 0, 9, "b9"), encode(token), 12, 12, 1)], more=False)
+    table.picture.page("q", 0, [Record(KEYS.job("q", 0, 9, "b9"), encode(token), 12, 12, 1)], more=False)
     assert [bundle for bundle, _ in table.given()] == ["b9"]
 
 
 def test_a_put_while_a_page_is_loading_is_not_lost() -> None:
     table = Table(is_open=False)
-    table.aggregator.expect_page("q", 0)
-    table.aggregator.open()
+    table.picture.expect_page("q", 0)
+    table.picture.open()
     table.member("n1", slots=8)
     table.job("b2", order=50)       # seen by the watch while the first page is on its way
-    table.aggregator.page("q", 0, [], more=False)
+    table.picture.page("q", 0, [], more=False)
     assert table.given() == [("b2", "n1")]
 
 
@@ -508,7 +501,7 @@ def test_a_growing_backlog_is_not_kept_in_memory() -> None:
             if isinstance(command, LoadPage):
                 page = sorted(key for key in stored if key > command.after)
                 records = [msgspec.structs.replace(stored[key], key=key) for key in page[: command.limit]]
-                table.aggregator.page("q", 0, records, more=len(page) > command.limit)
+                table.picture.page("q", 0, records, more=len(page) > command.limit)
     assert given == [f"b{job:06d}" for job in range(number)]
 
 

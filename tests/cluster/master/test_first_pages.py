@@ -7,7 +7,7 @@ import pytest
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master import snapshot
-from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.picture import Picture
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Token, encode
 
@@ -25,10 +25,10 @@ async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.Mo
             await ledger.commit(Txn((), (Put(KEYS.job(queue, priority, order, f"b{order}"), encode(token)),)))
     await ledger.commit(Txn((), (Put(KEYS.jobs + b"b/rubbish", b"?"), Put(KEYS.jobs + b"z/rubbish", b"?"))))
     revision = (await ledger.read(KEYS.jobs)).revision
-    aggregator = Aggregator(KEYS)
-    await snapshot.first_pages(ledger, KEYS, aggregator, revision)
+    picture = Picture(KEYS)
+    await snapshot.first_pages(ledger, KEYS, picture, revision)
     found = {
-        (queue, priority): window for queue, entry in aggregator.queues.items()
+        (queue, priority): window for queue, entry in picture.queues.items()
         for priority, window in entry.windows.items()
     }
     assert found.keys() == lanes.keys()

@@ -10,7 +10,7 @@ import pytest
 
 from rota.cluster.ledger.ledger import Record
 from rota.cluster.master import dispatch, lanes, queues, turns
-from rota.cluster.master.dispatch import GiveClaim, LoadPage, TakeOver
+from rota.cluster.master.commands import GiveClaim, LoadPage, TakeOver
 from rota.cluster.state.records import QueueRecord, TaskRecord, Token, encode
 
 from .table import KEYS, Table
@@ -146,7 +146,7 @@ class Store:
         self.records: dict[bytes, Record] = {}
         self.given: list[str] = []
         self.pages = 0
-        table.aggregator.expect_page("q", 0)
+        table.picture.expect_page("q", 0)
 
     def fill(self, count: int, **changes: object) -> None:
         for _ in range(count):
@@ -158,12 +158,12 @@ class Store:
 
     def open(self) -> None:
         self._load(b"", 100)
-        self.table.aggregator.open()
+        self.table.picture.open()
 
     def _load(self, after: bytes, limit: int) -> None:
         self.pages += 1
         page = list(islice((record for key, record in self.records.items() if key > after), limit + 1))
-        self.table.aggregator.page("q", 0, page[:limit], more=len(page) > limit)
+        self.table.picture.page("q", 0, page[:limit], more=len(page) > limit)
 
     def run(self) -> None:
         """Until nothing more is decided."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rota.cluster.master.dispatch import GiveClaim, Split
+from rota.cluster.master.commands import GiveClaim, Split
 from rota.cluster.master.lanes import Item
 from rota.cluster.master.members import Seat
 from rota.cluster.master.queues import Queue
