@@ -31,6 +31,8 @@ ENVIRONMENT = {
     "cluster/boot/process.py",           # its settings come in one variable
     "cluster/testing/memory.py",    # where secrets are published, as a node's process does
     "worker/guard/guard.py",
+    "worker/guard/outlet.py",           # whether lines are JSON
+    "worker/runner/logs.py",            # likewise
     "worker/runner/frameworks.py",  # which settings Django is to load
     "worker/runner/process.py",
     "worker/runner/search_path.py",

@@ -109,6 +109,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = True                # the guard starts the node's process again after a crash
     dev: bool = False                   # on an embedded etcd, for trying out
     log: Log = "info"
+    log_format: Literal["text", "json"] = "text"    # of all processes of the node; an app's own logging wins in runners
 
     def __post_init__(self) -> None:
         self._check_names()

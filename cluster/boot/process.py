@@ -24,6 +24,7 @@ from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
 from rota.client.hosts import is_loopback
+from rota.client.json_log import JsonFormatter
 from rota.client.local import Local
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import RunnerPool
@@ -33,6 +34,7 @@ from ..clock import SystemClock
 from ..context import NodeContext
 from ..events import log as event_log
 from ..events.hub import Events
+from ..events.records import ClusterEvent, NodeJoined
 from ..ledger.channels import EtcdConfig as LedgerConfig
 from ..ledger.etcd import EtcdLedger
 from ..ledger.releases import check_version
@@ -80,6 +82,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
             seal=Seal(keyring, config.cluster), events=Events(),
         )
         node = Node(node_settings(config), context, RunnerPool(pool, guard))
+        context.events.listen(_Named.joined, (NodeJoined,))
         event_log.attach(context.events)
         telemetry = Telemetry(node.observed, context, node.directory, ledger.figures)
         guard.listen()
@@ -193,6 +196,17 @@ def node_settings(config: NodeConfig) -> NodeSettings:
     )
 
 
+class _Named:
+    """Whose log this is: the identity that this process has, or had last."""
+
+    node = ""
+
+    @classmethod
+    def joined(cls, event: ClusterEvent) -> None:
+        assert isinstance(event, NodeJoined)
+        cls.node = event.node
+
+
 def main() -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
@@ -201,6 +215,8 @@ def main() -> int:
     try:
         config = NodeConfig.from_environment(os.environ)
         logging.getLogger().setLevel(config.log.upper())
+        if config.log_format == "json":
+            handler.setFormatter(JsonFormatter(lambda: {"node": _Named.node} if _Named.node else {}))
         for name in CHATTY:
             logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
         guard = GuardLink.from_environment(os.environ)

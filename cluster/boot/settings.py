@@ -47,6 +47,7 @@ SETTINGS: dict[str, str] = {
     "restart": "restart",
     "dev": "dev",
     "log": "log",
+    "log_format": "log_format",
     "etcd": "endpoints",
     "etcd_ca": "ca_file",
     "etcd_cert": "cert_file",

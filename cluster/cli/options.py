@@ -91,4 +91,7 @@ KeepFailed = Annotated[
 ]
 Restart = Annotated[bool | None, _option("Start the node again after a crash.", "--restart/--no-restart", panel=MORE)]
 Log = Annotated[str | None, _option("debug, info, warning or error. Default: info.", "--log", panel=MORE)]
+LogFormat = Annotated[
+    str | None, _option("text, or json: a line of JSON for each record. Default: text.", "--log-format", panel=MORE)
+]
 Config = Annotated[Path | None, _option("Settings in TOML.", "--config", metavar="FILE", panel=MORE)]

@@ -62,6 +62,7 @@ def node(
     keep_failed: options.KeepFailed = None,
     restart: options.Restart = None,
     log: options.Log = None,
+    log_format: options.LogFormat = None,
     config: options.Config = None,
 ) -> None:
     """Run a node, a member of the cluster: it takes enqueues and runs jobs.

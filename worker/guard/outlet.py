@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import stat
+import time
 
 KEPT_BYTES_MAX = 256 * 1024
 LINE_BYTES_MAX = 16 * 1024
@@ -67,13 +69,21 @@ class Outlet:
         """A line of the guard's own. What is not printable is escaped, as elsewhere (by `client/escape.py`: it cannot
         be imported here)."""
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-        line = f"rota guard: {text:.900}\n".encode(errors="backslashreplace")
+        line = self._line(f"{text:.900}")
         if self.source is None:
             with contextlib.suppress(OSError):
                 os.write(2, line)
             return
         self._keep(line)
         self.flush()
+
+    @staticmethod
+    def _line(text: str) -> bytes:
+        """As text, or as a record of `client/json_log.py`, which cannot be imported here either."""
+        if os.environ.get("ROTA_LOG_FORMAT") != "json":
+            return f"rota guard: {text}\n".encode(errors="backslashreplace")
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return json.dumps({"at": at, "level": "warning", "logger": "rota.guard", "message": text}).encode() + b"\n"
 
     def _feed(self, data: bytes) -> None:
         end = data.rfind(b"\n") + 1
@@ -106,7 +116,7 @@ class Outlet:
                 self._kept.clear()
         if self._dropped and len(self._kept) <= KEPT_BYTES_MAX // 2:
             dropped, self._dropped = self._dropped, 0
-            self._keep(f"rota guard: {dropped:,} lines of the log are lost: whoever reads it had stalled\n".encode())
+            self._keep(self._line(f"{dropped:,} lines of the log are lost: whoever reads it had stalled"))
 
     def _writable(self) -> bool:
         poller = select.poll()

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rota.client import json_log
 from rota.client.escape import LineFormatter
 
 from ..channel.frames import Work
-from .context import current_job_id
+from .context import current_job_id, running
 from .telling import heard
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(rota_job)s] %(message)s"
@@ -48,8 +49,14 @@ def install(keep_of: Callable[[Work], int]) -> None:
 
     logging.setLogRecordFactory(with_job)
     handler = LastResort()
-    handler.setFormatter(LineFormatter(FORMAT))
+    is_json = os.environ.get(json_log.VARIABLE) == "json"
+    handler.setFormatter(json_log.JsonFormatter(_about) if is_json else LineFormatter(FORMAT))
     logging.lastResort = handler        # not the root's: then the app's basicConfig would do nothing
+
+
+def _about() -> dict[str, str]:
+    job = running.get()
+    return {} if job is None else {"task": job[0].task, "queue": job[0].queue}
 
 
 def settle() -> None:
