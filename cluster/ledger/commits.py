@@ -126,6 +126,7 @@ class Commits:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
             future.set_exception(self._closed)
+            future.exception()          # looked at: nobody may be waiting
             return future
         self._pending.append(_Pending(write, future))
         if not self._scheduled:

@@ -19,6 +19,7 @@ from ..events.records import BundleTaken, JobStarted
 from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
 from ..state.quarantine import SetAside
+from ..state.splitting import piece_name
 from ..state.throughput import SLICE_S
 from .bodies import Bodies, Found
 from .body_cache import VerifiedBody
@@ -254,7 +255,19 @@ class Running:
             self._reporter.give_back(held, mine.back, mine.size)
 
     def _submit_rest(self, held: Held, indexes: list[int]) -> None:
-        """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest."""
+        """Some jobs of a begun bundle were taken back from the runners: give them out again, to end with the rest; as
+        they run here by now. Where their code is gone meanwhile they go back, but for the one by whose name it lies
+        here."""
+        if self._over or held.over:
+            return
+        assert held.header is not None
+        if not held.header.function and not self._as_it_runs_here(held):
+            stays = [index for index in indexes if piece_name(held.bundle, [index]) == held.bundle]
+            if back := [index for index in indexes if index not in stays]:
+                self._reporter.give_back(held, back, len(back))
+            if stays:
+                asyncio.get_running_loop().call_later(UNKNOWN_S, self._submit_rest, held, stays)
+            return
         wanted = set(indexes)
         self._hand_over(held, [job for job in held.jobs if job[0] in wanted])
 

@@ -248,6 +248,23 @@ def test_what_cannot_begin_at_all_goes_back_whole_and_is_given_more_time() -> No
     act(deed)
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_was_taken_back_from_the_runners_runs_as_the_code_is_by_now(gone: bool) -> None:
+    """The code of this node has changed since it was first given to them: its task is another, or is not there."""
+    async def deed(stage: Stage) -> None:
+        await stage.take(count=10)
+        await a_moment()
+        stage.runners.begin(stage.runners.given[0], 0)
+        stage.runners.tasks = {} if gone else {"m:f": TaskInfo("m:f", "sync")}
+        await a_moment(SLICE_S + 0.01)
+        if gone:
+            assert len(stage.given) == 1 and (await stage.claim()).back == 9
+        else:
+            assert stage.runners.given[1].mode == "sync" and stage.given[1] == (BUNDLE, [1])
+
+    act(deed)
+
+
 def test_what_is_soon_over_stays() -> None:
     async def deed(stage: Stage) -> None:
         held = await stage.take(count=10)
