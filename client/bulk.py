@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, TypeAlias
 from .coalesce import OpenBundle
 from .codec import Seal
 from .errors import InvalidJob, JobTooLarge, RotaError
+from .handle import JobHandle
 from .ids import Names
-from .model import BUNDLE_BYTES_MAX, Enqueue
-from .order import EMPTY, Call, Route, Routed
+from .model import BUNDLE_BYTES_MAX, Codec, Enqueue
+from .order import EMPTY, Call, Route, Routed, with_upstream
 from .pickling import dump_arguments
 from .wire import CLIENT_FRAME_BYTES
 
@@ -60,6 +61,7 @@ def _bundles(
     checked: set[int] = set()           # numbers of positional arguments that the task takes
     number, keyed, unique, is_bare, plain_route = 0, task.keyed, task.is_unique, task.is_bare, route
     headers: Mapping[str, str] | None = None
+    met: list[JobHandle[Any]] = []
     name = "" if route.function else task.name
     kwargs: Mapping[str, Any]
     try:
@@ -94,7 +96,14 @@ def _bundles(
                     yield bundle
                 route = task.with_unique(route, args, kwargs)
                 bundle = OpenBundle(route, 0.0)
-            payload, codec = dump_arguments(args, kwargs, name, headers)
+            payload, codec = dump_arguments(args, kwargs, name, headers, met)
+            if met:                         # what it waits for, it waits for alone
+                if bundle.payloads:
+                    yield bundle
+                yield _alone(with_upstream(route, met), payload, codec)
+                met.clear()
+                bundle = OpenBundle(route, 0.0)
+                continue
             size = len(payload)
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == bundle.jobs_max:
                 if size > BUNDLE_BYTES_MAX:
@@ -110,6 +119,14 @@ def _bundles(
         raise
     if bundle.payloads:
         yield bundle
+
+
+def _alone(route: Route, payload: bytes, codec: Codec) -> OpenBundle:
+    if len(payload) > BUNDLE_BYTES_MAX:
+        raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+    bundle = OpenBundle(route, 0.0)
+    bundle.add(payload, codec)
+    return bundle
 
 
 def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -6,10 +6,11 @@ import sys
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+from contextvars import ContextVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from .happenings import Happenings
-from .ids import job_id
+from .ids import job_id, parse_job_id
 from .model import Level
 from .views import EventsPage, JobView, LogView, ProgressView
 
@@ -18,6 +19,17 @@ R_co = TypeVar("R_co", covariant=True)
 Outcomes = Iterator[tuple[int, Callable[[], Any]]]
 AsyncOutcomes = AsyncIterator[tuple[int, Callable[[], Any]]]
 """Places of jobs that have ended, and what gives the result of each, or raises what became of it."""
+
+
+class HandleMet(TypeError):
+    """A handle was pickled where no other job can wait for its result."""
+
+
+taking: ContextVar[tuple[list[JobHandle[Any]], Callable[[str, int], Any]] | None] = ContextVar(
+    "rota_taking_handles", default=None
+)
+"""While the arguments of an enqueue are pickled: handles that were met, and what stands for their results
+(`upstream.py`)."""
 
 
 class Source(Protocol):
@@ -134,8 +146,15 @@ class JobHandle(Generic[R_co]):
     def __hash__(self) -> int:
         return hash((self._bundle, self._index))
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a job handle belongs to its client: pass handle.id, and use rota.handle(id) there")
+    def __reduce__(self) -> tuple[Callable[[str, int], Any], tuple[str, int]]:
+        """Among the arguments of an enqueue it stands for the job's result."""
+        into = taking.get()
+        if into is None:
+            raise HandleMet("a job handle belongs to its client: pass handle.id, and use rota.handle(id) there")
+        met, result_of = into
+        met.append(self)
+        bundle, index = parse_job_id(self.id)
+        return result_of, (sys.intern(bundle), index)
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
@@ -155,6 +174,17 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         self._starts = [0]
         for _, count in bundles:
             self._starts.append(self._starts[-1] + count)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[list[JobHandle[R_co]]]]:
+        """Among the arguments of an enqueue it stands for the list of their results."""
+        if taking.get() is None:
+            raise HandleMet("job handles belong to their client: pass handles.ids, and use rota.handle(id) there")
+        return list, (list(self),)
+
+    @property
+    def levels(self) -> Set[Level]:
+        """How safely their jobs were stored."""
+        return set(self._levels.values()) or {"durable"}
 
     def __len__(self) -> int:
         return self._starts[-1]

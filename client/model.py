@@ -201,6 +201,22 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     v: int = 1
 
 
+UPSTREAM_MAX = 10_000
+"""Jobs that one job can wait for."""
+
+OnUpstream = Literal["block", "cancel", "run"]
+JobBits: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]
+
+
+class Upstream(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """Jobs of one bundle that another job waits for: bitmaps in hex, bit i = index i. `wanted`: those whose results it
+    is given."""
+
+    bundle: Annotated[str, Meta(max_length=64)]
+    jobs: JobBits
+    wanted: JobBits = ""
+
+
 Until = Literal["ended", "begun", "time"]
 OnConflict = Literal["existing", "raise", "replace"]
 
@@ -208,7 +224,8 @@ OnConflict = Literal["existing", "raise", "replace"]
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What few enqueues say beyond where they go. `unique`: the key that this job wants for itself, "": none; held
     `until` the job has ended, has begun, or for `unique_for_s`. `expires_s`: it must have begun by then, 0: never mind.
-    `remember_s`: how long a repeat is recognised at the least, 0: as its node says."""
+    `remember_s`: how long a repeat is recognised at the least, 0: as its node says. `after`: what it waits for, and
+    `on_upstream` what is done when one of those does not end well."""
 
     unique: str = ""
     until: Until = "ended"
@@ -216,6 +233,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     on_conflict: OnConflict = "existing"
     expires_s: Seconds = 0.0
     remember_s: Seconds = 0.0
+    after: Annotated[tuple[Upstream, ...], Meta(max_length=UPSTREAM_MAX)] = ()
+    on_upstream: OnUpstream = "block"
 
 
 NO_TERMS = Terms()

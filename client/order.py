@@ -14,8 +14,10 @@ import msgspec
 from . import backoff, options, outgoing, pickling
 from . import headers as texts
 from .errors import InvalidJob, JobTooLarge
-from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, NO_TERMS, Codec, Level, Mode, OnConflict, Options, Terms
+from .handle import JobHandle
+from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, NO_TERMS, Codec, Level, Mode, OnConflict, OnUpstream, Options, Terms
 from .terms import EXPIRES_S_MIN, Said
+from .upstream import After, joined, refs_of, upstream_of
 
 EMPTY: dict[str, Any] = {}
 
@@ -100,6 +102,8 @@ class Routed:
         expires: timedelta | datetime | float | None = None,
         idempotency_key: str | None = None,
         idempotency_window: float | timedelta | None = None,
+        after: After | None = None,
+        on_upstream: OnUpstream | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
@@ -115,6 +119,11 @@ class Routed:
         begin; else it ends as expired. `idempotency_key` (1 to 256 characters) names the job in the whole cluster: an
         enqueue with the same key within `idempotency_window` (at least two minutes) is the same enqueue, and returns a
         handle of the same job, ended or not; with other arguments it is refused.
+
+        `after` names jobs (a handle or an id, or several) that have to end well before these begin; so do those whose
+        handles are among the arguments. `on_upstream` says what is done when one of them does not: "block" (the job
+        waits until a person has retried that one, or cancels this), "cancel", or "run" (it runs all the same; in the
+        place of a result that there is not stands the exception that `result()` would raise).
 
         Raises `InvalidJob`.
         """
@@ -138,7 +147,9 @@ class Routed:
             route = route._replace(retry_s=options.window_s(retry_window, "retry_window", zero=False))
         if connect_timeout is not None:
             route = route._replace(connect_s=options.window_s(connect_timeout, "connect_timeout"))
-        asked = Said(unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window)
+        asked = Said(
+            unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window, on_upstream
+        )
         if asked.anything:
             if unique_key is not None:
                 changed.is_unique = False
@@ -147,6 +158,9 @@ class Routed:
             route = route._replace(
                 terms=asked.over(route.terms or NO_TERMS), idempotency=idempotency_key or route.idempotency
             )
+        if after is not None:
+            terms = route.terms or NO_TERMS
+            route = route._replace(terms=msgspec.structs.replace(terms, after=upstream_of(refs_of(after), ())))
         said: dict[str, Any] = {}
         if max_attempts is not None:
             said["max_attempts"] = options.attempts(max_attempts)
@@ -231,7 +245,10 @@ class Routed:
             route = route._replace(key=self.key_of(args, kwargs))
         if self.is_unique:
             route = self.with_unique(route, args, kwargs)
-        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said)
+        met: list[JobHandle[Any]] = []
+        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said, met)
+        if met:
+            route = with_upstream(route, met)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Order(route, payload, payload_codec, code)
@@ -242,3 +259,9 @@ class Routed:
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+def with_upstream(route: Route, met: list[JobHandle[Any]]) -> Route:
+    """The route of a job that handles are arguments of. Raises `InvalidJob`."""
+    terms = route.terms or NO_TERMS
+    return route._replace(terms=msgspec.structs.replace(terms, after=joined(terms.after, met)))

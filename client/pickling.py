@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
-from . import script
-from .errors import NotSerializable, ResultInvalid
+from . import script, upstream
+from .errors import InvalidJob, NotSerializable, ResultInvalid
+from .handle import JobHandle
 from .model import Codec
 from .models import as_json
 
@@ -36,21 +37,39 @@ DEFAULT_ADVICE = "Pass what it is made from (a path, an id, an address) and open
 
 
 def dump_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "", headers: Mapping[str, str] | None = None
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "", headers: Mapping[str, str] | None = None,
+    met: list[JobHandle[Any]] | None = None,
 ) -> tuple[bytes, Codec]:
     """Serialize a call's arguments, and its headers if it has some: pickle, or cloudpickle where pickle refuses. `task`
-    is the name of the task, "" if its code travels along. Raises `NotSerializable`."""
+    is the name of the task, "" if its code travels along. `met` gets the handles that stand for results; None: there
+    can be none. Raises `NotSerializable`, `InvalidJob`."""
     call: tuple[Any, ...] = (args, kwargs, dict(headers)) if headers else (args, kwargs)
+    try:
+        return _dump_call(call, task)
+    except upstream.HandleMet as error:
+        if met is None:
+            raise InvalidJob(f"nothing waits for other jobs here: {error}") from None
+    with upstream.collecting() as found:
+        dumped = _dump_call(call, task)
+    met += found
+    return dumped
+
+
+def _dump_call(call: tuple[Any, ...], task: str) -> tuple[bytes, Codec]:
     try:
         payload = pickle.dumps(call, 5)
         if _UNDERSCORE not in payload or _HERE not in payload:
             return payload, "pickle"
+    except upstream.HandleMet:
+        raise
     except Exception:       # anything: user code runs here (__reduce__, __getstate__)
         pass
     try:
         return _dump_with_care(call, task)
+    except upstream.HandleMet:
+        raise
     except Exception as error:
-        raise NotSerializable(_blame(args, kwargs, error)) from error
+        raise NotSerializable(_blame(call[0], call[1], error)) from error
 
 
 def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:

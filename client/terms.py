@@ -9,9 +9,10 @@ import msgspec
 
 from . import options
 from .errors import InvalidJob
-from .model import OnConflict, Terms, Until
+from .model import OnConflict, OnUpstream, Terms, Until
 
 ON_CONFLICTS: tuple[OnConflict, ...] = ("existing", "raise", "replace")
+ON_UPSTREAMS: tuple[OnUpstream, ...] = ("block", "cancel", "run")
 UNTILS: tuple[Literal["ended", "begun"], ...] = ("ended", "begun")
 IDEMPOTENCY_CHARS_MAX = 256
 EXPIRES_S_MIN = 0.001
@@ -28,6 +29,7 @@ class Said(NamedTuple):
     expires: timedelta | datetime | float | None = None
     idempotency_key: str | None = None
     idempotency_window: float | timedelta | None = None
+    on_upstream: str | None = None
 
     @property
     def anything(self) -> bool:
@@ -54,6 +56,8 @@ class Said(NamedTuple):
             check_idempotency(self.idempotency_key)
         if self.idempotency_window is not None:
             said["remember_s"] = options.duration_s(self.idempotency_window, "idempotency_window", zero=False)
+        if self.on_upstream is not None:
+            said["on_upstream"] = options.one_of(self.on_upstream, ON_UPSTREAMS, "on_upstream")
         return msgspec.structs.replace(terms, **said)
 
 

@@ -10,14 +10,15 @@ import msgspec
 from .model import Mode, Parameter, ScheduleInfo
 
 Place = Literal[
-    "waiting", "blocked", "retrying", "scheduled", "claimed", "running", "failed", "finished", "unknown"
+    "waiting", "blocked", "retrying", "scheduled", "awaiting", "claimed", "running", "failed", "finished", "unknown"
 ]
 """`blocked`: the head of a serial queue that failed for good, for which all behind it wait. `retrying`: it failed, and
-is tried again later. `claimed`: a node has it, but has not begun it (or just has)."""
+is tried again later. `awaiting`: it waits for other jobs to end. `claimed`: a node has it, but has not begun it (or
+just has)."""
 
 
 PLACES: tuple[Place, ...] = (
-    "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "failed", "finished"
+    "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "awaiting", "failed", "finished"
 )
 """Where jobs can be listed, in the order of the list."""
 

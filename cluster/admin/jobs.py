@@ -17,6 +17,7 @@ from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys, record_id
 from ..state.records import (
+    Awaiting,
     Claim,
     FinishedRecord,
     ProgressRecord,
@@ -31,6 +32,7 @@ from ..state.records import (
     header_of,
     waiting_at,
 )
+from ..state.upstream import indexes
 from ..state.words import Words
 from .reasons import Reasons
 
@@ -201,12 +203,13 @@ class Jobs:
         """Find a token: under a node, in its queue, or among the scheduled."""
         keys = self._keys
         gets = [Get(keys.claim(node, name)) for node in list(self._directory.members)[:100]]
+        gets.append(Get(keys.awaits(queue, name)))
         if receipt is not None:
             gets.append(Get(keys.job(queue, receipt.priority, receipt.order, name)))
         for answer in (await self._ledger.commit(Txn((), tuple(gets)))).answers if gets else ():
             if answer:
                 return answer[0]
-        for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled):
+        for prefix in (keys.claims, keys.queue_jobs(queue), keys.scheduled, keys.awaiting):
             async for record in scan(self._ledger, prefix, keys_only=True, limit=TOKENS_MAX):
                 if record.key.endswith(b"/" + name.encode()):
                     page = await self._ledger.read(record.key)
@@ -232,6 +235,8 @@ class Jobs:
         token = self._words.heard_token(bundle, token)
         if record.key.startswith(keys.scheduled):
             return scheduled(id_, token, (keys.parse_due(record.key) or (0, "", ""))[0])
+        if isinstance(token, Awaiting):
+            return awaiting(id_, token, await self._reasons.upstream(bundle, token))
         place, why = await self._reasons.of(record.key, token)
         return waiting(id_, token, place, why)
 
@@ -308,6 +313,24 @@ def scheduled(id_: str, token: Token, due_ms: int) -> JobView:
         id_, place, token.task, token.queue, token.attempt, why=why, due=due_ms / 1000, error=token.error,
         history=history(token.past),
     )
+
+
+def awaiting(id_: str, token: Awaiting, why: str) -> JobView:
+    return JobView(
+        id_, "awaiting", token.task, token.queue, token.attempt, why=why,
+        due=token.due / 1000 if token.due else None,
+    )
+
+
+def waits_for(token: Awaiting) -> str:
+    """What it was enqueued to wait for; how much of that has ended, is not looked up."""
+    first, count = token.upstream[0] if token.upstream else None, 0
+    for one in token.upstream:
+        count += int(one.jobs or "0", 16).bit_count()
+    if first is None or not int(first.jobs or "0", 16):
+        return "it waits for other jobs, and its record does not say which"
+    job = f"job {job_id(first.bundle, indexes(int(first.jobs, 16))[0])}"
+    return f"it waits for {job}" + (f" and {count - 1:,} more" if count > 1 else "")
 
 
 def waiting(id_: str, token: Token, place: Place, why: str) -> JobView:

@@ -16,6 +16,7 @@ from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.keys import Keys, split_job, whole
 from ..state.records import (
+    Awaiting,
     FinishedRecord,
     RunningJob,
     RunningRecord,
@@ -37,7 +38,7 @@ PAGE = 1_000
 
 SECTIONS: dict[str, tuple[Place, ...]] = {
     "running": ("running",), "claims": ("running", "claimed"), "jobs": ("waiting", "blocked", "retrying"),
-    "scheduled": ("scheduled", "retrying"), "failed": ("failed",), "finished": ("finished",),
+    "scheduled": ("scheduled", "retrying"), "awaiting": ("awaiting",), "failed": ("failed",), "finished": ("finished",),
 }
 """Parts of the store, in the order of the list, and where jobs are whose records lie there. ("running": those of level
 `none`, which lie nowhere else.)"""
@@ -90,13 +91,13 @@ class Listing:
         keys = self._keys
         return {
             "running": keys.running, "claims": keys.claims, "jobs": keys.jobs, "scheduled": keys.scheduled,
-            "failed": keys.failed, "finished": keys.finished,
+            "awaiting": keys.awaiting, "failed": keys.failed, "finished": keys.finished,
         }[section]
 
     def _prefix(self, section: str, queue: str) -> bytes:
         """What lies by queue is read by queue."""
         area = self._area(section)
-        return area + f"{queue}/".encode() if queue and section in ("jobs", "failed", "finished") else area
+        return area + f"{queue}/".encode() if queue and section in ("jobs", "awaiting", "failed", "finished") else area
 
     async def _running(self) -> dict[tuple[str, int], RunningJob]:
         found = {}
@@ -115,7 +116,7 @@ class Listing:
                 return self._volatile(record)
             case "claims":
                 return [view async for view in self._held(record, running)]
-            case "jobs" | "scheduled":
+            case "jobs" | "scheduled" | "awaiting":
                 return [view async for view in self._waiting(record)]
             case "failed":
                 return self._failed(record)
@@ -151,6 +152,8 @@ class Listing:
             id_ = job_id(bundle, index)
             if due is not None:
                 view = jobs.scheduled(id_, token, due[0])
+            elif isinstance(token, Awaiting):
+                view = jobs.awaiting(id_, token, jobs.waits_for(token))
             else:
                 view = jobs.waiting(id_, token, self._place_in_queue(token), "")
             yield replace(view, enqueued_at=token.at / 1000)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rota.client.model import Mode
+from rota.client.codec import Seal
+from rota.client.ids import job_id
+from rota.client.model import Mode, ResultEntry
 from rota.client.views import Place
 
 from ..clock import Clock
@@ -11,15 +13,24 @@ from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.heads import Head, read_heads
 from ..state.keys import Keys
-from ..state.records import Member, QueueRecord, TaskRecord, Token, claim_in, decode
+from ..state.records import Awaiting, Member, QueueRecord, TaskRecord, Token, claim_in, decode
+from ..state.upstream import DELETED, NOT_KEPT, got, indexes, read, sorted_out
 from ..state.words import Words
+
+UPSTREAM_LOOKED_MAX = 500
+"""Bundles that are looked up to see what a job waits for, which of them keeps it from going on."""
+
+NAMED_MAX = 3
 
 CLAIMS_MAX = 20_000
 """Claims that are looked at to see what holds a job back."""
 
 
 class Reasons:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words, seal: Seal
+    ) -> None:
+        self._seal = seal
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -50,6 +61,30 @@ class Reasons:
             return self._in_turn(key, heads)
         record = (decode(TaskRecord, task[0].value) if task else None) or TaskRecord(token.mode)
         return "waiting", await self._held_back(token, record, queue, able)
+
+    async def upstream(self, bundle: str, token: Awaiting) -> str:
+        """Of a token below `awaiting/`: which jobs it waits for, and what of them is in its way."""
+        has, told = await got(self._ledger, self._keys, bundle)
+        waits: list[str] = []
+        total = left = 0
+        for number, one in enumerate(token.upstream):
+            all_, wanted = int(one.jobs or "0", 16), int(one.wanted or "0", 16)
+            jobs = all_ & ~has.get(one.bundle, 0)
+            total += all_.bit_count()
+            left += jobs.bit_count()
+            if not jobs or number >= UPSTREAM_LOOKED_MAX:
+                continue
+            became = await read(self._ledger, self._keys, self._seal, one.bundle, jobs)
+            good, bad = sorted_out(became, jobs, wanted, told.get(one.bundle, 0))
+            if bad and token.on_upstream == "block":
+                return _in_the_way(job_id(one.bundle, bad[0].index), bad[0])
+            ended = {entry.index for entry in (*good, *bad)}
+            waits += [job_id(one.bundle, index) for index in indexes(jobs) if index not in ended]
+        if not waits:
+            return "all that it waited for has ended: the master lets it go on"
+        named = ", ".join(waits[:NAMED_MAX])
+        more = f" and {left - NAMED_MAX:,} more" if left > NAMED_MAX else ""
+        return f"it waits for job{'s' if left > 1 else ''} {named}{more} ({total - left:,} of {total:,} have ended)"
 
     @staticmethod
     def _blocked(key: bytes, token: Token, head: Head) -> tuple[Place, str]:
@@ -111,6 +146,17 @@ class Reasons:
         if all(of_node.get(node, 0) >= member.slots(token) for node, member in able.items()):
             return "every node that could run it is busy"
         return "others come before it"
+
+
+def _in_the_way(job: str, entry: ResultEntry) -> str:
+    """Why a job that has ended keeps another from going on."""
+    if entry.status == "failed" and entry.error in (NOT_KEPT, DELETED):
+        return f"job {job}, which it waits for: {entry.error}; it cannot go on, and can only be cancelled"
+    if entry.status == "failed":
+        error = f" ({entry.error})" if entry.error else ""
+        return f"job {job}, which it waits for, failed{error}: `rota failed retry {job}` revives both"
+    how = "was cancelled" if entry.status == "cancelled" else "expired"
+    return f"job {job}, which it waits for, {how}: it cannot go on, and can only be cancelled, too"
 
 
 def _no_code(token: Token, serving: list[Member]) -> str:

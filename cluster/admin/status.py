@@ -49,7 +49,7 @@ class Status:
         self._directory = directory
         words = self._words = Words(seal)
         self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
-        reasons = Reasons(ledger, keys, clock, directory, words)
+        reasons = Reasons(ledger, keys, clock, directory, words, seal)
         self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
         self.watching = Watching(self.jobs, ledger, keys)
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)

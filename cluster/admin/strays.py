@@ -41,6 +41,7 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
         (keys.master, "no candidate (its lease is no member's): nodes ignore it", stands),
         (keys.jobs, "no token", lambda record: waiting_at(keys, record) is not None),
         (keys.scheduled, "no token", lambda record: waiting_at(keys, record) is not None),
+        (keys.awaiting, "no token", lambda record: waiting_at(keys, record) is not None),
         (keys.claims, "no claim", lambda record: (
             keys.parse_claim(record.key) is not None and claim_in(record.value) is not None
         )),

@@ -14,6 +14,10 @@ from .ask import Json, KeyFile, TokenFile, Url, client
 from .options import seconds
 
 
+class OnUpstream(enum.Enum):
+    BLOCK, CANCEL, RUN = "block", "cancel", "run"
+
+
 class Conflict(enum.Enum):
     EXISTING, RAISE, REPLACE = "existing", "raise", "replace"
 
@@ -26,6 +30,12 @@ def enqueue(
     priority: call.Priority = None,
     after: Annotated[
         float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Run it no sooner than this.")
+    ] = None,
+    after_job: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Run it when this job has ended well. Repeatable.")
+    ] = None,
+    on_upstream: Annotated[
+        OnUpstream | None, typer.Option(help="With --after-job, where one does not end well. Default: block.")
     ] = None,
     expires: Annotated[
         float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Not if it has not begun by then.")
@@ -65,6 +75,7 @@ def enqueue(
       rota enqueue shop.tasks:thumbnail cat.jpg --set width=120
       rota enqueue shop.tasks:report '{"year": 2026}' --queue slow --after 3600
       rota enqueue shop.tasks:add 1 2 --wait
+      rota enqueue shop.tasks:publish --after-job k3f9q2m7xa5t_0000001f_0
 
     An argument that would be read as JSON but is meant as text goes in quotes of its own: '"2026"'.
     """
@@ -74,7 +85,8 @@ def enqueue(
     target = NamedTask(task).using(
         queue=queue, priority=priority, run_after=after, expires=expires, unique_key=unique_key, unique_for=unique_for,
         on_conflict=on_conflict.value if on_conflict is not None else None, idempotency_key=idempotency_key,
-        headers=dict(map(_header, header or [])),
+        headers=dict(map(_header, header or [])), after=after_job or None,
+        on_upstream=on_upstream.value if on_upstream is not None else None,
     )
     with client(url, token_file, key_file) as asked:
         call.check(asked, target.name, args, kwargs)

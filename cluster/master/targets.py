@@ -65,7 +65,7 @@ class Targets:
             case "cancel":
                 queue = self._operation.which.queue
                 jobs = self._keys.queue_jobs(queue) if queue else self._keys.jobs
-                for prefix in (jobs, self._keys.scheduled, self._keys.claims):
+                for prefix in (jobs, self._keys.scheduled, self._keys.awaiting, self._keys.claims):
                     async for target in self._tokens(prefix):
                         yield target
 

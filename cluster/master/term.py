@@ -24,6 +24,7 @@ from ..state.quarantine import SetAside
 from .authority import Authority, OutOfStep
 from .bulk import Bulk
 from .carrying_out import CarryingOut
+from .dependants import Dependants
 from .dispatch import Aggregator
 from .picture import Picture
 from .retention import Retention
@@ -81,6 +82,7 @@ class Master:
         discards = Discards(self._ledger, self._keys, self._seal, buckets)
         self._scheduler = Scheduler(context, aside, discards)
         self._schedules = Schedules(context)
+        self._dependants = Dependants(context, aside, buckets)
         self._bulk = Bulk(context, self._authority)
         revision = await take_snapshot(self._ledger, self._keys, self._clock, picture)
         self._wake.set()
@@ -88,6 +90,7 @@ class Master:
             group.create_task(self._watch(revision), name="master-watch")
             group.create_task(self._scheduler.run(), name="master-scheduler")
             group.create_task(self._schedules.run(), name="master-schedules")
+            group.create_task(self._dependants.run(), name="master-dependants")
             group.create_task(
                 steadily("comparing", lambda: compare(self._ledger, self._keys, picture), OutOfStep),
                 name="master-compare",
@@ -113,6 +116,7 @@ class Master:
         self.picture.apply(changes.events, changes.revision, self._clock.monotonic())
         self._scheduler.see(changes)
         self._schedules.see(changes)
+        self._dependants.see(changes)
         self._bulk.see(changes)
         if changes.events:
             self._wake.set()

@@ -21,6 +21,7 @@ from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Txn
 from ..state.quarantine import belongs, damage
 from .held import Held
+from .inputs import Inputs, fetch
 
 T = TypeVar("T")
 
@@ -129,6 +130,10 @@ class Bodies:
             return self._refuse(held, "code missing")
         self._keep(header.function, code)
         return Found(held)
+
+    async def inputs(self, held: Held) -> Inputs | str:
+        """What it gets of the jobs that it waited for; or why it cannot run."""
+        return await _answer(lambda: fetch(self._ledger, self._keys, self._seal, held.bundle))
 
     def _keep(self, digest: str, code: bytes) -> None:
         if digest not in self._functions:

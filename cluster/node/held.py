@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rota.client.model import Header, Outcome
+from rota.client.model import Header, Outcome, ResultEntry
 from rota.worker.channel.frames import Work
 
 from ..ledger.ledger import Record
@@ -39,6 +39,7 @@ class Held(msgspec.Struct, gc=False):
     body: bytes = b""
     jobs: list[tuple[int, bytes]] = []
     code: bytes | None = None   # of a function that was shipped by value
+    inputs: dict[str, list[ResultEntry]] | None = None      # what it gets of the jobs it waited for
     done: int = 0               # jobs whose outcome is committed, or on its way
     outcomes: list[Outcome] = []
     retries: list[Outcome] = []
@@ -90,7 +91,7 @@ class Held(msgspec.Struct, gc=False):
         return Work(
             self.key, header.bundle, header.task, header.queue, self.claim.mode, self.claim.attempt,
             self.record.create_revision, header.enqueued_at, header.codec, jobs, self.code, header.options,
-            report_start, self.claim.expires,
+            report_start, self.claim.expires, self.inputs or {},
         )
 
     def end(self) -> None:

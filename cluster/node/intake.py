@@ -23,16 +23,18 @@ from rota.client.errors import (
     TransactionInvalid,
     UnknownTask,
 )
-from rota.client.ids import BUNDLE, NAME_RULE, TASK_CHARS_MAX, is_task_name
+from rota.client.ids import BUNDLE, NAME_RULE, TASK_CHARS_MAX, is_task_name, job_id
 from rota.client.model import (
     BUNDLE_BYTES_MAX,
     JOBS_PER_BUNDLE_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
+    UPSTREAM_MAX,
     Enqueue,
     Header,
     Mode,
     Receipt,
+    Upstream,
 )
 from rota.client.options import KEY_CHARS_MAX
 
@@ -43,8 +45,19 @@ from ..ledger.ledger import Condition
 from ..state import moves
 from ..state.directory import Directory
 from ..state.keys import ORDER_DIGITS, is_name, shown
-from ..state.records import Claim, QueueRecord, ReceiptRecord, Token, claim_of, decode, due_by, tail_of
+from ..state.records import (
+    Claim,
+    QueueRecord,
+    ReceiptRecord,
+    Token,
+    awaiting_of,
+    claim_of,
+    decode,
+    due_by,
+    tail_of,
+)
 from ..state.uniques import Hold, Holder
+from ..state.upstream import indexes, unknown
 from .body_cache import BodyCache, VerifiedBody
 from .own_record import OwnRecord
 from .uniques import Uniques, with_terms
@@ -151,10 +164,10 @@ class Intake:
             return None
         task = self._directory.tasks.get(bundle.task)
         limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
-        if bundle.terms is not None and (bundle.terms.unique or bundle.terms.expires_s):
+        if bundle.terms is not None and (bundle.terms.unique or bundle.terms.expires_s or bundle.terms.after):
             return InvalidJob(
-                f"what is unique or expires is stored durably; persistence level {bundle.level!r} is not (task "
-                f"{bundle.task})"
+                f"what is unique, expires or waits for others is stored durably; persistence level {bundle.level!r} "
+                f"is not (task {bundle.task})"
             )
         if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
             return InvalidJob(
@@ -242,6 +255,8 @@ class Intake:
             raise InvalidJob(f"bundle {bundle.bundle} says one thing in its frame and another in its body")
         if not bundle.function:
             await self._check_task(bundle)
+        if bundle.terms is not None and bundle.terms.after:
+            await self._check_upstream(bundle, bundle.terms.after)
         return bundle.body, header, list(zip(header.indexes, payloads, strict=True))
 
     @staticmethod
@@ -270,6 +285,26 @@ class Intake:
         if bundle.python and not PYTHON.match(bundle.python):
             raise InvalidJob(f"{bundle.python[:80]!r} is not a version of Python")
 
+    async def _check_upstream(self, bundle: Enqueue, upstream: tuple[Upstream, ...]) -> None:
+        """What waits for jobs that nobody knows would wait for ever."""
+        count = 0
+        for one in upstream:
+            if not BUNDLE.match(one.bundle) or "." in one.bundle or one.bundle == bundle.bundle:
+                raise InvalidJob(f"{one.bundle!r} names no jobs that bundle {bundle.bundle} could wait for")
+            jobs = int(one.jobs or "0", 16)
+            if not jobs or jobs >> JOBS_PER_BUNDLE_MAX or int(one.wanted or "0", 16) & ~jobs:
+                raise InvalidJob(f"which jobs of {one.bundle} bundle {bundle.bundle} waits for, cannot be read")
+            count += jobs.bit_count()
+        if count > UPSTREAM_MAX:
+            raise InvalidJob(f"a job can wait for {UPSTREAM_MAX:,} others, not for {count:,}")
+        missing = await unknown(self._ledger, self._keys, [one.bundle for one in upstream])
+        if missing is not None and await self._repeated(bundle) is None:
+            first = indexes(int(next(one.jobs for one in upstream if one.bundle == missing), 16))[0]
+            raise InvalidJob(
+                f"job {job_id(missing, first)}, which this one is to wait for, is unknown in cluster "
+                f"{self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept of it (keep_result)"
+            )
+
     async def _check_task(self, bundle: Enqueue) -> None:
         if await self._directory.task_mode(bundle.task) is None:
             raise UnknownTask(
@@ -284,7 +319,9 @@ class Intake:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
             due_ms = due_by(token.at + int(bundle.delay_s * 1000), token.expires)
-        else:
+        if bundle.terms is not None and bundle.terms.after:
+            token, due_ms = awaiting_of(token, bundle.terms, due_ms or 0), None
+        elif due_ms is None:
             self._cache.put(bundle.bundle, body)
         receipts = self._receipts
         if bundle.terms is not None and bundle.terms.remember_s:

@@ -24,6 +24,9 @@ from .held import Held
 
 FAILURES_PER_WRITE = 20
 ERROR_CHARS_MAX = 200
+NOT_WELL_S = 3600.0
+"""How long it is kept at the least that a job did not end well: so what left nothing has ended well (`upstream.py`)."""
+
 RESULT_BYTES_PER_WRITE = 512 * 1024
 
 
@@ -85,15 +88,17 @@ def settle(
         final = complete and last
         ops += _end(context, held, done) if final else moves.record(held.record.key, _shown(held, done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
-        without = deletes if final and len(deletes) == len(ops) else None
+        all_well = all(outcome.status == "ok" for outcome in step)
+        without = deletes if final and all_well and len(deletes) == len(ops) else None
         kept: list[Kept] = []
-        if step and keep.result_s > 0:
+        result_s = keep.result_s if all_well else max(keep.result_s, NOT_WELL_S)
+        if step and result_s > 0:
             entries = [_entry(outcome, held.claim.attempt) for outcome in step]
             ops.append(put := moves.result(
                 keys, context.seal, held.bundle, entries, held.record.create_revision, of=held.claim,
                 node=context.node, began_ms=held.began_ms(step), at_ms=int(context.clock.wall() * 1000),
             ))
-            kept.append(Kept(buckets.of(keep.result_s), (put.key,)))
+            kept.append(Kept(buckets.of(result_s), (put.key,)))
         if keep.finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
             ops += (puts := _finished(context, held, good))
             kept.append(Kept(buckets.of(keep.finished_s), tuple(put.key for put in puts)))

@@ -150,6 +150,9 @@ class Running:
             if held.code is None:
                 self._group.create_task(self._fetch_function(held), name="fetch-function")
                 return
+        if held.claim.inputs and held.inputs is None:
+            self._group.create_task(self._fetch_inputs(held), name="fetch-inputs")
+            return
         if not header.function and not self._as_it_runs_here(held):
             asyncio.get_running_loop().call_later(UNKNOWN_S, self._release_unknown, held)
             return
@@ -187,6 +190,16 @@ class Running:
         if found is not None and found.refused:
             self._refuse(held, found.refused)
         elif found is not None:
+            self.submit(held)
+
+    async def _fetch_inputs(self, held: Held) -> None:
+        found = await self._bodies.inputs(held)
+        if held.over:
+            return
+        if isinstance(found, str):
+            self._refuse(held, found)
+        else:
+            held.inputs = found
             self.submit(held)
 
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:

@@ -21,6 +21,7 @@ from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, Options, Receipt, R
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
+from rota.client.upstream import refs_of, upstream_of
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
@@ -88,6 +89,8 @@ class NewJob(JsonCall, kw_only=True, forbid_unknown_fields=True):
     on_conflict: str | None = None
     expires_s: float | None = None
     idempotency_window_s: float | None = None
+    after: tuple[str, ...] = ()
+    on_upstream: str | None = None
 
 
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
@@ -354,9 +357,12 @@ def _options(job: NewJob) -> Options:
 def _terms(job: NewJob) -> Terms | None:
     said = Said(
         job.unique_key, job.unique_until, job.unique_for_s, job.on_conflict, job.expires_s,
-        idempotency_window=job.idempotency_window_s,
+        idempotency_window=job.idempotency_window_s, on_upstream=job.on_upstream,
     )
-    return said.over(NO_TERMS) if said.anything else None
+    terms = said.over(NO_TERMS) if said.anything else None
+    if job.after:
+        terms = msgspec.structs.replace(terms or NO_TERMS, after=upstream_of(refs_of(job.after), ()))
+    return terms
 
 
 def _seconds(value: float | None, name: str) -> float | None:

@@ -30,7 +30,8 @@ class Discards:
         self._buckets = buckets
 
     async def waiting(
-        self, conditions: tuple[Condition, ...], record: Record, token: Token, index: int | None = None
+        self, conditions: tuple[Condition, ...], record: Record, token: Token, index: int | None = None, *,
+        why: str = "cancelled",
     ) -> Write | None:
         """Take one job (or all) out of a token that is no claim. None: the job is not in there. Body and token are read
         one after the other, and a split meanwhile leaves other jobs under the same name."""
@@ -42,7 +43,7 @@ class Discards:
         if index is not None and index not in indexes:
             return None
         gone = indexes if index is None else [index]
-        told = [await self._notice(record, token, bundle, gone)] if gone else []
+        told = [await self._notice(record, token, bundle, gone, why)] if gone else []
         at = unmodified(record.key, record.mod_revision)
         if len(gone) == len(indexes):
             return moves.cancel(self._keys, conditions, at, bundle, token, told)

@@ -33,6 +33,8 @@ _NAME = r"([^/]{1,600})"        # checked when it is decoded
 _BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?)"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
+_INPUT = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]{0,63})/([0-9A-Za-z][0-9A-Za-z-]{0,63})/(!?)([1-9a-f][0-9a-f]{0,14})")
+_AWAITING = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _CLAIM = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _JOB_ID = r"([0-9A-Za-z][0-9A-Za-z-]{0,63})-([0-5]?[0-9])"      # of a bundle as it was enqueued
 _FAILED = re.compile(rf"{_NAME}/{_JOB_ID}".encode())
@@ -61,6 +63,7 @@ class Keys:
         self.master = self.root + b"master/"
         self.jobs = self.root + b"jobs/"
         self.scheduled = self.root + b"scheduled/"
+        self.awaiting = self.root + b"awaiting/"
         self.claims = self.root + b"claims/"
         self.failed = self.root + b"failed/"
         self.finished = self.root + b"finished/"
@@ -75,6 +78,7 @@ class Keys:
         self.schedules = self.root + b"schedules/"
         self.uniques = self.root + b"unique/"
         self.bodies = self.data + b"bodies/"
+        self.inputs = self.data + b"inputs/"
         self.results = self.data + b"results/"
         self.receipts = self.data + b"receipts/"
         self.functions = self.data + b"functions/"
@@ -110,6 +114,29 @@ class Keys:
     def due_before(self, due_ms: int) -> bytes:
         """The end of the range of everything due at `due_ms` or earlier."""
         return self.scheduled + f"{due_ms + 1:0{ORDER_DIGITS}d}/".encode()
+
+    def awaits(self, queue: str, bundle: str) -> bytes:
+        """The token of what waits for other jobs."""
+        return self.awaiting + f"{queue}/{bundle}".encode()
+
+    def inputs_of(self, bundle: str) -> bytes:
+        """The prefix of what a bundle has got of the jobs that it waited for."""
+        return self.inputs + f"{whole(bundle)}/".encode()
+
+    def input(self, bundle: str, upstream: str, jobs: int) -> bytes:
+        """What it has got of some jobs (a bitmap) of another bundle."""
+        return self.inputs_of(bundle) + f"{whole(upstream)}/{jobs:x}".encode()
+
+    def not_well(self, bundle: str, upstream: str, jobs: int) -> bytes:
+        """That jobs of another bundle, for which it waits, were seen not to end well."""
+        return self.inputs_of(bundle) + f"{whole(upstream)}/!{jobs:x}".encode()
+
+    def parse_input(self, key: bytes) -> tuple[str, str, int, bool] | None:
+        """(bundle that waited, bundle that it waited for, bitmap of jobs, whether they ended well)"""
+        found = _match(_INPUT, self.inputs, key)
+        if found is None:
+            return None
+        return found[1].decode(), found[2].decode(), int(found[4], 16), not found[3]
 
     def claims_of(self, node: str) -> bytes:
         return self.claims + f"{node}/".encode()
@@ -215,6 +242,12 @@ class Keys:
         found = _match(_DUE, self.scheduled, key)
         queue = _name(found[2]) if found is not None else None
         return None if found is None or queue is None else (int(found[1]), queue, found[3].decode())
+
+    def parse_awaits(self, key: bytes) -> tuple[str, str] | None:
+        """(queue, bundle)"""
+        found = _match(_AWAITING, self.awaiting, key)
+        queue = _name(found[1]) if found is not None else None
+        return None if found is None or queue is None else (queue, found[2].decode())
 
     def parse_claim(self, key: bytes) -> tuple[str, str] | None:
         """(node, bundle)"""

@@ -26,16 +26,20 @@ from rota.client.model import (
     PRIORITY_MAX,
     PRIORITY_MIN,
     UNREADABLE,
+    UPSTREAM_MAX,
     Header,
     History,
     Mode,
     Moment,
     OnOrphan,
+    OnUpstream,
     Parameter,
     Past,
     Results,
     Seconds,
+    Terms,
     Text,
+    Upstream,
 )
 from rota.client.options import KEY_CHARS_MAX
 from rota.client.views import FailedFilter, LogLine, OperationState, Verb
@@ -87,6 +91,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     unique: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""     # what it has for itself until it has ended
     until_begun: bool = False   # or has begun
     expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
+    inputs: bool = False        # results of other jobs belong into its arguments: they lie below `inputs/`
     v: Schema = msgspec.field(default_factory=schema)
 
     @property
@@ -119,6 +124,14 @@ class Claim(Token, frozen=True, omit_defaults=True, gc=False):
     started: bool = False
     serial: bool = False        # of a serial queue: it retries at its place
     back: Count = 0             # jobs that the node gave back in pieces, because they run slowly; part of `done`
+
+
+class Awaiting(Token, frozen=True, omit_defaults=True, gc=False):
+    """A token that waits for other jobs to end well. `on_upstream` says what is done when one does not."""
+
+    upstream: Annotated[tuple[Upstream, ...], Meta(max_length=UPSTREAM_MAX)] = ()
+    on_upstream: OnUpstream = "block"
+    due: Place = 0              # ms since 1970: not before then, whatever has ended
 
 
 class Kind(Protocol):
@@ -348,12 +361,21 @@ def token_in(queue: str, value: bytes) -> Token | None:
 
 
 def waiting_at(keys: Keys, record: Record) -> Token | None:
-    """The token that a record below `jobs/` or `scheduled/` is. None too for a key that rota did not write."""
+    """The token that a record below `jobs/`, `scheduled/` or `awaiting/` is. None too for a key that rota did not
+    write."""
+    if record.key.startswith(keys.awaiting):
+        return awaiting_at(keys, record)
     if record.key.startswith(keys.scheduled):
         due = keys.parse_due(record.key)
         return token_in(due[1], record.value) if due is not None else None
     job = keys.parse_job(record.key)
     return token_in(job.queue, record.value) if job is not None else None
+
+
+def awaiting_at(keys: Keys, record: Record) -> Awaiting | None:
+    """The token that a record below `awaiting/` is."""
+    parsed, token = keys.parse_awaits(record.key), decode(Awaiting, record.value)
+    return token if token is not None and parsed is not None and token.queue == parsed[0] and token.pending else None
 
 
 def claim_in(value: bytes) -> Claim | None:
@@ -442,12 +464,19 @@ def due_by(due_ms: int, expires_ms: int) -> int:
     return min(due_ms, expires_ms) if expires_ms else due_ms
 
 
+def awaiting_of(token: Token, terms: Terms, due_ms: int) -> Awaiting:
+    """The token of what waits for others first. `due_ms`: and until then, or 0."""
+    fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
+    made = Awaiting(*fields, terms.after, terms.on_upstream, due_ms)  # type: ignore[call-arg]
+    return msgspec.structs.replace(made, inputs=any(one.wanted for one in terms.after))
+
+
 def begun(claim: Claim, *, started: bool) -> Claim:
     """A claim whose jobs are about to begin: what it has for itself until then, it has no longer."""
     unique = "" if claim.until_begun else claim.unique
     return msgspec.structs.replace(claim, started=claim.started or started, unique=unique)
 
 
-def token_of(claim: Claim) -> Token:
-    """The token inside a claim, as it goes back to its place."""
+def token_of(claim: Claim | Awaiting) -> Token:
+    """The token inside a claim, as it goes back to its place; or inside what waited for others."""
     return Token(*[getattr(claim, name) for name in _TOKEN_FIELDS])

@@ -16,7 +16,7 @@ from typing import Any
 
 from rota.client import default, tasks
 from rota.client.engine import value_of
-from rota.client.errors import UnknownTask
+from rota.client.errors import InvalidJob, ResultTimeout, UnknownTask
 from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.ids import Names, job_id, parse_job_id
 from rota.client.model import Outcome, ResultEntry
@@ -26,6 +26,7 @@ from rota.worker.channel.frames import Work
 from rota.worker.runner import resources
 
 from ..clock import SystemClock
+from ..state.upstream import indexes
 from .local import call_of, run_async, run_sync
 
 RUNS_MAX = 1_000
@@ -42,9 +43,12 @@ class Inline:
         self._names = Names()
         self._clock = SystemClock()
         self._entries: dict[str, ResultEntry] = {}
+        self._waiting: dict[str, str] = {}      # jobs that wait for ever for others, and why
 
     def place(self, order: Order) -> JobHandle[Any]:
         work, index = self._work(order), 0
+        if self._is_stopped(work, order):
+            return JobHandle(self, work.bundle, index, order.route.level)
         while True:
             call = call_of(work)
             outcome = _wait(_alone(run_async(call, index, order.payload))) if work.mode == "async" else (
@@ -55,6 +59,8 @@ class Inline:
 
     async def aplace(self, order: Order) -> JobHandle[Any]:
         work = self._work(order)
+        if self._is_stopped(work, order):
+            return JobHandle(self, work.bundle, 0, order.route.level)
         while True:
             call = call_of(work)
             outcome = await _alone(run_async(call, 0, order.payload)) if work.mode == "async" else (
@@ -85,8 +91,36 @@ class Inline:
         mode = known.info.mode if known is not None and not order.code else route.mode or "sync"
         return Work(
             1, self._names.next(), route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
-            order.code or None, route.options,
+            order.code or None, route.options, inputs=self._inputs(order),
         )
+
+    def _inputs(self, order: Order) -> dict[str, list[ResultEntry]]:
+        """What it gets of the jobs that it was to wait for: here they have ended. Raises `InvalidJob` for others."""
+        found: dict[str, list[ResultEntry]] = {}
+        for one in order.route.terms.after if order.route.terms is not None else ():
+            for index in indexes(int(one.jobs, 16)):
+                entry = self._entries.get(job := job_id(one.bundle, index))
+                if entry is None:
+                    why = self._waiting.get(job)
+                    if why is None:
+                        raise InvalidJob(f"job {job}, which this one is to wait for, was not enqueued here")
+                    entry = ResultEntry(index, "cancelled", error=why)
+                found.setdefault(one.bundle, []).append(entry)
+        return found
+
+    def _is_stopped(self, work: Work, order: Order) -> bool:
+        """Whether a job that it was to wait for, and that did not end well, keeps it from running."""
+        job, terms = job_id(work.bundle, 0), order.route.terms
+        for bundle, entries in work.inputs.items():
+            for entry in entries:
+                if entry.status != "ok" and terms is not None and terms.on_upstream != "run":
+                    why = f"job {job_id(bundle, entry.index)}, which it waits for, has not ended well ({entry.error})"
+                    if terms.on_upstream == "cancel":
+                        self._entries[job] = ResultEntry(0, "cancelled", error=why)
+                    else:
+                        self._waiting[job] = why
+                    return True
+        return False
 
     def _ended(self, work: Work, outcome: Outcome) -> bool:
         """False: run it again."""
@@ -104,7 +138,10 @@ class Inline:
     # what handles ask
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
-        return value_of(job_id(bundle, index), self._entries[job_id(bundle, index)])
+        job = job_id(bundle, index)
+        if job in self._waiting:
+            raise ResultTimeout(f"job {job} never runs: {self._waiting[job]}", job)
+        return value_of(job, self._entries[job])
 
     async def aresult(self, bundle: str, index: int, timeout: float | None) -> Any:
         return self.result(bundle, index, timeout)
@@ -118,6 +155,8 @@ class Inline:
             yield ended
 
     def job(self, job_id: str) -> JobView:
+        if job_id in self._waiting:
+            return JobView(job_id, "awaiting", why=self._waiting[job_id])
         entry = self._entries[job_id]
         return JobView(job_id, "failed" if entry.status == "failed" else "finished", attempt=entry.attempts,
                        error=entry.error, traceback=entry.traceback)

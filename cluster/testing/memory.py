@@ -44,7 +44,8 @@ from ..port.http import HttpPort
 from ..state.discarding import Discards
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
-from ..state.records import Token, waiting_at
+from ..state.records import Token, awaiting_at, waiting_at
+from ..state.upstream import got, read, sorted_out
 from ..telemetry.telemetry import Telemetry
 from .local import LocalRunners
 
@@ -122,7 +123,8 @@ class MemoryCluster:
 
     def settle(self, timeout: float = 10.0) -> None:
         """Wait until nothing runs or waits; what is scheduled for later does not count, nor what stands behind a job in
-        a serial queue that is tried again later. Raises TimeoutError, which says what runs or waits, and why."""
+        a serial queue that is tried again later, or waits for such a job or for one that did not end well. Raises
+        TimeoutError, which says what runs or waits, and why."""
         self._call(self._settled(timeout))
 
     # -- on the cluster's thread -------------------------------------------------------------------------------------
@@ -233,11 +235,25 @@ class MemoryCluster:
     async def _is_settled(self) -> bool:
         """At one revision: what moves meanwhile is in one of its places."""
         keys, now_ms = self._keys, int(self.clock.wall() * 1000)
-        due, claims, waiting = (await self._ledger.commit(Txn((), (
+        due, claims, waiting, awaiting = (await self._ledger.commit(Txn((), (
             Get(keys.scheduled, keys.due_before(now_ms), True, 1), Get(keys.claims, prefix_end(keys.claims), True, 1),
-            Get(keys.jobs, prefix_end(keys.jobs)),
+            Get(keys.jobs, prefix_end(keys.jobs)), Get(keys.awaiting, prefix_end(keys.awaiting)),
         )))).answers
-        return not due and not claims and self._rests(waiting, now_ms)
+        if due or claims or not self._rests(waiting, now_ms):
+            return False
+        return not any([await self._goes_on(record) for record in awaiting])
+
+    async def _goes_on(self, record: Record) -> bool:
+        """Whether a job that waits for others waits for the master only."""
+        token, bundle = awaiting_at(self._keys, record), record.key.rpartition(b"/")[2].decode()
+        has, told = await got(self._ledger, self._keys, bundle)
+        for one in token.upstream if token is not None else ():
+            jobs, wanted = int(one.jobs, 16) & ~has.get(one.bundle, 0), int(one.wanted or "0", 16)
+            became = await read(self._ledger, self._keys, self._seal, one.bundle, jobs)
+            good, bad = sorted_out(became, jobs, wanted, told.get(one.bundle, 0))
+            if len(good) + len(bad) < jobs.bit_count() or (bad and token is not None and token.on_upstream == "block"):
+                return False
+        return token is not None
 
     def _rests(self, waiting: tuple[Record, ...], now_ms: int) -> bool:
         """Whether all that lies in queues stands behind the head of a serial queue that is tried again later: that is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, ResultEntry, TaskInfo
 from rota.client.views import LogLine
 from rota.client.wire import Refusal
 
@@ -32,6 +32,7 @@ class Work(msgspec.Struct, gc=False, array_like=True):
     options: Options = Options()
     report_start: bool = False
     expires_ms: int = 0         # since 1970: nothing of it begins after that; 0: whenever
+    inputs: dict[str, list[ResultEntry]] = {}       # by bundle: what its jobs get of those they waited for
 
 
 class Run(msgspec.Struct, gc=False, array_like=True, tag=1):

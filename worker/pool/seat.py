@@ -298,5 +298,5 @@ def _signal_name(number: int) -> str:
 def _part(work: Work, jobs: list[Job]) -> Work:
     return Work(
         work.key, work.bundle, work.task, work.queue, work.mode, work.attempt, work.fence, work.enqueued_at,
-        work.codec, jobs, None, work.options, work.report_start, work.expires_ms,
+        work.codec, jobs, None, work.options, work.report_start, work.expires_ms, work.inputs,
     )  # fmt: skip

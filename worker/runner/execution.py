@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 from rota.client.errors import JobTooLarge, RotaError
 from rota.client.handle import JobHandle
-from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, TaskInfo
+from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, ResultEntry, TaskInfo
 from rota.client.options import now_s
-from rota.client.pickling import dump_value, load_call, load_function
+from rota.client.pickling import dump_value, load_call, load_function, load_value
+from rota.client.results import check_entry
 from rota.client.retries import Decision, Retries, Snooze
+from rota.client.upstream import MARK, open_with
 
 from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
@@ -68,7 +70,11 @@ class Call:
         return self.work.options.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = load_call(self.codec, payload)
+        if MARK in payload:
+            with open_with(self._inputs(), _opened):
+                call = load_call(self.codec, payload)
+        else:
+            call = load_call(self.codec, payload)
         if len(call) == 2:
             return call
         headers.set(call[2])
@@ -82,6 +88,9 @@ class Call:
     def expired(self, index: int) -> Outcome:
         log.warning("%s was not run: %s", self.work.task, EXPIRED)
         return Outcome(index, "expired", error=EXPIRED)
+
+    def _inputs(self) -> dict[tuple[str, int], ResultEntry]:
+        return {(bundle, entry.index): entry for bundle, entries in self.work.inputs.items() for entry in entries}
 
     def succeeded(self, index: int, result: Any) -> Outcome:
         """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
@@ -197,6 +206,15 @@ class Functions:
         if not callable(function):
             raise TypeError(f"a {type(function).__name__} cannot be called")
         return function
+
+
+def _opened(job_id: str, entry: ResultEntry) -> Any:
+    """What stands in the place of a handle: the job's result, or how it ended as an exception."""
+    try:
+        check_entry(job_id, entry)
+    except RotaError as error:
+        return error
+    return load_value(entry.codec, entry.value)
 
 
 async def awaited(result: Any) -> Any:

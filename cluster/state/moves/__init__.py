@@ -1,19 +1,31 @@
 """How a job moves: every write that takes a token from one place to another, or ends a job. Pure, one function each.
 
-A token is in exactly one place: `waiting` (below jobs/), `scheduled`, or `claimed` (below claims/). Of what has failed
+A token is in exactly one place: `waiting` (below jobs/), `scheduled`, `awaiting` (it waits for
+other jobs), or `claimed` (below claims/). Of what has failed
 for good there is a record in the failed set (`failed`). `[*]`: not in the store yet, or not any more.
 
     [*] --> waiting: enqueue
     [*] --> scheduled: enqueue
+    [*] --> awaiting: enqueue
     [*] --> claimed: enqueue_claimed
     [*] --> waiting: fire
     [*] --> scheduled: fire
+    awaiting --> waiting: release
+    awaiting --> scheduled: release
+    awaiting --> awaiting: cancel_some
+    awaiting --> awaiting: replace
+    awaiting --> waiting: replace
+    awaiting --> scheduled: replace
+    awaiting --> [*]: cancel
+    awaiting --> [*]: expire
+    awaiting --> failed: set_aside
     waiting --> claimed: claim
     waiting --> waiting: split
     waiting --> waiting: cancel_some
     waiting --> waiting: retry_head
     waiting --> waiting: replace
     waiting --> scheduled: replace
+    waiting --> awaiting: replace
     waiting --> [*]: cancel
     waiting --> [*]: expire
     waiting --> failed: skip_head
@@ -24,6 +36,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     scheduled --> [*]: expire
     scheduled --> waiting: replace
     scheduled --> scheduled: replace
+    scheduled --> awaiting: replace
     scheduled --> failed: set_aside
     claimed --> claimed: mark_started
     claimed --> claimed: record
@@ -50,6 +63,7 @@ Most functions return a `Write`. A claim's own node may have several writes of o
 wait for the one before: what these put and delete is returned as `Ops`, and guarded when its turn comes.
 """
 
+from .awaiting import forgotten, given, let_in, let_out, not_well, release
 from .claimed import block, end, give_back, hand_back, mark_started, record, retry, retry_in_place, take_over
 from .ended import finished, result
 from .entering import Fired, enqueue, enqueue_claimed, fire
@@ -58,8 +72,8 @@ from .ops import Conditions, Ops
 from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
 
 __all__ = [
-    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
-    "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "give_back", "hand_back", "mark_started",
-    "record", "replace", "result", "retry", "retry_head", "retry_in_place", "revive", "set_aside", "skip_head", "split",
-    "take_over",
+    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
+    "enqueue_claimed", "expire", "fail", "finished", "fire", "forgotten", "give_back", "given", "hand_back", "let_in",
+    "let_out", "mark_started", "not_well", "record", "release", "replace", "result", "retry", "retry_head",
+    "retry_in_place", "revive", "set_aside", "skip_head", "split", "take_over",
 ]

@@ -9,21 +9,24 @@ import msgspec
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Put
 from ..keys import Keys
-from ..records import Claim, ReceiptRecord, Token, encode
+from ..records import Awaiting, Claim, ReceiptRecord, Token, encode
 from ..schedules import ScheduleRecord
 from ..uniques import Hold
-from .ops import Conditions, put_held, put_scheduled, put_waiting
+from .ops import Conditions, put_awaiting, put_held, put_scheduled, put_waiting
 
 
 def enqueue(
     keys: Keys, who: Conditions, bundle: str, token: Token, body: bytes, digest: str, receipt_lease: int, *,
     due_ms: int | None = None, tail: Condition | None = None, hold: Hold | None = None,
 ) -> Write:
-    """Store a bundle: in its queue, or among the scheduled until `due_ms`. The receipt says that it happened, so that
-    a repeat is told from a first time. `tail`: of a serial queue, as it was seen: the bundle is its new end. `hold`:
-    the key that it has for itself."""
+    """Store a bundle: in its queue, among the scheduled until `due_ms`, or (`Awaiting`) among those that wait for
+    others. The receipt says that it happened, so that a repeat is told from a first time. `tail`: of a serial queue, as
+    it was seen: the bundle is its new end. `hold`: the key that it has for itself."""
     receipt = _receipt(keys, bundle, token, digest, receipt_lease)
-    place = put_waiting(keys, bundle, token) if due_ms is None else put_scheduled(keys, bundle, token, due_ms)
+    if isinstance(token, Awaiting):
+        place = put_awaiting(keys, bundle, token)
+    else:
+        place = put_waiting(keys, bundle, token) if due_ms is None else put_scheduled(keys, bundle, token, due_ms)
     conditions: Conditions = (*who, created(receipt.key, 0))
     ops: tuple[Put, ...] = (place, Put(keys.body(bundle), body), receipt)
     if hold is not None:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
-from ..records import Token, encode
+from ..records import Awaiting, Token, encode
 from ..uniques import UniqueRecord
 
 Conditions: TypeAlias = tuple[Condition, ...]
@@ -27,6 +27,10 @@ def put_held(keys: Keys, key: bytes, bundle: str, at: Put, now_ms: int, until_ms
 def put_waiting(keys: Keys, bundle: str, token: Token) -> Put:
     """The token at its place in its queue."""
     return Put(keys.job(token.queue, token.priority, token.order, bundle), encode(token))
+
+
+def put_awaiting(keys: Keys, bundle: str, token: Awaiting) -> Put:
+    return Put(keys.awaits(token.queue, bundle), encode(token))
 
 
 def put_scheduled(keys: Keys, bundle: str, token: Token, due_ms: int) -> Put:

@@ -8,31 +8,48 @@ from pathlib import Path
 import pytest
 
 from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
-from rota.client.model import Header, ResultEntry
+from rota.client.model import Header, ResultEntry, Terms, Upstream
 from rota.client.timetable import Timetable
 from rota.cluster.ledger.commits import Write, created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Claim, FailedRecord, Token, begun, bits, claim_of, decode, encode, failure_in
+from rota.cluster.state.records import (
+    Claim,
+    FailedRecord,
+    Token,
+    awaiting_of,
+    begun,
+    bits,
+    claim_of,
+    decode,
+    encode,
+    failure_in,
+)
 from rota.cluster.state.schedules import ScheduleRecord
 
 ROOT = Path(__file__).parents[3]
 KEYS = Keys("c")
 BUNDLE, OTHER = "0s8sf4s75de1-00000004", "0s8sf4s75de1-00000005"
-AREAS = {KEYS.jobs: "waiting", KEYS.scheduled: "scheduled", KEYS.claims: "claimed", KEYS.failed: "failed"}
+AREAS = {
+    KEYS.jobs: "waiting", KEYS.scheduled: "scheduled", KEYS.awaiting: "awaiting", KEYS.claims: "claimed",
+    KEYS.failed: "failed",
+}
 NOWHERE = "[*]"
 
 TOKEN = Token("m:f", "q", 0, 7, 4, "sync", 1_000, key="k")
 CLAIM = claim_of(TOKEN, 5)
+AWAITING = awaiting_of(TOKEN, Terms(after=(Upstream("0s8sf4s75de1-00000003", "1"),)), 0)
+LATER = awaiting_of(TOKEN, Terms(after=(Upstream("0s8sf4s75de1-00000003", "1"),)), 9_000)
 BODY = encode_body(Header(BUNDLE, "m:f", "q", "sync", [0, 1, 2, 3], [1] * 4, 0.0), [b"a", b"b", b"c", b"d"])
 WHO = (created(KEYS.node("n"), 3),)
 
 PLACES = {
     "waiting": unmodified(KEYS.job("q", 0, 7, BUNDLE), 11), "scheduled": unmodified(KEYS.due(9_000, "q", BUNDLE), 11),
-    "claimed": unmodified(KEYS.claim("n", BUNDLE), 11), "failed": unmodified(KEYS.failed_job("q", BUNDLE, 0), 11),
+    "awaiting": unmodified(KEYS.awaits("q", BUNDLE), 11), "claimed": unmodified(KEYS.claim("n", BUNDLE), 11),
+    "failed": unmodified(KEYS.failed_job("q", BUNDLE, 0), 11),
 }
-WAITING, SCHEDULED, CLAIMED, FAILED = PLACES.values()
+WAITING, SCHEDULED, HELD_BACK, CLAIMED, FAILED = PLACES.values()
 FAILURE = moves.fail(KEYS, BUNDLE, 1, TOKEN, body=b"", error="no", at_s=1.0)
 
 SCHEDULE = unmodified(KEYS.schedule("nightly"), 11)
@@ -41,6 +58,28 @@ RECORD = ScheduleRecord("m:f", "q", "sync", Timetable(every_s=60.0), 1_000, 1_00
 SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, what it writes)
     ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 1)),
     ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, TOKEN, BODY, "digest", 1, due_ms=9_000)),
+    ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, AWAITING, BODY, "digest", 1)),
+    ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12)),
+    ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, LATER, 12)),
+    ("cancel_some", "awaiting", moves.cancel_some(WHO, HELD_BACK, AWAITING, [1])),
+    ("cancel", "awaiting", moves.cancel(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING)),
+    ("replace", "awaiting", moves.replace(
+        KEYS, HELD_BACK, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1)
+    )),
+    ("replace", "awaiting", moves.replace(
+        KEYS, HELD_BACK, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, TOKEN, BODY, "d", 1, due_ms=9_000)
+    )),
+    ("replace", "awaiting", moves.replace(
+        KEYS, HELD_BACK, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, AWAITING, BODY, "d", 1)
+    )),
+    ("replace", "waiting", moves.replace(
+        KEYS, WAITING, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, AWAITING, BODY, "d", 1)
+    )),
+    ("replace", "scheduled", moves.replace(
+        KEYS, SCHEDULED, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, AWAITING, BODY, "d", 1)
+    )),
+    ("expire", "awaiting", moves.expire(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING)),
+    ("set_aside", "awaiting", moves.set_aside(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, FAILURE)),
     ("enqueue_claimed", NOWHERE, moves.enqueue_claimed(KEYS, WHO, BUNDLE, CLAIM, "n", BODY, "digest", 1)),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY)])),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY, 9_000)])),
@@ -85,8 +124,8 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("revive", "failed", moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)),
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]
-NO_MOVES = {"Conditions", "Fired", "Ops", "finished", "result"}
-"""What the package exports beside moves: types, and what is left of jobs that have ended."""
+NO_MOVES = {"Conditions", "Fired", "Ops", "finished", "forgotten", "given", "let_in", "let_out", "not_well", "result"}
+"""What the package exports beside moves: types, what is left of jobs that have ended, and who is given that."""
 
 
 def ops_of(what: Write | moves.Ops) -> moves.Ops:

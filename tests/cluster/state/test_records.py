@@ -16,6 +16,7 @@ from rota.cluster.state import records
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.quarantine import belongs
 from rota.cluster.state.records import (
+    Awaiting,
     Claim,
     FailedRecord,
     FinishedRecord,
@@ -43,8 +44,8 @@ from rota.cluster.state.records import (
 KEYS = Keys("t")
 TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
-    Token, Claim, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord, OperationRecord,
-    RunningRecord,
+    Token, Claim, Awaiting, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord,
+    OperationRecord, RunningRecord,
 )
 
 

@@ -1,0 +1,150 @@
+"""What has become of jobs that others wait for: read from the store at one revision, and judged.
+
+What ended well has left a result, or (with `keep_result=0`) nothing. What did not has left a record in the failed set,
+or a result that says how it ended, whatever was asked to be kept (`outcomes.py`). What has not ended has a body. So of
+jobs that were there when somebody began to wait for them, those of which nothing is left have ended well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from rota.client.codec import Seal
+from rota.client.errors import ResultInvalid
+from rota.client.model import ResultEntry
+
+from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
+from ..ledger.scan import scan
+from .keys import Keys
+
+NOT_KEPT = "it ended well, and its result is not kept (keep_result)"
+DELETED = "it failed, and was deleted"
+
+_FENCE = re.compile(rb"\.([0-9]{1,16})\Z")
+
+
+class Became(msgspec.Struct, frozen=True, gc=False):
+    """Of the jobs of one bundle: `well` ended well (None: without a result), `badly` not. The others have not ended."""
+
+    well: dict[int, ResultEntry | None]
+    badly: dict[int, ResultEntry]
+
+
+async def read(ledger: Ledger, keys: Keys, seal: Seal, bundle: str, jobs: int) -> Became:
+    """Of these jobs (a bitmap) of a bundle. Raises `LedgerError`."""
+    body, results, failures = keys.body(bundle), keys.bundle_results(bundle), keys.failures_of(bundle)
+    bodies, told, failed = (await ledger.commit(Txn((), (
+        Get(body, body + b"/", True), Get(results, prefix_end(results)), Get(failures, prefix_end(failures), True),
+    )))).answers
+    kept = {index for record in failed if (index := _index(keys, record)) is not None}
+    return judge(jobs, latest(seal, bundle, told), kept, alive=bool(bodies))
+
+
+def judge(jobs: int, said: dict[int, ResultEntry], failed: set[int], *, alive: bool) -> Became:
+    """`said`: the last outcome of each that has one; `failed`: those in the failed set; `alive`: whether some job of
+    the bundle has not ended."""
+    well: dict[int, ResultEntry | None] = {}
+    badly: dict[int, ResultEntry] = {}
+    for index in indexes(jobs):
+        entry = said.get(index)
+        if index in failed:
+            badly[index] = entry if entry is not None and entry.status == "failed" else _failed(index)
+        elif entry is not None and entry.status == "ok":
+            well[index] = entry
+        elif entry is not None and (entry.status != "failed" or not alive):
+            badly[index] = entry            # (what has failed, and is in no failed set, was retried or deleted)
+        elif not alive:
+            well[index] = None
+    return Became(well, badly)
+
+
+def sorted_out(became: Became, jobs: int, wanted: int, told: int) -> tuple[list[ResultEntry], list[ResultEntry]]:
+    """What has ended well of these jobs, and what has not, for one that waits for them. `wanted`: those whose results
+    it needs; `told`: those that were seen not to end well: if nothing is left of such a one, it has not since."""
+    good, bad = [], []
+    for index in indexes(jobs):
+        if index in became.badly:
+            bad.append(became.badly[index])
+        elif index in became.well:
+            entry = became.well[index]
+            if entry is None and told >> index & 1:
+                bad.append(ResultEntry(index, "failed", error=DELETED))
+            elif entry is None and wanted >> index & 1:
+                bad.append(ResultEntry(index, "failed", error=NOT_KEPT))
+            else:
+                good.append(entry if entry is not None else ResultEntry(index, "ok"))
+    return good, bad
+
+
+async def got(ledger: Ledger, keys: Keys, bundle: str) -> tuple[dict[str, int], dict[str, int]]:
+    """What is known beside a token that waits, bitmaps by bundle: the jobs that it has got its part of, and those that
+    were seen not to end well."""
+    has: dict[str, int] = {}
+    told: dict[str, int] = {}
+    async for record in scan(ledger, keys.inputs_of(bundle), keys_only=True):
+        if (parsed := keys.parse_input(record.key)) is not None:
+            _, upstream, jobs, well = parsed
+            into = has if well else told
+            into[upstream] = into.get(upstream, 0) | jobs
+    return has, told
+
+
+def latest(seal: Seal, bundle: str, records: Iterable[Record]) -> dict[int, ResultEntry]:
+    """By job. What nobody signed says nothing."""
+    found: dict[int, tuple[int, ResultEntry]] = {}
+    for record in records:
+        fence = _FENCE.search(record.key)
+        try:
+            results = seal.results(bundle, record.value)
+        except ResultInvalid:
+            continue
+        for entry in results.entries:
+            at = int(fence[1]) if fence is not None else 0
+            if entry.index not in found or found[entry.index][0] <= at:
+                found[entry.index] = (at, entry)
+    return {index: entry for index, (_, entry) in found.items()}
+
+
+async def unknown(ledger: Ledger, keys: Keys, bundles: list[str]) -> str | None:
+    """The first of these bundles of which the store knows nothing."""
+    missing = list(bundles)
+    for area in (_bodies, _results, _failures, _receipts):
+        left = []
+        for start in range(0, len(missing), OPS_MAX):
+            part = missing[start : start + OPS_MAX]
+            found = (await ledger.commit(Txn((), tuple(area(keys, bundle) for bundle in part)))).answers
+            left += [bundle for bundle, records in zip(part, found, strict=True) if not records]
+        missing = left
+    return missing[0] if missing else None
+
+
+def _bodies(keys: Keys, bundle: str) -> Get:
+    return Get(keys.body(bundle), keys.body(bundle) + b"/", True, 1)
+
+
+def _results(keys: Keys, bundle: str) -> Get:
+    return Get(keys.bundle_results(bundle), prefix_end(keys.bundle_results(bundle)), True, 1)
+
+
+def _failures(keys: Keys, bundle: str) -> Get:
+    return Get(keys.failures_of(bundle), prefix_end(keys.failures_of(bundle)), True, 1)
+
+
+def _receipts(keys: Keys, bundle: str) -> Get:
+    return Get(keys.receipt(bundle), b"", True)
+
+
+def indexes(jobs: int) -> list[int]:
+    return [index for index in range(jobs.bit_length()) if jobs >> index & 1]
+
+
+def _failed(index: int) -> ResultEntry:
+    return ResultEntry(index, "failed", error="it is in the failed set")
+
+
+def _index(keys: Keys, record: Record) -> int | None:
+    text = record.key[len(keys.failures):].rpartition(b"-")[2]
+    return int(text) if text.isdigit() else None
