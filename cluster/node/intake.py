@@ -302,7 +302,7 @@ class Intake:
             first = indexes(int(next(one.jobs for one in upstream if one.bundle == missing), 16))[0]
             raise InvalidJob(
                 f"job {job_id(missing, first)}, which this one is to wait for, is unknown in cluster "
-                f"{self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept of it (keep_result)"
+                f"{self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept of it"
             )
 
     async def _check_task(self, bundle: Enqueue) -> None:
