@@ -109,6 +109,8 @@ async def _tail(config: ClientConfig, *, jobs: bool, json: bool) -> None:
 
 
 def _show(happened: Happened, *, json: bool) -> None:
+    from rota.client.ids import job_id
+
     from ..telemetry.words import event_words, seconds
     from .picture import event_line
 
@@ -118,7 +120,7 @@ def _show(happened: Happened, *, json: bool) -> None:
     fields = happened.fields
     if happened.event == "job_ended":
         words = (
-            f"{fields.get('task')} {fields.get('bundle')}/{fields.get('index')} {fields.get('outcome')} in "
+            f"{fields.get('task')} {job_id(str(fields.get('bundle')), fields.get('index', 0))} {fields.get('outcome')} in "
             f"{seconds(fields.get('ran_s'))}" + (f": {fields['error']}" if fields.get("error") else "")
         )
     else:

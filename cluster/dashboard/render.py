@@ -62,7 +62,7 @@ class Renderer:
         )
         environment.filters |= {
             "lines": _lines, "moment": moment, "seconds": seconds, "count": _count, "event": event_words,
-            "short": _short,
+            "short": _short, "clock": _clock,
         }
         environment.globals["asset"] = {name: _versioned(name, data) for name, data in self.static.items()}
         self._environment = environment
@@ -98,6 +98,13 @@ def moment(at: float | None) -> Markup:
         when.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z", when.strftime("%Y-%m-%d %H:%M:%S"),
         when.strftime("%Y-%m-%d %H:%M:%S"),
     )
+
+
+def _clock(at: float) -> str:
+    """In UTC."""
+    if not 0 < at < 32_503_680_000:
+        return "--:--:--"
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%H:%M:%S")
 
 
 def _count(value: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -332,3 +333,20 @@ def test_round_tops_and_names_before() -> None:
 def test_an_event_that_does_not_fit_its_words_is_told_as_it_is(fields: dict[str, Any]) -> None:
     assert event_words("took_over", fields).startswith("took_over")
     assert event_words("from_the_future", fields).startswith("from_the_future")
+
+
+@rota.task(keep_log=5)
+def tells(text: str) -> None:
+    rota.progress(3, 4, note=text)
+    logging.getLogger("shop").warning("said %s", text)
+    raise ValueError("enough")
+
+
+async def test_a_job_shows_its_progress_and_its_log(cluster: rota.testing.MemoryCluster) -> None:
+    handle = tells.using(max_attempts=1).enqueue(HOSTILE)
+    with pytest.raises(rota.JobFailed):
+        handle.result(timeout=20)
+    async with browser(cluster, cluster.token) as web, web.get(f"/jobs/{handle.id}") as answer:
+        page = await answer.text()
+    assert answer.status == 200 and "Log of attempt 1" in page and "WARNING  said &lt;script&gt;" in page
+    assert "\u202e" not in page
