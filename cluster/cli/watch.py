@@ -119,10 +119,10 @@ def _show(happened: Happened, *, json: bool) -> None:
         return
     fields = happened.fields
     if happened.event == "job_ended":
-        words = (
-            f"{fields.get('task')} {job_id(str(fields.get('bundle')), fields.get('index', 0))} {fields.get('outcome')} in "
-            f"{seconds(fields.get('ran_s'))}" + (f": {fields['error']}" if fields.get("error") else "")
-        )
+        job = job_id(str(fields.get("bundle")), fields.get("index", 0))
+        error = f": {fields['error']}" if fields.get("error") else ""
+        took = seconds(fields.get("ran_s"))
+        words = f"{fields.get('task')} {job} {fields.get('outcome')} in {took}{error}"
     else:
         words = event_words(happened.event, fields)
     console().print(event_line(happened.at, happened.node, happened.event, words))

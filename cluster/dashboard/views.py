@@ -78,7 +78,8 @@ class Views:
         with contextlib.suppress(JobUnknown):
             arguments = described(await self._service.body(job_id))
         return {
-            "job": view, "arguments": arguments, "log": await self._service.log(job_id), "steps": steps(view), "ended": view.place in ENDED,
+            "job": view, "arguments": arguments, "log": await self._service.log(job_id), "steps": steps(view),
+            "ended": view.place in ENDED,
             "is_failed": view.place in ("failed", "blocked"),
         }
 
