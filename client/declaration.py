@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import options
+from . import options, rates
 from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
 from .dependencies import without_injected
 from .errors import ConfigError
@@ -59,6 +59,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     on_conflict: OnConflict = "existing"
     expires: float | timedelta | None = None
     keep_log: int = 0
+    rate: str | None = None
+    rate_per_key: str | None = None
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
@@ -83,6 +85,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             keep_log=options.log_lines(self.keep_log),
             on_orphan=options.one_of(self.on_orphan, ON_ORPHANS, "on_orphan"),
             requeue_delay_s=options.duration_s(self.requeue_delay, "requeue_delay"),
+            rate=rates.rate(self.rate, "rate"),
+            rate_per_key=rates.rate(self.rate_per_key, "rate_per_key"),
             schedule=declared(
                 self.cron, self.tz, self.every, self.jitter, self.catch_up, self.overlap,
                 options.priority(self.priority),
@@ -122,8 +126,11 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     def check_limits(self, info: TaskInfo, function: Callable[..., Any]) -> None:
         """Raise `ConfigError` where options contradict each other, or the function."""
         key, signature = self.key, signature_of(function)
-        if (info.max_per_key is None) != (key is None):
-            raise ConfigError(f"{info.name}: max_per_key and key go together: how many at a time, and counted by what")
+        if (info.max_per_key is None and info.rate_per_key is None) != (key is None):
+            raise ConfigError(
+                f"{info.name}: key goes with max_per_key or rate_per_key, and these with it: how many at a time, or in "
+                "a time, and counted by what"
+            )
         if isinstance(key, str) and key not in signature.parameters:
             raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
         if key is not None and not isinstance(key, str) and not callable(key):
@@ -133,7 +140,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
                 f"{info.name} has a schedule, and arguments without defaults that nobody would give; with arguments: "
                 "client.schedules.put(name, task, args=(...), cron=...)"
             )
-        if self.level != "durable" and (info.max_concurrency is not None or info.max_per_key is not None):
+        limits = (info.max_concurrency, info.max_per_key, info.rate, info.rate_per_key)
+        if self.level != "durable" and any(limit is not None for limit in limits):
             raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.level!r} is not")
         if self.level != "durable" and self.expires is not None:
             raise ConfigError(f"{info.name}: a task that expires is stored durably; level={self.level!r} is not")

@@ -80,6 +80,14 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     delay_s: Seconds = 0.0
 
 
+class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`count` jobs may begin in `per_s` seconds, and `burst` at once when none has for long."""
+
+    count: Annotated[int, Meta(ge=1, le=1_000_000)]
+    per_s: Annotated[float, Meta(gt=0, le=31 * 86_400.0)]
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+
+
 class ScheduleInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """When a schedule fires, and how: what `@task(cron=…)` declares, and what is put at run time."""
 
@@ -120,6 +128,8 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: tuple[Parameter, ...] | None = None     # None: not known
     schedule: ScheduleInfo | None = None
     keep_log: int = 0                       # lines of a job's log that are kept with it
+    rate: Rate | None = None                # of its jobs in the whole cluster
+    rate_per_key: Rate | None = None        # of those with equal keys
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -128,11 +138,12 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     serial: bool | None = None
     max_concurrency: int | None = None
+    rate: str | None = None
 
     @property
     def said(self) -> dict[str, Any]:
         """The settings that it says something of."""
-        said = {"serial": self.serial, "max_concurrency": self.max_concurrency}
+        said = {"serial": self.serial, "max_concurrency": self.max_concurrency, "rate": self.rate}
         return {name: value for name, value in said.items() if value is not None}
 
 

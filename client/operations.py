@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from . import ids, options
+from . import ids, options, rates
 from .errors import InvalidJob, Unreachable
 from .ids import normal, parse_job_id
 from .views import FailedFilter, OperationView, QueueSettings
@@ -66,10 +66,11 @@ class AsyncOperations:
 
     async def set_queue(
         self, queue: str, *, paused: bool | None = None, serial: bool | None = None,
-        max_concurrency: int | Unset | None = UNSET,
+        max_concurrency: int | Unset | None = UNSET, rate: str | Unset | None = UNSET,
     ) -> QueueSettings:
-        """Change settings of a queue; what is not given stays. `max_concurrency=None` lifts the limit. Returns all."""
-        return await self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency)))
+        """Change settings of a queue; what is not given stays. `max_concurrency=None` and `rate=None`
+        lift these limits. Returns all."""
+        return await self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency, rate)))
 
     async def empty_queue(
         self, queue: str, expected: int | None, *, on_progress: OnProgress | None = None
@@ -156,10 +157,10 @@ class Operations:
 
     def set_queue(
         self, queue: str, *, paused: bool | None = None, serial: bool | None = None,
-        max_concurrency: int | Unset | None = UNSET,
+        max_concurrency: int | Unset | None = UNSET, rate: str | Unset | None = UNSET,
     ) -> QueueSettings:
         """See `AsyncOperations.set_queue`."""
-        return self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency)))
+        return self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency, rate)))
 
     def empty_queue(self, queue: str, expected: int | None, *, on_progress: OnProgress | None = None) -> int:
         """See `AsyncOperations.empty_queue`."""
@@ -253,11 +254,15 @@ def _set_queue(queue: str, changes: dict[str, Any]) -> tuple[str, dict[str, Any]
     return _queue(queue), changes, QueueSettings
 
 
-def _changes(paused: bool | None, serial: bool | None, max_concurrency: int | Unset | None) -> dict[str, Any]:
+def _changes(
+    paused: bool | None, serial: bool | None, max_concurrency: int | Unset | None, rate: str | Unset | None
+) -> dict[str, Any]:
     changes: dict[str, Any] = {"paused": paused, "serial": serial}
     changes = {name: value for name, value in changes.items() if value is not None}
     if not isinstance(max_concurrency, Unset):
         changes["max_concurrency"] = options.limit(max_concurrency, "max_concurrency")
+    if not isinstance(rate, Unset):
+        changes["rate"] = rates.normal(rate)
     return changes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import rates
 from .errors import ConfigError, InvalidJob
 from .model import QueueInfo
 from .options import limit, queue_name
@@ -22,6 +23,7 @@ class Queue(str):
     serial: one job at a time, in the order of the enqueues; the next one begins when the one before has *succeeded*.
         A job that fails for good blocks its queue until somebody retries or skips it.
     max_concurrency: how many of the queue's jobs may run at a time in the whole cluster.
+    rate: how many may begin in a time, as in "100/minute" or "5/10s, burst 20", in the whole cluster.
 
     The code is the source of truth for what it says; where code differs, the last process to start wins. What it leaves
     out, and whether the queue is paused, is the operators' business (`rota queue set`). Raises `InvalidJob`, and
@@ -31,13 +33,15 @@ class Queue(str):
     serial: bool | None
     max_concurrency: int | None
 
-    def __new__(cls, name: str, *, serial: bool | None = None, max_concurrency: int | None = None) -> Queue:
+    def __new__(
+        cls, name: str, *, serial: bool | None = None, max_concurrency: int | None = None, rate: str | None = None
+    ) -> Queue:
         queue = super().__new__(cls, queue_name(name))
         if serial not in (None, True, False):
             raise InvalidJob(f"serial {serial!r:.40}: True or False, or None to leave it to the operators")
         queue.serial = serial
         queue.max_concurrency = limit(max_concurrency, "max_concurrency")
-        info = QueueInfo(str(queue), serial, queue.max_concurrency)
+        info = QueueInfo(str(queue), serial, queue.max_concurrency, rates.normal(rate))
         if declared.setdefault(info.name, info) != info:
             raise ConfigError(f"queue {info.name} is declared twice, with different settings")
         return queue

@@ -290,6 +290,8 @@ def task(
     unique_for: float | timedelta | None = None,
     on_conflict: OnConflict = "existing",
     expires: float | timedelta | None = None,
+    rate: str | None = None,
+    rate_per_key: str | None = None,
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -331,6 +333,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         on_conflict: what an enqueue does that finds such a job: "existing" returns its handle (`handle.existing`),
             "raise" raises `JobExists`, "replace" puts the new job, with its arguments and delay, in the place of one
             that has not begun (whoever waits for that gets `JobCancelled`), and else does as "existing".
+        rate, rate_per_key: how many of its jobs, or of those with the same key, may begin in a time, in the cluster:
+            "100/minute", "5/10s", "1000/hour, burst 50" (so many at once after a pause; else 1).
         expires: how long after its enqueue a job may begin. One that has not begun by then, for the first time or
             again, ends as expired: whoever waits gets `JobExpired`.
         All durations are seconds or timedeltas.

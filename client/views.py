@@ -153,6 +153,8 @@ class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
     max_per_key: int | None = None
     nodes: list[str] = []
     parameters: tuple[Parameter, ...] | None = None
+    rate: str | None = None
+    rate_per_key: str | None = None
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,6 +178,7 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     blocked: str = ""
     why: str = ""
     at_least: list[str] = []
+    rate: str | None = None
 
 
 class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -259,6 +262,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
     paused: bool
     serial: bool
     max_concurrency: int | None
+    rate: str | None = None
 
 
 class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):

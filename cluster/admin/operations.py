@@ -8,6 +8,7 @@ import random
 
 import msgspec
 
+from rota.client import rates
 from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import NAME_RULE, job_id, parse_job_id
@@ -47,12 +48,16 @@ class Operations:
     # -- queues ------------------------------------------------------------------------------------------------------
 
     async def set_queue(self, queue: str, changes: dict[str, object]) -> QueueRecord:
-        """Change settings of a queue (`paused`, `serial`, `max_concurrency`); returns them all."""
+        """Change settings of a queue (`paused`, `serial`, `max_concurrency`, `rate`); returns them all."""
         if not is_name(queue):
             raise InvalidJob(f"{queue[:200]!r} is not a valid queue name: {NAME_RULE}")
-        unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency"})
+        unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency", "rate"})
         if unknown:
-            raise InvalidJob(f"a queue has no setting {', '.join(unknown)}; it has paused, serial and max_concurrency")
+            raise InvalidJob(
+                f"a queue has no setting {', '.join(unknown)}; it has paused, serial, max_concurrency and rate"
+            )
+        if isinstance(changes.get("rate"), str):
+            changes = changes | {"rate": msgspec.to_builtins(rates.rate(str(changes["rate"]), "rate"))}
         key = self._keys.queue(queue)
         for _ in range(TRIES_MAX):
             page = await self._ledger.read(key)

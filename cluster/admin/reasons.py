@@ -5,6 +5,7 @@ from __future__ import annotations
 from rota.client.codec import Seal
 from rota.client.ids import job_id
 from rota.client.model import Mode, ResultEntry
+from rota.client.rates import words
 from rota.client.views import Place
 
 from ..clock import Clock
@@ -13,7 +14,7 @@ from ..ledger.scan import scan
 from ..state.directory import Directory
 from ..state.heads import Head, read_heads
 from ..state.keys import Keys
-from ..state.records import Awaiting, Member, QueueRecord, TaskRecord, Token, claim_in, decode
+from ..state.records import Awaiting, Member, QueueRecord, RateRecord, TaskRecord, Token, claim_in, decode
 from ..state.upstream import DELETED, NOT_KEPT, got, indexes, read, sorted_out
 from ..state.words import Words
 
@@ -123,8 +124,29 @@ class Reasons:
             return "waiting", f"others come before it in its serial queue: job {head.job} is the first of them"
         return "waiting", "the one before it in its serial queue runs"
 
+    async def _too_fast(self, token: Token, task: TaskRecord, queue: QueueRecord) -> str:
+        """Which rate lets nothing begin now, or ""."""
+        keys, now_ms = self._keys, self._clock.wall() * 1000
+        said = [
+            (keys.rate("task", token.task), task.rate, f"task {token.task}"),
+            (keys.rate("key", token.task, token.key), task.rate_per_key if token.key else None,
+             f"key {token.key} of task {token.task}"),
+            (keys.rate("queue", token.queue), queue.rate, f"queue {token.queue}"),
+        ]
+        rated = [(key, rate, what) for key, rate, what in said if rate is not None]
+        if not rated:
+            return ""
+        answers = (await self._ledger.commit(Txn((), tuple(Get(key) for key, _, _ in rated)))).answers
+        for (_, rate, what), found in zip(rated, answers, strict=True):
+            record = decode(RateRecord, found[0].value) if found else None
+            if record is not None and record.until - now_ms > (rate.burst - 1) * rate.per_s * 1000 / rate.count:
+                return f"{what} is at its rate of {words(rate)}"
+        return ""
+
     async def _held_back(self, token: Token, task: TaskRecord, queue: QueueRecord, able: dict[str, Member]) -> str:
         """What is claimed already says whether a limit holds it back, or whether all that could run it are busy."""
+        if said := await self._too_fast(token, task, queue):
+            return said
         of_task = of_key = of_queue = 0
         of_node: dict[str, int] = {}
         async for record in scan(self._ledger, self._keys.claims, limit=CLAIMS_MAX):

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
+from rota.client.model import Rate
+from rota.client.rates import words
 from rota.client.signature import shown, signature_of
 from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
 
@@ -85,6 +87,7 @@ class Status:
                 name, record.mode, record.queue, shown(signature) if signature is not None else "",
                 record.max_concurrency, record.max_per_key,
                 sorted(node for node, member in members.items() if name in member.tasks), record.parameters,
+                _words(record.rate), _words(record.rate_per_key),
             ))
         return views
 
@@ -96,7 +99,8 @@ class Status:
         rows = {name: QueueView(name) for name in settings} | counts.rows
         for name, said in settings.items():
             rows[name] = replace(
-                rows[name], paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency
+                rows[name], paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency,
+                rate=_words(said.rate),
             )
         for head in await self._blocking(None):
             error = head.token.error or "no error is known"
@@ -183,3 +187,7 @@ class Status:
         (t0, enqueued0, finished0), (t1, enqueued1, finished1) = self._samples[0], self._samples[-1]
         span = max(t1 - t0, 1e-9)
         return round(max(enqueued1 - enqueued0, 0) / span, 1), round(max(finished1 - finished0, 0) / span, 1)
+
+
+def _words(rate: Rate | None) -> str | None:
+    return None if rate is None else words(rate)

@@ -9,7 +9,7 @@ import typer
 
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.operations import LOOK_S
+from rota.client.operations import LOOK_S, UNSET
 from rota.client.views import FailedFilter, QueueSettings
 
 from ..terminal import say
@@ -45,6 +45,10 @@ def set_(
     max_concurrency: Annotated[
         int | None, typer.Option(min=1, help="Jobs of the queue at a time, in the whole cluster.")
     ] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help='How many may begin in a time: "100/minute", "5/10s, burst 20".')
+    ] = None,
+    no_rate: Annotated[bool, typer.Option("--no-rate", help="Lift the rate.")] = False,
     no_limit: Annotated[bool, typer.Option("--no-limit", help="Lift the limit of jobs at a time.")] = False,
     url: Url = None,
     token_file: TokenFile = None,
@@ -58,15 +62,19 @@ def set_(
 
       rota queue set payments --serial
     """
-    if serial is None and max_concurrency is None and not no_limit:
-        raise typer.BadParameter("nothing to change: say --serial, --no-serial, --max-concurrency or --no-limit")
+    if serial is None and max_concurrency is None and rate is None and not no_limit and not no_rate:
+        raise typer.BadParameter(
+            "nothing to change: say --serial, --no-serial, --max-concurrency, --no-limit, --rate or --no-rate"
+        )
+    if rate is not None and no_rate:
+        raise typer.BadParameter("--rate and --no-rate are opposites")
     if max_concurrency is not None and no_limit:
         raise typer.BadParameter("--max-concurrency and --no-limit are opposites")
     with client(url, token_file) as asked:
-        if max_concurrency is None and not no_limit:
-            settings = asked.set_queue(name, serial=serial)
-        else:
-            settings = asked.set_queue(name, serial=serial, max_concurrency=max_concurrency)
+        settings = asked.set_queue(
+            name, serial=serial, max_concurrency=max_concurrency if max_concurrency or no_limit else UNSET,
+            rate=rate if rate or no_rate else UNSET,
+        )
     _show(name, settings, json)
 
 
@@ -288,4 +296,5 @@ def _show(name: str, settings: QueueSettings, json: bool) -> None:
     words = ["paused" if settings.paused else "open"]
     words += ["serial"] if settings.serial else []
     words += [f"at most {settings.max_concurrency} at a time"] if settings.max_concurrency else []
+    words += [f"at most {settings.rate}"] if settings.rate else []
     say(f"queue {name}: {', '.join(words)}")

@@ -89,6 +89,7 @@ def _state(view: QueueView) -> str:
     words += ["blocked"] if view.blocked else []
     words += ["serial"] if view.serial else []
     words += [f"at most {view.max_concurrency:,} at a time"] if view.max_concurrency else []
+    words += [f"at most {view.rate}"] if view.rate else []
     return ", ".join(words)
 
 

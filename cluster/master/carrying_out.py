@@ -13,17 +13,21 @@ from rota.client.errors import LedgerError
 
 from ..context import TermContext
 from ..events.records import BundleExpired, TookOver
-from ..ledger.commits import Verdict, unmodified
-from ..ledger.ledger import Record, prefix_end
+from ..ledger.buckets import Buckets
+from ..ledger.commits import Verdict, Write, unmodified
+from ..ledger.ledger import Put, Record, prefix_end
 from ..state import moves
 from ..state.discarding import Discards
 from ..state.quarantine import SetAside, damage
-from ..state.records import Token
+from ..state.records import RateRecord, Token, encode
 from .authority import Authority
 from .commands import Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .dispatch import Aggregator
 from .lanes import Item
+from .rates import Reserve
 from .takeover import take_over
+
+RATE_KEPT_S = 10.0
 
 
 class CarryingOut:
@@ -31,7 +35,7 @@ class CarryingOut:
 
     def __init__(
         self, context: TermContext, authority: Authority, aggregator: Aggregator, aside: SetAside,
-        discards: Discards, tasks: asyncio.TaskGroup, wake: asyncio.Event,
+        discards: Discards, buckets: Buckets, tasks: asyncio.TaskGroup, wake: asyncio.Event,
     ) -> None:
         assert isinstance(context.fence.operand, int)
         self._context = context
@@ -39,6 +43,7 @@ class CarryingOut:
         self._aggregator = aggregator
         self._aside = aside
         self._discards = discards
+        self._buckets = buckets
         self._tasks = tasks
         self._wake = wake
         self._fence_revision = context.fence.operand
@@ -55,6 +60,8 @@ class CarryingOut:
                 self._tasks.create_task(self._take_over(node), name=f"takeover-{node}")
             case Expire(item):
                 self._tasks.create_task(self._expire(item), name="master-expire")
+            case Reserve():
+                self._tasks.create_task(self._reserve(command), name="master-rate")
             case Quarantine(record):
                 self._tasks.create_task(self._set_aside(record, None, "unreadable"), name="master-set-aside")
 
@@ -75,7 +82,7 @@ class CarryingOut:
                 aggregator.settle(
                     item, seat, command.held, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
                     doubtful_at=verdict.revision if verdict.repeated else None, now=self._context.clock.monotonic(),
-                    revision=self._instead(verdict, item.key),
+                    revision=self._instead(verdict, item.key), wall_ms=int(self._context.clock.wall() * 1000) + 1,
                 )
                 if not verdict.applied:
                     self._wake.set()
@@ -127,6 +134,22 @@ class CarryingOut:
                 item, None, applied=verdict.applied, token_stale=stale, doubtful_at=None, now=0.0,
                 revision=verdict.revision,
             )
+            self._wake.set()
+
+    async def _reserve(self, command: Reserve) -> None:
+        """Write how far a rate may be used from here on. It is kept as long as it says something."""
+        kept_s = max(0.0, command.until_ms / 1000 - self._context.clock.wall()) + RATE_KEPT_S
+        lease = await self._buckets.of(kept_s).lease()
+        future = self._context.commits.submit(Write(
+            (self._context.fence, unmodified(command.key, command.mod_revision)),
+            (Put(command.key, encode(RateRecord(command.until_ms)), lease),),
+        ))
+        await asyncio.wait([future])
+        verdict = self._verdict(future)
+        if verdict is not None:
+            found = verdict.found.mod_revision if verdict.found is not None else 0
+            revision = verdict.revision if verdict.applied else found
+            self._aggregator.reserved(command, revision, applied=verdict.applied)
             self._wake.set()
 
     async def _expire(self, item: Item) -> None:

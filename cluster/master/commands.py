@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 from ..ledger.ledger import Record
 from .lanes import Item
 from .members import Assignment, Seat
+from .rates import Reserve
 
 
 class GiveClaim(NamedTuple):
@@ -46,4 +47,4 @@ class Quarantine(NamedTuple):
     record: Record
 
 
-Command: TypeAlias = GiveClaim | Split | Expire | LoadPage | TakeOver | Quarantine
+Command: TypeAlias = GiveClaim | Split | Expire | Reserve | LoadPage | TakeOver | Quarantine

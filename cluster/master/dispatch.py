@@ -20,7 +20,9 @@ from .members import Assignment, Seat
 from .picture import Picture
 from .placement import Cut, place, place_spare
 from .queues import Queue, Window
+from .rates import Reserve
 from .turns import Gate
+from .waits import Waits
 
 PAGE_NEXT = 10_000
 
@@ -39,6 +41,8 @@ class Aggregator:
         self.queues, self.seats = picture.queues, picture.seats
         self.claims, self.limits, self.paces = picture.claims, picture.limits, picture.paces
         self._turns, self._starved, self._expiries = picture.turns, picture.starved, picture.expiries
+        self.rates = picture.rates
+        self._rated = Waits(picture.rates, picture.limits, picture.wake)
         self.wall_ms = 0
         self._closed: list[tuple[float, Seat]] = []     # until when
         self._splitting: dict[tuple[bytes, int], tuple[Gate, int]] = {}     # given out, to be split
@@ -50,16 +54,21 @@ class Aggregator:
         times = [self._due[0][0]] if self._due else []
         if (expires := self._expiries.next_ms) is not None:
             times.append(expires)
+        if self.rates.any:
+            times += self._rated.times
         return min(times, default=None)
 
     def settle(self, item: Item, seat: Seat | None, held: Assignment | None = None, *, applied: bool, token_stale: bool,
-               doubtful_at: int | None, now: float, revision: int = 0) -> None:
+               doubtful_at: int | None, now: float, revision: int = 0, wall_ms: int = 0) -> None:
         """What became of a claim, by its reservation (or, without a seat, of a split). Meanwhile the bundle may have
         come back, and have been given to the same node once more: that is another reservation. `revision`: where the
         pieces of the split appeared, or what has taken the token's place. `doubtful_at`: it may have applied in an
         earlier try; the watch will have shown so once it has passed that revision."""
         if self.picture.deciding.get(item.key) is item:
             del self.picture.deciding[item.key]
+        if held is not None and held.rated:
+            self.rates.settled(held.rated, item.pending, wall_ms, begun=applied or doubtful_at is not None)
+            self._rated.happened(held.rated)
         queue = self.picture.queue(item.token.queue)
         if revision > max(queue.blind_to, self.picture.revision):
             queue.blind_to = revision
@@ -76,6 +85,11 @@ class Aggregator:
         if not applied and not token_stale and parsed is not None:
             self.picture.add(item, parsed)
         self.picture.happened(self.picture.queue(queue.name))
+
+    def reserved(self, command: Reserve, mod_revision: int, *, applied: bool) -> None:
+        """A rate's record is written; or is another than was seen."""
+        self.rates.reserved(command.name, command.until_ms, mod_revision, applied=applied)
+        self._rated.happened((command.name,))
 
     def expired(self, item: Item, revision: int = 0) -> None:
         """It has ended; or, at that revision, something else lies there, which the watch will show."""
@@ -101,6 +115,8 @@ class Aggregator:
             self._reopen(now)
         if self._expiries:
             self._expire(commands, budget)
+        if self.rates.any:
+            self._rated.begin(wall_ms)
         self._turns.begin(lambda gate: self._has_room(gate, now))
         while len(commands) < budget and (queue := self._turns.first()) is not None:
             command = self._next(queue, now)
@@ -112,6 +128,8 @@ class Aggregator:
         if len(commands) < budget and self._starved:
             self._lend(commands, now)
         self._turns.end()
+        if self.rates.any:
+            commands.extend(self.rates.wanted())
         if self.picture.partial:
             commands.extend(self._pages_wanted(all_seen=len(commands) < budget))
         return commands
@@ -161,7 +179,7 @@ class Aggregator:
         """Whether any node there may be given something now."""
         lane = gate.id.lane
         left = self.limits.left_of_task(lane.task)
-        if left <= 0:
+        if left <= 0 or (self.rates.any and self.rates.of_task(lane.task, self.wall_ms) <= 0):
             return False
         if lane.alone:
             return self._has_room_alone(gate, now)
@@ -184,7 +202,9 @@ class Aggregator:
 
     def _careful(self, lane: LaneId, left: int) -> bool:
         """`left`: how many jobs the task's limit admits."""
-        return bool(lane.care) or left < CAREFUL_BELOW or (lane.keyed and self.limits.per_key(lane.task))
+        return bool(lane.care) or left < CAREFUL_BELOW or (lane.keyed and self.limits.per_key(lane.task)) or (
+            self.rates.any and self.rates.limits(lane.task)
+        )
 
     def _pages_wanted(self, *, all_seen: bool) -> Iterator[LoadPage]:
         """What has to be read on, since little of it is left, or since nothing of it can be run: `all_seen`, and a node
@@ -206,7 +226,7 @@ class Aggregator:
         """What the queue gives out now: the first of its jobs that has a node."""
         if queue.settings.serial and not queue.settings.paused:
             return self._next_serial(queue, now)
-        if not queue.gives_out:
+        if not queue.gives_out or (self.rates.any and self._rated.rests(queue)):
             queue.rest()
             return None
         passed: set[Family] = set()
@@ -250,7 +270,10 @@ class Aggregator:
         if allowed <= 0 and self.limits.left_of_key(token.task, token.key) <= 0:
             self.limits.park(token.task, lane)
             return None
+        if allowed <= 0 and self.rates.any and self._rated.parks(token, lane):
+            return None
         careful = self._careful(gate.id.lane, self.limits.left_of_task(token.task))
+        careful = careful or queue.settings.rate is not None
         pace = self.paces.of(token.task, now)
         choice = None if allowed <= 0 else place_spare(gate, item) if gate.is_spare else place(
             gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now
@@ -268,6 +291,8 @@ class Aggregator:
         held = Assignment(
             token.task, queue.name, choice.mode, item.pending, token.lost > 0, False, token.key, since=now
         )
+        if self.rates.any:
+            held.rated = self.rates.take(token.task, token.key, queue.name, queue.settings, item.pending)
         self.claims.hold(choice.seat, item.bundle, held)
         if held.alone:
             choice.seat.is_closed = True
@@ -276,6 +301,7 @@ class Aggregator:
 
     def _allowed(self, queue: Queue, token: Token) -> int:
         """Jobs of this token that its limits still admit."""
-        return min(
+        allowed = min(
             self.limits.left_of_task(token.task), self.limits.left_of_key(token.task, token.key), queue.left_of_limit
         )
+        return min(allowed, self._rated.left(queue, token)) if self.rates.any else allowed

@@ -28,7 +28,7 @@ class Limits:
         if held.key:
             _add(self.of_key, (held.task, held.key), jobs)
             if jobs < 0:
-                self._unpark(held.task, held.key)
+                self.unpark(held.task, held.key)
 
     def left_of_task(self, task: str) -> int:
         record = self._tasks.get(task)
@@ -51,7 +51,7 @@ class Limits:
         lane.family.park(lane)
         self._parked.setdefault(task, {}).setdefault(lane.key, []).append(lane)
 
-    def _unpark(self, task: str, key: str) -> None:
+    def unpark(self, task: str, key: str) -> None:
         keys = self._parked.get(task)
         if keys is not None:
             for lane in keys.pop(key, ()):
@@ -62,7 +62,7 @@ class Limits:
     def changed(self, task: str) -> None:
         """What the task says of its limits."""
         for key in list(self._parked.get(task, ())):
-            self._unpark(task, key)
+            self.unpark(task, key)
 
 
 def _add(counts: dict[Name, int], name: Name, jobs: int) -> None:

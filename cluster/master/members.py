@@ -38,6 +38,7 @@ class Assignment(msgspec.Struct, gc=False):
     key: str = ""
     back: int = 0
     since: float = 0.0
+    rated: tuple[tuple[str, str, str], ...] = ()    # by which rates it is counted
 
 
 class Seat:

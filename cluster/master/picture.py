@@ -19,6 +19,7 @@ from .limits import Limits
 from .members import Assignment, Seat
 from .paces import Paces
 from .queues import Queue, Window
+from .rates import Rates
 from .spares import Starved
 from .turns import Turns
 
@@ -31,6 +32,7 @@ class Picture:
         self.queues: dict[str, Queue] = {}
         self.tasks: dict[str, TaskRecord] = {}
         self.limits = Limits(self.tasks)
+        self.rates = Rates(keys, self.tasks)
         self.paces = Paces()
         self.claims = Claims(keys, self.paces, self._count_jobs, self._not_ours)
         self.turns = Turns()
@@ -71,6 +73,8 @@ class Picture:
                 self._task(event)
             elif key.startswith(keys.queues):
                 self._queue_settings(event)
+            elif key.startswith(keys.rates) and not self.rates.see(event):
+                self._not_ours(event.record)
         self.revision = max(self.revision, revision)
         self.claims.passed(self.revision, now)
         if self.blind:
@@ -110,6 +114,11 @@ class Picture:
             queue = self.queues[name] = Queue(name, self.turns)
         return queue
 
+    def wake(self, name: str) -> None:
+        """This queue may give something out again."""
+        if (queue := self.queues.get(name)) is not None:
+            self.happened(queue)
+
     def happened(self, queue: Queue) -> None:
         """Something has changed for a queue: it may have something to give out now, or be over."""
         if queue.is_over(self.revision):
@@ -138,6 +147,7 @@ class Picture:
             self.tasks.pop(name, None)
         else:
             self.tasks[name] = record
+            self.rates.any |= record.rate is not None or record.rate_per_key is not None
         self.limits.changed(name)
 
     def _queue_settings(self, event: Event) -> None:
@@ -148,6 +158,7 @@ class Picture:
             return
         queue = self.queue(name)
         queue.settings = record
+        self.rates.any |= record.rate is not None
         self.happened(queue)
 
     def _job(self, event: Event, now: float) -> None:

@@ -18,7 +18,7 @@ PAGE_FIRST = 1_000
 async def take_snapshot(ledger: Ledger, keys: Keys, clock: Clock, picture: Picture) -> int:
     """Read what must be known before the first decision, at one revision, which is returned."""
     now, revision = clock.monotonic(), 0
-    for prefix in (keys.nodes, keys.tasks, keys.queues, keys.claims):
+    for prefix in (keys.nodes, keys.tasks, keys.queues, keys.claims, keys.rates):
         async for page in pages(ledger, prefix, revision=revision):
             revision = page.revision
             picture.apply([Event(False, record) for record in page.records], revision, now)

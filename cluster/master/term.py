@@ -100,7 +100,7 @@ class Master:
             group.create_task(self._authority.lost(), name="master-fence")
             group.create_task(self._bulk.run(), name="master-bulk")
             await self._decide(CarryingOut(
-                context, self._authority, aggregator, aside, discards, group, self._wake
+                context, self._authority, aggregator, aside, discards, buckets, group, self._wake
             ))
 
     # -- looking -----------------------------------------------------------------------------------------------------

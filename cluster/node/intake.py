@@ -163,7 +163,9 @@ class Intake:
         if bundle.level == "durable":
             return None
         task = self._directory.tasks.get(bundle.task)
-        limited = task is not None and (task.max_concurrency is not None or task.max_per_key is not None)
+        limited = task is not None and any(limit is not None for limit in (
+            task.max_concurrency, task.max_per_key, task.rate, task.rate_per_key
+        ))
         if bundle.terms is not None and (bundle.terms.unique or bundle.terms.expires_s or bundle.terms.after):
             return InvalidJob(
                 f"what is unique, expires or waits for others is stored durably; persistence level {bundle.level!r} "

@@ -132,9 +132,10 @@ class Reporter:
             self.mark_started(held, then, started=started)
 
         def settled(done: asyncio.Future[Verdict]) -> None:
+            error = None if done.cancelled() else done.exception()
             if done.cancelled() or self.over or held.over:
                 return
-            if done.exception() is not None:
+            if error is not None:
                 asyncio.get_running_loop().call_later(AGAIN_S, again)
             elif not done.result().repeated and self.overwritten(held, done.result()):
                 again()

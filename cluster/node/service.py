@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from rota.client import rates
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
@@ -151,7 +152,10 @@ class Service:
             async with asyncio.timeout(SEEN_S):     # an enqueue that follows at this node finds it
                 while self._parts.directory.queues.get(queue, QueueRecord()) != record:     # noqa: ASYNC110
                     await asyncio.sleep(SEEN_S / 100)
-        return {"paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency}
+        return {
+            "paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency,
+            "rate": None if record.rate is None else rates.words(record.rate),
+        }
 
     async def queue_head(self, queue: str, verb: str) -> str:
         return await self._operations.head(queue, verb)

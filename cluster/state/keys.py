@@ -76,6 +76,7 @@ class Keys:
         self.queues = self.root + b"queues/"
         self.tails = self.root + b"tails/"
         self.schedules = self.root + b"schedules/"
+        self.rates = self.root + b"rates/"
         self.uniques = self.root + b"unique/"
         self.bodies = self.data + b"bodies/"
         self.inputs = self.data + b"inputs/"
@@ -181,6 +182,10 @@ class Keys:
         """What a job has for itself while others of its task must not have it."""
         return self.uniques + f"{task}/{key}".encode()
 
+    def rate(self, kind: str, name: str, key: str = "") -> bytes:
+        """How far a rate has been used: of a task, of a task's key, or of a queue (`kind`)."""
+        return self.rates + (f"{kind}/{name}/{key}" if kind == "key" else f"{kind}/{name}").encode()
+
     def template(self, name: str) -> bytes:
         """What a schedule's jobs are made of."""
         return self.templates + name.encode()
@@ -284,6 +289,17 @@ class Keys:
         except UnicodeDecodeError:
             return None
         return name if is_task_name(name) else None
+
+    def parse_rate(self, key: bytes) -> tuple[str, str, str] | None:
+        """(kind, task or queue, key)"""
+        try:
+            kind, _, name = key.removeprefix(self.rates).decode().partition("/")
+        except UnicodeDecodeError:
+            return None
+        if kind != "key":
+            return (kind, name, "") if kind in ("task", "queue") and name and "/" not in name else None
+        task, _, of = name.partition("/")
+        return (kind, task, of) if task and of else None
 
     def parse_unique(self, key: bytes) -> tuple[str, str] | None:
         """(task, key)"""

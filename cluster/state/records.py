@@ -35,6 +35,7 @@ from rota.client.model import (
     OnUpstream,
     Parameter,
     Past,
+    Rate,
     Results,
     Seconds,
     Terms,
@@ -202,6 +203,8 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     on_orphan: OnOrphan = "requeue"             # what becomes of a job whose node was lost while it may have run
     requeue_delay_s: Seconds = 0.0              # how long it waits then
     parameters: Annotated[tuple[Parameter, ...], Meta(max_length=100)] | None = None        # None: not known
+    rate: Rate | None = None                    # of jobs that begin, in the whole cluster
+    rate_per_key: Rate | None = None            # of them, with equal keys
     v: Schema = msgspec.field(default_factory=schema)
 
 
@@ -211,6 +214,14 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     serial: bool = False                        # one at a time, in order; a failing job blocks the queue
     max_concurrency: Limit | None = None
+    rate: Rate | None = None
+    v: Schema = msgspec.field(default_factory=schema)
+
+
+class RateRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a rate, jobs may have begun as if it were used up to then (ms since 1970): written before they do."""
+
+    until: Place
     v: Schema = msgspec.field(default_factory=schema)
 
 

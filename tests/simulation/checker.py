@@ -35,7 +35,7 @@ from rota.cluster.state.records import Claim, Token
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 from .ticks import Ticks
 
-LEASED = ("nodes/", "master/", "running/", "progress/")
+LEASED = ("nodes/", "master/", "running/", "progress/", "rates/")
 KEYS_PER_LEASE_MAX = 2_000
 
 

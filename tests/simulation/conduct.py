@@ -123,7 +123,7 @@ class Conduct:
                     self._serial.remove(key)
                 if token is not None:
                     insort(self._serial, key)
-            if token is None:
+            if token is None or TASKS[token.task].rate is not None:     # (what a rate holds back waits for it)
                 self._waiting.pop(key, None)
             else:
                 self._waiting[key] = token

@@ -23,6 +23,7 @@ from rota.cluster.master import (
     operation,
     placement,
     queues,
+    rates,
     scheduler,
     schedules,
     takeover,
@@ -887,3 +888,22 @@ def progress_outlives_its_job() -> None:
     """What a job said of itself stays, under the lease of a node that lives, when the job has ended."""
     progress.Progress.ended = lambda self, outcomes: None
     progress.Progress._sweep = lambda self: None
+
+
+@mutant
+def a_new_master_has_another_burst() -> None:
+    """What the master before wrote of a rate counts for nothing."""
+    rates.Rates.see = lambda self, event: True
+
+
+@mutant
+def rates_run_ahead_of_the_store() -> None:
+    """What is under way to the store counts as if it had been there at once."""
+    original = rates.Rates.take
+
+    def take(self: rates.Rates, task: str, key: str, queue: str, settings: Any, jobs: int) -> Any:
+        names = original(self, task, key, queue, settings, jobs)
+        self.settled(names, jobs, 0.0, begun=True)
+        return ()
+
+    rates.Rates.take = take

@@ -6,7 +6,7 @@ import random
 
 import msgspec
 
-from rota.client.model import Mode, TaskInfo
+from rota.client.model import Mode, Rate, TaskInfo
 from rota.cluster.state.records import QueueRecord, TaskRecord
 
 from .faults import CALM, ROUGH, Faults
@@ -32,10 +32,12 @@ TASKS = {
     "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
     "m:crash": TaskInfo("m:crash", "async", max_attempts=ATTEMPTS_MAX),
     "m:turns": TaskInfo("m:turns", "sync", max_attempts=ATTEMPTS_MAX),
+    "m:paced": TaskInfo("m:paced", "async", max_attempts=ATTEMPTS_MAX, rate=Rate(4, 1.0, 2)),
 }
 TASK_RECORDS = {
     name: TaskRecord(
-        info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s
+        info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s,
+        rate=info.rate,
     )
     for name, info in TASKS.items()
 }

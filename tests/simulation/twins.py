@@ -3,6 +3,7 @@
     U1  of jobs that have a key for themselves there is one at a time
     U2  a key is there as long as its job has it, and no longer: what holds it is there, whatever has happened
     U3  an enqueue that is told of a job that exists is told of one with its own key
+    R1  of a task with a rate, no more jobs are given out in any time than the rate and its burst allow
     E1  nothing begins after it has expired, nor ends as expired before
 
 (A key that is held for a time is on a lease, and is nobody's when that time is over: U2 is not about such.)
@@ -25,15 +26,17 @@ from rota.cluster.state.uniques import UniqueRecord
 
 from .loop import EPOCH_S
 from .people import Client
-from .plans import QUEUES, SERIAL
+from .plans import QUEUES, SERIAL, TASKS
 from .scripted import Run
 
 if TYPE_CHECKING:
     from .process import Process
     from .world import World
 
-TWINS = 12
+TWINS = 15
 """Bundles that are enqueued in a run."""
+
+PACED = "m:paced"
 
 KEYS_OF_TWINS = ("a", "b")
 
@@ -50,6 +53,8 @@ class Twins(Client):
 
     def _order(self, bundle: str) -> Enqueue:
         rng = self.rng
+        if rng.random() < 0.3:
+            return self._bundle(bundle, PACED, rng.choice(QUEUES), rng.choice((1, 5)))
         task, queue = rng.choice(("m:sync", "m:async", "m:once")), rng.choice((*QUEUES, SERIAL))
         until = rng.choice(("ended", "ended", "begun", "time"))
         terms = Terms(
@@ -79,6 +84,7 @@ class Alone:
         self._keys = keys
         self._say = say
         self._skew_s = skew_s
+        self._given: list[float] = []           # when jobs of the task with a rate were given out
         self._tokens: dict[bytes, Token] = {}
         self._owners: dict[tuple[str, str], dict[bytes, str]] = {}      # (task, key) -> tokens that say they have it
         self._held: dict[tuple[str, str], UniqueRecord] = {}
@@ -86,6 +92,7 @@ class Alone:
         self._wanted: dict[str, tuple[str, str]] = {}       # bundle as enqueued -> its task and unique key
 
     def see(self, entry: Entry) -> None:
+        self._see_claims(entry)
         touched: set[tuple[str, str]] = set()
         for change in entry.changes:
             key, deleted, value = change.event.record.key, change.event.deleted, change.event.record.value
@@ -104,6 +111,25 @@ class Alone:
                 self._ended(value, entry.at)
         for unique in sorted(touched):
             self._judge(unique)
+
+    def _see_claims(self, entry: Entry) -> None:
+        for change in entry.changes:
+            record = change.event.record
+            if record.key.startswith(self._keys.claims) and change.previous is None and not change.event.deleted:
+                claim = decode(Claim, record.value)
+                if claim is not None and claim.task == PACED:
+                    self._given += [entry.at] * claim.pending
+
+    def _check_rate(self) -> None:
+        rate = TASKS[PACED].rate
+        assert rate is not None
+        for first, since in enumerate(self._given):
+            for last in range(first + rate.burst, len(self._given)):
+                may = rate.burst + (self._given[last] - since) * rate.count / rate.per_s
+                if last - first + 1 > may + 1e-6:
+                    self._say("R1", f"{last - first + 1} jobs of {PACED} were given out from {since:.3f} s to "
+                                    f"{self._given[last]:.3f} s, and {may:.2f} may be")
+                    return
 
     def _token(self, key: bytes, token: Token | None) -> set[tuple[str, str]]:
         touched = set()
@@ -140,6 +166,7 @@ class Alone:
                 self._say("E1", f"job {results.bundle}/{entry.index} ended as expired, and never does")
 
     def finish(self, runs: Iterable[Run], existing: Iterable[tuple[str, str, str]]) -> None:
+        self._check_rate()
         for run in runs:
             expires = self._expires.get(run.job.partition("/")[0], 0)
             if run.what == "start" and expires and (EPOCH_S + run.at - self._skew_s) * 1000 > expires:

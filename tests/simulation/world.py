@@ -385,6 +385,8 @@ class World:
                         continue
                     seconds, delay_s = self._rest_of(job_name(name, index), index, token.attempt)
                     retry_s = max(retry_s, TASKS[token.task].requeue_delay_s)
+                    if (rate := TASKS[token.task].rate) is not None:
+                        serial_s += (delay_s + rate.per_s / rate.count) + 1.0
                     if token.queue == SERIAL or token.key:
                         serial_s += seconds + delay_s + 1.0
                     else:

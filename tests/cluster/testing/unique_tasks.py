@@ -52,3 +52,15 @@ async def fleeting_async() -> str:
 
 
 strict = rota.Queue("strict", serial=True)
+
+
+@rota.task(rate="2/hour", max_attempts=1)
+def seldom(number: int) -> int:
+    events.append(f"seldom {number}")
+    return number
+
+
+@rota.task(rate_per_key="1/hour, burst 2", key="host")
+async def crawl(host: str, page: int = 0) -> str:
+    events.append(f"{host} {page}")
+    return host

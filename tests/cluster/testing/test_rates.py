@@ -1,0 +1,64 @@
+"""Rates through the clients, on a cluster in memory whose time travels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import rota
+from rota.testing import MemoryCluster
+
+from . import unique_tasks as app
+
+
+@pytest.fixture
+def cluster() -> Iterator[MemoryCluster]:
+    app.events.clear()
+    with MemoryCluster() as made:
+        yield made
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_so_many_in_a_time(cluster: MemoryCluster) -> None:
+    handles = app.seldom.enqueue_many([(number,) for number in range(3)])
+    assert handles[0].result(5) == 0
+    until(lambda: "at its rate of 2/h" in handles[1].status().why)
+    cluster.clock.ahead_s += 29 * 60
+    time.sleep(0.6)
+    assert app.events == ["seldom 0"]
+    cluster.clock.ahead_s += 60
+    assert handles[1].result(5) == 1
+    assert handles[2].status().place == "waiting"
+    view = next(view for view in cluster.client.tasks() if view.name == app.seldom.name)
+    assert (view.rate, view.rate_per_key) == ("2/h", None)
+
+
+def test_of_each_key(cluster: MemoryCluster) -> None:
+    handles = app.crawl.enqueue_many([(host, page) for page in range(3) for host in ("a", "b")])
+    until(lambda: len(app.events) == 4)
+    assert sorted(app.events) == ["a 0", "a 1", "b 0", "b 1"]
+    until(lambda: "key a of task" in handles[4].status().why)
+    cluster.clock.ahead_s += 3600
+    assert handles.results(5) == ["a", "b"] * 3
+
+
+def test_of_a_queue(cluster: MemoryCluster) -> None:
+    settings = cluster.client.set_queue("slow", rate="1/minute")
+    assert settings.rate == "1/m" and cluster.client.set_queue("slow", paused=False).rate == "1/m"
+    first, second = (app.plain.using(queue="slow").enqueue(text) for text in ("1", "2"))
+    other = app.plain.enqueue("other")
+    assert first.result(5) == "1" and other.result(5) == "other"
+    until(lambda: "queue slow is at its rate of 1/m" in second.status().why)
+    assert next(view for view in cluster.client.queues() if view.queue == "slow").rate == "1/m"
+    cluster.client.set_queue("slow", rate=None)
+    assert second.result(5) == "2"
+    with pytest.raises(rota.InvalidJob, match="such as"):
+        cluster.client.set_queue("slow", rate="often")
