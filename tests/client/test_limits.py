@@ -49,8 +49,8 @@ def test_jobs_of_one_bundle_have_one_key() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"max_per_key": 1}, "max_per_key and key go together"),
-    ({"key": "customer"}, "max_per_key and key go together"),
+    ({"max_per_key": 1}, "key goes with max_per_key"),
+    ({"key": "customer"}, "key goes with max_per_key"),
     ({"max_per_key": 1, "key": "colour"}, "key='colour' is none of its arguments"),
     ({"max_per_key": 1, "key": 3}, "the name of an argument, or a function"),
     ({"max_concurrency": 1, "level": "none"}, "a task with a limit is stored durably"),
