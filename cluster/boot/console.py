@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 
@@ -23,9 +24,11 @@ MARKS = {"ok": "ok", "failed": "FAILED", "retry": "again", "snooze": "snooze", "
 class Console:
     """Listens to a node. `announce` returns when it is ready."""
 
-    def __init__(self, node: Node, apps: tuple[str, ...]) -> None:
+    def __init__(self, node: Node, apps: tuple[str, ...], name: str = "") -> None:
+        """`name`: what its lines begin with, where several nodes write to one terminal."""
         self._node = node
         self._apps = apps
+        self._prefix = f"{name}: " if name else ""
         self._told = 0              # jobs that ended in this second
         self._untold: Counter[str] = Counter()
         node.events.listen(self._heard, [JobEnded])
@@ -33,7 +36,9 @@ class Console:
     async def announce(self, url: str) -> None:
         while self._node.service.why_not_ready() is not None:       # noqa: ASYNC110 - no one says so
             await asyncio.sleep(LOOK_S)
-        complain("\n".join([f"rota: ready at {url}", *self._tasks()]))
+        first, *listed = self._tasks()
+        ready = f"{self._prefix or 'rota: '}ready at {url}, process {os.getpid()}"
+        complain(f"{ready}; {first.rstrip(':')}" if self._prefix else "\n".join([ready, first, *listed]))
 
     def _tasks(self) -> list[str]:
         tasks = self._node.runners.tasks
@@ -58,14 +63,14 @@ class Console:
         took = span(event.ran_s) if event.ran_s else ""
         error = "" if event.outcome == "ok" or not event.error else f"  {event.error}"
         complain(
-            f"{time.strftime('%H:%M:%S')}  {MARKS.get(event.outcome, event.outcome):9} {took:>8}  {event.task}  "
-            f"{job_id(event.bundle, event.index)}{error}"
+            f"{self._prefix}{time.strftime('%H:%M:%S')}  {MARKS.get(event.outcome, event.outcome):9} {took:>8}  "
+            f"{event.task}  {job_id(event.bundle, event.index)}{error}"
         )
 
     def _next_second(self) -> None:
         if self._untold:
             counts = ", ".join(f"{count:,} {MARKS.get(outcome, outcome)}" for outcome, count in self._untold.items())
-            complain(f"{time.strftime('%H:%M:%S')}  and more in this second: {counts}")
+            complain(f"{self._prefix}{time.strftime('%H:%M:%S')}  and more in this second: {counts}")
         self._told = 0
         self._untold.clear()
 

@@ -107,7 +107,8 @@ async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str)
     async with asyncio.TaskGroup() as group:
         seen = group.create_task(telemetry.run(), name="telemetry")
         told = group.create_task(
-            console.Console(node, config.apps).announce(where) if config.dev else _warn_of_none(node, config.apps),
+            console.Console(node, config.apps, config.name).announce(where) if config.dev
+            else _warn_of_none(node, config.apps),
             name="announce",
         )
         await node.run(config.advertise or reachable(where))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from itertools import islice
@@ -90,25 +91,22 @@ def _imported(path: Path, _stamp: Stamp) -> frozenset[str]:
 
 
 class Dev:
-    """One node after the other, until a person ends it. `watched` None: it is not started again."""
+    """Nodes, started again and again, until a person ends them. `watched` None: they are not started again."""
 
-    def __init__(self, config: NodeConfig, watched: Watched | None) -> None:
-        self._config = config
+    def __init__(self, configs: Sequence[NodeConfig], watched: Watched | None) -> None:
+        self._configs = configs
         self._watched = watched
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._stopping = False
 
     def run(self) -> int:
-        """Returns the last node's exit status. Signals are passed on: one to stop, a second to hurry, a third to
+        """Returns the exit status of the last nodes. Signals are passed on: one to stop, a second to hurry, a third to
         kill."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._stop())
         while True:
-            self._process = subprocess.Popen(
-                tied(guard_command(self._config), signal.SIGKILL), env=guard_environment(self._config),
-                start_new_session=True,     # Ctrl-C reaches us alone, and the guard once
-            )  # fmt: skip
-            status = self._until_ended(self._process)
+            self._processes = [_start(config) for config in self._configs]
+            status = self._until_ended()
             if status is None:
                 continue
             if self._stopping and status == -signal.SIGTERM:
@@ -123,27 +121,48 @@ class Dev:
 
     def _stop(self) -> None:
         self._stopping = True
-        if self._process is not None:
-            self._process.terminate()
+        for process in self._processes:
+            process.terminate()
 
-    def _until_ended(self, process: subprocess.Popen[bytes]) -> int | None:
-        """The exit status; None if it was ended here, because a file has changed."""
-        while True:
-            try:
-                return process.wait(LOOK_S)
-            except subprocess.TimeoutExpired:
-                pass
-            changed = self._watched.changed() if self._watched is not None and not self._stopping else []
+    def _until_ended(self) -> int | None:
+        """The exit status; None if all were ended here, because a file has changed."""
+        there = self._processes
+        while there:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                there[0].wait(LOOK_S)
+            left = [process for process in there if process.poll() is None]
+            if left and len(left) < len(there) and not self._stopping:
+                complain(f"rota: {len(there) - len(left)} of {len(there)} nodes ended, the others go on")
+            there = left
+            changed = self._watched.changed() if there and self._watched is not None and not self._stopping else []
             if changed:
-                complain(f"rota: {', '.join(path.name for path in changed[:3])} changed: the node starts again")
-                self._end(process)
-                return process.returncode if self._stopping else None
+                self._say_changed(changed)
+                self._end(there)
+                if not self._stopping:
+                    return None
+        statuses = [process.returncode for process in self._processes]
+        return EXIT_CONFIG if EXIT_CONFIG in statuses else next(filter(None, statuses), 0)
+
+    def _say_changed(self, changed: list[Path]) -> None:
+        what = "the node starts again" if len(self._configs) == 1 else "the nodes start again"
+        complain(f"rota: {', '.join(path.name for path in changed[:3])} changed: {what}")
 
     @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> None:
-        process.terminate()
-        try:
-            process.wait(HURRY_S)
-        except subprocess.TimeoutExpired:
+    def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+        deadline = time.monotonic() + HURRY_S
+        for process in processes:
             process.terminate()
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.terminate()
+        for process in processes:
             process.wait()
+
+
+def _start(config: NodeConfig) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        tied(guard_command(config), signal.SIGKILL), env=guard_environment(config),
+        start_new_session=True,     # Ctrl-C reaches us alone, and the guard once
+    )  # fmt: skip

