@@ -19,7 +19,6 @@ from urllib.parse import quote, urlencode
 
 from . import background, default, ending, ids, options, pipeline, schedules
 from .coalesce import Ref
-from .codec import Keyring
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
 from .engine import Engine, outcome_of, value_of
@@ -27,6 +26,7 @@ from .errors import SignatureRefused
 from .gathering import Gathering
 from .handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from .ids import parse_job_id
+from .keyring import Keyring
 from .model import Codec
 from .named import NamedTask
 from .operations import AsyncOperations, Cancelled, Operations

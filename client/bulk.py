@@ -8,10 +8,10 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from .coalesce import OpenBundle
-from .codec import Seal
 from .errors import InvalidJob, JobTooLarge, RotaError
 from .handle import JobHandle
 from .ids import Names
+from .keyring import Seal
 from .model import BUNDLE_BYTES_MAX, Codec, Enqueue
 from .order import EMPTY, Call, Route, Routed, with_upstream
 from .pickling import dump_arguments

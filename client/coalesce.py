@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from .codec import PYTHON, Seal
+from .codec import PYTHON
 from .errors import ClientClosed, Overloaded, RotaError
 from .ids import Names, idempotent_id
+from .keyring import Seal
 from .model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
 from .order import Order, Route
 from .transport import Patience

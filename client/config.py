@@ -22,8 +22,8 @@ from os import PathLike
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .codec import UNSIGNED, Keyring, check_mode
 from .errors import ConfigError, InvalidJob
+from .keyring import UNSIGNED, Keyring, check_mode
 from .local import Local
 from .options import window_s
 

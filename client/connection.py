@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from . import wire
-from .codec import Keyring, Seal, is_harmless
+from .codec import is_harmless
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S
 from .errors import (
     ClientClosed,
@@ -35,6 +35,7 @@ from .errors import (
 )
 from .following import Following
 from .hosts import is_loopback
+from .keyring import Keyring, Seal
 from .link import Link, LinkLost
 from .local import Local
 from .model import UNREADABLE, Enqueue, Mode, QueueInfo, Receipt

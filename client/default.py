@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from . import ending
 from .handle import JobHandle, JobHandles
 from .order import Call, Order, Routed
-from .transport import installed
 
 
 class Caller(Protocol):
@@ -29,18 +28,24 @@ class Caller(Protocol):
 
 
 _client: Caller | None = None
+_make: Callable[[], Caller] | None = None
 _lock = threading.RLock()
+
+
+def made_by(make: Callable[[], Caller]) -> None:
+    """Who makes it when it is first needed: `rota` itself says so, the facade, which knows all rooms. (Declaring tasks
+    needs neither asyncio nor aiohttp.)"""
+    global _make
+    _make = make
 
 
 def client() -> Caller:
     global _client
     if _client is None:
         ending.check()
-        from .api import Client  # late: declaring tasks needs neither asyncio nor aiohttp
-
+        assert _make is not None
         with _lock:
-            transport = installed()
-            made = Client.over(transport) if transport else Client()
+            made = _make()
             if _client is None:     # not made meanwhile: by this very thread, in a signal handler or a finalizer
                 _client = made
     return _client

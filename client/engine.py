@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from . import ids, queues, threads
 from .coalesce import Coalescer, Ref
-from .codec import Seal
 from .errors import ClientClosed, ResultTimeout, RotaError, UnknownTask
 from .ids import Names
+from .keyring import Seal
 from .model import Enqueue, Mode, Receipt, ResultEntry
 from .order import Order, Route
 from .pickling import load_value

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from .codec import Keyring
 from .errors import ConfigError
 from .hosts import is_loopback
+from .keyring import Keyring
 
 FOLDER = "rota"
 RUN_USER = "/run/user"

@@ -7,9 +7,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .codec import Seal
 from .errors import ClientClosed, JobCancelled, JobExpired, JobFailed, JobUnknown, ResultInvalid, RotaError
 from .ids import job_id
+from .keyring import Seal
 from .model import ResultEntry
 from .transport import Transport
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeVar
 
-from .codec import Seal
 from .errors import RotaError
+from .keyring import Seal
 from .model import Enqueue, Mode, QueueInfo, Receipt
 from .views import JobView
 

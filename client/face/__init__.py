@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rota.client import backoff
+from rota.client import backoff, default
 from rota.client.dependencies import Depends
 from rota.client.errors import (
     ClientClosed,
@@ -51,6 +51,7 @@ from rota.client.outgoing import Outgoing, before_enqueue
 from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
+from rota.client.transport import installed
 from rota.client.views import JobEvent, LogLine, LogView, ProgressView
 from rota.client.workers import Worker
 
@@ -144,6 +145,15 @@ _LATE = {
     "touch": "rota.worker.runner.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""
+
+
+def _default_client() -> Any:
+    """In a runner it goes through the transport that the runner has installed."""
+    client, transport = __getattr__("Client"), installed()
+    return client.over(transport) if transport else client()
+
+
+default.made_by(_default_client)
 
 
 def __getattr__(name: str) -> Any:

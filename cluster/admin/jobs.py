@@ -6,9 +6,10 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from rota.client.codec import Seal, slice_body
+from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import job_id, parse_job_id
+from rota.client.keyring import Seal
 from rota.client.model import Past
 from rota.client.views import AttemptView, JobView, Place, ProgressView
 

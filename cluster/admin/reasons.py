@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rota.client.codec import Seal
 from rota.client.ids import job_id
+from rota.client.keyring import Seal
 from rota.client.model import Mode, ResultEntry
 from rota.client.rates import words
 from rota.client.views import Place

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 
 from msgspec.structs import replace
 
-from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
+from rota.client.keyring import Seal
 from rota.client.model import Rate
 from rota.client.rates import words
 from rota.client.signature import shown, signature_of

@@ -14,11 +14,11 @@ from typing import Literal, Self
 
 import msgspec
 
-from rota.client.codec import Keyring
 from rota.client.config import load_token
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
 from rota.client.ids import NAME_RULE
+from rota.client.keyring import Keyring
 from rota.client.options import WINDOW_S_MAX
 
 from ..state.keys import is_name

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rota.client.codec import Keyring
 from rota.client.errors import RotaError
+from rota.client.keyring import Keyring
 from rota.client.local import key_line, write_secret
 
 from ..boot.child import tied

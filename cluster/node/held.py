@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,9 +12,7 @@ from rota.worker.channel.frames import Work
 
 from ..ledger.ledger import Record
 from ..state.records import Claim, bits
-
-if TYPE_CHECKING:
-    from .outcomes import Settlement
+from .settlement import Settlement
 
 
 class LocalJob(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rota.client.codec import Seal
 from rota.client.errors import ResultInvalid
+from rota.client.keyring import Seal
 from rota.client.model import ResultEntry
 
 from ..ledger.ledger import Ledger

@@ -14,13 +14,13 @@ from rota.client.model import Outcome, ResultEntry
 
 from ..clock import Clock
 from ..context import IdentityContext
-from ..ledger.buckets import Bucket
 from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
 from ..state.records import Claim, Token, bits, due_by, hex_bits, token_of
 from ..state.words import Words
 from .held import Held
+from .settlement import Kept, Settlement
 
 FAILURES_PER_WRITE = 20
 ERROR_CHARS_MAX = 200
@@ -35,42 +35,6 @@ class Keep(msgspec.Struct, frozen=True):
 
     result_s: float
     finished_s: float
-
-
-class Kept(msgspec.Struct, frozen=True, gc=False):
-    """Keys of a settlement that are kept for a time: on a lease of this bucket."""
-
-    bucket: Bucket
-    keys: tuple[bytes, ...]
-
-
-class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """One guarded write of an executor. `final`: the claim is gone after it. `leased`: False while leases of the
-    buckets in `kept` have to be granted first. `without_puts`: what is left of it for a store that is full."""
-
-    ops: tuple[Put | Delete, ...]
-    final: bool
-    jobs: int
-    kept: tuple[Kept, ...] = ()
-    leased: bool = True
-    without_puts: tuple[Put | Delete, ...] | None = None
-
-    def with_leases(self, leases: list[int]) -> Settlement:
-        """One for each of `kept`."""
-        lease_of = {key: lease for kept, lease in zip(self.kept, leases, strict=True) for key in kept.keys}
-        ops = tuple(
-            Put(op.key, op.value, lease_of[op.key]) if isinstance(op, Put) and op.key in lease_of else op
-            for op in self.ops
-        )
-        return replace(self, ops=ops, leased=True)
-
-    def refreshed(self) -> Settlement:
-        """To be tried again: with new leases, in case an old one is what was refused."""
-        return replace(self, leased=not self.kept)
-
-    def delete_only(self) -> Settlement:
-        assert self.without_puts is not None
-        return replace(self, ops=self.without_puts, kept=(), leased=True, without_puts=None)
 
 
 def settle(

@@ -21,7 +21,8 @@ from ..state import moves
 from ..state.keys import shown
 from ..state.records import begun, bits
 from .held import Held
-from .outcomes import Keep, Settlement, give_back, settle
+from .outcomes import Keep, give_back, settle
+from .settlement import Settlement
 
 AGAIN_S = 0.5
 """After this a write that the store refused is tried again."""

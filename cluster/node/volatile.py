@@ -10,9 +10,10 @@ import asyncio
 
 import msgspec
 
-from rota.client.codec import Seal, encode_results
+from rota.client.codec import encode_results
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded
 from rota.client.ids import job_id
+from rota.client.keyring import Seal
 from rota.client.model import Enqueue, Outcome, Receipt, ResultEntry, Results
 from rota.worker.channel.frames import Work
 from rota.worker.pool.interface import Runners

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from rota.client import wire
-from rota.client.codec import UNSIGNED, Keyring
 from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
+from rota.client.keyring import UNSIGNED, Keyring
 
 from .answers import json_page, refuse
 from .gate import Gate

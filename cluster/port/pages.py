@@ -14,9 +14,9 @@ from aiohttp import web
 
 from rota.client import errors, options
 from rota.client.backoff import TABLE_MAX
-from rota.client.codec import Keyring
 from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
 from rota.client.ids import Names, idempotent_id, job_id, normal, parse_job_id
+from rota.client.keyring import Keyring
 from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, Options, Receipt, ResultEntry, Terms
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rota.client import wire
-from rota.client.codec import Keyring
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerError, Overloaded, RotaError
+from rota.client.keyring import Keyring
 from rota.client.model import UNREADABLE, Mode, Receipt
 
 from .service import NodeService

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
+from rota.client.keyring import Seal
 from rota.client.model import EXPIRED, ResultEntry
 
 from ..ledger.buckets import Buckets

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, Seal, slice_body
+from rota.client.codec import BODY_BYTES_MAX, slice_body
+from rota.client.keyring import Seal
 from rota.client.model import Header, ResultEntry
 
 from ..clock import Clock

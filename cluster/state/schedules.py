@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from rota.client.codec import Seal
 from rota.client.errors import InvalidJob
 from rota.client.ids import template_id
+from rota.client.keyring import Seal
 from rota.client.model import HEADER_SCHEMA, Mode, Text
 from rota.client.timetable import CatchUp, Overlap, Timetable, timetable
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rota.client.codec import Seal
 from rota.client.errors import ResultInvalid
+from rota.client.keyring import Seal
 from rota.client.model import ResultEntry
 
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end

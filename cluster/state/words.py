@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from rota.client.codec import UNSIGNED, Seal
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import History, Results
 
 from .keys import whole

@@ -23,8 +23,8 @@ from typing import Any, Self, TypeVar
 
 from rota.client import default
 from rota.client.api import Client
-from rota.client.codec import Keyring, Seal
 from rota.client.errors import InvalidJob
+from rota.client.keyring import Keyring, Seal
 from rota.client.local import Local
 
 from ..boot.sites import sites_of

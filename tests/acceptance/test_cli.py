@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from rota.client.codec import PYTHON, UNSIGNED, encode_body, function_digest
+from rota.client.codec import PYTHON, encode_body, function_digest
+from rota.client.keyring import UNSIGNED
 from rota.client.model import Header
 from rota.client.pickling import dump_arguments, dump_function
 from rota.worker.guard.revoke import SocketConnection

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 import rota
-from rota.client.codec import UNSIGNED, Keyring, encode_body
+from rota.client.codec import encode_body
+from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Header
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from rota.cluster.ledger.ledger import Put, Txn

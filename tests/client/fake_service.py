@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rota.client.codec import Keyring, Seal, encode_results, enqueue_digest
+from rota.client.codec import encode_results, enqueue_digest
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError, UnknownTask
 from rota.client.ids import parse_job_id
+from rota.client.keyring import Keyring, Seal
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
 from rota.client.pickling import dump_value, load_arguments, load_function
 from rota.client.tasks import registry

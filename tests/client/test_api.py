@@ -13,7 +13,6 @@ import pytest
 
 from rota.client import coalesce, codec, pickling
 from rota.client.api import AsyncClient
-from rota.client.codec import Keyring
 from rota.client.errors import (
     InvalidJob,
     JobFailed,
@@ -28,6 +27,7 @@ from rota.client.errors import (
     UnknownTask,
 )
 from rota.client.ids import job_id, parse_job_id
+from rota.client.keyring import Keyring
 from rota.client.model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, ResultEntry, Results
 from rota.client.named import NamedTask
 from rota.client.tasks import registry

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.client import codec, pickling
-from rota.client.codec import UNSIGNED, Keyring, Seal
+from rota.client import codec, keyring, pickling
 from rota.client.errors import ConfigError, InvalidJob, ResultInvalid, SignatureRefused
+from rota.client.keyring import UNSIGNED, Keyring, Seal
 from rota.client.model import BUNDLE_BYTES_MAX, Header, Options, ResultEntry, Results
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -32,7 +32,7 @@ HEADER = Header(
     codec="cloudpickle",
     python="3.11",
     function="ab" * 32,
-    options=Options(3, 30.0, 60.0, 90.0, 2.0, 8.0, (0.5, 1.5)),
+    options=Options(3, 30.0, 60.0, 90.0, 2.0, 8.0, (0.5, 1.5), keep_log=50),
     v=2,
     priority=5,
     key="ann",
@@ -98,11 +98,11 @@ def test_no_option_can_be_changed_or_dropped(field: str) -> None:
 def test_options_of_the_first_release_sign_as_they_did() -> None:
     """Jobs that it stored must still verify: what it did not know is not part of their signature."""
     early = msgspec.structs.replace(HEADER, options=Options(3, 30.0, 60.0), priority=0, key="", delay_s=0.0, v=1)
-    expected = codec._encode((
+    expected = codec.encode((
         1, CLUSTER, HEADER.bundle, HEADER.task, HEADER.queue, "sync", "cloudpickle", "3.11", HEADER.function,
         HEADER.enqueued_at, 3, 30.0, 60.0,
     ))
-    assert codec._job_context(early, CLUSTER) == expected
+    assert keyring._job_context(early, CLUSTER) == expected
 
 
 def test_no_byte_of_a_body_can_be_changed() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rota.client.codec import UNSIGNED, Keyring
 from rota.client.config import DEFAULT_URL, ClientConfig, client_config
 from rota.client.errors import ConfigError
+from rota.client.keyring import UNSIGNED, Keyring
 
 KEY_LINE = "k1:" + "ab" * 32
 

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from rota.client import connection, link, wire
 from rota.client.api import AsyncClient
-from rota.client.codec import Keyring
 from rota.client.errors import (
     ConfigError,
     EnqueueUnknown,
@@ -25,6 +24,7 @@ from rota.client.errors import (
     UnknownTask,
     Unreachable,
 )
+from rota.client.keyring import Keyring
 
 from ..proxy import Mode, Proxy
 from .fake_service import KEYRING, TOKEN, FakeService, FakeStore, fake_node, until

@@ -8,8 +8,8 @@ from itertools import count
 
 from rota.client.bulk import frames
 from rota.client.coalesce import Coalescer
-from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import Names
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Enqueue, Receipt
 from rota.client.order import Routed
 from rota.client.tasks import make_task

@@ -9,9 +9,9 @@ import pytest
 import rota
 from rota.client import queues
 from rota.client.bulk import frames
-from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import ConfigError, InvalidJob
 from rota.client.ids import Names
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.named import NamedTask
 from rota.client.tasks import Task, make_task
 

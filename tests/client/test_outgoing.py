@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 import rota
 from rota.client import outgoing
 from rota.client.bulk import PAUSE, frames
-from rota.client.codec import UNSIGNED, Seal, split_body
+from rota.client.codec import split_body
 from rota.client.ids import Names
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.pickling import load_arguments, load_call
 
 

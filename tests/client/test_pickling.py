@@ -290,7 +290,7 @@ def look(color):
     return color is fake_shop.Color.RED, fake_shop.Color.RED
 if __name__ == "__main__":
     import sys
-    from rota.client.codec import Keyring
+    from rota.client.keyring import Keyring
     rota.connect(sys.argv[1], token=sys.argv[2], key=Keyring({"k1": b"0123456789abcdef0123456789abcdef"}))
     same, back = look.enqueue(Color.RED).result(timeout=20)
     many = look.enqueue_many([(Color.RED,)])[0].result(timeout=20)

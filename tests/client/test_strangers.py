@@ -13,10 +13,11 @@ from aiohttp import web
 
 from rota.client import link
 from rota.client.api import AsyncClient
-from rota.client.codec import UNSIGNED, encode_results
+from rota.client.codec import encode_results
 from rota.client.errors import ConfigError, JobFailed, ResultInvalid, SignatureRefused
 from rota.client.hosts import is_loopback
 from rota.client.ids import parse_job_id
+from rota.client.keyring import UNSIGNED
 from rota.client.model import ResultEntry, Results
 from rota.client.pickling import dump_value
 

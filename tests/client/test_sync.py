@@ -15,8 +15,9 @@ import pytest
 import rota
 from rota.client import background, default, transport
 from rota.client.api import Client
-from rota.client.codec import UNSIGNED, Keyring, Seal, split_body
+from rota.client.codec import split_body
 from rota.client.errors import InvalidJob, JobFailed, PartlyEnqueued, ResultTimeout, RotaError, Unreachable
+from rota.client.keyring import UNSIGNED, Keyring, Seal
 from rota.client.model import Enqueue, Mode, Receipt
 from rota.client.transport import Patience
 from rota.client.views import JobView
@@ -249,7 +250,7 @@ def script(node: FakeNode, body: str) -> str:
     of Python 3.12 and later, that a process with threads forks: so do Gunicorn, uWSGI and multiprocessing)."""
     head = (
         "import asyncio, os, sys, threading, multiprocessing, rota\n"
-        "from rota.client.codec import Keyring\n"
+        "from rota.client.keyring import Keyring\n"
         "from tests.client.tasks import add, echo\n"
         "key = Keyring({'k1': b'0123456789abcdef0123456789abcdef'})\n"
         f"client = rota.connect({node.url!r}, token={TOKEN!r}, key=key)\n"

@@ -71,7 +71,7 @@ def test_eventlet_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch, node: 
 GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import gevent, threading, time
-from rota.client.codec import Keyring
+from rota.client.keyring import Keyring
 from tests.client.tasks import add
 import rota
 rota.connect({url!r}, token={token!r}, key=Keyring({{'k1': b'0123456789abcdef0123456789abcdef'}}))

@@ -172,7 +172,7 @@ import atexit
 atexit.register(lambda: after_rota())       # before rota's own, so called after it
 import asyncio, sys, threading
 import rota
-from rota.client.codec import Keyring
+from rota.client.keyring import Keyring
 from tests.client.tasks import add
 def connect():
     key = Keyring({{'k1': b'0123456789abcdef0123456789abcdef'}})

@@ -40,7 +40,6 @@ from rota.cluster.node import (
     intake,
     life,
     membership,
-    outcomes,
     own_record,
     progress,
     reach,
@@ -369,7 +368,7 @@ def two_commits_on_one_key() -> None:
         original(self, *arguments, **options)
         self._busy_keys = Never()
 
-    async def send(self: reporter.Reporter, held: Held, settlement: outcomes.Settlement) -> None:
+    async def send(self: reporter.Reporter, held: Held, settlement: Any) -> None:
         while not settlement.leased:
             try:
                 settlement = settlement.with_leases([

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rota.client.codec import Keyring, Seal
+from rota.client.keyring import Keyring, Seal
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.context import NodeContext
 from rota.cluster.events.hub import Events

@@ -11,9 +11,10 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rota.client.codec import UNSIGNED, encode_body
+from rota.client.codec import encode_body
 from rota.client.errors import RotaError
 from rota.client.ids import template_id, tick_id
+from rota.client.keyring import UNSIGNED
 from rota.client.model import HEADER_SCHEMA, Header
 from rota.client.views import NewSchedule
 from rota.cluster.admin.schedules import ScheduleAdmin

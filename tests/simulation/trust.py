@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rota.client.codec import UNSIGNED, Keyring, decode_header
+from rota.client.codec import decode_header
+from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Results
 from rota.cluster.ledger.ledger import Put, Record, Txn
 from rota.cluster.ledger.memory_store import Entry

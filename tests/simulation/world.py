@@ -14,7 +14,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from rota.client.codec import UNSIGNED, Keyring, decode_header
+from rota.client.codec import decode_header
+from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Outcome
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end

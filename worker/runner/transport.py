@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from rota.client import errors, wire
-from rota.client.codec import UNSIGNED, Seal
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Enqueue, Mode, QueueInfo, Receipt
 from rota.client.threads import Future, OwnThread
 from rota.client.transport import Follower, Patience

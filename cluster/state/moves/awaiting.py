@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import Seal, encode_results
+from rota.client.codec import encode_results
+from rota.client.keyring import Seal
 from rota.client.model import ResultEntry, Results
 
 from ...ledger.commits import Write, created

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rota.client.codec import Seal, encode_results, slice_body
+from rota.client.codec import encode_results, slice_body
+from rota.client.keyring import Seal
 from rota.client.model import ResultEntry, Results
 
 from ...ledger.ledger import Put

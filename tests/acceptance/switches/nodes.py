@@ -213,15 +213,15 @@ def namespaces(keys: Any) -> None:
     change(keys.Keys, "__init__", lambda init: lambda self, cluster: init(self, "shared"))
 
 
-@switch("T42", "client/test_codec.py: test_a_body_is_for_one_cluster", "rota.client.codec",
+@switch("T42", "client/test_codec.py: test_a_body_is_for_one_cluster", "rota.client.keyring",
         fails=r"with pytest\.raises.*DID NOT RAISE")
-def bodies_are_for_one_cluster(codec: Any) -> None:
+def bodies_are_for_one_cluster(keyring: Any) -> None:
     """A signature does not say for which cluster."""
     def anywhere(made: Any) -> Any:
         return lambda self, *arguments: made(self, *["" if it in ("prod", "staging") else it for it in arguments])
 
-    change(codec.Keyring, "sign", anywhere)
-    change(codec.Keyring, "verify", anywhere)
+    change(keyring.Keyring, "sign", anywhere)
+    change(keyring.Keyring, "verify", anywhere)
 
 
 @switch("Q7", "client/test_codec.py: test_a_newer_schema_is_refused_by_name", "rota.client.codec",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
+from rota.client.codec import decode_header, encode_body
 from rota.client.ids import job_id
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Header
 from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status

@@ -16,7 +16,8 @@ import pytest
 
 import rota
 import rota.testing
-from rota.client.codec import UNSIGNED, Seal, encode_body
+from rota.client.codec import encode_body
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Header
 from rota.client.pickling import dump_arguments
 from rota.cluster.dashboard.arguments import CHARS_MAX, described

@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rota.client.codec import Keyring, Seal, encode_body
+from rota.client.codec import encode_body
 from rota.client.ids import template_id, tick_id
+from rota.client.keyring import Keyring, Seal
 from rota.client.model import Header
 from rota.client.timetable import Timetable, timetable
 from rota.cluster.events.hub import Events

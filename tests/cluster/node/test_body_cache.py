@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from rota.client import bulk
-from rota.client.codec import UNSIGNED, Seal
 from rota.client.ids import Names
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.tasks import make_task
 from rota.cluster.node import body_cache
 from rota.cluster.node.body_cache import BodyCache, VerifiedBody

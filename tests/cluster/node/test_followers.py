@@ -17,9 +17,9 @@ import pytest
 import rota
 from rota.client import wire
 from rota.client.api import AsyncClient
-from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob, JobFailed, JobUnknown, Overloaded, ResultTimeout
 from rota.client.handle import JobHandle
+from rota.client.keyring import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger import memory as memory_ledger
 from rota.cluster.ledger.ledger import Put, Txn

@@ -11,7 +11,8 @@ from rota.cluster.ledger.ledger import Delete, Put
 from rota.cluster.node import outcomes
 from rota.cluster.node.claims import Claims
 from rota.cluster.node.held import Held
-from rota.cluster.node.outcomes import Keep, Settlement, settle
+from rota.cluster.node.outcomes import Keep, settle
+from rota.cluster.node.settlement import Settlement
 from rota.cluster.state.records import Claim, FailedRecord, Token, claim_of, decode, results_in
 
 from .bench import BUNDLE, KEYS, NODE, Bench, body, header, play, token

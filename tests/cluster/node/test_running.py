@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from rota.client.codec import UNSIGNED, Keyring
+from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.node.cancels import Cancels
 from rota.cluster.node.claims import Claims

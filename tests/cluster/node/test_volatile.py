@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rota.client.codec import UNSIGNED, Seal
 from rota.client.errors import InvalidJob, Overloaded
 from rota.client.ids import job_id
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Enqueue, Outcome, Receipt
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import VolatileFailed, VolatileLost

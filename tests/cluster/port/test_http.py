@@ -15,7 +15,7 @@ import pytest
 
 from rota.client import wire
 from rota.client.api import AsyncClient
-from rota.client.codec import UNSIGNED, Keyring, Seal, split_body
+from rota.client.codec import split_body
 from rota.client.errors import (
     ConfigError,
     EnqueueError,
@@ -25,6 +25,7 @@ from rota.client.errors import (
     RotaError,
     WriteUnknown,
 )
+from rota.client.keyring import UNSIGNED, Keyring, Seal
 from rota.client.model import Enqueue, Header
 from rota.client.named import NamedTask
 from rota.cluster.port import answers, gate, websocket

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rota.client.codec import UNSIGNED, Seal, decode_header, encode_body
+from rota.client.codec import decode_header, encode_body
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Header, ResultEntry, Terms, Upstream
 from rota.client.timetable import Timetable
 from rota.cluster.ledger.commits import Write, created, unmodified

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import rota
-from rota.client.codec import UNSIGNED, Seal
+from rota.client.keyring import UNSIGNED, Seal
 from rota.client.views import QueueView
 from rota.cluster.clock import SystemClock
 from rota.cluster.context import NodeContext
