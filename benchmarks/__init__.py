@@ -3,6 +3,7 @@
     python -m benchmarks              rates, latencies, CPU by process, beside bare etcd (`make bench`)
     python -m benchmarks.takeover     how long until the jobs of a killed node start elsewhere
     python -m benchmarks.crowd        100,000 async jobs that run at the same time on one node
+    python -m benchmarks.listing      parts of the list of jobs while a million wait
     python -m benchmarks.scheduled    a million jobs for later; how late those are that come due
     python -m benchmarks.backlog      a million lone jobs that wait, and a new master
     python -m benchmarks.profile      where a job's microseconds go, by process and step (needs py-spy)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -160,12 +161,28 @@ class AsyncClient(AsyncOperations):
         return await self._page("/v1/queues", list[QueueView])
 
     async def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", limit: int = 100, after: str = ""
+        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "",
+        since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
+        limit: int = 100, after: str = "",
     ) -> JobsPage:
         """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "failed", or
-        "finished" (and kept, `keep_finished`); those of a queue, of a task, or all. At most 1,000 at a time: `after` is
-        the `next` of the part before."""
-        return await self._page(_jobs_path(place, queue, task, limit, after), JobsPage)
+        "finished" (and kept, `keep_finished`); those of a queue, of a task, or all; those with a key that `max_per_key`
+        counts by (of jobs that have not ended); those that were enqueued, or, if they have ended, did so, from `since`
+        on and before `until`: a datetime with a time zone, seconds since 1970, or a timedelta, which means so long ago.
+        At most 1,000 at a time: `after` is the `next` of the part before. A part may be short, or empty, and the list
+        go on: `each_job` goes through all parts. Raises `InvalidJob`."""
+        return await self._page(_jobs_path(place, queue, task, limit, after, key, since, until), JobsPage)
+
+    async def each_job(self, place: Place | None = None, **which: Any) -> AsyncIterator[JobView]:
+        """All jobs that `jobs` would list with these arguments, part by part: `async for job in client.each_job(...)`.
+        What moves meanwhile may be left out, or come twice."""
+        page = JobsPage([], which.pop("after", ""))
+        while True:
+            page = await self.jobs(place, after=page.next, **which)
+            for job in page:
+                yield job
+            if not page.next:
+                return
 
     async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
@@ -356,10 +373,21 @@ class Client(Operations):
         return self._page("/v1/queues", list[QueueView])
 
     def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", limit: int = 100, after: str = ""
+        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "",
+        since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
+        limit: int = 100, after: str = "",
     ) -> JobsPage:
         """See `AsyncClient.jobs`."""
-        return self._page(_jobs_path(place, queue, task, limit, after), JobsPage)
+        return self._page(_jobs_path(place, queue, task, limit, after, key, since, until), JobsPage)
+
+    def each_job(self, place: Place | None = None, **which: Any) -> Iterator[JobView]:
+        """See `AsyncClient.each_job`; `for job in client.each_job(...)`."""
+        page = JobsPage([], which.pop("after", ""))
+        while True:
+            page = self.jobs(place, after=page.next, **which)
+            yield from page
+            if not page.next:
+                return
 
     def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
         """Failed jobs of one queue, or of all, in the order of queues and ids."""
@@ -580,8 +608,14 @@ def _connection(engine: Engine) -> Connection:
     return engine.transport
 
 
-def _jobs_path(place: str | None, queue: str, task: str, limit: int, after: str) -> str:
-    said = {"place": place or "", "queue": queue, "task": task, "limit": int(limit), "after": after}
+def _jobs_path(
+    place: str | None, queue: str, task: str, limit: int, after: str, key: str = "",
+    since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
+) -> str:
+    said = {
+        "place": place or "", "queue": queue, "task": task, "key": key, "since": options.moment(since, "since"),
+        "until": options.moment(until, "until"), "limit": int(limit), "after": after,
+    }
     return f"/v1/jobs?{urlencode({name: value for name, value in said.items() if value != ''})}"
 
 

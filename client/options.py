@@ -117,6 +117,19 @@ def delay(run_after: timedelta | datetime | float) -> tuple[float, datetime | No
     return 0.0, run_after
 
 
+def moment(value: datetime | timedelta | float | None, option: str) -> float | str:
+    """Seconds since 1970; "" for None. A timedelta means so long ago."""
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return max(0.0, now_s() - value.total_seconds())
+    if isinstance(value, datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise InvalidJob(f"{option} {value.isoformat()} has no time zone: .astimezone() means that of this machine")
+        return max(0.0, value.timestamp())
+    return duration_s(value, option)
+
+
 def seconds_until(run_at: datetime) -> float:
     """A time that has passed means now."""
     return max(0.0, (run_at - datetime.now(UTC)).total_seconds())

@@ -112,6 +112,26 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: ProgressView | None = None
 
 
+class JobsFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which jobs of a list, beyond place, queue and task: those with a `key` (`max_per_key` counts by it; told of jobs
+    that have not ended), and those of a time. Seconds since 1970; None: any."""
+
+    key: str = ""
+    since: float | None = None
+    until: float | None = None
+
+    def takes(self, view: JobView) -> bool:
+        if self.since is None and self.until is None:
+            return True
+        at = view.finished_at or view.enqueued_at or view.began_at
+        if at is None:
+            return False
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+
+ANY_JOB = JobsFilter()
+
+
 class JobsPage(msgspec.Struct, frozen=True):
     """A part of a list of jobs. `next` is what to go on after, "" at the end. A part may be short, or empty, and the
     list go on: so much was looked through."""
@@ -205,6 +225,7 @@ class FinishedView(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: int
     node: str
     finished_at: float
+    enqueued_at: float | None = None
 
 
 class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):

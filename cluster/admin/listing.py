@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
-from rota.client.views import PLACES, JobsPage, JobView, Place
+from rota.client.views import ANY_JOB, PLACES, JobsFilter, JobsPage, JobView, Place
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record
@@ -30,11 +31,15 @@ from ..state.records import (
 from ..state.words import Words
 from . import jobs
 from .jobs import Here
+from .narrow import Narrow
 
 LOOKED_MAX = 20_000
 """Records that are looked at for one part; where fewer jobs than were asked for fit, the list goes on behind them."""
 
-PAGE = 1_000
+LOOK_S = 0.06
+"""And so long."""
+
+PAGE, PAGE_MIN = 1_000, 200
 
 SECTIONS: dict[str, tuple[Place, ...]] = {
     "running": ("running",), "claims": ("running", "claimed"), "jobs": ("waiting", "blocked", "retrying"),
@@ -54,27 +59,41 @@ class Listing:
         self._directory = directory
         self._words = words
         self._here = here
+        self._narrow = Narrow(ledger, keys)
 
-    async def page(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+    async def page(
+        self, place: str, queue: str, task: str, limit: int, after: str, more: JobsFilter = ANY_JOB
+    ) -> JobsPage:
         """Raises `InvalidJob` for a place that is none, or a cursor that is not from here."""
         if place and place not in PLACES:
             raise InvalidJob(f"place={place:.40}: a job is {', '.join(PLACES)}")
         found: list[JobView] = []
         looked = 0
+        until = time.monotonic() + LOOK_S
         running = await self._running()
         for section, behind in self._rest(place, after):
             prefix = self._prefix(section, queue)
-            async for record in scan(self._ledger, prefix, after=behind, size=min(PAGE, LOOKED_MAX)):
-                views = await self._views(section, record, running)
-                found += [
-                    view for view in views
-                    if view.place == (place or view.place) and view.queue == (queue or view.queue)
-                    and view.task == (task or view.task)
-                ]
+            async for record in self._records(section, prefix, behind, limit):
+                if not more.key or _key_of(section, record) == more.key:
+                    views = await self._views(section, record, running)
+                    found += [
+                        view for view in views
+                        if view.place == (place or view.place) and view.queue == (queue or view.queue)
+                        and view.task == (task or view.task) and more.takes(view)
+                    ]
                 looked += 1
-                if len(found) >= limit or looked >= LOOKED_MAX:
+                if len(found) >= limit or looked >= LOOKED_MAX or time.monotonic() > until:
                     return JobsPage(found, f"{section}:{self._name(self._area(section), record)}")
         return JobsPage(found, "")
+
+    async def _records(self, section: str, prefix: bytes, behind: bytes, limit: int) -> AsyncIterator[Record]:
+        if section == "jobs":
+            async for page in self._narrow.pages(prefix, behind, min(PAGE, max(limit, PAGE_MIN))):
+                for record in page.records:
+                    yield record
+        else:
+            async for record in scan(self._ledger, prefix, after=behind, size=PAGE):
+                yield record
 
     def _rest(self, place: str, after: str) -> list[tuple[str, bytes]]:
         """The sections from the cursor on, and behind which key to begin there."""
@@ -183,7 +202,7 @@ class Listing:
         return [
             JobView(
                 job_id(kept.bundle, index), "finished", kept.task, kept.queue, kept.attempts, kept.node,
-                finished_at=kept.at,
+                finished_at=kept.at, enqueued_at=kept.enqueued_at or None,
             )
             for index in kept.indexes
         ]
@@ -204,3 +223,14 @@ class Listing:
     @staticmethod
     def _name(area: bytes, record: Record) -> str:
         return record.key[len(area):].decode(errors="replace")
+
+
+def _key_of(section: str, record: Record) -> str:
+    """What the limit per key counts it by, as far as its record says so."""
+    if section == "claims":
+        claim = claim_in(record.value)
+        return claim.key if claim is not None else ""
+    if section in ("jobs", "scheduled"):
+        token = decode(Token, record.value)
+        return token.key if token is not None else ""
+    return ""

@@ -150,7 +150,10 @@ class Status:
             kept = decode(FinishedRecord, record.value)
             if kept is not None:
                 views += [
-                    FinishedView(job_id(kept.bundle, index), kept.task, kept.queue, kept.attempts, kept.node, kept.at)
+                    FinishedView(
+                        job_id(kept.bundle, index), kept.task, kept.queue, kept.attempts, kept.node, kept.at,
+                        kept.enqueued_at or None,
+                    )
                     for index in kept.indexes
                 ]
         return views, ""

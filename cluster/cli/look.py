@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from typing import Annotated, cast
 
 import typer
 
 from rota.client.errors import JobUnknown
 from rota.client.ids import parse_job_id
-from rota.client.views import PLACES, Place
+from rota.client.views import PLACES, JobsPage, JobView, Place
 
 from ..terminal import complain
 from . import show
 from .ask import Json, KeyFile, TokenFile, Url, client
+from .options import moment
 
 
 def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
@@ -55,6 +57,15 @@ def jobs(
     ] = "",
     queue: Annotated[str, typer.Option(help="Only this queue.")] = "",
     task: Annotated[str, typer.Option(metavar="MODULE:TASK", help="Only jobs of this task.")] = "",
+    key: Annotated[str, typer.Option(help="Only jobs with this key (max_per_key) that have not ended.")] = "",
+    since: Annotated[
+        datetime | None, typer.Option(
+            metavar="TIME", parser=moment, help="Enqueued, or ended, no sooner: 2h (ago), 30m, 2026-11-26T08:00."
+        )
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(metavar="TIME", parser=moment, help="Enqueued, or ended, before then.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
     after: Annotated[str, typer.Option(metavar="CURSOR", help="Go on behind what was listed before.")] = "",
     url: Url = None,
@@ -69,11 +80,22 @@ def jobs(
     [bold]Example[/]
 
       rota jobs --place running --queue mail
+      rota jobs --place failed --since 2h
     """
     if place and place not in PLACES:
         raise typer.BadParameter(f"a job is {', '.join(PLACES)}", param_hint="--place")
     with client(url, token_file) as asked:
-        page = asked.jobs(cast("Place", place) or None, queue=queue, task=task, limit=limit, after=after)
+        found: list[JobView] = []
+        page = JobsPage([], after)
+        while len(found) < limit and (page.next or not found):      # a part may be short, and the list go on
+            page = asked.jobs(
+                cast("Place", place) or None, queue=queue, task=task, key=key, since=since, until=until,
+                limit=limit - len(found), after=page.next,
+            )
+            found += page
+            if not page.next:
+                break
+        page = JobsPage(found, page.next)
     if json:
         show.as_json(page)
     else:

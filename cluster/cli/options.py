@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,3 +97,18 @@ LogFormat = Annotated[
     str | None, _option("text, or json: a line of JSON for each record. Default: text.", "--log-format", panel=MORE)
 ]
 Config = Annotated[Path | None, _option("Settings in TOML.", "--config", metavar="FILE", panel=MORE)]
+
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def moment(text: str) -> datetime:
+    """`2h`, `30m`, `1d`, `90s`: so long ago; or a date and time, of this machine where it names no zone."""
+    if (ago := _AGO.match(text.strip())) is not None:
+        return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+    try:
+        said = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time: 2h, 30m or 1d (ago), or 2026-11-26T08:00") from None
+    return said if said.tzinfo is not None else said.astimezone()

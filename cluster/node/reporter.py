@@ -92,7 +92,8 @@ class Reporter:
         self._partial.pop(held.key, None)
         outcomes, held.outcomes = held.outcomes, []
         held.done |= bits([outcome.index for outcome in outcomes])
-        keep = Keep(self._keep_result_of(held), self._keep_finished_of(held))
+        result_s, finished_s = self._keep_result_of(held), self._keep_finished_of(held)
+        keep = Keep(max(result_s, finished_s) if result_s else 0.0, finished_s)     # who is kept keeps its result
         held.queue.extend(settle(self._context, held, outcomes, complete=complete, keep=keep))
         self.advance(held)
 

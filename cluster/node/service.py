@@ -10,10 +10,12 @@ from rota.client import rates
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
+    ANY_JOB,
     EventsPage,
     FailedFilter,
     FailedView,
     FinishedView,
+    JobsFilter,
     JobsPage,
     JobView,
     LogView,
@@ -110,8 +112,10 @@ class Service:
     async def news(self, job_id: str, after: str, wait_s: float) -> EventsPage:
         return await self._parts.status.watching.news(job_id, after, wait_s)
 
-    async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
-        return await self._parts.status.listing.page(place, queue, task, limit, after)
+    async def jobs(
+        self, place: str, queue: str, task: str, limit: int, after: str, more: JobsFilter = ANY_JOB
+    ) -> JobsPage:
+        return await self._parts.status.listing.page(place, queue, task, limit, after, more)
 
     async def nodes(self) -> list[NodeView]:
         return await self._parts.status.nodes()

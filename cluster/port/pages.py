@@ -22,6 +22,7 @@ from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
 from rota.client.upstream import refs_of, upstream_of
+from rota.client.views import JobsFilter
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
@@ -290,7 +291,8 @@ class Pages:
     async def _jobs(self, request: web.Request) -> web.Response:
         queue, limit, after = _which_part(request)
         place, task = request.query.get("place", ""), normal(request.query.get("task", ""))
-        return json_page(await self._service.jobs(place, queue or "", task, limit, after))
+        more = JobsFilter(request.query.get("key", ""), _moment(request, "since"), _moment(request, "until"))
+        return json_page(await self._service.jobs(place, queue or "", task, limit, after, more))
 
     async def _tasks(self, _request: web.Request) -> web.Response:
         return json_page(await self._service.tasks())
@@ -367,6 +369,12 @@ def _terms(job: NewJob) -> Terms | None:
 
 def _seconds(value: float | None, name: str) -> float | None:
     return None if value is None else duration_s(value, name)
+
+
+def _moment(request: web.Request, name: str) -> float | None:
+    """Seconds since 1970."""
+    said = request.query.get(name)
+    return None if said is None else number_of(said, name)
 
 
 def _which_part(request: web.Request) -> tuple[str | None, int, str]:

@@ -8,10 +8,12 @@ from typing import Protocol
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
 from rota.client.views import (
+    ANY_JOB,
     EventsPage,
     FailedFilter,
     FailedView,
     FinishedView,
+    JobsFilter,
     JobsPage,
     JobView,
     LogView,
@@ -86,7 +88,9 @@ class NodeService(Protocol):
         is something, or after so many seconds. Raises `InvalidJob`."""
         ...
 
-    async def jobs(self, place: str, queue: str, task: str, limit: int, after: str) -> JobsPage:
+    async def jobs(
+        self, place: str, queue: str, task: str, limit: int, after: str, more: JobsFilter = ANY_JOB
+    ) -> JobsPage:
         """A part of the list of jobs: those at a place, of a queue, of a task ("": any), from behind `after` (`next` of
         the part before). Raises `InvalidJob`."""
         ...

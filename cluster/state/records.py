@@ -252,6 +252,7 @@ class FinishedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     node: str
     at: Moment
     v: Schema = msgspec.field(default_factory=schema)
+    enqueued_at: Moment = 0.0
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -32,7 +32,9 @@ def finished(
     keys: Keys, bundle: str, indexes: list[int], claim: Claim, fence: int, *, node: str, at_s: float, body: bytes
 ) -> tuple[Put, Put]:
     """What can be looked at afterwards of jobs that ended well: a record that shows them, and their arguments."""
-    shown = FinishedRecord(whole(bundle), indexes, claim.task, claim.queue, claim.attempt, node, at_s)
+    shown = FinishedRecord(
+        whole(bundle), indexes, claim.task, claim.queue, claim.attempt, node, at_s, enqueued_at=claim.at / 1000
+    )
     return (
         Put(keys.finished_jobs(claim.queue, bundle, indexes[0], fence), encode(shown)),
         Put(keys.finished_body(bundle, indexes[0], fence), slice_body(body, indexes)),
