@@ -23,7 +23,8 @@ GROUPS = {
 }
 ERRORS = "Errors"
 INTERNAL = {
-    "acancel_job", "ajob", "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
+    "acancel_job", "ajob", "alog", "anews", "news",
+    "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
     "described", "destination", "dress", "is_bare", "key_of", "models", "signature",
     "order", "outcomes", "place", "place_many", "result_of", "retry_decision", "unique_of", "with_unique",
 }
