@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     keep_log: int = 0
     rate: str | None = None
     rate_per_key: str | None = None
+    requires: Collection[str] = ()
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
@@ -87,6 +88,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             requeue_delay_s=options.duration_s(self.requeue_delay, "requeue_delay"),
             rate=rates.rate(self.rate, "rate"),
             rate_per_key=rates.rate(self.rate_per_key, "rate_per_key"),
+            requires=options.labels(self.requires),
             schedule=declared(
                 self.cron, self.tz, self.every, self.jitter, self.catch_up, self.overlap,
                 options.priority(self.priority),

@@ -130,6 +130,7 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     keep_log: int = 0                       # lines of a job's log that are kept with it
     rate: Rate | None = None                # of its jobs in the whole cluster
     rate_per_key: Rate | None = None        # of those with equal keys
+    requires: tuple[str, ...] = ()          # labels that a node must have to run it
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):

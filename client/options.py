@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -91,6 +91,15 @@ def one_of(value: str, known: Sequence[Word], option: str) -> Word:
         if value == word:
             return word
     raise InvalidJob(f"{option} {value!r:.40}: one of {', '.join(known)}")
+
+
+def labels(said: Collection[str]) -> tuple[str, ...]:
+    """Names of what a node has, and a task needs."""
+    names = {said} if isinstance(said, str) else set(said)
+    for name in names:
+        if not isinstance(name, str) or not is_name(name):
+            raise InvalidJob(f"{name!r:.80} is not a valid label: {NAME_RULE}")
+    return tuple(sorted(names))
 
 
 def key(value: object) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
@@ -292,6 +292,7 @@ def task(
     expires: float | timedelta | None = None,
     rate: str | None = None,
     rate_per_key: str | None = None,
+    requires: Collection[str] = (),
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -333,6 +334,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         on_conflict: what an enqueue does that finds such a job: "existing" returns its handle (`handle.existing`),
             "raise" raises `JobExists`, "replace" puts the new job, with its arguments and delay, in the place of one
             that has not begun (whoever waits for that gets `JobCancelled`), and else does as "existing".
+        requires: labels that a node must have to run it, as in `requires={"gpu"}` and `rota node --labels gpu`.
         rate, rate_per_key: how many of its jobs, or of those with the same key, may begin in a time, in the cluster:
             "100/minute", "5/10s", "1000/hour, burst 50" (so many at once after a pause; else 1).
         expires: how long after its enqueue a job may begin. One that has not begun by then, for the first time or

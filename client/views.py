@@ -159,6 +159,7 @@ class NodeView(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str
     since: float
     keys: list[str] | None = None   # the marks of its signing keys (`id#fingerprint`), the one it signs with last
+    labels: list[str] = []          # what it has, and tasks may require
 
 
 class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -175,6 +176,7 @@ class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: tuple[Parameter, ...] | None = None
     rate: str | None = None
     rate_per_key: str | None = None
+    requires: tuple[str, ...] = ()
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):

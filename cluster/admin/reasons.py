@@ -104,7 +104,8 @@ class Reasons:
         if not serving:
             return f"no node serves queue {token.queue}"
         if not able:
-            return _no_code(token, serving)
+            record = self._directory.tasks.get(token.task)
+            return _no_label(token, record, serving) or _no_code(token, serving)
         if any(member.slots(token) > 0 for member in able.values()):
             return _no_key(token.signed)
         modes = sorted({mode for member in able.values() if (mode := member.mode_of(token)) is not None})
@@ -179,6 +180,17 @@ def _in_the_way(job: str, entry: ResultEntry) -> str:
         return f"job {job}, which it waits for, failed{error}: `rota failed retry {job}` revives both"
     how = "was cancelled" if entry.status == "cancelled" else "expired"
     return f"job {job}, which it waits for, {how}: it cannot go on, and can only be cancelled, too"
+
+
+def _no_label(token: Token, record: TaskRecord | None, serving: list[Member]) -> str:
+    """Which labels its task requires that no node has, or ""."""
+    if record is None or token.function or any(set(record.requires) <= set(member.labels) for member in serving):
+        return ""
+    named = " and ".join(record.requires)
+    return (
+        f"task {token.task} requires {named}, and no node that serves its queue was started with "
+        f"--labels {','.join(record.requires)}"
+    )
 
 
 def _no_code(token: Token, serving: list[Member]) -> str:

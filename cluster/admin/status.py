@@ -74,6 +74,7 @@ class Status:
             views.append(NodeView(
                 node, member.address, member.state, node == self._directory.master, member.queues,
                 sorted(member.tasks), member.capacity, claims, member.python, member.version, member.since, member.keys,
+                member.labels,
             ))
         return views
 
@@ -87,7 +88,7 @@ class Status:
                 name, record.mode, record.queue, shown(signature) if signature is not None else "",
                 record.max_concurrency, record.max_per_key,
                 sorted(node for node, member in members.items() if name in member.tasks), record.parameters,
-                _words(record.rate), _words(record.rate_per_key),
+                _words(record.rate), _words(record.rate_per_key), record.requires,
             ))
         return views
 

@@ -81,6 +81,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""                      # how its identities' names begin; "": the machine's name
     apps: tuple[str, ...] = ()          # modules to import; they declare the tasks
     queues: tuple[str, ...] = ("*",)    # "*": every queue
+    labels: tuple[str, ...] = ()        # what the machine has, and tasks may require
     host: str = "127.0.0.1"             # where the HTTP port listens
     port: int = 4100                    # 0: the system picks one
     http_cert_file: str = ""            # serve the port over TLS; "": plain HTTP
@@ -147,6 +148,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         for queue in self.queues:
             if queue != "*" and not is_name(queue):
                 raise ConfigError(f"{queue!r} is not a valid queue name: {NAME_RULE}, or *")
+        for label in self.labels:
+            if not is_name(label):
+                raise ConfigError(f"{label!r} is not a valid label: {NAME_RULE}")
         if not self.queues:
             raise ConfigError("no queue is given: leave --queues away to serve every queue")
         for app in self.apps:

@@ -189,7 +189,7 @@ def node_settings(config: NodeConfig) -> NodeSettings:
     machine = "".join(char for char in socket.gethostname()[:40] if char.isascii() and (char.isalnum() or char in "-_"))
     name = config.name or machine.lstrip("-")
     return NodeSettings(
-        name=name or "node", queues=config.queues, functions=config.functions,
+        name=name or "node", queues=config.queues, labels=config.labels, functions=config.functions,
         python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
         lease_ttl_s=config.lease_ttl_s, grace_s=config.grace_s, keep_result_s=config.keep_result_s,
         keep_finished_s=config.keep_finished_s, keep_failed_s=config.keep_failed_s,

@@ -21,6 +21,7 @@ SETTINGS: dict[str, str] = {
     "name": "name",
     "app": "apps",
     "queues": "queues",
+    "labels": "labels",
     "http": "host",                     # host:port, see `_http`
     "http_cert": "http_cert_file",
     "http_key": "http_key_file",
@@ -58,7 +59,7 @@ SETTINGS: dict[str, str] = {
 }
 """The name a setting has as a flag (with dashes), as `ROTA_<NAME>` and in a file, and the field it fills."""
 
-_LISTS = {"app", "queues", "etcd"}
+_LISTS = {"app", "queues", "labels", "etcd"}
 
 
 def load(

@@ -35,6 +35,7 @@ App = Annotated[
     _option("A module with tasks, to import in the runners. Repeatable.", "--app", "-a", metavar="MODULE"),
 ]
 Queues = Annotated[str | None, _option("Serve only these queues. Default: every queue.", metavar="A,B")]
+Labels = Annotated[str | None, _option("What this machine has: tasks may require it.", metavar="A,B")]
 Sync = Annotated[int | None, _option("Processes for plain functions. Default: one per CPU.", "--sync")]
 Async = Annotated[int | None, _option("`async def` jobs at a time. Default: 100.", "--async")]
 AsyncProcesses = Annotated[int | None, _option("Event loops that share them. Default: 1.", "--async-processes")]

@@ -32,6 +32,7 @@ NODES_MAX = 20
 def node(
     app: options.App = None,
     queues: options.Queues = None,
+    labels: options.Labels = None,
     sync: options.Sync = None,
     async_: options.Async = None,
     async_processes: options.AsyncProcesses = None,
@@ -96,6 +97,7 @@ def node(
 def dev(
     app: options.App = None,
     queues: options.Queues = None,
+    labels: options.Labels = None,
     sync: options.Sync = None,
     async_: options.Async = None,
     async_processes: options.AsyncProcesses = None,
@@ -127,7 +129,8 @@ def dev(
       rota dev --app shop --nodes 3
     """
     flags: dict[str, Any] = {
-        "app": app, "queues": queues, "sync": sync, "async": async_, "async_processes": async_processes, "spare": spare,
+        "app": app, "queues": queues, "labels": labels,
+        "sync": sync, "async": async_, "async_processes": async_processes, "spare": spare,
         "http": http, "grace": grace, "log": log,
         "dev": True, "etcd_allow_broken": True,
     }  # fmt: skip

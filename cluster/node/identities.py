@@ -94,7 +94,7 @@ class Identities:
             self._standing.address, list(settings.queues), capacity=dict(runners.capacity.items()),
             python=settings.python, version=settings.version, since=round(parts.context.clock.wall(), 3),
             functions=settings.functions, keys=parts.context.seal.keyring.marks, spare=dict(runners.spare.items()),
-            **code_of(runners),
+            labels=list(settings.labels), **code_of(runners, settings.labels),
         )
 
     async def _bury(self) -> None:

@@ -117,7 +117,9 @@ class Life:
             group.create_task(self._leave_when_asked(leading), name="leave")
 
     async def _register(self) -> None:
-        await self._registration.follow(self._parts.runners, self._show_code, self.admission.registered)
+        await self._registration.follow(
+            self._parts.runners, self._parts.settings.labels, self._show_code, self.admission.registered
+        )
 
     async def _show_code(self, code: Code) -> None:
         await self.record.show(**code)

@@ -6,7 +6,7 @@ A runner that is started again imports the code afresh, as it lies there then: w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import TypedDict
 
@@ -31,9 +31,12 @@ class Code(TypedDict):
     schedules: list[str]
 
 
-def code_of(runners: Runners) -> Code:
+def code_of(runners: Runners, labels: Collection[str]) -> Code:
+    """A task that requires what this node has not is not run here, though its code is."""
     return {
-        "tasks": {name: info.mode for name, info in sorted(runners.tasks.items())},
+        "tasks": {
+            name: info.mode for name, info in sorted(runners.tasks.items()) if set(info.requires) <= set(labels)
+        },
         "schedules": sorted(info.name for info in runners.tasks.values() if info.schedule is not None),
     }
 
@@ -47,14 +50,15 @@ class Registration:
         self._schedules = schedules
 
     async def follow(
-        self, runners: Runners, show: Callable[[Code], Awaitable[None]], registered: asyncio.Event
+        self, runners: Runners, labels: Collection[str], show: Callable[[Code], Awaitable[None]],
+        registered: asyncio.Event,
     ) -> None:
         """Register what the runners have, now and whenever it has changed. The member's record is changed first."""
         known: tuple[dict[str, TaskInfo], dict[str, QueueInfo]] | None = None
         while True:
             now = (dict(runners.tasks), dict(runners.queues))
             if now != known:
-                await show(code_of(runners))
+                await show(code_of(runners, labels))
                 await self.register(now[0].values(), now[1].values())
                 known = now
                 registered.set()
@@ -77,7 +81,7 @@ class Registration:
         old = page.records[0] if page.records else None
         record = TaskRecord(
             info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s,
-            info.parameters, info.rate, info.rate_per_key,
+            info.parameters, info.rate, info.rate_per_key, info.requires,
         )
         if old is None or record != decode(TaskRecord, old.value):
             condition = unmodified(key, old.mod_revision if old is not None else 0)

@@ -10,6 +10,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str                           # how its identities' names begin
     queues: tuple[str, ...] = ("*",)
+    labels: tuple[str, ...] = ()        # what this machine has, and tasks may require
     functions: bool = True
     python: str
     version: str

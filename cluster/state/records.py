@@ -162,6 +162,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     functions: bool = False     # runs code shipped by value
     schedules: list[str] = []       # that its code declares
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
+    labels: list[str] = []          # what it has: tasks that require others are not among its `tasks`
     spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
     v: Schema = msgspec.field(default_factory=schema)
 
@@ -205,6 +206,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: Annotated[tuple[Parameter, ...], Meta(max_length=100)] | None = None        # None: not known
     rate: Rate | None = None                    # of jobs that begin, in the whole cluster
     rate_per_key: Rate | None = None            # of them, with equal keys
+    requires: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()     # labels that a node must have
     v: Schema = msgspec.field(default_factory=schema)
 
 

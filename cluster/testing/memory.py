@@ -15,13 +15,13 @@ import random
 import secrets
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from datetime import timedelta
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rota.client import default
+from rota.client import default, options
 from rota.client.api import Client
 from rota.client.errors import InvalidJob
 from rota.client.keyring import Keyring, Seal
@@ -78,11 +78,12 @@ class MemoryCluster:
     It knows the tasks that are declared when it is entered; those declared later, in a test, are shipped by value.
     """
 
-    def __init__(self, *, sync: int = 4, async_: int = 100) -> None:
+    def __init__(self, *, sync: int = 4, async_: int = 100, labels: Collection[str] = ()) -> None:
         self.client: Client
         self.clock = TravelClock()
         self._sync = sync
         self._async = async_
+        self._labels = options.labels(labels)
         self._ready: concurrent.futures.Future[str] = concurrent.futures.Future()
         self._before: default.Caller | None = None
         self._key = secrets.token_bytes(32)
@@ -138,7 +139,7 @@ class MemoryCluster:
         self._seal, self._buckets = Seal(self._keyring, CLUSTER), Buckets(self._ledger, self.clock, random.Random())
         settings = NodeSettings(
             name="memory", python=f"{sys.version_info.major}.{sys.version_info.minor}", version=version("rota"),
-            grace_s=0.0,
+            grace_s=0.0, labels=self._labels,
         )
         context = NodeContext(
             ledger=self._ledger, keys=self._keys, clock=self.clock, rng=random.Random(), seal=self._seal,

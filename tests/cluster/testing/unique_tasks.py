@@ -64,3 +64,8 @@ def seldom(number: int) -> int:
 async def crawl(host: str, page: int = 0) -> str:
     events.append(f"{host} {page}")
     return host
+
+
+@rota.task(requires={"gpu", "large"})
+def train(model: str) -> str:
+    return model
