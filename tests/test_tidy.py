@@ -16,6 +16,7 @@ ROOMS = ("client", "cluster", "worker")
 
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
+    "worker/runner/telling.py",     # when a job said how far it is: its own process
     "client/options.py",            # turns the moment a user names into a delay; when a schedule was put
     "cluster/cli/show.py",          # how long ago something was, for people
     "cluster/cli/schedule.py",      # the same, and how soon
@@ -158,7 +159,9 @@ WRITTEN_BY_HAND = {
     "cluster/master/bulk.py": {"key"},
     "cluster/master/operation.py": {"self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
-    "cluster/node/outcomes.py": {"op.key"},                             # leases put to what moves made
+    "cluster/node/settlement.py": {"op.key"},                           # leases put to what moves made
+    "cluster/node/progress.py": {"keys.log_of(self.bundle, self.index)", "key"},    # how far jobs are, and their logs
+    "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
     "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
 }
 """Keys that are put or deleted outside the ledger and the moves. None of them is that of a token."""

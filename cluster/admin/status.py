@@ -53,7 +53,7 @@ class Status:
         self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
         reasons = Reasons(ledger, keys, clock, directory, words, seal)
         self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
-        self.watching = Watching(self.jobs, ledger, keys)
+        self.watching = Watching(self.jobs, ledger, keys, clock)
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
 
     async def run(self, counters: Callable[[], tuple[int, int]]) -> None:

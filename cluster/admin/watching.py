@@ -12,6 +12,7 @@ import msgspec
 from rota.client.errors import InvalidJob
 from rota.client.views import EventsPage, JobEvent, JobView, LogView
 
+from ..clock import Clock
 from ..ledger.ledger import Ledger
 from ..state.keys import Keys
 from ..state.records import LogRecord, decode
@@ -37,7 +38,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Watching:
-    def __init__(self, jobs: Jobs, ledger: Ledger, keys: Keys) -> None:
+    def __init__(self, jobs: Jobs, ledger: Ledger, keys: Keys, clock: Clock) -> None:
+        self._clock = clock
         self._jobs = jobs
         self._ledger = ledger
         self._keys = keys
@@ -77,7 +79,7 @@ class Watching:
         if over:
             await asyncio.sleep(LOG_LATE_S if log.lines else 0)
             log = await self.log(job_id)
-        events, now = [], time.time()
+        events, now = [], self._clock.wall()
         first = seen.lines if log.attempt == seen.log_attempt else 0
         for line in log.lines[max(0, first - log.dropped):]:
             events.append(JobEvent("log", line.at, attempt=log.attempt, line=line))
