@@ -317,7 +317,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             `async def` job gets `CancelledError`, a plain function can ask `rota.current_job().cancel_requested`.
         max_concurrency: how many of its jobs may run at a time in the whole cluster; None: any number.
         max_per_key, key: how many with the same key; the key is the argument of that name, or what a function of the
-            arguments gives.
+            arguments gives. One at a time is no order: a job that is retried goes behind the others; a serial queue
+            keeps the order.
         level: "durable": stored before the enqueue returns; "delayed": begun at once, stored meanwhile; "none": kept
             in the memory of the node that takes it, and nowhere else.
         on_orphan: what becomes of a job that may have been running when its node was lost: "requeue" runs it again,

@@ -190,6 +190,11 @@ def until_running(client: rota.Client, job: str, on: Callable[[str], bool]) -> s
         time.sleep(0.1)
 
 
+def test_the_index_names_every_page() -> None:
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages <= set(LINK.findall((ROOT / "docs" / "index.md").read_text()))
+
+
 def test_internals_name_files_that_exist() -> None:
     """A rename updates docs/internals.md in the same commit."""
     page = ROOT / "docs" / "internals.md"

@@ -36,6 +36,16 @@ def test_jobs_of_both_kinds_run(cluster: MemoryCluster) -> None:
     assert cluster.client.enqueue(lambda n: n + 1, 1).result(10) == 2
 
 
+def test_one_per_key_is_no_order_where_jobs_are_retried_and_a_serial_queue_is(cluster: MemoryCluster) -> None:
+    """As docs/tasks.md says."""
+    for queue, runs in ((None, [0, 1, 2, 0]), (rota.Queue("ann", serial=True), [0, 0, 1, 2])):
+        app.events.clear()
+        task = app.in_turn if queue is None else app.in_turn.using(queue=queue)
+        for handle in task.enqueue_many([app.in_turn.call("ann", number) for number in range(3)]):
+            handle.result(10)
+        assert app.events == [f"ann {number}" for number in runs]
+
+
 def test_failures_and_the_failed_set(cluster: MemoryCluster) -> None:
     handle = app.broken.enqueue()
     with pytest.raises(rota.JobFailed, match="KeyError"):

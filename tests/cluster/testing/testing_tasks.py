@@ -49,6 +49,13 @@ def step(number: int) -> None:
     events.append(f"step {number}")
 
 
+@rota.task(max_per_key=1, key="who", backoff_base=0.01)
+def in_turn(who: str, number: int) -> None:
+    events.append(f"{who} {number}")
+    if number == 0 and rota.current_job().attempt == 1:
+        raise ValueError("not yet")
+
+
 @rota.task(timeout=0.05, max_attempts=1)
 def slow() -> None:
     time.sleep(0.5)
