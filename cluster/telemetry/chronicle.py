@@ -1,13 +1,15 @@
 """What all nodes know of each other for people who look: the history of the cluster, and the last hour of each node.
 
 It goes through the store, as everything does; nodes do not talk to each other. The history is written when something
-happens to the cluster (seldom, and at most `NOTED_MAX` times a minute). The hours are written only while somebody
-looks: whoever does writes `seen/asked`, every node sees that, and says for half a minute what it has counted.
+happens to the cluster (seldom, and at most `NOTED_MAX` times a minute). The hours are written once a minute, where they
+have changed, and often while somebody looks: whoever does writes `seen/asked`, every node sees that, and says for half
+a minute what it has counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -49,6 +51,9 @@ SAY_S = 2.0
 """How often a node says what it has counted, while somebody looks; of a large cluster's nodes, each less often."""
 
 NODES_AT_THAT_PACE = 20
+UNASKED_S = 60.0
+"""How often it says so while nobody does."""
+
 PRUNE_S = 60.0
 PAST_MAX = 100
 LOOK_S = 0.5
@@ -211,19 +216,23 @@ class Chronicle:
     # -- this node's hour --------------------------------------------------------------------------------------------
 
     async def say(self) -> None:
-        """What this node has counted, while somebody looks and when it has changed."""
+        """What this node has counted, when it has changed: every two seconds while somebody looks, else once a minute,
+        so that a node that is lost takes no more than a minute with it."""
         said: NodeSeen | None = None
         of_identity: int | None = None
         while True:
-            await self._asked.wait()
-            while self._clock.monotonic() < self._asked_until:
-                seen, identity = self._say(), self._observed.identity()
-                if identity is not None and (said is None or identity[1] != of_identity or _differ(said, seen)):
-                    key = self._keys.seen_nodes + self._observed.figures().node.encode()
-                    if await self._write(Put(key, msgspec.json.encode(seen), identity[1])):
-                        said, of_identity = seen, identity[1]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(UNASKED_S):
+                    await self._asked.wait()
+            seen, identity = self._say(), self._observed.identity()
+            if identity is not None and (said is None or identity[1] != of_identity or _differ(said, seen)):
+                key = self._keys.seen_nodes + self._observed.figures().node.encode()
+                if await self._write(Put(key, msgspec.json.encode(seen), identity[1])):
+                    said, of_identity = seen, identity[1]
+            if self._clock.monotonic() >= self._asked_until:
+                self._asked.clear()
+            else:
                 await asyncio.sleep(SAY_S * max(1.0, len(self._directory.members) / NODES_AT_THAT_PACE))
-            self._asked.clear()
 
     # -- members that are gone ---------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What nodes write below `seen/`, for people who look. Reading is total: what is no such record is None.
 
     seen/history/<ms>-<node>-<number>   something that happened to the cluster; the newest are kept
-    seen/nodes/<node>                   a node's last hour, on its lease; written only while somebody looks
+    seen/nodes/<node>                   a node's last hour, on its lease; written often while somebody looks
     seen/asked                          who looks writes this, now and then
 """
 
@@ -25,7 +25,7 @@ class Happened(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeSeen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node says while somebody looks. `process` stays the same where a process becomes a new identity: what it
+    """What a node says of itself. `process` stays the same where a process becomes a new identity: what it
     has counted before goes on."""
 
     at: float

@@ -17,7 +17,7 @@ WORDS: dict[str, str] = {
     "became_master": "{node} is master",
     "mastership_ended": "{node} is master no more: {why}",
     "snapshot_retaken": "the master looks at everything afresh: {why}",
-    "took_over": "took over {claims} claims of {node} in {duration_s:.3g} s",
+    "took_over": "took over what {node} held ({claims}) in {duration_s:.3g} s",
     "failed_dropped": "{jobs} old failed jobs were dropped",
     "stray_found": "{count} records are not rota's, {key} among them",
     "overwrite_mended": "somebody wrote over {key}: it is put right",
