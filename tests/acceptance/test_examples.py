@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,14 @@ from .rig import Rig, until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-OUR_OWN = {"quickstart.py", "web_app.py", "watch_membership_etcd3.py"}
+OUR_OWN = {"quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py"}
+APPS = [word for app in ("quickstart", "import_files", "nightly_report") for word in ("--app", app)]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("examples")
-    with dev(folder, "--app", "quickstart", "--sync", "1", cwd=EXAMPLES) as node:
+    with dev(folder, *APPS, "--sync", "1", cwd=EXAMPLES) as node:
         yield node
 
 
@@ -50,6 +52,28 @@ def test_quickstart(running: Running) -> None:
     assert words.endswith(": 4 words")
     assert 25 <= float(waited.split()[-4]) < 60, waited
     assert failed == "failed, as it should: ZeroDivisionError: division by zero"
+
+
+def run(name: str, running: Running) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, name], cwd=EXAMPLES, env=environment(ROTA_URL=running.url), capture_output=True, text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_import_files(running: Running) -> None:
+    said = run("import_files.py", running)
+    assert said[-2] == "state finished", said
+    assert any(line.startswith("log ") and line.endswith(" files") for line in said)
+    assert re.fullmatch(r"\d{4,} functions are in the database", said[-1])
+
+
+def test_nightly_report(running: Running) -> None:
+    schedule, *packages = run("nightly_report.py", running)
+    assert schedule == "nightly_report:report: At 03:00 on Monday through Friday (Europe/Berlin)", schedule
+    assert len(packages) == 5 and all(" lines in " in line for line in packages)
 
 
 def test_web_app(running: Running) -> None:
