@@ -82,7 +82,7 @@ def test_without_a_command_it_shows_help() -> None:
 def test_enqueue_prints_an_id_and_the_job_ends(running: Running) -> None:
     done = running.rota("enqueue", "shop:add", "40", "2")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"[0-9a-z]{12}-[0-9a-f]{8}/0\n", done.stdout)
+    assert re.fullmatch(r"[0-9a-z]{12}_[0-9a-f]{8}_0\n", done.stdout)
     assert running.json("enqueue", "shop:add", "40", "--set", "b=2", "--wait")["result"] == 42
 
 
