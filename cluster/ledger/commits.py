@@ -52,7 +52,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of a write. `failed` is the condition that did not hold, `found` what was there instead (keys only;
     None if absent). `repeated`: an earlier try of the same transaction had an unknown fate, so a failed condition may
-    mean that this very write had applied."""
+    mean that this very write had applied; and what no condition keeps from it may apply once more, later."""
 
     applied: bool
     revision: int
@@ -244,7 +244,7 @@ class Commits:
             tries += 1
         self.revision = max(self.revision, result.revision)
         if result.succeeded:
-            verdict = Verdict(True, result.revision)
+            verdict = Verdict(True, result.revision, repeated=unknown)
             for pending in batch:
                 if pending.write.on_applied is not None:
                     pending.write.on_applied()

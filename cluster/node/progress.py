@@ -31,20 +31,22 @@ JOBS_MAX = 10_000
 LOG_BYTES_MAX = 32 * 1024
 LOG_KEPT_S = 86_400.0
 SWEEP_S = 5.0
+TWIN_S = 5.0
+"""A write that had to be repeated may apply once more within this time: what it says is deleted again then."""
 
 Slot = tuple[int, int]
 
 
 class _Job:
     __slots__ = ("attempt", "bundle", "dropped", "ended", "index", "lines", "lines_new", "new", "next_at", "progress",
-                 "size", "written")
+                 "size", "unsure", "written")
 
     def __init__(self, told: LocalJob) -> None:
         self.bundle, self.index, self.attempt = told.bundle, told.index, told.attempt
         self.progress: ProgressRecord | None = None
         self.lines: deque[LogLine] = deque()
         self.size = self.dropped = 0
-        self.new = self.lines_new = self.written = self.ended = False
+        self.new = self.lines_new = self.written = self.ended = self.unsure = False
         self.next_at = 0.0
 
     def add(self, lines: Iterable[LogLine]) -> None:
@@ -79,6 +81,7 @@ class Progress:
         self._told = told
         self._jobs: dict[Slot, _Job] = {}
         self._wake = asyncio.Event()
+        self._again: deque[tuple[float, bytes]] = deque()       # keys to be deleted once more, and when
 
     def say(self, said: Said) -> None:
         """A runner calls."""
@@ -108,10 +111,11 @@ class Progress:
     async def report(self, context: IdentityContext, lease: int) -> None:
         """As long as the identity lives. What an earlier one has written went with its lease."""
         self._jobs.clear()
+        self._again.clear()
         swept = context.clock.monotonic()
         while True:
             try:
-                async with asyncio.timeout(SWEEP_S if self._jobs else None):
+                async with asyncio.timeout(self._patience_s(context.clock.monotonic())):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -120,6 +124,7 @@ class Progress:
             if now >= swept + SWEEP_S:
                 swept = now
                 self._sweep()
+            self._delete_again(context, now)
             wait_s = await self._write(context, lease, now)
             if wait_s is not None:
                 await asyncio.sleep(wait_s)
@@ -133,7 +138,7 @@ class Progress:
 
     async def _write(self, context: IdentityContext, lease: int, now: float) -> float | None:
         """Returns when to come again, if anything is left to write."""
-        writes: list[asyncio.Future[Verdict]] = []
+        writes: list[tuple[_Job, asyncio.Future[Verdict]]] = []
         pause_s = max(EVERY_S, len(self._jobs) / WRITES_PER_S)
         soonest: float | None = None
         for slot, job in list(self._jobs.items()):
@@ -145,13 +150,29 @@ class Progress:
             job.next_at = now + pause_s
             ended = job.ended       # as of now: what ends while a lease is granted is written the next time
             if job.lines_new and (kept := await self._lease(context)):
-                writes.append(_write(context, job.log(context.keys, kept)))
+                writes.append((job, _write(context, job.log(context.keys, kept))))
             if (op := job.next(context.keys, lease, ended=ended)) is not None:
-                writes.append(_write(context, op))
+                writes.append((job, _write(context, op)))
             if ended:
                 del self._jobs[slot]
-        await asyncio.gather(*writes, return_exceptions=True)       # a store that is full keeps no progress
+                if job.unsure:
+                    self._again.append((now + TWIN_S, context.keys.progress_of(job.bundle, job.index)))
+        verdicts = await asyncio.gather(*(write for _, write in writes), return_exceptions=True)
+        for (job, _), verdict in zip(writes, verdicts, strict=True):    # (a store that is full keeps no progress)
+            job.unsure |= isinstance(verdict, Verdict) and verdict.repeated
         return None if soonest is None else max(soonest - context.clock.monotonic(), 0.01)
+
+    def _patience_s(self, now: float) -> float | None:
+        if self._again:
+            return min(SWEEP_S, max(self._again[0][0] - now, 0.0) + 0.01)
+        return SWEEP_S if self._jobs else None
+
+    def _delete_again(self, context: IdentityContext, now: float) -> None:
+        """What a late twin may have put back; but not what the job has said since, if it runs here once more."""
+        while self._again and self._again[0][0] <= now:
+            _, key = self._again.popleft()
+            if not any(context.keys.progress_of(job.bundle, job.index) == key for job in self._jobs.values()):
+                _write(context, Delete(key))
 
     @staticmethod
     async def _lease(context: IdentityContext) -> int:
