@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rota.client.model import DURATION_S_MAX
+from rota.client.options import now_s
 
 ETCD, TRUST, MORE = "etcd", "Keys and token", "More"
 
@@ -107,7 +108,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def moment(text: str) -> datetime:
     """`2h`, `30m`, `1d`, `90s`: so long ago; or a date and time, of this machine where it names no zone."""
     if (ago := _AGO.match(text.strip())) is not None:
-        return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
+        return datetime.fromtimestamp(now_s() - float(ago[1]) * _UNITS[ago[2]], UTC)
     try:
         said = datetime.fromisoformat(text.strip())
     except ValueError:
