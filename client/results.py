@@ -77,7 +77,7 @@ class Results:
             for future in jobs.get(entry.index, ()):
                 if not future.done():
                     future.set_result(entry)
-            if entry.status == "ok":        # the others may still change: an operator can retry a failed job
+            if entry.status != "failed":    # such may still change: an operator can retry it
                 self._keep(bundle, entry)
 
     def told(self, bundle: str) -> None:

@@ -117,7 +117,7 @@ async def test_nothing_begins_after_it_has_expired(etcd: Any, cluster_name: str,
         for number in range(min(KILLS, 2)):
             await kill(rig, number)
         ended: dict[str, str] = {}
-        for handle in handles:
+        async for handle in handles.aas_completed(timeout=60):
             try:
                 await handle.aresult(timeout=30)
                 ended[handle.id] = "ok"

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ..cluster.master import test_bulk, test_takeover
+from ..cluster.master import test_bulk, test_rates, test_takeover
 from ..fitting import faults_of
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble
 from .campaign import Verdict, run
@@ -41,6 +41,7 @@ RARE = {
     "slow_queues_hold_up_others": test_one_trouble.test_a_slow_queue_does_not_hold_up_another,
     "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
+    "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""
