@@ -30,7 +30,9 @@ class Authority:
 
     def is_over(self) -> None:
         """The term has ended: whoever says something now is late."""
-        self._ending = None
+        ending, self._ending = self._ending, None
+        if ending is not None and ending.done() and not ending.cancelled():
+            ending.exception()      # looked at: it came while the term ended for another reason
 
     async def lost(self) -> None:
         """Raises what the first of them said: `Deposed`, or `OutOfStep`."""
