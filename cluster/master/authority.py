@@ -21,11 +21,13 @@ class Authority:
         """The fence does not hold any more."""
         if self._ending is not None and not self._ending.done():
             self._ending.set_exception(Deposed("another node is master"))
+            self._ending.exception()        # looked at: the term may have ended by itself
 
     def look_again(self, why: str) -> None:
         """The term goes on, from a fresh snapshot."""
         if self._ending is not None and not self._ending.done():
             self._ending.set_exception(OutOfStep(why))
+            self._ending.exception()
             self._ending = asyncio.get_running_loop().create_future()
 
     def is_over(self) -> None:
