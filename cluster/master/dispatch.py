@@ -78,6 +78,8 @@ class Aggregator:
             gate, jobs = self._splitting.pop((item.key, item.mod_revision))
             gate.splitting -= jobs
         elif applied:
+            if not queue.running:       # all of it has ended before the answer came
+                self.picture.happened(queue)
             return
         elif held is not None:
             self.claims.refused(seat, item.bundle, held, self.picture.revision, now, doubtful_at=doubtful_at or 0)
