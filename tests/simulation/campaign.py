@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from rota.cluster.state.keys import Keys
+
 from .checker import Checker
 from .conduct import DUE_SKEW_S, Conduct
+from .damage import forgotten
 from .loop import EPOCH_S
 from .plans import ATTEMPTS_MAX, CLUSTER, CRASH, TASKS
 from .terms import Terms
@@ -62,7 +65,9 @@ def judge(history: History) -> list[str]:
         killings=[killing for killing in history.killings if killing[0] <= history.ended_at], slack_s=DUE_SKEW_S,
         kills=lambda job, order: order.task == CRASH and job[1] == 1, changes=history.code_changes,
     )
-    return [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
+    problems = [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
+    rest = [text for text in problems if not any(bundle in text for bundle in history.damaged)]
+    return rest + forgotten(history, Keys(CLUSTER))
 
 
 def try_seed(seed: int) -> Verdict:

@@ -18,6 +18,8 @@ from collections.abc import Container, Iterable, Iterator
 from heapq import merge
 from itertools import pairwise
 
+import msgspec
+
 from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
@@ -132,8 +134,10 @@ class Conduct:
         elif key.startswith(keys.nodes):
             member = None if event.deleted else decode(Member, value)
             name = key[len(keys.nodes):].decode()
-            if member is None:
+            if event.deleted:
                 self._members.pop(name, None)
+            elif member is None:        # somebody has written over it: it is a member still, and gets nothing
+                self._members[name] = msgspec.structs.replace(self._members[name], state="unreadable")
             else:
                 self._members[name] = member
         elif key.startswith(keys.master):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from rota.client.errors import LedgerError
 from rota.cluster.ledger.commits import Write
-from rota.cluster.ledger.ledger import Get, Txn
+from rota.cluster.ledger.ledger import Event, Get, Txn
+from rota.cluster.master.claims import Claims
 from rota.cluster.node import bodies, running
 from rota.cluster.node.held import Held
-from rota.cluster.state import quarantine
+from rota.cluster.state import quarantine, records
+from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member
 
 from .mutants import mutant
@@ -84,3 +88,34 @@ def silence_about_code_is_an_outcome() -> None:
         return bodies.Found(held)
 
     bodies.Bodies.fetch_function = fetch_function
+
+
+@mutant
+def what_cannot_be_read_is_an_error() -> None:
+    """Whoever reads a record that is none raises, wherever that is. (It was so.)"""
+    records._try = lambda decoder, value: decoder.decode(value)
+
+
+@mutant
+def members_need_no_lease() -> None:
+    """A member key that somebody wrote by hand is a member, and swallows what it is given. (It was so.)"""
+    original = Claims.see_node
+
+    def see_node(self: Claims, event: Event) -> str | None:
+        if event.deleted or event.record.lease:
+            return original(self, event)
+        return original(self, Event(False, msgspec.structs.replace(event.record, lease=1)))
+
+    Claims.see_node = see_node
+
+
+@mutant
+def a_digit_is_a_number() -> None:
+    """A key that asks to cancel job "²" ends the node that reads it. (It was so.)"""
+    original = Keys.parse_cancel
+
+    def parse_cancel(self: Keys, key: bytes) -> Any:
+        int(key.rpartition(b"-")[2].decode())
+        return original(self, key)
+
+    Keys.parse_cancel = parse_cancel

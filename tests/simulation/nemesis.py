@@ -13,6 +13,7 @@ from rota.cluster.ledger.ledger import Txn
 
 from .ambush import MOMENTS, Scout
 from .codes import other_code
+from .damage import damage
 from .process import Process
 from .trust import exchange_bodies
 
@@ -37,6 +38,7 @@ class Nemesis:
             + [self.outage] * plan.outages + [self.lose_lease] * plan.lost_leases + [self.compact] * plan.compactions
             + [self.drain] * plan.drains + [self.ambush] * plan.ambushes + [self.exchange] * plan.exchanges
             + [self.freeze] * plan.freezes + [self.change_code] * (2 * plan.codes)
+            + [self.damage] * plan.damages
         )
         times = sorted(self.rng.uniform(0.2, plan.trouble_s) for _ in deeds)
         self.rng.shuffle(deeds)
@@ -219,6 +221,12 @@ class Nemesis:
         if done := exchange_bodies(self.world, self.rng):
             self._count("bodies exchanged")
             self.world.note(f"the bodies of {done} have changed places")
+
+    async def damage(self) -> None:
+        """Somebody writes over what lies there."""
+        if done := damage(self.world, self.rng):
+            self._count("record damaged")
+            self.world.note(done)
 
     async def compact(self) -> None:
         self._count("compaction")

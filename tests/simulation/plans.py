@@ -91,6 +91,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     codes: bool = False             # nodes have different code, and sizes
     twins: bool = False             # jobs of which there must not be two, and such as expire
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
+    damages: int = 0                # by the same, of records, so that they cannot be read
     schedules: bool = False         # a person has some
 
     @property
@@ -99,7 +100,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not (
             self.crashes or self.lost_machines or self.cuts or self.outages or self.lost_leases or self.drains
             or self.ambushes or self.poison or self.crashing or self.operator or self.failures or self.exchanges
-            or self.freezes or self.schedules or self.faults is not GOOD
+            or self.freezes or self.schedules or self.damages or self.faults is not GOOD
         )
 
 
@@ -134,7 +135,10 @@ def plan_of(seed: int) -> Plan:
         codes=rng.random() < 0.4,
         schedules=rng.random() < 0.4,
         twins=seed % 3 == 1,
+        damages=rng.choice((0, 0, 0, 1, 4)),
     )
+    if plan.twins or plan.exchanges:        # whose key is free when a token cannot be read, and whose body is whose
+        plan = msgspec.structs.replace(plan, damages=0)
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
         plan = msgspec.structs.replace(plan, schedules=False)
     return msgspec.structs.replace(plan, codes=False) if plan.keys else plan    # some node can run everything

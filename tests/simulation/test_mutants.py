@@ -12,7 +12,7 @@ import pytest
 
 from ..cluster.master import test_bulk, test_rates, test_takeover
 from ..fitting import faults_of
-from . import mutants_of_blame, mutants_of_trust, test_one_trouble
+from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
@@ -29,6 +29,7 @@ ALWAYS = [
     "ticks_without_their_record", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",
     "progress_outlives_its_job",
+    "what_cannot_be_read_is_an_error", "a_digit_is_a_number",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 
@@ -39,6 +40,7 @@ RARE = {
     "runners_begin_past_the_deadline": test_one_trouble.test_a_machine_that_stood_still_begins_nothing_when_it_goes_on,
     "a_shut_out_node_keeps_its_lease": test_one_trouble.test_a_node_that_the_store_shuts_out_leaves_its_work_to_others,
     "slow_queues_hold_up_others": test_one_trouble.test_a_slow_queue_does_not_hold_up_another,
+    "members_need_no_lease": test_trust.test_a_member_without_a_lease_is_nobody,
     "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,

@@ -21,6 +21,7 @@ from rota.cluster.state.quarantine import ADVICE
 from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode
 from rota.cluster.state.words import NOT_OURS
 
+from .damage import exorcise, phantom
 from .loop import run_virtual
 from .plans import CLUSTER, QUIET, SERIAL, TASKS
 from .process import Process
@@ -472,3 +473,19 @@ def test_what_is_told_of_attempts_is_signed_and_nobody_elses_words_are() -> None
         assert view.error == "not yet" and len(view.history) == 1       # the node has not signed what it was told
 
     play([keyring], deed)
+
+
+def test_a_member_without_a_lease_is_nobody() -> None:
+    """Somebody wrote its key by hand: it is given nothing, so that nothing waits for what will never come."""
+    seen: list[object] = []
+
+    async def deed(world: World, process: Process) -> None:
+        phantom(world)
+        await asyncio.sleep(0.1)
+        await take(process, *(order(UNSIGNED, bundle_id(SESSION, number)) for number in range(20)))
+        await asyncio.sleep(20.0)
+        seen.extend([world.is_empty(), [node.node.partition("-")[0] for node in await process.node.nodes()]])
+        exorcise(world)
+
+    _, runs = play([UNSIGNED], deed)
+    assert seen == [True, ["n0"]] and len(runs) == 40

@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import msgspec
 
-from rota.client.codec import decode_header
 from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Outcome
 from rota.cluster.ledger import memory
@@ -30,7 +29,8 @@ from rota.worker.channel.frames import Work
 from rota.worker.pool import inquest
 
 from . import codes, trust
-from .history import Freeze, Order
+from .damage import exorcise
+from .history import Freeze, Order, indexes_of
 from .kept import kept_by
 from .loop import VirtualClock, run_virtual
 from .names import job_name
@@ -98,6 +98,7 @@ class History(msgspec.Struct, kw_only=True):
     code_changes: list[tuple[float, str]]   # when a process' code changed while it ran
     existing: list[tuple[str, str, str]]    # bundles that enqueues were told of, and their own task and unique key
     tampered: set[str]                  # bundles whose records somebody has laid hand on
+    damaged: set[str]                   # of those, the ones that cannot be read any more
     notes: list[str]
     faults: dict[str, int]
     deeds: dict[str, int]
@@ -148,6 +149,7 @@ class World:
         self.betrayed: set[str] = set()
         self.frozen: list[Freeze] = []
         self.tampered: set[str] = set()
+        self.damaged: set[str] = set()
         self.existing: list[tuple[str, str, str]] = []
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
@@ -252,6 +254,7 @@ class World:
             seed=self.seed, plan=self.plan, journal=self.store.journal, runs=self.runs, spells=self.spells,
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
             frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
+            damaged=self.damaged,
             existing=self.existing,
             notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max, kept=self.kept,
@@ -330,6 +333,7 @@ class World:
             if process.alive:
                 process.ledger.faults = GOOD
                 process.reconnect()
+        exorcise(self)
         self.healed_at = self.clock.monotonic()
         self.note("the last fault is over")
 
@@ -381,7 +385,7 @@ class World:
                 body = self.store.read(keys.body(name), b"", 0, 0, False, 0).records
                 if token is None or not body:
                     continue
-                for index in decode_header(body[0].value)[0].indexes:
+                for index in indexes_of(body[0].value):
                     if token.done_bits >> index & 1:
                         continue
                     seconds, delay_s = self._rest_of(job_name(name, index), index, token.attempt)
