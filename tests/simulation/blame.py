@@ -54,7 +54,7 @@ class Blame:
         reasons = [
             failed.reason for change in entry.changes if change.event.record.key.startswith(self._keys.failed)
             and (failed := decode(FailedRecord, change.event.record.value)) is not None
-            and failed.id in _ids(key, claim)
+            and change.event.record.key.rpartition(b"/")[2].decode() in _jobs(key, claim)
         ]
         if "orphaned" in reasons and not guilty:
             self._say("B1", f"{key.decode()} is condemned after {losses} losses, beside {len(ran - {key})} others")
@@ -62,10 +62,10 @@ class Blame:
             self._say("B2", f"{key.decode()} runs again after {losses} losses, beside {len(ran - {key})} others")
 
 
-def _ids(key: bytes, claim: Claim) -> list[str]:
-    """Of the jobs of a claim: a piece is named by the first of them."""
+def _jobs(key: bytes, claim: Claim) -> list[str]:
+    """Those of a claim, as keys name them: a piece has the name of the first of them."""
     bundle, _, first = key.rpartition(b"/")[2].decode().partition(".")
-    return [f"{bundle}/{int(first or 0) + index}" for index in range(claim.count)]
+    return [f"{bundle}-{int(first or 0) + index}" for index in range(claim.count)]
 
 
 def _may_have_run(claim: Claim) -> bool:

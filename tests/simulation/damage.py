@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rota.client.ids import job_id
 from rota.cluster.ledger.ledger import Delete, Put, Record, Txn
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Member, claim_in, decode, encode, results_in, waiting_at
 
 from .history import indexes_of
+from .names import job_name
 from .plans import CAPACITY, SERIAL, TASKS
 from .trust import BOTH, HAND
 
@@ -80,7 +80,7 @@ def forgotten(history: History, keys: Keys) -> list[str]:
                 ended.add("/".join(record.key.rpartition(b"/")[2].decode(errors="replace").rsplit("-", 1)))
             elif record.key.startswith(keys.results):
                 results = results_in(record.value)
-                ended.update(job_id(results.bundle, one.index) for one in results.entries)
+                ended.update(job_name(results.bundle, one.index) for one in results.entries)
     return [
         f"K4: the records of job {job} were damaged, and nothing is left of it"
         for bundle in sorted(history.damaged) if bundle in history.acknowledged
