@@ -73,8 +73,10 @@ def exorcise(world: World) -> None:
 def forgotten(history: History, keys: Keys) -> list[str]:
     """K4. (A person may have had it cancelled.)"""
     ended = {run.job for run in history.runs if run.outcome in ("ok", "failed")}
-    kept = (keys.failed, keys.cancels)
+    kept, emptied = (keys.failed, keys.cancels), set[str]()
     for entry in history.journal:
+        if entry.txn is not None and any(one.key.startswith(keys.operations) for one in entry.txn.conditions):
+            emptied.update(_bundle(change.event.record) for change in entry.changes if change.event.deleted)
         for record in (change.event.record for change in entry.changes if not change.event.deleted):
             if record.key.startswith(kept):
                 ended.add("/".join(record.key.rpartition(b"/")[2].decode(errors="replace").rsplit("-", 1)))
@@ -83,7 +85,7 @@ def forgotten(history: History, keys: Keys) -> list[str]:
                 ended.update(job_name(results.bundle, one.index) for one in results.entries)
     return [
         f"K4: the records of job {job} were damaged, and nothing is left of it"
-        for bundle in sorted(history.damaged) if bundle in history.acknowledged
+        for bundle in sorted(history.damaged - emptied) if bundle in history.acknowledged
         for job in sorted(history.invoked[bundle]) if job not in ended
     ]
 
