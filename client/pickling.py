@@ -158,13 +158,20 @@ def _dump_with_care(value: object, task: str) -> tuple[bytes, Codec]:
     return _cloudpickle(value, name), "cloudpickle"
 
 
-def _by_reference(value: object, name: str) -> bytes:
-    class Pickler(pickle.Pickler):
-        def reducer_override(self, found: Any) -> Any:
-            return _reduced(found, name)
+class _ByReference(pickle.Pickler):
+    """`name`: what the module that was started is called where this goes."""
 
+    def __init__(self, buffer: io.BytesIO, name: str) -> None:
+        super().__init__(buffer, 5)
+        self._name = name
+
+    def reducer_override(self, found: Any) -> Any:
+        return _reduced(found, self._name)
+
+
+def _by_reference(value: object, name: str) -> bytes:
     buffer = io.BytesIO()
-    Pickler(buffer, 5).dump(value)
+    _ByReference(buffer, name).dump(value)
     return buffer.getvalue()
 
 

@@ -6,9 +6,10 @@ out runs right after it; at the change back, what names an hour runs once, and w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -50,33 +51,25 @@ class Timetable(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.every_s:
             step = self._step_ms
             return self.start_ms + max((moment_ms - self.start_ms) // step + 1, 1) * step
-        return self._cron_tick(moment_ms + 1, reverse=False)
+        return next(self._cron_ticks(-(-(moment_ms + 1) // 1000) - 1, reverse=False), None)
 
     def last_until(self, moment_ms: int) -> int | None:
         """The newest tick that is not later than a moment."""
-        if self.every_s:
-            number = (moment_ms - self.start_ms) // self._step_ms
-            return self.start_ms + number * self._step_ms if number >= 1 else None
-        return self._cron_tick(moment_ms, reverse=True)
+        return next(self._back_from(moment_ms), None)
+
+    def is_due(self, after_ms: int, until_ms: int, catch_up: CatchUp) -> bool:
+        """Whether `due` has any."""
+        last = self.last_until(until_ms)
+        return last is not None and last > after_ms and (catch_up != "none" or last > until_ms - LATE_MS)
 
     def due(self, after_ms: int, until_ms: int, catch_up: CatchUp) -> list[int]:
         """The ticks later than `after_ms` and not later than `until_ms` that are to be fired, oldest first. Of those
         that were missed, as `catch_up` says: the latest, all (the newest `CATCH_UP_MAX`), or none. A wall clock that
         was set back makes none of them due again."""
-        last = self.last_until(until_ms)
-        if last is None or last <= after_ms:
+        if not self.is_due(after_ms, until_ms, catch_up):
             return []
-        if catch_up == "none":
-            return [last] if last > until_ms - LATE_MS else []
-        if catch_up == "latest":
-            return [last]
-        ticks = [last]
-        while len(ticks) < CATCH_UP_MAX:
-            before = self.last_until(ticks[-1] - 1)
-            if before is None or before <= after_ms:
-                break
-            ticks.append(before)
-        return ticks[::-1]
+        missed = takewhile(lambda tick: tick > after_ms, self._back_from(until_ms))
+        return list(islice(missed, CATCH_UP_MAX if catch_up == "all" else 1))[::-1]
 
     def explain(self) -> str:
         """In words: "At 03:00, Monday through Friday (Europe/Berlin)"."""
@@ -88,15 +81,20 @@ class Timetable(msgspec.Struct, frozen=True, omit_defaults=True):
     def _step_ms(self) -> int:
         return round(self.every_s * 1000)
 
-    def _cron_tick(self, moment_ms: int, *, reverse: bool) -> int | None:
-        """The nearest tick at or after a moment, or at or before it."""
-        zone = zone_of(self.tz)
-        # cronsim looks strictly beyond the second that it is given
-        whole_s = (moment_ms // 1000) + 1 if reverse else -(-moment_ms // 1000) - 1
-        start = datetime.fromtimestamp(whole_s, UTC).astimezone(zone)
-        ticks = CronSim(self.cron, start, reverse=reverse)
-        found = next(islice(ticks, 1), None)
-        return None if found is None else round(found.timestamp() * 1000)
+    def _back_from(self, moment_ms: int) -> Iterator[int]:
+        """The ticks at or before a moment, newest first."""
+        if self.every_s:
+            step = self._step_ms
+            for number in range((moment_ms - self.start_ms) // step, 0, -1):
+                yield self.start_ms + number * step
+        else:
+            yield from self._cron_ticks(moment_ms // 1000 + 1, reverse=True)
+
+    def _cron_ticks(self, beyond_s: int, *, reverse: bool) -> Iterator[int]:
+        """Those strictly beyond a second, in order."""
+        start = datetime.fromtimestamp(beyond_s, UTC).astimezone(zone_of(self.tz))
+        for tick in CronSim(self.cron, start, reverse=reverse):
+            yield round(tick.timestamp() * 1000)
 
 
 def timetable(

@@ -99,7 +99,7 @@ class Schedules:
         now_ms = self._now_ms()
         if record.pending:
             next_ms: int | None = now_ms + int(BUSY_LOOK_S * 1000)
-        elif record.timetable.due(record.tick, now_ms, record.catch_up):
+        elif record.timetable.is_due(record.tick, now_ms, record.catch_up):
             next_ms = now_ms
         else:
             next_ms = record.timetable.next_after(max(record.tick, now_ms))
