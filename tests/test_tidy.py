@@ -20,6 +20,7 @@ WALL_CLOCK = {
     "client/options.py",            # turns the moment a user names into a delay; when a schedule was put
     "cluster/cli/show.py",          # how long ago something was, for people
     "cluster/cli/schedule.py",      # the same, and how soon
+    "cluster/cli/options.py",       # a time that a person names
 }
 UNPICKLERS = {
     "client/pickling.py",           # after the signature was checked

@@ -2,6 +2,8 @@
 
 It shares nothing with its own node but the ledger, and yields every few milliseconds. At one revision it reads nodes,
 tasks, queues and all claims, then the first page of each queue; then one watch over the cluster keeps it up to date.
+(Not by `ledger/follow`: that lists what it watches, and a master must not read all that waits. Where its watch is
+overtaken it looks afresh as a whole.)
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
 from rota.worker.channel.frames import Said, Work
 from rota.worker.pool.interface import NodeSide
-from rota.worker.pool.limits import CANCEL_GRACE_S
+from rota.worker.pool.time_limits import CANCEL_GRACE_S
 from rota.worker.runner import hooks, resources
 from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running

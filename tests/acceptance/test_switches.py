@@ -78,18 +78,18 @@ def test_they_fit_the_code() -> None:
 def test_what_does_not_fit_is_said() -> None:
     def renamed(limits: Any) -> None:
         """A method that is gone."""
-        limits.Limits._check_head = lambda self, seat, now: None
+        limits.TimeLimits._check_head = lambda self, seat, now: None
 
     def called_otherwise(limits: Any) -> None:
         """A parameter too few, a name that the module has not, and one that its class has not."""
-        limits.Limits._look_sync = lambda self, seat: limits.Gone(self.lost)
+        limits.TimeLimits._look_sync = lambda self, seat: limits.Gone(self.lost)
 
-    limits = "rota.worker.pool.limits"
+    limits = "rota.worker.pool.time_limits"
     faults = faults_of({"renamed": (renamed, limits), "called_otherwise": (called_otherwise, limits)})
-    assert faults["renamed"] == ["Limits had no _check_head"]
+    assert faults["renamed"] == ["TimeLimits had no _check_head"]
     assert [fault.partition(":")[0] for fault in faults["called_otherwise"]] == [
-        "rota.worker.pool.limits has no Gone",
-        "Limits._look_sync(self, seat", "Limits has no lost",
+        "rota.worker.pool.time_limits has no Gone",
+        "TimeLimits._look_sync(self, seat", "TimeLimits has no lost",
     ]
 
 

@@ -10,12 +10,12 @@ from rota.client.model import Mode
 
 from ..channel.frames import Work
 from ..channel.slots import slot_of
-from .limits import Limits
 from .ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, Waiting
 from .seat import Role, Seat, State
 from .spares import Spares
 from .staff import PoolConfig, Staff
 from .suspects import Sent, Suspects
+from .time_limits import TimeLimits
 from .wear import Wear
 
 TICK_S = 0.05
@@ -54,8 +54,8 @@ class Dispatch:
     """Of one pool. `waiting` and `suspects` are what it takes from, the seats of `staff` are what it gives to."""
 
     def __init__(
-        self, config: PoolConfig, staff: Staff, waiting: Waiting, suspects: Suspects, limits: Limits, ticker: Ticker,
-        capacity: dict[Mode, int],
+        self, config: PoolConfig, staff: Staff, waiting: Waiting, suspects: Suspects, limits: TimeLimits,
+        ticker: Ticker, capacity: dict[Mode, int],
     ) -> None:
         self.suspects = suspects
         self.spares = Spares(staff, config.spare_runners, capacity)

@@ -11,9 +11,9 @@ from rota.client.model import Mode, Outcome, TaskInfo
 
 from ..channel.frames import Work
 from ..channel.slots import job_of, slot_of
-from .limits import Overdue
 from .seat import Seat
 from .suspects import Sent, Suspects
+from .time_limits import Overdue
 
 log = logging.getLogger(__name__)
 

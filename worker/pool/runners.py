@@ -21,7 +21,6 @@ from ..guard.guardlink import Descriptors, GuardLink
 from .dispatch import Dispatch, Ticker
 from .inquest import Inquest
 from .interface import NodeSide
-from .limits import Limits
 from .questions import Questions
 from .ready import Waiting
 from .reception import Code, Reception
@@ -29,6 +28,7 @@ from .reports import Reports
 from .seat import Seat, State
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
 from .suspects import Sent
+from .time_limits import TimeLimits
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class RunnerPool:
         self._staff = Staff(config, guard)
         self._waiting = Waiting()
         self._ticker = Ticker()
-        self._limits = limits = Limits(code.info_of)
+        self._limits = limits = TimeLimits(code.info_of)
         self._reports = Reports(self._staff.seats)
         self._inquest = Inquest(code.info_of, self._waiting.put_back, self._reports.add)
         self._suspects = suspects = self._inquest.suspects

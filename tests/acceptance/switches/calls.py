@@ -21,7 +21,7 @@ def native_arguments(pickling: Any) -> None:
         return value.decode("latin-1") if isinstance(value, bytes) else value
 
     def through_json(dump: Any) -> Any:
-        return lambda args, kwargs, task="", headers=None: dump(tuple(jsoned(args)), jsoned(kwargs), task, headers)
+        return lambda args, kwargs, *rest, **more: dump(tuple(jsoned(args)), jsoned(kwargs), *rest, **more)
 
     change(pickling, "dump_arguments", through_json)
 
@@ -294,11 +294,11 @@ def the_shell(shell: Any) -> None:
 # -- timeouts, the context, classes ------------------------------------------------------------------------------------
 
 
-@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.pool.limits",
+@switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.pool.time_limits",
         fails=r"enqueue\(task, 60\)\)\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def timeouts_of_plain_functions(limits: Any) -> None:
     """The node does not look at how long a plain function runs."""
-    limits.Limits._look_sync = lambda self, seat, now: None
+    limits.TimeLimits._look_sync = lambda self, seat, now: None
 
 
 @switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.runner.execution",
@@ -330,11 +330,11 @@ def orphans_by_default(tasks: Any) -> None:
 
 
 @switch("B9", "worker/pool/test_harm.py: test_a_sync_job_over_its_time_takes_its_runner_with_it",
-        "rota.worker.pool.limits",
+        "rota.worker.pool.time_limits",
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
 def the_kill_at_the_timeout(limits: Any) -> None:
     """A plain function that is over its time is left alone."""
-    limits.Limits._look_sync = lambda self, seat, now: None
+    limits.TimeLimits._look_sync = lambda self, seat, now: None
 
 
 @switch("B12", f"{PROMISES}: touch_restarts_the_clock", "rota.worker.runner.context",

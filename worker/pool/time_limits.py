@@ -27,7 +27,7 @@ class Overdue(NamedTuple):
     blocked: bool       # the loop does not turn: it need not be this one's fault
 
 
-class Limits:
+class TimeLimits:
     def __init__(self, info_of: Callable[[str], TaskInfo | None]) -> None:
         self._info_of = info_of
 
