@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .world import World
 
 
+SLOW_S = (0.5, 1.5)
+"""A request or an answer on a line that is about to break."""
+
+
 class Nemesis:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -189,9 +193,16 @@ class Nemesis:
         self._count("degraded", process)
         process.cut = True
         with process.trouble():
-            process.ledger.faults = msgspec.structs.replace(self.world.faults, slow=0.6, slow_s=(0.5, 1.5))
+            process.ledger.faults = msgspec.structs.replace(self.world.faults, slow=0.6, slow_s=SLOW_S)
             await asyncio.sleep(self.rng.uniform(1.0, 3.0))
             process.ledger.faults = self.world.faults
+            self.world.group.create_task(self._linger(process), name="linger")
+
+    @staticmethod
+    async def _linger(process: Process) -> None:
+        """What is under way is slow still."""
+        with process.trouble():
+            await asyncio.sleep(SLOW_S[1])
 
     async def outage(self) -> None:
         """The store has no leader for a while. Leases do not run out meanwhile, and start again after it."""
