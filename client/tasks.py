@@ -199,8 +199,9 @@ class Task(Routed, Generic[P, R]):
         )
         if info != plain or not self.retries.plain:
             raise InvalidJob(
-                f"{info.name} cannot be imported by the nodes and travels as code: limits, keys, on_orphan, "
-                "requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. " + advice(self.origin)
+                f"{info.name} cannot be imported by the nodes and travels as code: limits, rates, labels, keys, "
+                "on_orphan, requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. "
+                + advice(self.origin)
             )
 
     def retry_decision(self, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> Decision:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -149,3 +154,40 @@ def test_what_cannot_be_meant_is_refused() -> None:
         app.plain.using(unique_for=5, unique_until="begun", unique_key="k")
     with pytest.raises(rota.InvalidJob, match="on_conflict"):
         app.plain.using(on_conflict="whatever", unique_key="k")  # type: ignore[arg-type]
+
+
+def test_from_everywhere(cluster: MemoryCluster) -> None:
+    """A worker as a class, a coroutine, a task's name, HTTP and a shell: one key, one job."""
+    there = app.Sync.perform_in(10, "ann")
+    assert app.Sync.perform_async("ann", full=True) == there
+    name, key = app.Sync.task.name, 'customer="ann"'
+
+    async def of_a_coroutine() -> bool:
+        async with rota.AsyncClient(cluster.url, **cluster.credentials) as client:
+            handle = await client.enqueue(app.Sync.task, "ann")
+            return handle.existing and handle.id == there.id
+
+    assert asyncio.run(of_a_coroutine())
+    assert cluster.client.enqueue(rota.NamedTask(name).using(unique_key=key), "ann").existing
+    status, _, page = posted(cluster, {"task": name, "args": ["ann"], "unique_key": key})
+    assert (status, page["id"], page["existing"]) == (200, there.id, True)
+    status, location, page = posted(cluster, {"task": name, "args": ["ann"], "unique_key": key, "on_conflict": "raise"})
+    assert (status, location, page["error"]) == (409, f"/v1/jobs/{there.id}", "JobExists")
+    status, _, page = posted(cluster, {"task": name, "args": ["ann"], "unique_key": "", "on_conflict": "raise"})
+    assert (status, page["error"]) == (400, "InvalidJob")
+    asked = ["enqueue", name, "ann", "--unique-key", key, "--url", cluster.url, "--json"]
+    said = subprocess.run(
+        [sys.executable, "-m", "rota.cluster.cli", *asked], capture_output=True, text=True, timeout=60
+    ).stdout
+    assert json.loads(said) == {"id": there.id, "existing": True}
+
+
+def posted(cluster: MemoryCluster, job: dict[str, object]) -> tuple[int, str, dict[str, object]]:
+    """(status, Location, page) of an enqueue over HTTP."""
+    headers = {"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{cluster.url}/v1/jobs", json.dumps(job).encode(), headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.headers["Location"], json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["Location"], json.loads(error.read())

@@ -69,3 +69,8 @@ async def crawl(host: str, page: int = 0) -> str:
 @rota.task(requires={"gpu", "large"})
 def train(model: str) -> str:
     return model
+
+
+class Sync(rota.Worker, unique="customer"):
+    def perform(self, customer: str, full: bool = False) -> str:
+        return customer
