@@ -144,7 +144,7 @@ class ScriptedRunners:
             self._apart.discard((work.key, index))
             self._suspects.ended(slot_of(work.key, index))
             expired = [(work.key, Outcome(index, "expired", error=EXPIRED))]
-            asyncio.get_running_loop().call_soon(self._on_outcomes, expired)
+            asyncio.get_running_loop().call_soon(self._node.on_outcomes, expired)
             return
         seconds, outcome = self._play(work, index)
         self._record("start", work, index, None)
