@@ -49,12 +49,13 @@ class _Job:
         self.new = self.lines_new = self.written = self.ended = self.unsure = False
         self.next_at = 0.0
 
-    def add(self, lines: Iterable[LogLine]) -> None:
-        for line in lines:
+    def add(self, said: Said) -> None:
+        for line in said.lines:
             self.lines.append(line)
             self.size += len(line.text)
             self.lines_new = True
-        while self.size > LOG_BYTES_MAX or len(self.lines) > LOG_LINES_MAX:
+        self.dropped += said.dropped
+        while self.size > LOG_BYTES_MAX or len(self.lines) > min(said.keep, LOG_LINES_MAX):
             self.size -= len(self.lines.popleft().text)
             self.dropped += 1
 
@@ -95,7 +96,8 @@ class Progress:
         if said.progress is not None:
             done, total, note, at = said.progress
             job.progress, job.new = ProgressRecord(done, total, note, int(at * 1000), job.attempt), True
-        job.add(said.lines)
+        if said.lines:
+            job.add(said)
         self._wake.set()
 
     def ended(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:

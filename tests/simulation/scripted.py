@@ -151,7 +151,7 @@ class ScriptedRunners:
         timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
         self._running[work.key, index] = (work, timer)
         if index % 3 == 0 and self._heard:      # every third job says how far it is, and its first line
-            self._node.on_said(Said(work.key, index, (1.0, 2.0, work.task, 1.0), [LogLine(1.0, "INFO", "begun")]))
+            self._node.on_said(Said(work.key, index, (1.0, 2.0, work.task, 1.0), [LogLine(1.0, "INFO", "begun")], 1))
 
     def _is_late(self, work: Work) -> bool:
         return work.expires_ms != 0 and self._wall_ms() >= work.expires_ms

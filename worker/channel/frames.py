@@ -135,6 +135,8 @@ class Said(msgspec.Struct, gc=False, array_like=True, tag=10):
     index: int
     progress: tuple[float, float | None, str, float] | None = None
     lines: list[LogLine] = []
+    keep: int = 0               # how many lines are kept
+    dropped: int = 0            # lines before these that were not sent
 
 
 class Ask(msgspec.Struct, gc=False, array_like=True, tag=1):

@@ -27,10 +27,11 @@ Slot = tuple[int, int]
 class _Saying:
     """Of one job, since it was last told."""
 
-    __slots__ = ("lines", "progress", "told_at")
+    __slots__ = ("dropped", "lines", "progress", "told_at")
 
     def __init__(self, keep: int) -> None:
         self.told_at = 0.0
+        self.dropped = 0
         self.progress: tuple[float, float | None, str, float] | None = None
         self.lines: deque[LogLine] = deque(maxlen=keep or 1)
 
@@ -54,7 +55,9 @@ class Telling:
 
     def line(self, work: Work, index: int, keep: int, line: LogLine) -> None:
         with self._lock:
-            self._of(work, index, keep).lines.append(line)
+            saying = self._of(work, index, keep)
+            saying.dropped += len(saying.lines) == keep
+            saying.lines.append(line)
         self._look(work.key, index)
 
     def ended(self, work: Work, index: int) -> None:
@@ -94,8 +97,8 @@ class Telling:
         saying = self._sayings.get(slot)
         if saying is None or (saying.progress is None and not saying.lines):
             return None
-        said = Said(*slot, saying.progress, list(saying.lines))
-        saying.progress, saying.told_at = None, time.monotonic()
+        said = Said(*slot, saying.progress, list(saying.lines), saying.lines.maxlen or 0, saying.dropped)
+        saying.progress, saying.told_at, saying.dropped = None, time.monotonic(), 0
         saying.lines.clear()
         return said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,10 +16,12 @@ from rota.testing import MemoryCluster
 
 
 @rota.task(keep_log=5)
-def told(count: int) -> dict[str, str]:
+def told(count: int, pause_s: float = 0.0) -> dict[str, str]:
     for number in range(count):
         rota.progress(number + 1, count, "a note")
         logging.getLogger("told").warning("line %d", number)
+        if pause_s:
+            time.sleep(pause_s)
     job = rota.current_job()
     assert job is not None
     return dict(job.headers)
@@ -37,13 +40,14 @@ def run(cluster: MemoryCluster, *words: str) -> str:
 
 
 def test_a_job_is_followed_to_its_end(cluster: MemoryCluster) -> None:
-    handle = told.enqueue(7)
+    handle = told.enqueue(7, 0.1)           # so that its lines come in several parts
     events = [json.loads(line) for line in run(cluster, "job", handle.id, "--follow", "--json").splitlines()]
     assert events[-1]["kind"] == "state" and events[-1]["place"] == "finished"
     assert "it ended well" in run(cluster, "job", handle.id, "-f")
     log = run(cluster, "job", handle.id, "--log")
     assert [f"line {number}" in log for number in range(7)] == [False] * 2 + [True] * 5
-    assert len(json.loads(run(cluster, "job", handle.id, "--log", "--json"))["lines"]) == 5
+    kept = json.loads(run(cluster, "job", handle.id, "--log", "--json"))
+    assert (len(kept["lines"]), kept["dropped"]) == (5, 2) and "2 lines before these" in log
 
 
 def test_headers_are_said_in_a_shell(cluster: MemoryCluster) -> None:

@@ -16,7 +16,7 @@ def work(count: int) -> int:
     for number in range(1, count + 1):
         rota.progress(number, count, f"row {number}")
         log.warning("did %d", number)
-    go.wait(20)
+    go.wait(60)
     return count
 
 
