@@ -21,7 +21,7 @@ from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Txn
 from ..state.quarantine import belongs, damage
 from .held import Held
-from .inputs import Inputs, fetch
+from .inputs import Elsewhere, Inputs, fetch
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class Bodies:
         self._keep(header.function, code)
         return Found(held)
 
-    async def inputs(self, held: Held) -> Inputs | str:
+    async def inputs(self, held: Held) -> Inputs | Elsewhere | str:
         """What it gets of the jobs that it waited for; or why it cannot run."""
         return await _answer(lambda: fetch(self._ledger, self._keys, self._seal, held.bundle))
 

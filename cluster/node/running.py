@@ -27,6 +27,7 @@ from .cancels import Cancels
 from .claims import Claims, must_not_repeat
 from .handback import HandBack
 from .held import Held
+from .inputs import Elsewhere
 from .outcomes import Keep
 from .refusals import Refusals
 from .reporter import AGAIN_S, Reporter
@@ -198,6 +199,8 @@ class Running:
             return
         if isinstance(found, str):
             self._refuse(held, found)
+        elif isinstance(found, Elsewhere):
+            self._give_elsewhere(held, found.key_id)
         else:
             held.inputs = found
             self.submit(held)

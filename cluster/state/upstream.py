@@ -19,6 +19,7 @@ from rota.client.model import ResultEntry
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from .keys import Keys
+from .records import bits, results_in
 
 NOT_KEPT = "it ended well, and its result is not kept (keep_result)"
 DELETED = "it failed, and was deleted"
@@ -40,7 +41,8 @@ async def read(ledger: Ledger, keys: Keys, seal: Seal, bundle: str, jobs: int) -
         Get(body, body + b"/", True), Get(results, prefix_end(results)), Get(failures, prefix_end(failures), True),
     )))).answers
     kept = {index for record in failed if (index := _index(keys, record)) is not None}
-    return judge(jobs, latest(seal, bundle, told), kept, alive=bool(bodies))
+    said, hidden = latest(seal, bundle, told)
+    return judge(jobs & ~bits([index for index in hidden if index not in said]), said, kept, alive=bool(bodies))
 
 
 def judge(jobs: int, said: dict[int, ResultEntry], failed: set[int], *, alive: bool) -> Became:
@@ -92,20 +94,30 @@ async def got(ledger: Ledger, keys: Keys, bundle: str) -> tuple[dict[str, int], 
     return has, told
 
 
-def latest(seal: Seal, bundle: str, records: Iterable[Record]) -> dict[int, ResultEntry]:
-    """By job. What nobody signed says nothing."""
+def latest(seal: Seal, bundle: str, records: Iterable[Record]) -> tuple[dict[int, ResultEntry], set[int]]:
+    """By job; and of which jobs something is said that is signed with a key that is not here: others have to look. What
+    nobody signed says nothing."""
     found: dict[int, tuple[int, ResultEntry]] = {}
+    hidden: set[int] = set()
     for record in records:
         fence = _FENCE.search(record.key)
         try:
             results = seal.results(bundle, record.value)
         except ResultInvalid:
+            if missing_key(seal, record.value):
+                hidden |= {entry.index for entry in results_in(record.value).entries}
             continue
         for entry in results.entries:
             at = int(fence[1]) if fence is not None else 0
             if entry.index not in found or found[entry.index][0] <= at:
                 found[entry.index] = (at, entry)
-    return {index: entry for index, (_, entry) in found.items()}
+    return {index: entry for index, (_, entry) in found.items()}, hidden
+
+
+def missing_key(seal: Seal, results: bytes) -> str:
+    """The id of the key that these results say they are signed with, if it is not here; else ""."""
+    key_id = results_in(results).key_id
+    return key_id if key_id not in seal.keyring.ids else ""
 
 
 async def unknown(ledger: Ledger, keys: Keys, bundles: list[str]) -> str | None:

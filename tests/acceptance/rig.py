@@ -197,7 +197,7 @@ class Rig:
         """No token is left anywhere: everything has ended."""
 
         async def empty() -> bool:
-            for prefix in (self.keys.jobs, self.keys.scheduled, self.keys.claims):
+            for prefix in (self.keys.jobs, self.keys.scheduled, self.keys.awaiting, self.keys.claims):
                 if (await self.ledger.read(prefix, prefix_end(prefix), limit=1, keys_only=True)).records:
                     return False
             return True

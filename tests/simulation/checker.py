@@ -10,6 +10,7 @@
     S8  only the dead lose claims to the master                 S18  leases only where they belong
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
     S22 each tick of a schedule makes one job (`ticks.py`)
+    F1  what waits for other jobs is released when they have ended (`flows.py`)
     S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
@@ -32,6 +33,7 @@ from rota.cluster.master.takeover import LOSSES_MAX
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, Token
 
+from .flows import check_release, may_cancel
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 from .ticks import Ticks
 from .trust import HAND
@@ -107,6 +109,7 @@ class Checker:
         self.revision = 0
         self.enqueued: dict[str, int] = {}      # bundle -> the revision that made it
         self.ended: dict[Job, str] = {}         # "ok", "failed", "cancelled", or "unknown" where no result is kept
+        self.not_well: set[Job] = set()         # those that did not end well, once; a person may have revived them
         self.claims: dict[int, list[_Held]] = {}    # by create revision (one transaction makes many)
         self.own: dict[tuple[str, str], _Held] = {}     # (bundle, node): claims that an enqueue brought along
         self.again: dict[Job, list[float]] = {}     # when a person had it run again
@@ -321,13 +324,15 @@ class Checker:
         cancelled = place.kind != "claims" and status == "cancelled"
         expired = place.kind != "claims" and status == "expired" and bool(actor.fence)
         held = held or cancelled or expired
-        if cancelled:
+        if cancelled and not may_cancel(self.not_well, place):
             self._check_person(f"job {name} was cancelled", actor)
         if not held and failed is None:
             self._say("S1", f"job {name} is gone from {place}, and nothing says why")
         if status == "failed" and failed is None:
             self._say("S1", f"job {name} failed, but is not in the failed set")
         self.ended[job] = status or ("failed" if failed else "unknown")
+        if self.ended[job] not in ("ok", "unknown"):
+            self.not_well.add(job)
         if status == "ok":
             self._ended_ok[job] = place.create_revision
 
@@ -337,7 +342,14 @@ class Checker:
         if old is None or new is None:
             return
         way = f"{before.kind} to {after.kind}"
-        if way in ("scheduled to claims", "jobs to scheduled") or (
+        if before.kind == "awaiting" and after.kind != "awaiting":
+            check_release(self.ended, self.not_well, name, before, self._say)
+            if not actor.fence:
+                self._say("F1", f"job {name} was released, and not by a master")
+        if way in (
+            "scheduled to claims", "jobs to scheduled", "awaiting to claims", "jobs to awaiting",
+            "scheduled to awaiting",
+        ) or (
             way == "claims to claims" and before.node != after.node
         ):
             self._say("S1", f"job {name} went from {before} to {after}")
@@ -365,7 +377,7 @@ class Checker:
             self._say("S11", f"job {name} was lost {new.lost} times and is not in the failed set")
         if self._identity(old) != self._identity(new):
             self._say("S11", f"job {name}: its task, queue, priority or mode changed from {way}")
-        if old.order != new.order and way != "scheduled to jobs":
+        if old.order != new.order and way not in ("scheduled to jobs", "awaiting to jobs", "awaiting to scheduled"):
             self._say("S11", f"job {name}: its order changed from {way}")
         if way == "scheduled to jobs" and self._wall_of is not None:
             early_s = before.due_ms / 1000 - self._wall_of(step.entry.at)

@@ -17,7 +17,7 @@ from rota.cluster.ledger.keyspace import Change
 from rota.cluster.ledger.ledger import Condition, Record, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys, whole
-from rota.cluster.state.records import Claim, FailedRecord, Token, decode
+from rota.cluster.state.records import Awaiting, Claim, FailedRecord, Token, decode
 
 Name = TypeVar("Name", str, bytes)
 Job: TypeAlias = tuple[str, int]
@@ -156,7 +156,7 @@ class World:
         """Apply one change; returns the bundle if it is about a token or a body."""
         keys, record = self.keys, change.event.record
         key, deleted = record.key, change.event.deleted
-        if key.startswith((keys.jobs, keys.scheduled, keys.claims)):
+        if key.startswith((keys.jobs, keys.scheduled, keys.awaiting, keys.claims)):
             return self._take_token(change, step)
         if key.startswith(keys.bodies):
             bundle = key[len(keys.bodies):].decode()
@@ -203,6 +203,12 @@ class World:
                 return None
             kind, (node, bundle) = "claims", claim
             token = decode(Claim, record.value)
+        elif key.startswith(keys.awaiting):
+            awaits = keys.parse_awaits(key)
+            if awaits is None:
+                return None
+            kind, bundle = "awaiting", awaits[1]
+            token = decode(Awaiting, record.value)
         elif key.startswith(keys.scheduled):
             scheduled = keys.parse_due(key)
             if scheduled is None:

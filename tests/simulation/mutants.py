@@ -18,6 +18,7 @@ from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Tx
 from rota.cluster.master import (
     bulk,
     carrying_out,
+    dependants,
     lanes,
     limits,
     operation,
@@ -528,6 +529,20 @@ def a_new_master_begins_now() -> None:
             now.record = msgspec.structs.replace(now.record, tick=max(now.record.tick, self._now_ms()))
 
     schedules.Schedules._take = _take
+
+
+@mutant
+def nobody_waits_for_the_last() -> None:
+    """A job that waits for others goes as soon as all but one of those of a bundle have ended."""
+    original = dependants.read
+
+    async def read(ledger: Any, keys: Any, seal: Any, bundle: str, jobs: int) -> Any:
+        became = await original(ledger, keys, seal, bundle, jobs)
+        left = [index for index in range(jobs.bit_length()) if jobs >> index & 1 and index not in became.badly]
+        missing = [index for index in left if index not in became.well]
+        return became if len(missing) != 1 else msgspec.structs.replace(became, well=became.well | {missing[0]: None})
+
+    dependants.read = read
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------

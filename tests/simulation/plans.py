@@ -90,6 +90,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keys: bool = False              # jobs are signed, and nodes have different keys
     codes: bool = False             # nodes have different code, and sizes
     twins: bool = False             # jobs of which there must not be two, and such as expire
+    waiters: bool = False           # jobs that wait for jobs
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
     damages: int = 0                # by the same, of records, so that they cannot be read
     schedules: bool = False         # a person has some
@@ -135,9 +136,10 @@ def plan_of(seed: int) -> Plan:
         codes=rng.random() < 0.4,
         schedules=rng.random() < 0.4,
         twins=seed % 3 == 1,
+        waiters=seed % 3 == 2,
         damages=rng.choice((0, 0, 0, 4, 1)),
     )
-    if plan.twins or plan.exchanges:        # whose key is free when a token cannot be read, and whose body is whose
+    if plan.twins or plan.waiters or plan.exchanges:    # whose key is free, who waits for what, and whose body is whose
         plan = msgspec.structs.replace(plan, damages=0)
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
         plan = msgspec.structs.replace(plan, schedules=False)

@@ -26,7 +26,7 @@ ALWAYS = [
     "memory_outlives_its_runners", "everybody_pays_for_a_runner", "keys_are_not_looked_at", "bodies_are_not_compared",
     "nobody_is_told", "unique_keys_without_guard", "nobody_looks_at_expiries",
     "work_waits_for_a_node", "what_was_given_ahead_stays", "names_are_never_over", "keys_are_never_over",
-    "ticks_without_their_record", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
+    "ticks_without_their_record", "nobody_waits_for_the_last", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",
     "progress_outlives_its_job",
     "what_cannot_be_read_is_an_error", "a_digit_is_a_number",

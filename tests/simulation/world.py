@@ -30,6 +30,7 @@ from rota.worker.pool import inquest
 
 from . import codes, trust
 from .damage import exorcise
+from .flows import Waiters
 from .history import Freeze, Order, indexes_of
 from .kept import kept_by
 from .loop import VirtualClock, run_virtual
@@ -159,6 +160,7 @@ class World:
         self.nemesis = Nemesis(self)
         self.operator = Operator(self)
         self.timekeeper = Timekeeper(self)
+        self.waiters = Waiters(self)
         self._scripts: dict[tuple[str, int], tuple[float, Outcome]] = {}
         self._poisonings: dict[str, int] = {}
 
@@ -276,6 +278,8 @@ class World:
         ]
         if self.plan.twins:
             clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
+        if self.plan.waiters:
+            clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
         operator = self.group.create_task(self.operator.run(), name="operator")
         if self.plan.schedules:
             timekeeper = self.group.create_task(self.timekeeper.run(), name="timekeeper")
@@ -287,6 +291,7 @@ class World:
         if self.plan.schedules:
             timekeeper.cancel()
             await self.timekeeper.end()
+        await self.waiters.end()
         await self.until(
             lambda: not self.records(self.keys.operations, 1), 4 * TTL_S + 10.0, "every operation has ended"
         )
@@ -355,9 +360,8 @@ class World:
     def is_empty(self) -> bool:
         keys = self.keys
         volatile = any(process.engine._parts.volatile.held for process in self.processes if process.alive)
-        return not volatile and not any(
-            self.records(prefix, 1) for prefix in (keys.jobs, keys.scheduled, keys.claims, keys.operations)
-        )
+        areas = (keys.jobs, keys.scheduled, keys.awaiting, keys.claims, keys.operations)
+        return not volatile and not any(self.records(prefix, 1) for prefix in areas)
 
     def all_are_ready(self) -> bool:
         return all(process.node.why_not_ready() is None for process in self.processes)
@@ -378,7 +382,7 @@ class World:
     def _bound_s(self) -> float:
         """L1: the work that is left, done by one node alone, + 2 lease times + 5 s."""
         keys, work_s, serial_s, retry_s = self.keys, self._volatile_s(), 0.0, 0.0
-        for prefix in (keys.jobs, keys.scheduled, keys.claims):
+        for prefix in (keys.jobs, keys.scheduled, keys.awaiting, keys.claims):
             for record in self.records(prefix):
                 token = decode(Token, record.value)
                 name = record.key.rpartition(b"/")[2].decode()

@@ -41,6 +41,19 @@ async def anap(journal: str, seconds: float = 0.0) -> int:
 
 
 @rota.task
+def part(journal: str, number: int, seconds: float) -> int:
+    time.sleep(seconds)
+    note(journal, "end")
+    return number
+
+
+@rota.task
+def total(journal: str, numbers: list[int]) -> list[int]:
+    note(journal, "start")
+    return numbers
+
+
+@rota.task
 def echo(*args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
