@@ -306,7 +306,8 @@ class World:
         await self.until(lambda: not self.records(self.keys.progress, 1), 4 * TTL_S, nothing_said)
         await self.until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
         await asyncio.sleep(0.1)                                # the watches show it
-        self.kept.extend(kept_by(self.masters[-1], [
+        newest = max(self.masters, key=lambda master: master.picture.revision)      # (others may have looked in vain)
+        self.kept.extend(kept_by(newest, [
             record.key[len(self.keys.queues):].decode() for record in self.records(self.keys.queues)
         ]))
         operator.cancel()
