@@ -20,9 +20,12 @@ from rota.cluster.state.records import (
     Claim,
     FailedRecord,
     FinishedRecord,
+    LogRecord,
     Member,
     OperationRecord,
+    ProgressRecord,
     QueueRecord,
+    RateRecord,
     ReceiptRecord,
     RunningRecord,
     TaskRecord,
@@ -45,7 +48,7 @@ KEYS = Keys("t")
 TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
     Token, Claim, Awaiting, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord,
-    OperationRecord, RunningRecord,
+    OperationRecord, RunningRecord, ProgressRecord, LogRecord, RateRecord,
 )
 
 
