@@ -80,7 +80,7 @@ def latency(minutes: Sequence[Minute]) -> Chart:
     values = {
         name: [quantile(getattr(it, field), share) for it in minutes]
         for name, field, share in (
-            ("wait, half", "waited", 0.5), ("wait, 95 %", "waited", 0.95), ("run, half", "ran", 0.5),
+            ("wait, median", "waited", 0.5), ("wait, 95 %", "waited", 0.95), ("run, median", "ran", 0.5),
             ("run, 95 %", "ran", 0.95),
         )
     }
@@ -91,7 +91,7 @@ def latency(minutes: Sequence[Minute]) -> Chart:
     def y(value: float) -> float:
         return 1 - (math.log10(max(value, FLOOR_S)) - low) / (high - low)
 
-    kinds = {"wait, half": "wait", "wait, 95 %": "wait far", "run, half": "run", "run, 95 %": "run far"}
+    kinds = {"wait, median": "wait", "wait, 95 %": "wait far", "run, median": "run", "run, 95 %": "run far"}
     lines = [_line_of(name, kinds[name], row, y) for name, row in values.items() if any(it is not None for it in row)]
     columns = [
         (_x(place), f"{clock(minute.at)}: " + (", ".join(
