@@ -254,7 +254,7 @@ Verb = Literal["retry", "delete", "empty", "cancel"]
 OperationState = Literal["waiting", "running", "done", "refused"]
 
 
-class OperationView(msgspec.Struct, frozen=True, omit_defaults=True):
+class OperationView(msgspec.Struct, frozen=True):
     """A bulk operation: something that is done to many jobs, one after the other, by the master. It goes on whatever
     becomes of who asked for it, and of that master.
 

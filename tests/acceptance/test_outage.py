@@ -12,10 +12,12 @@ import pytest
 
 import rota
 from rota.client.codec import encode_body
+from rota.client.ids import job_id
 from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Header
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.state.keys import split_job
 from rota.cluster.state.records import FailedRecord, Token, decode, encode
 
 from .apps import work
@@ -150,7 +152,7 @@ async def test_a_poison_job_is_put_aside_and_its_mates_are_done(etcd: Any, clust
         (record,) = await rig.read(rig.keys.failed)
         failed = decode(FailedRecord, record.value)
         assert failed is not None
-        assert (failed.id, failed.reason) == (poison.id, "orphaned")
+        assert (job_id(*split_job(failed.id)), failed.reason) == (poison.id, "orphaned")
         await rig.drained()
         ended = {line.job for line in read_journal(journal) if line.what == "end"}
         assert ended == {handle.id for handle in handles}

@@ -134,6 +134,7 @@ async def awho(seconds: float) -> int:
     return os.getpid()
 
 
+@rota.task
 def steps(go: str, count: int) -> int:
     """Says how far it is; its last step waits for a file."""
     for number in range(1, count + 1):
