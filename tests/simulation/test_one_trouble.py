@@ -114,7 +114,7 @@ def test_what_has_ended_waits_for_its_claim_through_an_outage(ended: int) -> Non
     async def deed(world: World, process: Process) -> None:
         for index, name in enumerate(ONCE_EACH):
             world.script(name, 0.1 if index < ended else 10.0)
-        process.ledger.next_fates.extend([Fate.REQUEST_LOST] * 2)
+        process.ledger.next_fates.extend([Fate.REQUEST_LOST] * 3)       # two of the claim, one of a job's progress
         enqueue = asyncio.ensure_future(process.node.enqueue([order("delayed")], 0))
         while not world.runs:       # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(0.0001)
