@@ -84,7 +84,7 @@ NODE: tuple[Row, ...] = (
     Row("runners: queue and seats", "worker/pool/runners.py"),
     Row("runners: queue and seats", "worker/pool/seat.py"),
     Row("runners: queue and seats", "worker/pool/ready.py"),
-    Row("runners: queue and seats", "worker/pool/limits.py"),
+    Row("runners: queue and seats", "worker/pool/time_limits.py"),
     Row("runners: queue and seats", "worker/pool/spares.py"),
     Row("runners: queue and seats", "worker/pool/staff.py"),
     Row("runners: queue and seats", "worker/pool/wear.py"),

@@ -115,6 +115,9 @@ class Claims:
             self._paces.forget(ended.task)
 
     def hold(self, seat: Seat, bundle: str, held: Assignment) -> None:
+        before = seat.release(bundle, 0.0, finished=False)
+        if before is not None:      # it is given to the same node again, and what became of the first time is not known
+            self._count(before, -before.pending)
         seat.hold(bundle, held)
         self._count(held, held.pending)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..fitting import faults_of
+from ..fitting import Changer, faults_in
 from .rig import ROOT
 from .stage import STAGED, VERDICT
 from .switching import OFF, SWITCHES, Switch
@@ -68,14 +68,18 @@ def play(test: str, folder: Path, *, off: str = "", patience_s: float = 20.0) ->
     return Played(told["ended"], f"{told.get('statement')} -> {told.get('error')}", output, processes)
 
 
+def changers() -> dict[str, tuple[Changer, str]]:
+    return {name: (off.take_out, off.module) for name, off in SWITCHES.items()}
+
+
 def test_they_fit_the_code() -> None:
     """All of them, in every run: what a switch replaces is there, and its replacement can be called likewise."""
-    found = faults_of({name: (off.take_out, off.module) for name, off in SWITCHES.items()})
+    found = faults_in(f"{__name__}:changers")
     faults = {name: faults for name, faults in found.items() if faults}
     assert not faults, "\n".join(f"{name}: {'; '.join(faults)}" for name, faults in faults.items())
 
 
-def test_what_does_not_fit_is_said() -> None:
+def misfits() -> dict[str, tuple[Changer, str]]:
     def renamed(limits: Any) -> None:
         """A method that is gone."""
         limits.TimeLimits._check_head = lambda self, seat, now: None
@@ -85,7 +89,11 @@ def test_what_does_not_fit_is_said() -> None:
         limits.TimeLimits._look_sync = lambda self, seat: limits.Gone(self.lost)
 
     limits = "rota.worker.pool.time_limits"
-    faults = faults_of({"renamed": (renamed, limits), "called_otherwise": (called_otherwise, limits)})
+    return {"renamed": (renamed, limits), "called_otherwise": (called_otherwise, limits)}
+
+
+def test_what_does_not_fit_is_said() -> None:
+    faults = faults_in(f"{__name__}:misfits")
     assert faults["renamed"] == ["TimeLimits had no _check_head"]
     assert [fault.partition(":")[0] for fault in faults["called_otherwise"]] == [
         "rota.worker.pool.time_limits has no Gone",

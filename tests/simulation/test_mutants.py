@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ..cluster.master import test_bulk, test_rates, test_takeover
-from ..fitting import faults_of
+from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
 from .campaign import Verdict, run
 from .mutants import MUTANTS
@@ -55,9 +55,13 @@ OF_ITS_OWN = re.compile(r"\b(AttributeError|NameError|TypeError|UnboundLocalErro
 """How a bug ends that no longer fits the code. That is nobody's merit."""
 
 
+def changers() -> dict[str, tuple[Changer, str]]:
+    return {name: (apply, "") for name, apply in MUTANTS.items()}
+
+
 def test_they_fit_the_code() -> None:
     """All of them, in every run."""
-    found = faults_of({name: (apply, "") for name, apply in MUTANTS.items()})
+    found = faults_in(f"{__name__}:changers")
     faults = {name: faults for name, faults in found.items() if faults}
     assert not faults, "\n".join(f"{name}: {'; '.join(faults)}" for name, faults in faults.items())
 

@@ -346,6 +346,25 @@ def doubt(table: Table, command: GiveClaim, *, until: int) -> None:
     )
 
 
+def test_a_bundle_that_is_given_again_while_its_first_claim_is_in_doubt_counts_once() -> None:
+    """Each reservation counts for the limits of its task until it is known to be void: for ever, if another took its
+    place."""
+    table = Table()
+    table.put(KEYS.task("m:f"), encode(TaskRecord("sync", max_concurrency=2)))
+    table.member("n1", slots=5)
+    token = table.job("b1")
+    (first,) = table.decide()
+    assert isinstance(first, GiveClaim)
+    doubt(table, first, until=table.revision + 3)
+    table.put(KEYS.job("q", 0, token.order, "b1"), encode(token))
+    (second,) = table.decide()
+    assert isinstance(second, GiveClaim) and second.seat.node == "n1"
+    table.claimed("n1", "b1", token)
+    table.delete(KEYS.claim("n1", "b1"))
+    table.put(KEYS.task("m:x"), encode(TaskRecord("sync")))
+    assert not table.aggregator.limits.of_task and table.aggregator.seats["n1"].outstanding["sync"] == 0
+
+
 def test_a_late_verdict_does_not_concern_the_next_reservation_of_the_same_bundle() -> None:
     """Given out, handed back, and given to the same node again, before the first write's fate was known."""
     table = Table()
