@@ -53,7 +53,7 @@ def finished(
 
 def jobs(
     place: Annotated[
-        str, typer.Option(help="running, claimed, waiting, blocked, retrying, scheduled, failed or finished.")
+        str, typer.Option(help="running, claimed, waiting, blocked, retrying, scheduled, awaiting, failed, finished.")
     ] = "",
     queue: Annotated[str, typer.Option(help="Only this queue.")] = "",
     task: Annotated[str, typer.Option(metavar="MODULE:TASK", help="Only jobs of this task.")] = "",

@@ -1,1 +1,1 @@
-"""What a node counts of its own work, and what all nodes know of the last hour. It listens; nothing depends on it."""
+"""What a node counts of its own work, and what all nodes know of the last hour. It listens; no job depends on it."""

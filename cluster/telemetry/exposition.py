@@ -88,7 +88,7 @@ def _node(snapshot: Snapshot) -> Iterator[Metric]:
 def _jobs(tally: Tally, enqueued: int) -> Iterator[Metric]:
     yield CounterMetricFamily("rota_jobs_enqueued", "Jobs that this node has stored for clients.", value=enqueued)
     ended = CounterMetricFamily(
-        "rota_jobs_ended", "Runs of jobs that ended on this node: ok, failed, retry, snooze or cancelled.",
+        "rota_jobs_ended", "Runs of jobs that ended on this node: ok, failed, retry, snooze, cancelled, expired.",
         labels=["task", "outcome"],
     )
     for task, outcomes in tally.ended.items():
@@ -97,7 +97,7 @@ def _jobs(tally: Tally, enqueued: int) -> Iterator[Metric]:
     yield ended
     yield _durations("rota_job_run_seconds", "How long one attempt of a job took.", "task", tally.ran)
     yield _durations(
-        "rota_job_wait_seconds", "From a job's enqueue (or when it was due) to the hand-over to a runner.", "queue",
+        "rota_job_wait_seconds", "From a job's first enqueue to the hand-over to a runner.", "queue",
         tally.waited,
     )
 
