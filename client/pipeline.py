@@ -190,4 +190,7 @@ class PipelinedHandle(JobHandle[R]):
 async def _settled(stored: Future[Ref]) -> None:
     """Whether it is stored or not is known."""
     if not stored.done():
-        await asyncio.wait([asyncio.wrap_future(stored)])
+        answer = asyncio.wrap_future(stored)
+        await asyncio.wait([answer])
+        if not answer.cancelled():
+            answer.exception()          # it is told by `stored`; of this one nobody asks

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from rota.client.model import Rate
+from rota.client.rates import words
 from rota.client.views import QueueView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger
 from ..state.directory import Directory
-from ..state.heads import read_heads
+from ..state.heads import Head, read_heads
 from ..state.keys import Keys
+from ..state.records import QueueRecord
 from ..state.words import Words
 from .counts import Counts
 
@@ -41,9 +44,7 @@ class QueueParts:
         rows = []
         for name in names[:limit]:
             row, said = counts.row(name), settings.get(name)
-            if said is not None:
-                row = replace(row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency)
-            rows.append(row)
+            rows.append(row if said is None else with_settings(row, said))
         return await self._with_heads(rows), names[limit - 1] if len(names) > limit else ""
 
     async def _with_heads(self, rows: list[QueueView]) -> list[QueueView]:
@@ -54,9 +55,25 @@ class QueueParts:
             if head.token.blocked
         }
         return [
-            replace(row, blocked=head.job, why=f"{head.token.error or 'no error is known'}: {head.advice}")
-            if (head := heads.get(row.queue)) is not None else row for row in rows
+            with_head(row, head) if (head := heads.get(row.queue)) is not None else row for row in rows
         ]
+
+
+def with_settings(row: QueueView, said: QueueRecord) -> QueueView:
+    return replace(
+        row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency, rate=in_words(said.rate)
+    )
+
+
+def with_head(row: QueueView, head: Head) -> QueueView:
+    """A serial queue that its head blocks."""
+    error = head.token.error or "no error is known"
+    why = f"job {head.job} failed for good ({error}) and blocks it: {head.advice}"
+    return replace(row, blocked=head.job, why=why)
+
+
+def in_words(rate: Rate | None) -> str | None:
+    return None if rate is None else words(rate)
 
 
 def _order(name: str) -> bytes:

@@ -6,13 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from msgspec.structs import replace
-
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
 from rota.client.keyring import Seal
-from rota.client.model import Rate
-from rota.client.rates import words
 from rota.client.signature import shown, signature_of
 from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
 
@@ -33,6 +29,7 @@ from . import bulk
 from .counts import Counts
 from .jobs import Here, Jobs, Nowhere
 from .listing import Listing
+from .queue_part import in_words, with_head, with_settings
 from .reasons import Reasons
 from .watching import Watching
 
@@ -88,7 +85,7 @@ class Status:
                 name, record.mode, record.queue, shown(signature) if signature is not None else "",
                 record.max_concurrency, record.max_per_key,
                 sorted(node for node, member in members.items() if name in member.tasks), record.parameters,
-                _words(record.rate), _words(record.rate_per_key), record.requires,
+                in_words(record.rate), in_words(record.rate_per_key), record.requires,
             ))
         return views
 
@@ -99,14 +96,9 @@ class Status:
         await counts.count()
         rows = {name: QueueView(name) for name in settings} | counts.rows
         for name, said in settings.items():
-            rows[name] = replace(
-                rows[name], paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency,
-                rate=_words(said.rate),
-            )
+            rows[name] = with_settings(rows[name], said)
         for head in await self._blocking(None):
-            error = head.token.error or "no error is known"
-            why = f"job {head.job} failed for good ({error}) and blocks it: {head.advice}"
-            rows[head.queue] = replace(rows[head.queue], blocked=head.job, why=why)
+            rows[head.queue] = with_head(rows[head.queue], head)
         return sorted(rows.values(), key=lambda row: row.queue)
 
     async def _blocking(self, queue: str | None) -> list[Head]:
@@ -191,7 +183,3 @@ class Status:
         (t0, enqueued0, finished0), (t1, enqueued1, finished1) = self._samples[0], self._samples[-1]
         span = max(t1 - t0, 1e-9)
         return round(max(enqueued1 - enqueued0, 0) / span, 1), round(max(finished1 - finished0, 0) / span, 1)
-
-
-def _words(rate: Rate | None) -> str | None:
-    return None if rate is None else words(rate)

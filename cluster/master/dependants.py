@@ -237,9 +237,11 @@ class Dependants:
         if bad and waiting.token.on_upstream == "run":
             good, bad = good + bad, []
         told = waiting.badly.get(upstream, 0)
-        await self._tell_badly(waiting, upstream, [
+        if not await self._tell_badly(waiting, upstream, [
             entry for entry in bad if entry.index in became.badly or told >> entry.index & 1
-        ])
+        ]):
+            await self._read_again(waiting)
+            return
         parts = list(self._parts(waiting, upstream, good))
         for number, (jobs, put) in enumerate(parts):
             if number == len(parts) - 1 and waiting.left == {upstream: jobs}:
@@ -272,21 +274,25 @@ class Dependants:
     def _put(self, bundle: str, upstream: str, entries: list[ResultEntry]) -> tuple[int, Put]:
         return bits([entry.index for entry in entries]), moves.given(self._keys, self._seal, bundle, upstream, entries)
 
-    async def _tell_badly(self, waiting: Waiting, upstream: str, bad: list[ResultEntry]) -> None:
+    async def _tell_badly(self, waiting: Waiting, upstream: str, bad: list[ResultEntry]) -> bool:
         """That some have failed is kept: what is left of them goes before who waits does. That they were retried, too.
-        """
+        False: who waits is not any more what it was seen as, and nothing of it is stored."""
         jobs, told = bits([entry.index for entry in bad]), waiting.badly.get(upstream, 0)
         if jobs == told:
-            return
+            return True
         if told:
             area = self._keys.not_well(waiting.bundle, upstream, 0)[:-1]
             page = await self._ledger.read(area, prefix_end(area), keys_only=True)
             for record in page.records:
-                await self._commits.submit(moves.let_out((self._fence,), waiting.at, record.key))
+                if not (await self._commits.submit(moves.let_out((self._fence,), waiting.at, record.key))).applied:
+                    return False
         if jobs:
             put = moves.not_well(self._keys, waiting.bundle, upstream, jobs)
-            await self._commits.submit(moves.let_in((self._fence,), waiting.at, put))
+            verdict = await self._commits.submit(moves.let_in((self._fence,), waiting.at, put))
+            if not verdict.applied and (verdict.failed is None or verdict.failed.key != put.key):
+                return False
         waiting.badly[upstream] = jobs
+        return True
 
     async def _release(self, waiting: Waiting, came: tuple[Put, ...]) -> None:
         order = max(self._seen, self._commits.revision, waiting.token.order)

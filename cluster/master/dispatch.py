@@ -144,6 +144,7 @@ class Aggregator:
                 self._closed.append((until, seat))
             else:
                 seat.is_closed = False
+
     def _expire(self, commands: list[Command], budget: int) -> None:
         """What has expired is not given out. (What blocks a serial queue waits for a person, however long.)"""
         for name, priority, key in self._expiries.due(self.wall_ms):
@@ -247,6 +248,8 @@ class Aggregator:
         head = None if is_uncertain else queue.certain_head()
         queue.rest()
         if head is None or head[2].token.blocked or self._too_early(queue, head[2].token):
+            return None
+        if self.rates.any and self._rated.rests(queue):
             return None
         family, lane, _ = head
         if not lane.parked:

@@ -43,7 +43,7 @@ class Picture:
         self.deciding: dict[bytes, Item] = {}           # given out, no verdict yet
         self.partial: set[Window] = set()               # not all of their tokens are known
         self.blind: set[str] = set()                    # queues whose head is known at a later revision
-        self.expiries = Expiries()
+        self.expiries = Expiries(self.queues)
         self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self._strays = 0
         self._stray = b""

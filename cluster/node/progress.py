@@ -171,9 +171,12 @@ class Progress:
 
     def _delete_again(self, context: IdentityContext, now: float) -> None:
         """What a late twin may have put back; but not what the job has said since, if it runs here once more."""
+        if not self._again or self._again[0][0] > now:
+            return
+        here = {context.keys.progress_of(job.bundle, job.index) for job in self._jobs.values()}
         while self._again and self._again[0][0] <= now:
             _, key = self._again.popleft()
-            if not any(context.keys.progress_of(job.bundle, job.index) == key for job in self._jobs.values()):
+            if key not in here:
                 _write(context, Delete(key))
 
     @staticmethod

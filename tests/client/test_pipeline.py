@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import time
 from collections.abc import Iterator
@@ -138,6 +139,16 @@ async def test_an_async_client() -> None:
         with pytest.raises(UnknownTask):
             async with rota.pipeline():
                 await client.enqueue(add, 1)
+
+
+async def test_what_is_refused_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with fake_node() as node, AsyncClient(node.url, token=TOKEN, key=KEYRING) as client:
+        node.service.refusals = [BAD]
+        with pytest.raises(UnknownTask):
+            async with rota.pipeline():
+                await client.enqueue(add, 1)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_task_that_outlives_the_block_waits_for_its_jobs_again(node: FakeNode) -> None:

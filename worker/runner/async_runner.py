@@ -150,7 +150,7 @@ class AsyncRunner:
         try:
             args, kwargs = call.arguments(payload)
             self._lease.wait()
-            if call.is_late:
+            if call.work.expires_ms and call.is_late:
                 return call.expired(index)
             around = call.around
             result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)

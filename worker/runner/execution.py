@@ -18,7 +18,7 @@ from rota.client.options import now_s
 from rota.client.pickling import dump_value, load_call, load_function, load_value
 from rota.client.results import check_entry
 from rota.client.retries import Decision, Retries, Snooze
-from rota.client.upstream import MARK, open_with
+from rota.client.upstream import MARK, MARK_BYTE, open_with
 
 from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
@@ -70,7 +70,7 @@ class Call:
         return self.work.options.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if MARK in payload:
+        if MARK_BYTE in payload and MARK in payload:
             with open_with(self._inputs(), _opened):
                 call = load_call(self.codec, payload)
         else:

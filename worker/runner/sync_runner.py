@@ -126,7 +126,7 @@ def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
     try:
         args, kwargs = call.arguments(payload)
         lease.wait()
-        if call.is_late:
+        if call.work.expires_ms and call.is_late:
             return call.expired(index)
         around = call.around
         result = function(*args, **kwargs) if around is None else around.blocking(args, kwargs, call.codec)

@@ -43,17 +43,21 @@ class Telling:
         self.send: Callable[[Said], None] | None = None
         self.used = False
         """Whether a job has said anything that was not told yet."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # a signal handler or a finalizer may log in the middle of it
         self._sayings: dict[Slot, _Saying] = {}
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
     def progress(self, work: Work, index: int, done: float, total: float | None, note: str) -> None:
+        if forks.forked:            # its parent's thread may have held the lock
+            return
         with self._lock:
             self._of(work, index, 0).progress = (done, total, note, time.time())
         self._look(work.key, index)
 
     def line(self, work: Work, index: int, keep: int, line: LogLine) -> None:
+        if forks.forked:
+            return
         with self._lock:
             saying = self._of(work, index, keep)
             saying.dropped += len(saying.lines) == keep
@@ -79,8 +83,6 @@ class Telling:
 
     def _look(self, key: int, index: int) -> None:
         """Tell it at once, or let the thread do so in a moment."""
-        if forks.forked:
-            return
         with self._lock:
             saying = self._sayings.get((key, index))
             due = saying is not None and time.monotonic() >= saying.told_at + EVERY_S
@@ -88,9 +90,8 @@ class Telling:
             if self._thread is None and not due:
                 self._thread = threading.Thread(target=self._repeat, name="rota telling", daemon=True)
                 self._thread.start()
-        if said is not None:
-            self._tell(said)
-        else:
+            self._tell(said)            # within the lock: a job's outcome must not overtake what it said
+        if said is None:
             self._wake.set()
 
     def _take(self, slot: Slot) -> Said | None:
@@ -108,9 +109,8 @@ class Telling:
             self._wake.clear()
             time.sleep(EVERY_S)
             with self._lock:
-                waiting = [said for slot in list(self._sayings) if (said := self._take(slot)) is not None]
-            for said in waiting:
-                self._tell(said)
+                for slot in list(self._sayings):
+                    self._tell(self._take(slot))
 
     def _tell(self, said: Said | None) -> None:
         if said is not None and self.send is not None and not forks.forked:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from rota.client.model import Rate
 from rota.cluster.ledger.ledger import Record
 from rota.cluster.master.commands import GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from rota.cluster.master.dispatch import CLOSED_S, PAGE_NEXT
+from rota.cluster.master.expiries import SWEEP_AT
 from rota.cluster.master.queues import WINDOW_MAX
+from rota.cluster.master.rates import Reserve
 from rota.cluster.master.turns import ALONE_WAIT_S
 from rota.cluster.state.records import Claim, QueueRecord, TaskRecord, Token, claim_of, encode
 
@@ -532,3 +535,32 @@ def test_a_lane_that_is_empty_is_forgotten() -> None:
         table.job(f"b{customer}", key=str(customer))
     assert len(table.given()) == 5
     assert not any(family.lanes for family in table.aggregator.queues["q"].families())
+
+
+def test_a_serial_queue_whose_rate_is_used_up_holds_up_no_other_of_its_task() -> None:
+    table = Table()
+    table.put(KEYS.queue("slow"), encode(QueueRecord(serial=True, rate=Rate(1, 3600.0))))
+    table.member("n1", slots=10)
+    head = table.job("s0", queue="slow")
+    table.job("s1", queue="slow")
+    (reserve,) = table.decide()
+    assert isinstance(reserve, Reserve)
+    table.aggregator.reserved(reserve, table.revision + 1, applied=True)
+    (command,) = [command for command in table.decide() if isinstance(command, GiveClaim)]
+    table.settle(command)
+    table.claimed("n1", "s0", head)
+    table.ended("n1", "s0")
+    assert table.given() == []
+    table.job("q0")
+    table.job("q1")
+    assert sorted(bundle for bundle, _ in table.given()) == ["q0", "q1"]
+
+
+def test_what_would_expire_is_not_remembered_when_it_is_gone() -> None:
+    table = Table()
+    stays = table.job("stays", expires=10**15)
+    for number in range(3 * SWEEP_AT):
+        token = table.job(f"b{number}", expires=10**15)
+        table.delete(KEYS.job("q", 0, token.order, f"b{number}"))
+    soonest = table.picture.expiries._soonest
+    assert len(soonest) <= 2 * SWEEP_AT and (10**15, "q", 0, KEYS.job("q", 0, stays.order, "stays")) in soonest
