@@ -22,7 +22,7 @@ LOOK_S = 0.5
 SHARE = 20
 """A look that takes long is taken less often: at most one part of so many of the time goes into looking."""
 LOG_LATE_S = 0.3
-"""The last lines of a log may come behind the outcome, by so much."""
+"""The last lines of a log, and the first of a job that was quick, may come behind the outcome, by so much."""
 ENDED = ("finished", "failed", "unknown")
 
 
@@ -77,7 +77,8 @@ class Watching:
         view, log = await self._jobs.job(job_id), await self.log(job_id)
         over = view.place in ENDED
         if over:
-            await asyncio.sleep(LOG_LATE_S if log.lines else 0)
+            just_now = view.finished_at is not None and self._clock.wall() < view.finished_at + 2 * LOG_LATE_S
+            await asyncio.sleep(LOG_LATE_S if log.lines or just_now else 0)
             log = await self.log(job_id)
         events, now = [], self._clock.wall()
         first = seen.lines if log.attempt == seen.log_attempt else 0

@@ -50,7 +50,7 @@ class Claims:
         if held is None:
             return None
         claim = held.claim
-        return LocalJob(whole(held.bundle), index, claim.task, claim.queue, claim.attempt, False)
+        return LocalJob(whole(held.bundle), index, claim.task, claim.queue, claim.attempt, False, held.record)
 
     def add(self, bundle: str, record: Record, claim: Claim, **known: Any) -> Held:
         held = Held(self._next_key, bundle, record, claim, **known)

@@ -24,6 +24,7 @@ class LocalJob(msgspec.Struct, frozen=True):
     queue: str
     attempt: int
     volatile: bool
+    claim: Record | None = None     # as it came; None for what lies in this node's memory only
 
 
 class Held(msgspec.Struct, gc=False):
