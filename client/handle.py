@@ -32,6 +32,18 @@ taking: ContextVar[tuple[list[JobHandle[Any]], Callable[[str, int], Any]] | None
 (`upstream.py`)."""
 
 
+class Inside(Protocol):
+    """What waits for results inside of a job that runs: the job gives its slot back meanwhile (`runner/steps.py`)."""
+
+    def waits(self, source: Source) -> bool: ...
+    def results(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> list[Any]: ...
+    async def aresults(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> list[Any]: ...
+
+
+inside: list[Inside] = []
+"""One at the most: of a process that runs jobs."""
+
+
 class Source(Protocol):
     """Where a handle asks: the client that made it."""
 
@@ -74,6 +86,9 @@ class JobHandle(Generic[R_co]):
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the job and return its result: at most `timeout` seconds, for ever if that is None; 0 looks once.
 
+        Inside of a job the waiting job gives its slot back, and is run again from its beginning when the other one has
+        ended; what it has done by `rota.step` is remembered. There is no `timeout` then.
+
         Raises:
             JobFailed: it ended in the failed set; carries error and traceback as text.
             JobCancelled: it was cancelled.
@@ -84,11 +99,19 @@ class JobHandle(Generic[R_co]):
             ResultInvalid: what is stored is not what a node of this cluster wrote, or cannot be unpickled here.
             Unreachable: no node answers.
         """
+        for job in inside:
+            if job.waits(self._source):
+                found: R_co = job.results([(self._bundle, self._index)], timeout)[0]
+                return found
         value: R_co = self._source.result(self._bundle, self._index, timeout)
         return value
 
     async def aresult(self, timeout: float | None = None) -> R_co:
         """`result()` for coroutines."""
+        for job in inside:
+            if job.waits(self._source):
+                found: R_co = (await job.aresults([(self._bundle, self._index)], timeout))[0]
+                return found
         value: R_co = await self._source.aresult(self._bundle, self._index, timeout)
         return value
 
@@ -227,6 +250,9 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         """Wait for all jobs and return their results, in the order of the calls. Raises the error of the first that did
         not end well, as `JobHandle.result` does, or `ResultTimeout`. `progress` shows a bar on stderr; None: if that
         is a terminal."""
+        for job in inside:
+            if job.waits(self._source):
+                return job.results(self._refs(), timeout)
         values: dict[int, R_co] = {}
         with shown(len(self), progress) as advance:
             for place, outcome in self._source.outcomes(self._refs(), timeout):
@@ -236,6 +262,9 @@ class JobHandles(Sequence[JobHandle[R_co]]):
 
     async def aresults(self, timeout: float | None = None) -> list[R_co]:
         """`results` for coroutines, without a bar."""
+        for job in inside:
+            if job.waits(self._source):
+                return await job.aresults(self._refs(), timeout)
         values: dict[int, R_co] = {}
         async for place, outcome in self._source.aoutcomes(self._refs(), timeout):
             values[place] = outcome()

@@ -148,7 +148,9 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return {name: value for name, value in said.items() if value is not None}
 
 
-Status = Literal["ok", "failed", "retry", "snooze", "cancelled", "expired"]
+Status = Literal["ok", "failed", "retry", "snooze", "sleep", "wait", "cancelled", "expired"]
+"""`sleep` and `wait`: it has given its slot back, and goes on later, when so much time is over or other jobs have
+ended (`value`: which)."""
 
 
 EXPIRED = "it had not begun by the time that its enqueue or its task said"
@@ -178,6 +180,24 @@ class ResultEntry(msgspec.Struct, frozen=True, omit_defaults=True, array_like=Tr
     attempts: int = 1
     codec: Codec = "pickle"
     tag: bytes = b""
+
+
+STEPS_MAX = 1_000
+STEPS_BYTES_MAX = 1024 * 1024
+"""Of one job: what is remembered of it."""
+
+StepKind = Literal["step", "sleep"]
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
+    """What a job remembers: what a step returned; or, of a sleep, until when (`ended_ms`)."""
+
+    name: Text
+    value: bytes = b""
+    codec: Codec = "pickle"
+    began_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    ended_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    kind: StepKind = "step"
 
 
 class Past(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from rota.worker.runner.around import around_job
     from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
+    from rota.worker.runner.steps import sleep, step
     from rota.worker.runner.telling import progress
 
 __all__ = [
@@ -122,6 +123,8 @@ __all__ = [
     "on_runner_stop",
     "pipeline",
     "progress",
+    "sleep",
+    "step",
     "task",
     "touch",
 ]
@@ -142,6 +145,8 @@ _LATE = {
     "on_runner_stop": "rota.worker.runner.hooks",
     "pipeline": "rota.client.pipeline",
     "progress": "rota.worker.runner.telling",
+    "sleep": "rota.worker.runner.steps",
+    "step": "rota.worker.runner.steps",
     "touch": "rota.worker.runner.context",
 }
 """Imported when first used: a module that only declares tasks need not load an event loop."""

@@ -20,6 +20,8 @@ from ..context import IdentityContext
 from ..events.records import BundleRefused
 from ..ledger.ledger import Get, Txn
 from ..state.quarantine import belongs, damage
+from ..state.steps import Foreign, Steps
+from ..state.steps import fetch as fetch_steps
 from .held import Held
 from .inputs import Elsewhere, Inputs, fetch
 
@@ -134,6 +136,11 @@ class Bodies:
     async def inputs(self, held: Held) -> Inputs | Elsewhere | str:
         """What it gets of the jobs that it waited for; or why it cannot run."""
         return await _answer(lambda: fetch(self._ledger, self._keys, self._seal, held.bundle))
+
+    async def steps(self, held: Held) -> Steps | Foreign | str:
+        """What its jobs remember; or why they cannot run."""
+        indexes = [index for index, _ in held.without_outcome()]
+        return await _answer(lambda: fetch_steps(self._ledger, self._keys, self._seal, held.bundle, indexes))
 
     def _keep(self, digest: str, code: bytes) -> None:
         if digest not in self._functions:

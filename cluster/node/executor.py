@@ -26,6 +26,7 @@ from .cancels import Cancels
 from .claims import Claims
 from .held import Held
 from .outcomes import Keep
+from .remembering import Remembering
 from .running import Running
 
 log = logging.getLogger(__name__)
@@ -179,6 +180,11 @@ class Executor:
     def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
         """Called by the runners."""
         self._running.on_outcomes(outcomes)
+
+    @property
+    def remembering(self) -> Remembering:
+        """What its jobs remember."""
+        return self._running.remembering
 
     def drain(self) -> None:
         """Begin nothing any more; what comes goes back."""

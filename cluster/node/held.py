@@ -12,6 +12,7 @@ from rota.worker.channel.frames import Work
 
 from ..ledger.ledger import Record
 from ..state.records import Claim, bits
+from .memory import Memory
 from .settlement import Settlement
 
 
@@ -38,9 +39,11 @@ class Held(msgspec.Struct, gc=False):
     jobs: list[tuple[int, bytes]] = []
     code: bytes | None = None   # of a function that was shipped by value
     inputs: dict[str, list[ResultEntry]] | None = None      # what it gets of the jobs it waited for
+    memory: Memory | None = None        # what its jobs remember, if any does
     done: int = 0               # jobs whose outcome is committed, or on its way
     outcomes: list[Outcome] = []
     retries: list[Outcome] = []
+    failed: set[int] = set()    # of those that remember something: jobs that are in the failed set
     queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
     writing: bool = False
     flush_at: float = 0.0
@@ -96,3 +99,5 @@ class Held(msgspec.Struct, gc=False):
         self.over = True
         if self.review is not None:
             self.review.cancel()
+        if self.memory is not None:
+            self.memory.give_up()

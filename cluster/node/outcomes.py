@@ -10,19 +10,23 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.client.codec import slice_body
-from rota.client.model import Outcome, ResultEntry
+from rota.client.model import Outcome, ResultEntry, Terms, Upstream
 
 from ..clock import Clock
 from ..context import IdentityContext
 from ..ledger.ledger import Delete, Put
 from ..state import moves
 from ..state.keys import Keys
-from ..state.records import Claim, Token, bits, due_by, hex_bits, token_of
+from ..state.records import Claim, Token, awaiting_of, bits, due_by, hex_bits, token_of
 from ..state.words import Words
 from .held import Held
 from .settlement import Kept, Settlement
 
 FAILURES_PER_WRITE = 20
+GOES_ON = ("retry", "snooze", "sleep", "wait")
+"""What a job has ended with that is run again."""
+SLEEP_TOGETHER_MS = 1_000
+"""Jobs of one bundle that wake up in the same second do so together."""
 ERROR_CHARS_MAX = 200
 NOT_WELL_S = 3600.0
 """How long it is kept at the least that a job did not end well: so what left nothing has ended well (`upstream.py`)."""
@@ -50,6 +54,11 @@ def settle(
         last = number == len(steps) - 1
         ops: list[Put | Delete] = _failures(context, held, step)
         final = complete and last
+        if held.memory is not None:
+            held.failed.update(outcome.index for outcome in step if outcome.status == "failed")
+            if not final:
+                ended = [outcome.index for outcome in step if outcome.status != "failed"]
+                ops += _forgotten(context, held, ended, final=False)
         ops += _end(context, held, done) if final else moves.record(held.record.key, _shown(held, done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         all_well = all(outcome.status == "ok" for outcome in step)
@@ -117,25 +126,47 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
 def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
     key, bundle, keys = held.record.key, held.bundle, context.keys
+    gone = _forgotten(context, held, [index for index, _ in held.jobs if not _goes_on(held, index)], final=True)
     if not held.retries:
-        return moves.end(keys, key, bundle, held.claim)
+        return (*moves.end(keys, key, bundle, held.claim), *gone)
     if held.claim.serial:
         (outcome,) = held.retries       # serial queues run single jobs
         token = _again(context, held, [outcome])
         if outcome.status == "failed":
             return moves.block(keys, key, bundle, replace(token, attempt=held.claim.attempt))
-        return moves.retry_in_place(keys, key, bundle, token, _due_ms(context.clock, [outcome]))
+        in_place = moves.sleep_in_place if outcome.status == "sleep" else moves.retry_in_place
+        return in_place(keys, key, bundle, token, _due_ms(context.clock, [outcome]))
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
-        groups.setdefault((outcome.status, _coarse(outcome.delay_s)), []).append(outcome)
+        groups.setdefault((outcome.status, _company(context.clock, outcome)), []).append(outcome)
     expires = held.claim.expires
-    return moves.retry(keys, key, bundle, held.body, done, [
+    move = moves.suspend if any(status in ("sleep", "wait") for status, _ in groups) else moves.retry
+    return (*move(keys, key, bundle, held.body, done, [
         (
             [outcome.index for outcome in group], _again(context, held, group),
-            due_by(_due_ms(context.clock, group), expires),
+            _due_ms(context.clock, group) if status == "sleep" else due_by(_due_ms(context.clock, group), expires),
         )
-        for group in groups.values()
-    ])
+        for (status, _), group in groups.items()
+    ]), *gone)
+
+
+def _company(clock: Clock, outcome: Outcome) -> int:
+    """Jobs of a bundle for which it is the same stay together."""
+    if outcome.status == "wait":
+        return outcome.index
+    return _due_ms(clock, [outcome]) // SLEEP_TOGETHER_MS if outcome.status == "sleep" else _coarse(outcome.delay_s)
+
+
+def _goes_on(held: Held, index: int) -> bool:
+    """Whether what a job remembers is needed on: it is tried again, or lies in the failed set."""
+    return index in held.failed or any(outcome.index == index for outcome in held.retries)
+
+
+def _forgotten(context: IdentityContext, held: Held, indexes: list[int], *, final: bool) -> moves.Ops:
+    """What these jobs have remembered goes with them."""
+    if held.memory is None:
+        return ()
+    return moves.forget_steps(context.keys, held.bundle, held.memory.ended(indexes, final=final))
 
 
 def _coarse(delay_s: float) -> int:
@@ -144,8 +175,13 @@ def _coarse(delay_s: float) -> int:
 
 
 def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
-    """The token of the next attempt. A snooze is not counted as one."""
+    """The token of the next attempt. A snooze is not counted as one, nor is what sleeps or waits for others."""
     outcome = group[0]
+    if outcome.status in ("sleep", "wait"):     # (it has begun: it cannot expire any more)
+        token = replace(token_of(held.claim), expires=0)
+        if outcome.status == "sleep":
+            return token
+        return awaiting_of(token, Terms(after=upstream_in(outcome), on_upstream="run"), 0)
     token = replace(_told(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
     token = Words(context.seal).token(held.bundle, token)
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
@@ -156,6 +192,14 @@ def _told(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     how = group[0].error.partition("\n")[0] or {"snooze": "snoozed"}.get(group[0].status, "it asked to be tried again")
     told = Words(context.seal).heard_token(held.bundle, token_of(held.claim))
     return replace(told, past=told.and_past(context.node, held.began_ms(group), int(context.clock.wall() * 1000), how))
+
+
+_decode_upstream = msgspec.msgpack.Decoder(tuple[Upstream, ...]).decode
+
+
+def upstream_in(outcome: Outcome) -> tuple[Upstream, ...]:
+    """What a job has said that it waits for (checked when it came: `checked`)."""
+    return _decode_upstream(outcome.value)
 
 
 def _due_ms(clock: Clock, group: list[Outcome]) -> int:

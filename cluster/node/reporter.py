@@ -21,7 +21,7 @@ from ..state import moves
 from ..state.keys import shown
 from ..state.records import begun, bits
 from .held import Held
-from .outcomes import Keep, give_back, settle
+from .outcomes import GOES_ON, Keep, give_back, settle
 from .settlement import Settlement
 
 AGAIN_S = 0.5
@@ -61,7 +61,7 @@ class Reporter:
         """Returns whether `flush_due` has to look at the clock for this bundle."""
         if self._events.wanted(JobEnded):
             self._events.emit(_ended(held, outcome))
-        if outcome.status in ("retry", "snooze") or (outcome.status == "failed" and held.claim.serial):
+        if outcome.status in GOES_ON or (outcome.status == "failed" and held.claim.serial):
             held.retries.append(outcome)
         else:
             held.outcomes.append(outcome)
@@ -225,6 +225,8 @@ class Reporter:
             self.void(held)
             return
         held.queue.popleft()
+        if settlement.stored is not None:
+            settlement.stored()
         self.finished += settlement.jobs
         if settlement.final:
             self._on_end(held)

@@ -6,13 +6,15 @@ from collections.abc import Collection
 
 import msgspec
 
-from rota.client.errors import EnqueueError
-from rota.client.model import Enqueue, Mode, Outcome, Receipt
+from rota.client.errors import EnqueueError, NotInJob
+from rota.client.model import Enqueue, Mode, Outcome, Receipt, Step
 from rota.worker.channel.frames import Said
 
 from ..events.records import JobStarted
 from .identities import Identities
 from .life import Parts
+from .memory import void
+from .remembering import Remembering
 from .service import Service
 from .volatile import FIRST_KEY
 
@@ -57,6 +59,19 @@ class RunnersSide:
 
     async def put_function(self, digest: str, code: bytes) -> None:
         await self._service.put_function(digest, self._seal.function(code))
+
+    async def steps(self, key: int, index: int) -> tuple[list[Step], bool]:
+        return self._remembering(key).of(key, index)
+
+    async def remember(self, key: int, index: int, step: Step) -> None:
+        await self._remembering(key).store(key, index, step)
+
+    def _remembering(self, key: int) -> Remembering:
+        if key >= FIRST_KEY:
+            raise NotInJob("a job of persistence level 'none' is in no store, so nothing of it can be remembered there")
+        if self._identities.life is None:
+            raise void()
+        return self._identities.life.executor.remembering
 
     async def task_mode(self, task: str) -> Mode | None:
         return await self._service.task_mode(task)

@@ -20,6 +20,7 @@ from ..ledger.commits import Verdict
 from ..ledger.ledger import Record
 from ..state.quarantine import SetAside
 from ..state.splitting import piece_name
+from ..state.steps import Foreign
 from ..state.throughput import SLICE_S
 from .bodies import Bodies, Found
 from .body_cache import VerifiedBody
@@ -28,8 +29,10 @@ from .claims import Claims, must_not_repeat
 from .handback import HandBack
 from .held import Held
 from .inputs import Elsewhere
+from .memory import Memory
 from .outcomes import Keep
 from .refusals import Refusals
+from .remembering import Remembering
 from .reporter import AGAIN_S, Reporter
 from .slow import Pace, is_late, is_soon_over, share
 from .suspects import Suspects
@@ -62,6 +65,7 @@ class Running:
         )
         self._refusals = Refusals(context, aside)
         self._handback = HandBack(context, claims, runners, self._reporter, aside)
+        self.remembering = Remembering(context, claims.by_key, self._reporter.advance)
         self._pace = Pace()
         self._suspects = Suspects()
         self._wake = asyncio.Event()
@@ -81,6 +85,9 @@ class Running:
         """The identity has ended."""
         self._over = True
         self._reporter.close()
+        for held in self._claims:
+            if held.memory is not None:
+                held.memory.give_up()
 
     async def work(self) -> None:
         """Fetch what is wanted; commit what is due."""
@@ -154,6 +161,9 @@ class Running:
         if held.claim.inputs and held.inputs is None:
             self._group.create_task(self._fetch_inputs(held), name="fetch-inputs")
             return
+        if held.claim.steps and held.memory is None:
+            self._group.create_task(self._fetch_steps(held), name="fetch-steps")
+            return
         if not header.function and not self._as_it_runs_here(held):
             asyncio.get_running_loop().call_later(UNKNOWN_S, self._release_unknown, held)
             return
@@ -203,6 +213,18 @@ class Running:
             self._give_elsewhere(held, found.key_id)
         else:
             held.inputs = found
+            self.submit(held)
+
+    async def _fetch_steps(self, held: Held) -> None:
+        found = await self._bodies.steps(held)
+        if held.over:
+            return
+        if isinstance(found, str):
+            self._refuse(held, found)
+        elif isinstance(found, Foreign):
+            self._give_elsewhere(held, found.key_id)
+        else:
+            held.memory = Memory(found)
             self.submit(held)
 
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec.structs import replace
 
@@ -18,7 +20,8 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
     """One guarded write of an executor. `final`: the claim is gone after it. `leased`: False while leases of the
-    buckets in `kept` have to be granted first. `without_puts`: what is left of it for a store that is full."""
+    buckets in `kept` have to be granted first. `without_puts`: what is left of it for a store that is full. `stored`
+    is called when it is in the store."""
 
     ops: tuple[Put | Delete, ...]
     final: bool
@@ -26,6 +29,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     kept: tuple[Kept, ...] = ()
     leased: bool = True
     without_puts: tuple[Put | Delete, ...] | None = None
+    stored: Callable[[], None] | None = None
 
     def with_leases(self, leases: list[int]) -> Settlement:
         """One for each of `kept`."""

@@ -24,6 +24,7 @@ from .body_cache import VerifiedBody
 from .followers import Followers
 from .held import LocalJob
 from .keeping import KeptFailures
+from .outcomes import GOES_ON
 from .recent import Recent
 from .standing import Standing
 
@@ -139,7 +140,7 @@ class Volatile:
                 work.bundle, outcome.index, work.task, work.queue, held.attempts[outcome.index], outcome.status,
                 outcome.error, outcome.ran_s,
             ))
-        if outcome.status in ("retry", "snooze"):
+        if outcome.status in GOES_ON:
             held.attempts[outcome.index] += outcome.status == "retry"
             held.resting.add(outcome.index)
             asyncio.get_running_loop().call_later(outcome.delay_s, self._again, held, outcome.index)

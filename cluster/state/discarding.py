@@ -11,7 +11,7 @@ from rota.client.model import EXPIRED, ResultEntry
 
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Condition, Ledger, Put, Record
+from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
 from . import moves
 from .keys import Keys
 from .records import Token, header_of
@@ -43,7 +43,9 @@ class Discards:
         if index is not None and index not in indexes:
             return None
         gone = indexes if index is None else [index]
-        told = [await self._notice(record, token, bundle, gone, why)] if gone else []
+        told: list[Put | Delete] = []
+        if gone:
+            told = [await self._notice(record, token, bundle, gone, why), *self._memory(token, bundle, gone)]
         at = unmodified(record.key, record.mod_revision)
         if len(gone) == len(indexes):
             return moves.cancel(self._keys, conditions, at, bundle, token, told)
@@ -53,7 +55,10 @@ class Discards:
         """Too late for all that has not ended of it. Who waits is told."""
         bundle = _name(record.key)
         indexes = await self._pending(bundle, token)
-        told = [await self._notice(record, token, bundle, indexes, EXPIRED, "expired")] if indexes else []
+        told: list[Put | Delete] = []
+        if indexes:
+            told = [await self._notice(record, token, bundle, indexes, EXPIRED, "expired")]
+            told += self._memory(token, bundle, indexes)
         at = unmodified(record.key, record.mod_revision)
         return moves.expire(self._keys, conditions, at, bundle, token, told)
 
@@ -74,6 +79,10 @@ class Discards:
         bundle = _name(record.key)
         indexes = await self._pending(bundle, token)
         return await self.held(conditions, bundle, indexes) if indexes else None
+
+    def _memory(self, token: Token, bundle: str, gone: list[int]) -> moves.Ops:
+        """What they remembered goes with them."""
+        return moves.forget_steps(self._keys, bundle, gone) if token.steps else ()
 
     async def _pending(self, bundle: str, token: Token) -> list[int] | None:
         """Which of its jobs have not ended, as its body says. None if that is gone, or is none."""

@@ -37,6 +37,7 @@ _INPUT = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]{0,63})/([0-9A-Za-z][0-9A-Za-z-]{
 _AWAITING = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _CLAIM = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _JOB_ID = r"([0-9A-Za-z][0-9A-Za-z-]{0,63})-([0-5]?[0-9])"      # of a bundle as it was enqueued
+_STEP = re.compile(rf"{_JOB_ID}/([0-9]{{4}})".encode())
 _FAILED = re.compile(rf"{_NAME}/{_JOB_ID}".encode())
 _CANCEL = re.compile(_JOB_ID.encode())
 _CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
@@ -86,6 +87,7 @@ class Keys:
         self.failures = self.data + b"failed/"
         self.finished_bodies = self.data + b"finished/"
         self.logs = self.data + b"logs/"
+        self.steps = self.data + b"steps/"
         self.templates = self.data + b"schedules/"
         self.seen = self.data + b"seen/"                    # for people who look: nothing is decided by it
         self.seen_asked = self.seen + b"asked"
@@ -214,6 +216,13 @@ class Keys:
         """The log lines that are kept of a job."""
         return self.logs + f"{whole(bundle)}-{index}".encode()
 
+    def steps_of(self, bundle: str, index: int) -> bytes:
+        """The prefix of what a job remembers of what it has done."""
+        return self.steps + f"{whole(bundle)}-{index}/".encode()
+
+    def step(self, bundle: str, index: int, number: int) -> bytes:
+        return self.steps_of(bundle, index) + f"{number:04d}".encode()
+
     def running_on(self, node: str) -> bytes:
         return self.running + node.encode()
 
@@ -270,6 +279,11 @@ class Keys:
         """(bundle as enqueued, index)"""
         found = _match(_CANCEL, self.cancels, key)
         return None if found is None else (found[1].decode(), int(found[2]))
+
+    def parse_step(self, key: bytes) -> tuple[str, int, int] | None:
+        """(bundle as enqueued, index, number of the step)"""
+        found = _match(_STEP, self.steps, key)
+        return None if found is None else (found[1].decode(), int(found[2]), int(found[3]))
 
     def parse_candidate(self, key: bytes) -> int | None:
         """The lease that a candidate's key is named by."""

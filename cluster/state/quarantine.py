@@ -32,6 +32,7 @@ ADVICE = {
     "code missing": "the code that was shipped by value is gone from the store, or was changed there; ship it again",
     "inputs invalid": "a result that it was to be given is not what a node signed: somebody has changed it",
     "inputs too large": "the results that it was to be given take more than 8 MiB: let jobs in between condense them",
+    "steps invalid": "a step that it remembered is not what a node signed: somebody has changed it",
     "lost": 'its node was lost while it may have been running, and its task says on_orphan="fail"',
     "orphaned": "its nodes were lost while it ran, the last one with nothing else to blame: it may be what kills them",
 }

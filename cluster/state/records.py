@@ -93,6 +93,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     until_begun: bool = False   # or has begun
     expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
     inputs: bool = False        # results of other jobs belong into its arguments: they lie below `inputs/`
+    steps: bool = False         # its jobs remember what they have done: it lies below `steps/`
     v: Schema = msgspec.field(default_factory=schema)
 
     @property
@@ -110,7 +111,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def untouched(self) -> bool:
         """No attempt of it has begun, as far as its token can tell."""
-        return self.attempt == 1 and not (self.past or self.orphanings or self.blocked)
+        return self.attempt == 1 and not (self.past or self.orphanings or self.blocked or self.steps)
 
     @property
     def suspect(self) -> bool:

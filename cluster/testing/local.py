@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from rota.client import queues, tasks
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.pickling import load_function
-from rota.worker.channel.frames import Said, Work
+from rota.client.threads import Future
+from rota.worker.channel.frames import Question, Reply, Said, Work
 from rota.worker.pool.interface import NodeSide
+from rota.worker.pool.questions import Questions
 from rota.worker.pool.time_limits import CANCEL_GRACE_S
-from rota.worker.runner import hooks, resources
+from rota.worker.runner import hooks, resources, steps
 from rota.worker.runner.around import around_of
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
@@ -48,7 +50,10 @@ class LocalRunners:
 
     async def start(self, node: NodeSide) -> None:
         self._node = node
+        self._questions = Questions(node)
         self._loop = asyncio.get_running_loop()
+        Runner.ask = self._ask
+        steps.install()
         Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
         self.tasks = {name: task.described for name, task in tasks.registry.items()}
         self.queues = dict(queues.declared)
@@ -123,6 +128,7 @@ class LocalRunners:
 
     async def stop(self, grace_s: float) -> None:
         await self.kill_all()
+        self._questions.close()
         telling.send = None
         logging.getLogger().removeHandler(self._log)
         await resources.close()
@@ -173,6 +179,13 @@ class LocalRunners:
             started[1]()
             self._ended(call.work, call.failed(index, TimeoutError(f"timed out after {timeout_s:g} s")))
 
+    def _ask(self, question: Question) -> Future[Reply]:
+        """From the loop, or from a job's thread."""
+        future: Future[Reply] = Future()
+        asker = _Asker(future)
+        self._loop.call_soon_threadsafe(self._questions.asked, asker, [question])
+        return future
+
     def _said(self, said: Said) -> None:
         """From the loop, or from a job's thread."""
         if not self._loop.is_closed():
@@ -194,6 +207,22 @@ class LocalRunners:
         self._used[work.mode] -= 1
         self._node.on_outcomes([(work.key, outcome)])
         self._fill(work.mode)
+
+
+class _Asker:
+    """One job that asks one thing."""
+
+    number = 0
+
+    def __init__(self, future: Future[Reply]) -> None:
+        self._future = future
+
+    def answer(self, reply: Reply) -> None:
+        if self._future.set_running_or_notify_cancel():
+            self._future.set_result(reply)
+
+    def has(self, key: int, index: int) -> bool:
+        return True
 
 
 class Log(logging.Handler):

@@ -15,6 +15,7 @@ import random
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Collection, Coroutine
 from datetime import timedelta
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from rota.client.api import Client
 from rota.client.errors import InvalidJob
 from rota.client.keyring import Keyring, Seal
 from rota.client.local import Local
+from rota.worker.runner.steps import Waits
 
 from ..boot.sites import sites_of
 from ..clock import SystemClock
@@ -98,12 +100,14 @@ class MemoryCluster:
         self._thread.start()
         self.client = Client(self._ready.result(START_S), retry_window_s=5.0, **self.credentials)
         self._before = default.swap(self.client)
+        Waits.clock = self.clock.wall
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         default.swap(self._before)
+        Waits.clock = time.time
         self.client.close()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_S)

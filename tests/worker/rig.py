@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rota.client import pickling
 from rota.client.errors import EnqueueError, InvalidJob
-from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt
+from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt, Step
 from rota.worker.channel.frames import Said, Work
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import RunnerPool
@@ -40,6 +40,7 @@ class Rig:
         self.enqueued: list[Enqueue] = []
         self.said: list[Said] = []
         self.functions: dict[str, bytes] = {}
+        self.steps_of: dict[tuple[int, int], dict[str, Step]] = {}
         self.twice: list[tuple[int, Outcome]] = []
         self._changed = asyncio.Event()
         self._key = 0
@@ -129,6 +130,12 @@ class Rig:
 
     async def put_function(self, digest: str, code: bytes) -> None:
         self.functions[digest] = code
+
+    async def steps(self, key: int, index: int) -> tuple[list[Step], bool]:
+        return list(self.steps_of.get((key, index), {}).values()), False
+
+    async def remember(self, key: int, index: int, step: Step) -> None:
+        self.steps_of.setdefault((key, index), {})[step.name] = step
 
     async def task_mode(self, task: str) -> Mode | None:
         return "sync" if task == "other:task" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, ResultEntry, TaskInfo
+from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, ResultEntry, Step, TaskInfo
 from rota.client.views import LogLine
 from rota.client.wire import Refusal
 
@@ -161,6 +161,23 @@ class AskMode(msgspec.Struct, gc=False, array_like=True, tag=3):
     task: str
 
 
+class AskSteps(msgspec.Struct, gc=False, array_like=True, tag=4):
+    """A job wants to know what it remembers."""
+
+    call: int
+    key: int
+    index: int
+
+
+class AskRemember(msgspec.Struct, gc=False, array_like=True, tag=5):
+    """A job shall remember this: unsigned, the node signs."""
+
+    call: int
+    key: int
+    index: int
+    step: Step
+
+
 class Answer(msgspec.Struct, gc=False, array_like=True):
     """About one bundle: one of the two."""
 
@@ -191,10 +208,19 @@ class StopAsked(msgspec.Struct, gc=False, array_like=True, tag=3):
     index: int
 
 
+class Remembered(msgspec.Struct, gc=False, array_like=True, tag=4):
+    """The answer to `AskSteps`. `serial`: it is a job of a serial queue."""
+
+    call: int
+    steps: list[Step] = []
+    serial: bool = False
+    refusal: Refusal | None = None
+
+
 ToRunner = Run | Function | Cancel | Drop | Stop | Report
 FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted | Reported | Said
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
-Question = Ask | AskFunction | AskMode
-Reply = Stored | Told
+Question = Ask | AskFunction | AskMode | AskSteps | AskRemember
+Reply = Stored | Told | Remembered
 ToAsker = Reply | StopAsked

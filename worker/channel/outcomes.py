@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, Outcome
+import msgspec
+
+from rota.client.ids import BUNDLE
+from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, UNREADABLE, UPSTREAM_MAX, Outcome, Upstream
 
 ERROR_CHARS_MAX = 1_000
 TRACEBACK_CHARS_MAX = 17_000
@@ -21,6 +24,8 @@ def _problem(outcome: Outcome) -> str:
         return f"a result of {len(outcome.value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}"
     if not is_delay(outcome.ran_s):
         return f"a run of {outcome.ran_s!r} s"
+    if outcome.status == "wait":
+        return _problem_of_wait(outcome)
     if outcome.status == "ok":
         return "" if not outcome.error and not outcome.traceback else "a result with an error"
     if len(outcome.error) > ERROR_CHARS_MAX:
@@ -30,6 +35,20 @@ def _problem(outcome: Outcome) -> str:
     if not is_delay(outcome.delay_s):
         return f"a delay of {outcome.delay_s!r} s"
     return ""
+
+
+_decode_upstream = msgspec.msgpack.Decoder(tuple[Upstream, ...]).decode
+
+
+def _problem_of_wait(outcome: Outcome) -> str:
+    try:
+        upstream = _decode_upstream(outcome.value)
+    except UNREADABLE:
+        return "what it waits for cannot be read"
+    if not all(BUNDLE.match(one.bundle) for one in upstream):
+        return "what it waits for has no name that jobs have"
+    jobs = sum(int(one.jobs or "0", 16).bit_count() for one in upstream)
+    return "" if 0 < jobs <= UPSTREAM_MAX else f"it waits for {jobs:,} jobs"
 
 
 def is_delay(seconds: float) -> bool:

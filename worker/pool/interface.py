@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from rota.client.errors import EnqueueError
-from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, TaskInfo
+from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, Step, TaskInfo
 
 from ..channel.frames import Said, Work
 
@@ -35,6 +35,14 @@ class NodeSide(Protocol):
 
     async def put_function(self, digest: str, code: bytes) -> None:
         """A job ships code by value."""
+        ...
+
+    async def steps(self, key: int, index: int) -> tuple[list[Step], bool]:
+        """What a job that runs remembers; and whether it is one of a serial queue."""
+        ...
+
+    async def remember(self, key: int, index: int, step: Step) -> None:
+        """It shall remember this, too: returns when it is stored."""
         ...
 
     async def task_mode(self, task: str) -> Mode | None:

@@ -7,10 +7,10 @@ import logging
 from typing import Protocol
 
 from rota.client import wire
-from rota.client.errors import EnqueueError, RotaError
+from rota.client.errors import EnqueueError, NotInJob, RotaError
 from rota.client.model import Receipt
 
-from ..channel.frames import Answer, Ask, AskFunction, Question, Reply, Stored, Told
+from ..channel.frames import Answer, Ask, AskFunction, AskMode, AskSteps, Question, Remembered, Reply, Stored, Told
 from .interface import NodeSide
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ class Asker(Protocol):
     number: int
 
     def answer(self, reply: Reply) -> None: ...
+    def has(self, key: int, index: int) -> bool: ...
 
 
 class Questions:
@@ -44,24 +45,33 @@ class Questions:
 
     async def _answer(self, asker: Asker, question: Question) -> None:
         try:
-            asker.answer(await self._reply(question))
+            asker.answer(await self._reply(asker, question))
         except Exception as error:
             if not isinstance(error, RotaError):
                 log.exception("what a job asked for failed")
             refusal = wire.refusal(error)
             if isinstance(question, Ask):
                 asker.answer(Stored(question.call, [Answer(refusal=refusal) for _ in question.bundles]))
+            elif isinstance(question, AskSteps):
+                asker.answer(Remembered(question.call, refusal=refusal))
             else:
                 asker.answer(Told(question.call, refusal=refusal))
 
-    async def _reply(self, question: Question) -> Reply:
+    async def _reply(self, asker: Asker, question: Question) -> Reply:
         if isinstance(question, Ask):
             stored = await self._node.enqueue(question.bundles)
             return Stored(question.call, [_answer_of(entry) for entry in stored])
         if isinstance(question, AskFunction):
             await self._node.put_function(question.digest, question.code)
             return Told(question.call)
-        return Told(question.call, await self._node.task_mode(question.task))
+        if isinstance(question, AskMode):
+            return Told(question.call, await self._node.task_mode(question.task))
+        if not asker.has(question.key, question.index):
+            raise NotInJob("that job does not run here")
+        if isinstance(question, AskSteps):
+            return Remembered(question.call, *await self._node.steps(question.key, question.index))
+        await self._node.remember(question.key, question.index, question.step)
+        return Told(question.call)
 
 
 def _answer_of(entry: Receipt | EnqueueError) -> Answer:

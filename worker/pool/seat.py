@@ -210,6 +210,10 @@ class Seat:
         if self._channel is not None:
             self._channel.drain()
 
+    def has(self, key: int, index: int) -> bool:
+        """Whether it was sent this job, and has not told how it ended."""
+        return slot_of(key, index) in self.sent
+
     def answer(self, reply: Reply) -> None:
         """To what one of its jobs asked."""
         if self._questions is not None:

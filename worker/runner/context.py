@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from typing import Any, Literal
 
 import msgspec
 
 from rota.client import ids
 from rota.client.headers import NONE as NO_HEADERS
+from rota.client.model import Outcome
+from rota.client.threads import Future
 
-from ..channel.frames import Work
+from ..channel.frames import Question, Work
 
 
 class JobContext(msgspec.Struct, frozen=True):
@@ -36,6 +39,30 @@ class Cancelled(BaseException):
     by `except Exception`."""
 
 
+class Suspended(BaseException):
+    """What ends a run of a job that gives its slot back, to go on later (`rota.sleep`, `handle.result()`): it passes by
+    `except Exception`; `finally` and context managers see it."""
+
+    def __init__(
+        self, status: Literal["sleep", "wait"], text: str, *, delay_s: float = 0.0, value: bytes = b""
+    ) -> None:
+        super().__init__(text)
+        self._said = (status, value, text, delay_s)
+
+    def outcome(self, index: int) -> Outcome:
+        """How the run has ended."""
+        status, value, text, delay_s = self._said
+        return Outcome(index, status, value, text, "", delay_s)
+
+
+def suspended_in(error: BaseException) -> Suspended | None:
+    """What a run has ended with, if it gave its slot back; also where a task group wraps it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [suspended_in(one) for one in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, Suspended) else None
+
+
 running: ContextVar[tuple[Work, int] | None] = ContextVar("rota_job", default=None)
 """Set by runners only; cheap to set, turned into a `JobContext` when somebody asks."""
 
@@ -46,10 +73,11 @@ headers: ContextVar[Mapping[str, str]] = ContextVar("rota_headers")
 
 class Runner:
     """What a runner lets its jobs do, put in place by the runner itself: `touch` tells the node, `wanted_gone` says
-    whether a job is to be cancelled."""
+    whether a job is to be cancelled, `ask` asks the node what only a job asks for itself."""
 
     touch: Callable[[Work, int], None] | None = None
     wanted_gone: Callable[[Work, int], bool] | None = None
+    ask: Callable[[Question], Future[Any]] | None = None
 
 
 TOUCH_EVERY_S = 0.02

@@ -24,7 +24,7 @@ from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
 from . import hooks
 from .around import Around, Unfit, around_of
-from .context import Cancelled, headers
+from .context import Cancelled, headers, suspended_in
 
 log = logging.getLogger("rota.job")
 
@@ -130,6 +130,9 @@ class Call:
 
     def _failed(self, index: int, error: BaseException) -> Outcome:
         work, text = self.work, describe(error)
+        if (suspended := suspended_in(error)) is not None:
+            log.info("%s %s", work.task, suspended)
+            return suspended.outcome(index)
         if isinstance(error, Unfit):
             return self._useless(index, one_line(str(error)), error)
         if isinstance(error, Cancelled):

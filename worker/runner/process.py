@@ -19,7 +19,7 @@ from rota.client import errors, queues, tasks, transport
 from ..channel import channel
 from ..channel.frames import Broken, Ready, Work
 from ..channel.lease import Lease
-from . import forks, frameworks, logs, loop, search_path, stop_signals
+from . import forks, frameworks, logs, loop, search_path, steps, stop_signals
 from .async_runner import AsyncRunner
 from .context import Runner
 from .execution import Functions, Runnable, describe, trace_of
@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         node = RunnerTransport(questions)
         transport.install(node)             # before the app is imported: it may make a client
         Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
+        Runner.ask = node.ask
+        steps.install()
         found = load_tasks(options.app)
         node.declared = set(queues.declared)
         gc.collect()

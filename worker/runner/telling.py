@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from rota.client.errors import InvalidJob
 from rota.client.views import LogLine
@@ -22,6 +23,7 @@ LINE_CHARS_MAX = 1_000
 NUMBER_MAX = 1e15
 
 Slot = tuple[int, int]
+MemoryT = TypeVar("MemoryT")
 
 
 class _Saying:
@@ -43,6 +45,8 @@ class Telling:
         self.send: Callable[[Said], None] | None = None
         self.used = False
         """Whether a job has said anything that was not told yet."""
+        self.memories: dict[Slot, Any] = {}
+        """What running jobs remember (`steps.py`), until they have ended."""
         self._lock = threading.RLock()      # a signal handler or a finalizer may log in the middle of it
         self._sayings: dict[Slot, _Saying] = {}
         self._thread: threading.Thread | None = None
@@ -69,8 +73,16 @@ class Telling:
         with self._lock:
             said = self._take((work.key, index))
             self._sayings.pop((work.key, index), None)
-            self.used = bool(self._sayings)
+            self.memories.pop((work.key, index), None)
+            self.used = bool(self._sayings or self.memories)
         self._tell(said)
+
+    def remember(self, work: Work, index: int, memory: MemoryT) -> MemoryT:
+        """Keep this for the run of a job, unless something is kept for it; returns what is kept."""
+        with self._lock:
+            self.used = True
+            kept: MemoryT = self.memories.setdefault((work.key, index), memory)
+            return kept
 
     def _of(self, work: Work, index: int, keep: int) -> _Saying:
         self.used = True

@@ -65,7 +65,7 @@ class RunnerTransport:
         self, bundles: list[Enqueue], seen_revision: int = 0, patience: Patience | None = None
     ) -> list[Receipt | errors.RotaError]:
         """Store bundles; an answer for each, in order. The node repeats until it is definite."""
-        futures = [self._ask(Ask(0, part)) for part in _parts(bundles)]
+        futures = [self.ask(Ask(0, part)) for part in _parts(bundles)]
         answers: list[Receipt | errors.RotaError] = []
         for future in futures:
             stored = await asyncio.wrap_future(future)
@@ -95,8 +95,8 @@ class RunnerTransport:
     def follow(self, bundles: Iterable[str], follower: Follower) -> None:
         for bundle in bundles:
             follower.refuse(bundle, errors.NotInJob(
-                "a job cannot wait for the result of another one: it would hold its place while it waits. "
-                "Let that job enqueue what comes next."
+                "a job cannot watch others while it runs: it would hold its place meanwhile. Wait for their results "
+                "(handle.result(), handles.results()), for which it gives its place back"
             ))
 
     def unfollow(self, bundles: Iterable[str]) -> None:
@@ -112,13 +112,14 @@ class RunnerTransport:
         pass
 
     async def _told(self, question: Question) -> Mode | None:
-        told = await asyncio.wrap_future(self._ask(question))
+        told = await asyncio.wrap_future(self.ask(question))
         assert isinstance(told, Told)
         if told.refusal is not None:
             raise wire.error_of(told.refusal)
         return told.mode
 
-    def _ask(self, question: Question) -> Future[Reply]:
+    def ask(self, question: Question) -> Future[Reply]:
+        """The node's answer, to be waited for on any thread."""
         if forks.forked:
             raise errors.RotaError("this process was forked off a job: enqueue in the job itself, or by a rota.Client")
         future: Future[Reply] = Future()

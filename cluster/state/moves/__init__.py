@@ -47,6 +47,9 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     claimed --> scheduled: take_over
     claimed --> scheduled: retry
     claimed --> waiting: retry_in_place
+    claimed --> scheduled: suspend
+    claimed --> awaiting: suspend
+    claimed --> waiting: sleep_in_place
     claimed --> waiting: block
     claimed --> failed: fail
     claimed --> failed: set_aside
@@ -64,16 +67,30 @@ wait for the one before: what these put and delete is returned as `Ops`, and gua
 """
 
 from .awaiting import forgotten, given, let_in, let_out, not_well, release
-from .claimed import block, end, give_back, hand_back, mark_started, record, retry, retry_in_place, take_over
+from .claimed import (
+    block,
+    end,
+    give_back,
+    hand_back,
+    mark_started,
+    record,
+    retry,
+    retry_in_place,
+    sleep_in_place,
+    suspend,
+    take_over,
+)
 from .ended import finished, result
 from .entering import Fired, enqueue, enqueue_claimed, fire
 from .failed import delete, fail, revive, set_aside, skip_head
 from .ops import Conditions, Ops
+from .remembered import forget_steps, remember, remembered
 from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
 
 __all__ = [
-    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end", "enqueue",
-    "enqueue_claimed", "expire", "fail", "finished", "fire", "forgotten", "give_back", "given", "hand_back", "let_in",
-    "let_out", "mark_started", "not_well", "record", "release", "replace", "result", "retry", "retry_head",
-    "retry_in_place", "revive", "set_aside", "skip_head", "split", "take_over",
+    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
+    "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
+    "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "record", "release",
+    "remember", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place", "revive",
+    "set_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
 ]

@@ -15,9 +15,9 @@ from rota.client.model import History
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
-from ..records import Claim, Token, encode, hex_bits, token_of
+from ..records import Awaiting, Claim, Token, encode, hex_bits, token_of
 from ..splitting import piece_name, shrunk
-from .ops import Conditions, Ops, freed, put_scheduled, put_waiting
+from .ops import Conditions, Ops, freed, put_awaiting, put_scheduled, put_waiting
 
 
 def mark_started(keys: Keys, who: Conditions, at: Condition, claim: Claim, marked: Claim) -> Write:
@@ -77,23 +77,46 @@ def retry(
 ) -> Ops:
     """The jobs that are left are tried again: (indexes, token of the next attempt, due in ms) for each time at which
     some of them are due. If there is one such time only, the bundle stays whole."""
+    return _later(keys, key, bundle, body, done, again)
+
+
+def suspend(
+    keys: Keys, key: bytes, bundle: str, body: bytes, done: int, again: Sequence[tuple[list[int], Token, int]]
+) -> Ops:
+    """The same, where some of those that are left sleep, or wait for other jobs (a token that is `Awaiting`): they have
+    given their slots back, and go on later, by what they remember."""
+    return _later(keys, key, bundle, body, done, again)
+
+
+def _later(
+    keys: Keys, key: bytes, bundle: str, body: bytes, done: int, again: Sequence[tuple[list[int], Token, int]]
+) -> Ops:
     if len(again) == 1:
         ((_, token, due_ms),) = again
-        return (Delete(key), put_scheduled(keys, bundle, replace(token, done=hex_bits(done)), due_ms))
+        return (Delete(key), _put_later(keys, bundle, replace(token, done=hex_bits(done)), due_ms))
     ops: list[Put | Delete] = [Delete(key)]
     bodies = []
     for indexes, token, due_ms in again:
         name = piece_name(bundle, indexes)
         bodies.append(Put(keys.body(name), slice_body(body, indexes)))
-        ops += [put_scheduled(keys, name, shrunk(token, len(indexes)), due_ms), bodies[-1]]
+        ops += [_put_later(keys, name, shrunk(token, len(indexes)), due_ms), bodies[-1]]
     if keys.body(bundle) not in [put.key for put in bodies]:
         ops.append(Delete(keys.body(bundle)))
     return tuple(ops)
 
 
+def _put_later(keys: Keys, name: str, token: Token, due_ms: int) -> Put:
+    return put_awaiting(keys, name, token) if isinstance(token, Awaiting) else put_scheduled(keys, name, token, due_ms)
+
+
 def retry_in_place(keys: Keys, key: bytes, bundle: str, token: Token, not_before_ms: int) -> Ops:
     """In a serial queue a job is tried again at its place: nothing overtakes it."""
     return (Delete(key), put_waiting(keys, bundle, replace(token, not_before=not_before_ms)))
+
+
+def sleep_in_place(keys: Keys, key: bytes, bundle: str, token: Token, not_before_ms: int) -> Ops:
+    """In a serial queue a job sleeps at its place, and what is behind it waits."""
+    return retry_in_place(keys, key, bundle, token, not_before_ms)
 
 
 def block(keys: Keys, key: bytes, bundle: str, token: Token) -> Ops:

@@ -13,6 +13,7 @@ from ..records import FailedRecord, Failure, Token, encode
 from ..uniques import Hold
 from ..words import UNSIGNED_WORDS, Words
 from .ops import Conditions, Ops, freed, put_held, put_waiting
+from .remembered import forget_steps
 
 
 def fail(
@@ -58,5 +59,6 @@ def revive(
 
 
 def delete(keys: Keys, who: Conditions, at: Condition, bundle: str, index: int) -> Write:
-    """Forget a failed job."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.failure(bundle, index))))
+    """Forget a failed job, and what it remembered."""
+    gone = forget_steps(keys, bundle, [index])
+    return Write((*who, at), (Delete(at.key), Delete(keys.failure(bundle, index)), *gone))

@@ -40,25 +40,27 @@ def become_due(keys: Keys, who: Conditions, at: Condition, bundle: str, token: T
 
 
 def cancel(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put | Delete] = ()
 ) -> Write:
-    """All of its jobs. `told`: for who waits for them."""
+    """All of its jobs. `told`: for who waits for them, less what they remembered."""
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *told))
 
 
 def expire(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put | Delete] = ()
 ) -> Write:
     """All of its jobs: it is too late for them to begin. `told`: for who waits for them."""
     return cancel(keys, who, at, bundle, token, told)
 
 
-def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put] = ()) -> Write:
+def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put | Delete] = ()) -> Write:
     """Another job takes its place, and the key that it had for itself. `by`: what enqueues that one."""
     return Write((*by.conditions, at), (Delete(at.key), Delete(keys.body(bundle)), *by.ops, *told))
 
 
-def cancel_some(who: Conditions, at: Condition, token: Token, indexes: list[int], told: Iterable[Put] = ()) -> Write:
+def cancel_some(
+    who: Conditions, at: Condition, token: Token, indexes: list[int], told: Iterable[Put | Delete] = ()
+) -> Write:
     """Some of its jobs: they count as done."""
     left = struct_replace(token, done=hex_bits(token.done_bits | bits(indexes)))
     return Write((*who, at), (Put(at.key, encode(left)), *told))

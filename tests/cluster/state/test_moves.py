@@ -118,6 +118,10 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("retry", "claimed", moves.retry(
         KEYS, CLAIMED.key, BUNDLE, BODY, 0, [([0, 2], TOKEN, 9_000), ([1, 3], TOKEN, 9_900)]
     )),
+    ("suspend", "claimed", moves.suspend(KEYS, CLAIMED.key, BUNDLE, BODY, 0, [
+        ([0, 2], TOKEN, 9_000), ([1, 3], AWAITING, 0)
+    ])),
+    ("sleep_in_place", "claimed", moves.sleep_in_place(KEYS, CLAIMED.key, BUNDLE, TOKEN, 9_000)),
     ("retry_in_place", "claimed", moves.retry_in_place(KEYS, CLAIMED.key, BUNDLE, TOKEN, 9_000)),
     ("block", "claimed", moves.block(KEYS, CLAIMED.key, BUNDLE, TOKEN)),
     ("fail", "claimed", (*moves.fail(KEYS, BUNDLE, 1, TOKEN, body=b"", error="no", at_s=1.0), Delete(CLAIMED.key))),
@@ -125,7 +129,10 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("revive", "failed", moves.revive(KEYS, WHO, FAILED, KEYS.failure(BUNDLE, 0), f"{BUNDLE}.00", TOKEN, BODY)),
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]
-NO_MOVES = {"Conditions", "Fired", "Ops", "finished", "forgotten", "given", "let_in", "let_out", "not_well", "result"}
+NO_MOVES = {
+    "Conditions", "Fired", "Ops", "finished", "forget_steps", "forgotten", "given", "let_in", "let_out", "not_well",
+    "remember", "remembered", "result",
+}
 """What the package exports beside moves: types, what is left of jobs that have ended, and who is given that."""
 
 
