@@ -18,7 +18,7 @@ from rota.client.model import Step
 from ..context import IdentityContext
 from ..ledger.ledger import Put
 from ..state import moves
-from ..state.records import encode, hex_bits
+from ..state.records import hex_bits
 from .held import Held
 from .memory import Memory, void
 from .settlement import Settlement
@@ -84,8 +84,8 @@ class Remembering:
                 marking.set_result(None)
             memory.is_stored(index, step)
 
-        claim = Put(held.record.key, encode(replace(held.claim, done=hex_bits(held.done), back=held.back)))
-        held.queue.append(Settlement((claim, put), False, 0, stored=stored))
+        claim = replace(held.claim, done=hex_bits(held.done), back=held.back)
+        held.queue.append(Settlement(moves.remember_first(held.record.key, claim, put), False, 0, stored=stored))
         self._advance(held)
 
     async def _store(self, held: Held, memory: Memory, index: int, step: Step, put: Put) -> None:

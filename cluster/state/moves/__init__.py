@@ -40,6 +40,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     scheduled --> failed: set_aside
     claimed --> claimed: mark_started
     claimed --> claimed: record
+    claimed --> claimed: remember_first
     claimed --> claimed: give_back
     claimed --> waiting: give_back
     claimed --> waiting: hand_back
@@ -74,6 +75,7 @@ from .claimed import (
     hand_back,
     mark_started,
     record,
+    remember_first,
     retry,
     retry_in_place,
     sleep_in_place,
@@ -91,6 +93,6 @@ __all__ = [
     "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
     "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
     "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "record", "release",
-    "remember", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place", "revive",
-    "set_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
+    "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",
+    "revive", "set_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
 ]

@@ -56,6 +56,11 @@ def record(key: bytes, claim: Claim) -> Ops:
     return (Put(key, encode(claim)),)
 
 
+def remember_first(key: bytes, claim: Claim, step: Put) -> Ops:
+    """The first step of its jobs that is remembered: the claim says from here on that there are some."""
+    return (Put(key, encode(claim)), step)
+
+
 def give_back(keys: Keys, key: bytes, bundle: str, claim: Claim, body: bytes, indexes: list[int], size: int) -> Ops:
     """Some of its jobs, which have not begun, go back to their queue in pieces of `size`; to the claim they count as
     done."""

@@ -118,6 +118,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("retry", "claimed", moves.retry(
         KEYS, CLAIMED.key, BUNDLE, BODY, 0, [([0, 2], TOKEN, 9_000), ([1, 3], TOKEN, 9_900)]
     )),
+    ("remember_first", "claimed", moves.remember_first(CLAIMED.key, CLAIM, Put(KEYS.step(BUNDLE, 0, 0), b""))),
     ("suspend", "claimed", moves.suspend(KEYS, CLAIMED.key, BUNDLE, BODY, 0, [
         ([0, 2], TOKEN, 9_000), ([1, 3], AWAITING, 0)
     ])),
