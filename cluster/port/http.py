@@ -24,6 +24,7 @@ from rota.client.errors import ConfigError
 from rota.client.hosts import is_loopback
 from rota.client.keyring import UNSIGNED, Keyring
 
+from . import openapi
 from .answers import json_page, refuse
 from .gate import Gate
 from .pages import Pages
@@ -102,6 +103,7 @@ class HttpPort:
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard], client_max_size=wire.FRAME_BYTES_MAX)
         app.router.add_get(wire.PATH, self._serve_socket)
+        app.router.add_get("/v1/openapi.json", openapi.serve)
         Pages(self._service, self._keyring).add_to(app.router)
         for site in self._sites:
             site.add_to(app)
