@@ -117,8 +117,11 @@ class Stage:
         await self.joined([self.start(name)])
 
     def client(self, urls: list[str]) -> AsyncClient:
-        token = Path(self._settings.token_file).read_text().strip()
-        return AsyncClient(urls, token=token, key=self._settings.key_file)
+        return AsyncClient(urls, token=self.token, key=self._settings.key_file)
+
+    @property
+    def token(self) -> str:
+        return Path(self._settings.token_file).read_text().strip()
 
     def client_environment(self, urls: list[str]) -> dict[str, str]:
         """What a client process needs to find the nodes."""

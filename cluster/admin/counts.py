@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from rota.client.views import QueueView
 
 from ..clock import Clock
-from ..ledger.ledger import Ledger, Record, prefix_end
+from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import PAGE, scan
 from ..state.keys import Keys
 from ..state.records import RunningRecord, claim_in, decode, waiting_at
+from .strides import Strides
 
 COUNT_MAX = 20_000
 """Records of one queue (and of all that is scheduled, or claimed) that are counted: exact figures of a backlog of
@@ -20,6 +21,9 @@ millions are not worth reading it."""
 
 READ_MAX = 5 * COUNT_MAX
 """Records that are counted in all; of further queues it is only seen that there is something."""
+
+LOOK = 2
+"""As many records say whether a queue has one or more."""
 
 
 class Counts:
@@ -95,16 +99,11 @@ class Counts:
 
     async def _by_queue(self, field: str, prefix: bytes, *, keys_only: bool = False) -> AsyncIterator[Record]:
         """Each queue's records, up to the limit; a queue that has more is left for the next one."""
-        key, end, more, queue = prefix, prefix_end(prefix), True, b""
-        if self._after:
-            key = prefix_end(prefix + self._after + b"/")
+        strides = Strides(self._ledger, prefix, self._after, keys_only=keys_only)
         counted = read = queues = 0
-        while more:
-            size = min(PAGE, self._count_max + 1) if read < self._read_max else 1
-            page = await self._ledger.read(key, end, limit=size, keys_only=keys_only)
-            more = page.more
-            for record in page.records:
-                key = record.key + b"\0"
+        queue = b""
+        while records := await strides.read(min(PAGE, self._count_max + 1) if read < self._read_max else LOOK):
+            for record in records:
                 name = record.key[len(prefix):].partition(b"/")[0]
                 counted = counted + 1 if name == queue else 1
                 queues += name != queue
@@ -116,7 +115,7 @@ class Counts:
                 if counted > (self._count_max if read <= self._read_max else 1):
                     known = name.decode(errors="replace")
                     self.rows[known] = _at_least(self.row(known), field)
-                    key, more = prefix_end(prefix + name + b"/"), True
+                    strides.skip(name)
                     break
                 yield record
 

@@ -63,7 +63,7 @@ class EtcdLedger:
             if revision <= self._endpoints.revision_seen and not serializable:
                 raise self._endpoints.rewound(f"the store has no revision {revision} any more") from None
             raise
-        return Page(records(response.kvs), revision or response.header.revision, response.more)
+        return Page(records(response.kvs), revision or response.header.revision, response.more, response.count)
 
     async def commit(self, txn: Txn) -> TxnResult:
         response = await self._endpoints.write("txn", txn_request(txn), self.config.commit_timeout_s)

@@ -53,6 +53,13 @@ class Keyspace:
         first, last = _slice(self._live_keys, key, range_end)
         return (self._live[self._live_keys[i]] for i in range(first, last))
 
+    def count(self, key: bytes, range_end: bytes) -> int:
+        """How many records `find` finds."""
+        if not range_end:
+            return int(key in self._live)
+        first, last = _slice(self._live_keys, key, range_end)
+        return last - first
+
     def find_at(self, key: bytes, range_end: bytes, revision: int) -> Iterator[Record]:
         """The records of a key or a range as they were at a revision that is not compacted."""
         for name in self._known(key, range_end):

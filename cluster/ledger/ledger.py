@@ -90,11 +90,13 @@ class TxnResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """Records of one read, ascending by key. `revision` is the store's when it was read (the asked one if given)."""
+    """Records of one read, ascending by key. `revision` is the store's when it was read (the asked one if given);
+    `total` how many keys lie in the range, whatever the limit."""
 
     records: tuple[Record, ...]
     revision: int
     more: bool
+    total: int = 0
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -119,16 +119,19 @@ class MemoryStore:
             raise Compacted(self.keyspace.compacted)
         records: Iterable[Record]
         if 0 < revision < self.revision:
-            records = self.keyspace.find_at(key, range_end, revision)
+            records = list(self.keyspace.find_at(key, range_end, revision))
+            total = len(records)
         else:
             records = self.keyspace.find(key, range_end)
+            total = self.keyspace.count(key, range_end)
         if min_mod_revision:
             records = (record for record in records if record.mod_revision >= min_mod_revision)
         found = list(islice(records, limit + 1)) if limit > 0 else list(records)
         more = 0 < limit < len(found)
         if more:
             del found[limit:]
-        return Page(_strip(found) if keys_only else tuple(found), revision if revision > 0 else self.revision, more)
+        read = _strip(found) if keys_only else tuple(found)
+        return Page(read, revision if revision > 0 else self.revision, more, total)
 
     def commit(self, txn: Txn, writer: str = "") -> TxnResult:
         self._expire()

@@ -41,7 +41,9 @@ async def test_limits_and_keys_only(open_ledger: OpenLedger, prefix: bytes) -> N
         revision = await put(ledger, prefix + b"a", prefix + b"b", prefix + b"c")
         for limit, found, more in ((1, 1, True), (2, 2, True), (3, 3, False), (4, 3, False), (0, 3, False)):
             page = await ledger.read(prefix, prefix_end(prefix), limit=limit)
-            assert (len(page.records), page.more) == (found, more), limit
+            assert (len(page.records), page.more, page.total) == (found, more, 3), limit
+        await put(ledger, prefix + b"d")
+        assert (await ledger.read(prefix, prefix_end(prefix), limit=1, revision=revision)).total == 3, "as it was"
         bare = await ledger.read(prefix, prefix + b"b", keys_only=True)
         assert bare.records == (Record(prefix + b"a", b"", revision, revision, 1),)
 
