@@ -60,6 +60,7 @@ def _bundles(
     bundle = OpenBundle(route, 0.0)
     checked: set[int] = set()           # numbers of positional arguments that the task takes
     number, keyed, unique, is_bare, plain_route = 0, task.keyed, task.is_unique, task.is_bare, route
+    marks = task.marks
     headers: Mapping[str, str] | None = None
     met: list[JobHandle[Any]] = []
     name = "" if route.function else task.name
@@ -95,6 +96,11 @@ def _bundles(
                 if bundle.payloads:         # each has a key of its own
                     yield bundle
                 route = task.with_unique(route, args, kwargs)
+                bundle = OpenBundle(route, 0.0)
+            if marks and (marked := task.with_marks(route, args, kwargs)) != route:
+                if bundle.payloads:
+                    yield bundle
+                route = marked
                 bundle = OpenBundle(route, 0.0)
             payload, codec = dump_arguments(args, kwargs, name, headers, met)
             if met:                         # what it waits for, it waits for alone

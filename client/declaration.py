@@ -14,6 +14,7 @@ from .backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
 from .dependencies import without_injected
 from .errors import ConfigError
 from .ids import is_task_name, normal
+from .marks import KeyBy, Mark, mark
 from .model import NO_TERMS, ON_ORPHANS, Level, OnConflict, OnOrphan, TaskInfo
 from .naming import mode_of
 from .order import Route
@@ -62,6 +63,9 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     rate: str | None = None
     rate_per_key: str | None = None
     requires: Collection[str] = ()
+    weight: int = 1
+    fair_key: KeyBy | None = None
+    rate_key: KeyBy | None = None
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
@@ -89,6 +93,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             rate=rates.rate(self.rate, "rate"),
             rate_per_key=rates.rate(self.rate_per_key, "rate_per_key"),
             requires=options.labels(self.requires),
+            weight=options.weight(self.weight),
             schedule=declared(
                 self.cron, self.tz, self.every, self.jitter, self.catch_up, self.overlap,
                 options.priority(self.priority),
@@ -121,6 +126,16 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{info.name}: a unique job is stored durably; level={self.level!r} is not")
         return Uniqueness(info.name, signature_of(function), self.unique)
 
+    def marks(self, info: TaskInfo, function: Callable[..., Any]) -> tuple[Mark, ...]:
+        """The other keys of its jobs. Raises `ConfigError`."""
+        signature = signature_of(function)
+        made: list[Mark] = []
+        if self.fair_key is not None:
+            made.append(mark(info.name, "fair_key", self.fair_key, signature))
+        if self.rate_key is not None:
+            made.append(mark(info.name, "rate_key", self.rate_key, signature))
+        return tuple(made)
+
     def retries(self) -> Retries:
         """What is worth another attempt, beyond the numbers. Raises `InvalidJob`."""
         return retries(self.retry_delay, self.retry_on, self.never_retry_on)
@@ -128,7 +143,10 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     def check_limits(self, info: TaskInfo, function: Callable[..., Any]) -> None:
         """Raise `ConfigError` where options contradict each other, or the function."""
         key, signature = self.key, signature_of(function)
-        if (info.max_per_key is None and info.rate_per_key is None) != (key is None):
+        if self.rate_key is not None and info.rate_per_key is None:
+            raise ConfigError(f"{info.name}: rate_key goes with rate_per_key: how many in a time, counted by what")
+        counted = info.max_per_key is not None or (info.rate_per_key is not None and self.rate_key is None)
+        if counted != (key is not None):
             raise ConfigError(
                 f"{info.name}: key goes with max_per_key or rate_per_key, and these with it: how many at a time, or in "
                 "a time, and counted by what"
@@ -145,6 +163,10 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
         limits = (info.max_concurrency, info.max_per_key, info.rate, info.rate_per_key)
         if self.level != "durable" and any(limit is not None for limit in limits):
             raise ConfigError(f"{info.name}: a task with a limit is stored durably; level={self.level!r} is not")
+        if self.level != "durable" and (info.weight > 1 or self.fair_key is not None):
+            raise ConfigError(
+                f"{info.name}: a task with a weight or a fair_key is stored durably; level={self.level!r} is not"
+            )
         if self.level != "durable" and self.expires is not None:
             raise ConfigError(f"{info.name}: a task that expires is stored durably; level={self.level!r} is not")
 

@@ -22,6 +22,8 @@ BUNDLE_BYTES_MAX = 256 * 1024
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
 DURATION_S_MAX = 100 * 365 * 86_400.0
 ATTEMPTS_MAX = 1_000_000
+WEIGHT_MAX = 10_000
+LABELS_MAX = 100
 LOG_LINES_MAX = 1_000
 """Log lines that are kept of one job, the last ones."""
 
@@ -131,6 +133,7 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     rate: Rate | None = None                # of its jobs in the whole cluster
     rate_per_key: Rate | None = None        # of those with equal keys
     requires: tuple[str, ...] = ()          # labels that a node must have to run it
+    weight: int = 1                         # slots that one of its jobs takes
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -257,7 +260,9 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What few enqueues say beyond where they go. `unique`: the key that this job wants for itself, "": none; held
     `until` the job has ended, has begun, or for `unique_for_s`. `expires_s`: it must have begun by then, 0: never mind.
     `remember_s`: how long a repeat is recognised at the least, 0: as its node says. `after`: what it waits for, and
-    `on_upstream` what is done when one of those does not end well."""
+    `on_upstream` what is done when one of those does not end well. `requires`: labels that a node must have, beside
+    those of the task; `weight`: slots that each job takes, 0: as its task says; `fair_key`: whose it is, so that these
+    take turns in their queue; `rate_key`: what a rate per key counts it by, "": by the key of the enqueue."""
 
     unique: str = ""
     until: Until = "ended"
@@ -267,6 +272,10 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     remember_s: Seconds = 0.0
     after: Annotated[tuple[Upstream, ...], Meta(max_length=UPSTREAM_MAX)] = ()
     on_upstream: OnUpstream = "block"
+    requires: Annotated[tuple[Text, ...], Meta(max_length=LABELS_MAX)] = ()
+    weight: Annotated[int, Meta(ge=0, le=WEIGHT_MAX)] = 0
+    fair_key: Text = ""
+    rate_key: Text = ""
 
 
 NO_TERMS = Terms()

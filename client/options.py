@@ -9,7 +9,16 @@ from typing import TypeVar
 
 from .errors import InvalidJob
 from .ids import NAME_RULE, is_name, normal
-from .model import ATTEMPTS_MAX, DURATION_S_MAX, LOG_LINES_MAX, PRIORITY_MAX, PRIORITY_MIN, Level
+from .model import (
+    ATTEMPTS_MAX,
+    DURATION_S_MAX,
+    LABELS_MAX,
+    LOG_LINES_MAX,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    WEIGHT_MAX,
+    Level,
+)
 
 Word = TypeVar("Word", bound=str)
 
@@ -99,18 +108,27 @@ def labels(said: Collection[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not is_name(name):
             raise InvalidJob(f"{name!r:.80} is not a valid label: {NAME_RULE}")
+    if len(names) > LABELS_MAX:
+        raise InvalidJob(f"{len(names)} labels: at most {LABELS_MAX}")
     return tuple(sorted(names))
 
 
-def key(value: object) -> str:
+def weight(value: int) -> int:
+    """Slots that a job takes."""
+    if not _is_int(value) or not 1 <= value <= WEIGHT_MAX:
+        raise InvalidJob(f"weight {value!r:.40}: a whole number from 1 to {WEIGHT_MAX:,}, of slots of one node")
+    return value
+
+
+def key(value: object, option: str = "key") -> str:
     """What a limit per key counts by; None and "" are no key."""
     if value is None:
         return ""
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise InvalidJob(f"key {value!r:.80}: a text or a whole number, not a {type(value).__name__}")
+        raise InvalidJob(f"{option} {value!r:.80}: a text or a whole number, not a {type(value).__name__}")
     text = str(value)
     if len(text) > KEY_CHARS_MAX or not text.isprintable():
-        raise InvalidJob(f"key {text!r:.80}: at most {KEY_CHARS_MAX} printable characters")
+        raise InvalidJob(f"{option} {text!r:.80}: at most {KEY_CHARS_MAX} printable characters")
     return text
 
 

@@ -5,7 +5,7 @@ Jobs with equal routes may share a bundle; the coalescer keys on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from . import backoff, options, outgoing, pickling
 from . import headers as texts
 from .errors import InvalidJob, JobTooLarge
 from .handle import JobHandle
+from .marks import Mark
 from .model import BUNDLE_BYTES_MAX, NO_OPTIONS, NO_TERMS, Codec, Level, Mode, OnConflict, OnUpstream, Options, Terms
 from .terms import EXPIRES_S_MIN, Said
 from .upstream import After, joined, refs_of, upstream_of
@@ -75,6 +76,8 @@ class Routed:
         """Whether each job has a key that depends on its arguments."""
         self.is_unique = False
         """Whether what each job has for itself depends on its arguments."""
+        self.marks: tuple[Mark, ...] = ()
+        """Other keys that each job has by its arguments."""
 
     def using(
         self,
@@ -104,6 +107,10 @@ class Routed:
         idempotency_window: float | timedelta | None = None,
         after: After | None = None,
         on_upstream: OnUpstream | None = None,
+        requires: Collection[str] | None = None,
+        weight: int | None = None,
+        fair_key: str | int | None = None,
+        rate_key: str | int | None = None,
     ) -> Self:
         """The same with other options for the jobs enqueued through it; what is not given stays as it is.
 
@@ -124,6 +131,10 @@ class Routed:
         handles are among the arguments. `on_upstream` says what is done when one of them does not: "block" (the job
         waits until a person has retried that one, or cancels this), "cancel", or "run" (it runs all the same; in the
         place of a result that there is not stands the exception that `result()` would raise).
+
+        `requires` are labels that a node must have to run these jobs, beside those that their task requires. `weight`
+        is how many slots of its node each takes. `fair_key` says whose they are: those of each key take turns in their
+        queue. `rate_key` is what the task's `rate_per_key` counts them by, where that is not their `key`.
 
         Raises `InvalidJob`.
         """
@@ -148,8 +159,12 @@ class Routed:
         if connect_timeout is not None:
             route = route._replace(connect_s=options.window_s(connect_timeout, "connect_timeout"))
         asked = Said(
-            unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window, on_upstream
+            unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window,
+            on_upstream, requires, weight, fair_key, rate_key,
         )
+        if fair_key is not None or rate_key is not None:
+            said_here = {"fair_key": fair_key, "rate_key": rate_key}
+            changed.marks = tuple(mark for mark in self.marks if said_here[mark.name] is None)
         if asked.anything:
             if unique_key is not None:
                 changed.is_unique = False
@@ -245,6 +260,8 @@ class Routed:
             route = route._replace(key=self.key_of(args, kwargs))
         if self.is_unique:
             route = self.with_unique(route, args, kwargs)
+        if self.marks:
+            route = self.with_marks(route, args, kwargs)
         met: list[JobHandle[Any]] = []
         payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said, met)
         if met:
@@ -256,6 +273,10 @@ class Routed:
     def with_unique(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
         unique = self.unique_of(args, kwargs)
         return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, unique=unique))
+
+    def with_marks(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
+        said = {mark.name: mark.of(args, kwargs) for mark in self.marks}
+        return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, **said))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -28,6 +28,7 @@ from .dependencies import Dependency, injected_of
 from .errors import ConfigError, InvalidJob, JobTooLarge
 from .handle import JobHandle, JobHandles
 from .ids import normal
+from .marks import KeyBy
 from .model import NO_OPTIONS, Level, OnConflict, OnOrphan, Options, TaskInfo
 from .models import Adapter, models_of, validated
 from .named import NamedTask
@@ -71,6 +72,7 @@ class Task(Routed, Generic[P, R]):
         self.keyed = declared.key is not None
         declared.check_limits(self.info, function)
         self._uniqueness = declared.uniqueness(self.info, function)
+        self.marks = declared.marks(self.info, function)
         self.is_unique = self._uniqueness is not None
         self.injected: dict[str, Dependency] = injected_of(function)
         self._models: dict[str, Adapter] | None = None      # read when first needed: annotations name what comes later
@@ -81,7 +83,9 @@ class Task(Routed, Generic[P, R]):
         if self.origin.is_reload_of(before.origin):
             return True
         same = (self.function, self.info, self.route) == (before.function, before.info, before.route)
-        return same and (self.retries, self._key, self._uniqueness) == (before.retries, before._key, before._uniqueness)
+        return same and (self.retries, self._key, self._uniqueness, self.marks) == (
+            before.retries, before._key, before._uniqueness, before.marks
+        )
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """What the limit per key counts this call by; "" is counted by nothing."""
@@ -197,10 +201,10 @@ class Task(Routed, Generic[P, R]):
             info.name, info.mode, info.queue, info.max_attempts, info.backoff_base_s, info.backoff_cap_s,
             info.timeout_s, info.keep_result_s, info.keep_finished_s, keep_log=info.keep_log,
         )
-        if info != plain or not self.retries.plain:
+        if info != plain or self.marks or not self.retries.plain:
             raise InvalidJob(
-                f"{info.name} cannot be imported by the nodes and travels as code: limits, rates, labels, keys, "
-                "on_orphan, requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. "
+                f"{info.name} cannot be imported by the nodes and travels as code: limits, rates, labels, weight, "
+                "keys, on_orphan, requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. "
                 + advice(self.origin)
             )
 
@@ -294,6 +298,9 @@ def task(
     rate: str | None = None,
     rate_per_key: str | None = None,
     requires: Collection[str] = (),
+    weight: int = 1,
+    fair_key: KeyBy | None = None,
+    rate_key: KeyBy | None = None,
 ) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a task, bare or with options.
@@ -339,6 +346,12 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         requires: labels that a node must have to run it, as in `requires={"gpu"}` and `rota node --labels gpu`.
         rate, rate_per_key: how many of its jobs, or of those with the same key, may begin in a time, in the cluster:
             "100/minute", "5/10s", "1000/hour, burst 50" (so many at once after a pause; else 1).
+        rate_key: what `rate_per_key` counts by, where that is not `key`: the name of an argument, or a function of the
+            arguments.
+        weight: how many slots of its node one of its jobs takes; one that takes more than any node has waits, and says
+            so.
+        fair_key: whose a job is: the name of an argument, or a function of the arguments. In a queue those of each key
+            take turns, so that who has enqueued much does not keep the others waiting.
         expires: how long after its enqueue a job may begin. One that has not begun by then, for the first time or
             again, ends as expired: whoever waits gets `JobExpired`.
         All durations are seconds or timedeltas.

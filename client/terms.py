@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,10 @@ class Said(NamedTuple):
     idempotency_key: str | None = None
     idempotency_window: float | timedelta | None = None
     on_upstream: str | None = None
+    requires: Collection[str] | None = None
+    weight: int | None = None
+    fair_key: str | int | None = None
+    rate_key: str | int | None = None
 
     @property
     def anything(self) -> bool:
@@ -58,6 +63,14 @@ class Said(NamedTuple):
             said["remember_s"] = options.duration_s(self.idempotency_window, "idempotency_window", zero=False)
         if self.on_upstream is not None:
             said["on_upstream"] = options.one_of(self.on_upstream, ON_UPSTREAMS, "on_upstream")
+        if self.requires is not None:
+            said["requires"] = options.labels(self.requires)
+        if self.weight is not None:
+            said["weight"] = options.weight(self.weight)
+        if self.fair_key is not None:
+            said["fair_key"] = options.key(self.fair_key, "fair_key")
+        if self.rate_key is not None:
+            said["rate_key"] = options.key(self.rate_key, "rate_key")
         return msgspec.structs.replace(terms, **said)
 
 

@@ -177,6 +177,7 @@ class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
     rate: str | None = None
     rate_per_key: str | None = None
     requires: tuple[str, ...] = ()
+    weight: int = 1
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):

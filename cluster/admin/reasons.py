@@ -52,7 +52,7 @@ class Reasons:
             return "waiting", f"queue {token.queue} is paused: `rota queue resume {token.queue}`"
         able = {
             node: member for node, member in self._directory.members.items()
-            if member.serves(token.queue) and member.mode_of(token) is not None
+            if member.serves(token.queue) and member.mode_of(token) is not None and member.has(token.requires)
         }
         if nobody := self._nobody(token, able):
             return "waiting", nobody
@@ -98,7 +98,7 @@ class Reasons:
 
     def _nobody(self, token: Token, able: dict[str, Member]) -> str:
         """Why no node that is there can run it, or ""."""
-        if any(member.slots(token) > 0 and member.can_verify(token.signed) for member in able.values()):
+        if any(member.slots(token) >= token.weight and member.can_verify(token.signed) for member in able.values()):
             return ""
         serving = [member for member in self._directory.members.values() if member.serves(token.queue)]
         if not serving:
@@ -106,8 +106,13 @@ class Reasons:
         if not able:
             record = self._directory.tasks.get(token.task)
             return _no_label(token, record, serving) or _no_code(token, serving)
-        if any(member.slots(token) > 0 for member in able.values()):
+        if any(member.slots(token) >= token.weight for member in able.values()):
             return _no_key(token.signed)
+        if most := max(member.slots(token) for member in able.values()):
+            return (
+                f"it takes {token.weight:,} slots, and no node that could run it has more than {most:,}: start one "
+                "with more (`rota node --sync`, `--async`), or enqueue it with a smaller weight"
+            )
         modes = sorted({mode for member in able.values() if (mode := member.mode_of(token)) is not None})
         return f"no node that could run task {token.task} takes {_kinds(modes)}"
 
@@ -130,8 +135,8 @@ class Reasons:
         keys, now_ms = self._keys, self._clock.wall() * 1000
         said = [
             (keys.rate("task", token.task), task.rate, f"task {token.task}"),
-            (keys.rate("key", token.task, token.key), task.rate_per_key if token.key else None,
-             f"key {token.key} of task {token.task}"),
+            (keys.rate("key", token.task, token.rated_by), task.rate_per_key if token.rated_by else None,
+             f"key {token.rated_by} of task {token.task}"),
             (keys.rate("queue", token.queue), queue.rate, f"queue {token.queue}"),
         ]
         rated = [(key, rate, what) for key, rate, what in said if rate is not None]
@@ -159,14 +164,16 @@ class Reasons:
             of_key += claim.pending if (claim.task, claim.key) == (token.task, token.key) else 0
             member = able.get(parsed[0])
             if member is not None and claim.mode == member.mode_of(token):
-                of_node[parsed[0]] = of_node.get(parsed[0], 0) + claim.pending
+                of_node[parsed[0]] = of_node.get(parsed[0], 0) + claim.pending * claim.weight
         if task.max_concurrency is not None and of_task >= task.max_concurrency:
             return f"task {token.task} is at its limit of {task.max_concurrency} at a time"
         if task.max_per_key is not None and token.key and of_key >= task.max_per_key:
             return f"task {token.task} is at its limit of {task.max_per_key} at a time for key {token.key}"
         if queue.max_concurrency is not None and of_queue >= queue.max_concurrency:
             return f"queue {token.queue} is at its limit of {queue.max_concurrency} at a time"
-        if all(of_node.get(node, 0) >= member.slots(token) for node, member in able.items()):
+        if all(of_node.get(node, 0) + token.weight > member.slots(token) for node, member in able.items()):
+            if token.weight > 1:
+                return f"it takes {token.weight:,} slots, and no node that could run it has so many free now"
             return "every node that could run it is busy"
         return "others come before it"
 
@@ -184,12 +191,13 @@ def _in_the_way(job: str, entry: ResultEntry) -> str:
 
 def _no_label(token: Token, record: TaskRecord | None, serving: list[Member]) -> str:
     """Which labels its task requires that no node has, or ""."""
-    if record is None or token.function or any(set(record.requires) <= set(member.labels) for member in serving):
+    of_task = record.requires if record is not None and not token.function else ()
+    wanted = sorted({*of_task, *token.requires})
+    if not wanted or any(member.has(wanted) for member in serving):
         return ""
-    named = " and ".join(record.requires)
     return (
-        f"task {token.task} requires {named}, and no node that serves its queue was started with "
-        f"--labels {','.join(record.requires)}"
+        f"{'it' if token.requires else f'task {token.task}'} requires {' and '.join(wanted)}, and no node that serves "
+        f"its queue was started with --labels {','.join(wanted)}"
     )
 
 

@@ -166,6 +166,7 @@ class ScheduleAdmin:
             catch_up=options.one_of(new.catch_up, timetable.CATCH_UPS, "catch_up"),
             overlap=options.one_of(new.overlap, timetable.OVERLAPS, "overlap"), declared=new.declared,
             python=header.python, signed=self._seal.keyring.mark(header.key_id),
+            weight=task.weight if (task := self._directory.tasks.get(header.task)) is not None else 1,
         )
 
     async def _check_task(self, header: Header) -> None:

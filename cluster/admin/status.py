@@ -85,7 +85,7 @@ class Status:
                 name, record.mode, record.queue, shown(signature) if signature is not None else "",
                 record.max_concurrency, record.max_per_key,
                 sorted(node for node, member in members.items() if name in member.tasks), record.parameters,
-                in_words(record.rate), in_words(record.rate_per_key), record.requires,
+                in_words(record.rate), in_words(record.rate_per_key), record.requires, record.weight,
             ))
         return views
 

@@ -54,6 +54,16 @@ def enqueue(
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The same key, the same job: a repeat enqueues nothing.")
     ] = None,
+    requires: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Only on a node with this label. Repeatable.")
+    ] = None,
+    weight: Annotated[int | None, typer.Option(metavar="SLOTS", help="So many slots of its node it takes.")] = None,
+    fair_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Whose it is: in its queue these take turns.")
+    ] = None,
+    rate_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="What its task's rate per key counts it by.")
+    ] = None,
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME=TEXT", help="A header that travels with the job. Repeatable.")
     ] = None,
@@ -86,7 +96,8 @@ def enqueue(
         queue=queue, priority=priority, run_after=after, expires=expires, unique_key=unique_key, unique_for=unique_for,
         on_conflict=on_conflict.value if on_conflict is not None else None, idempotency_key=idempotency_key,
         headers=dict(map(_header, header or [])), after=after_job or None,
-        on_upstream=on_upstream.value if on_upstream is not None else None,
+        on_upstream=on_upstream.value if on_upstream is not None else None, requires=requires, weight=weight,
+        fair_key=fair_key, rate_key=rate_key,
     )
     with client(url, token_file, key_file) as asked:
         call.check(asked, target.name, args, kwargs)

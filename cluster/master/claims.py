@@ -90,7 +90,8 @@ class Claims:
             home = self.gone[node] = Seat(node, NOBODY, 0, 0)
         held = home.held.get(bundle)
         if held is None:
-            held = Assignment(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key)
+            held = Assignment(claim.task, claim.queue, claim.mode, claim.pending, claim.lost > 0, True, claim.key,
+                              weight=claim.weight)
             self.hold(home, bundle, held)
         else:
             held.confirmed = True

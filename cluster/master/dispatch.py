@@ -15,6 +15,7 @@ from rota.client.model import JOBS_PER_BUNDLE_MAX
 
 from ..state.records import Token
 from .commands import Command, Expire, GiveClaim, LoadPage, Split
+from .heavy import Heavy
 from .lanes import Family, Head, Item, LaneId
 from .members import Assignment, Seat
 from .picture import Picture
@@ -42,6 +43,7 @@ class Aggregator:
         self.claims, self.limits, self.paces = picture.claims, picture.limits, picture.paces
         self._turns, self._starved, self._expiries = picture.turns, picture.starved, picture.expiries
         self.rates = picture.rates
+        self._heavy = Heavy()
         self._rated = Waits(picture.rates, picture.limits, picture.wake)
         self.wall_ms = 0
         self._closed: list[tuple[float, Seat]] = []     # until when
@@ -117,6 +119,7 @@ class Aggregator:
             self._reopen(now)
         if self._expiries:
             self._expire(commands, budget)
+        self._heavy.begin()
         if self.rates.any:
             self._rated.begin(wall_ms)
         self._turns.begin(lambda gate: self._has_room(gate, now))
@@ -186,6 +189,8 @@ class Aggregator:
             return False
         if lane.alone:
             return self._has_room_alone(gate, now)
+        if lane.weight > 1:
+            return self._heavy.has_room(gate)
         careful = self._careful(lane, left)
         for seat, mode in gate.seats:
             room = seat.idle(mode) if careful else seat.room(mode, now)
@@ -273,16 +278,22 @@ class Aggregator:
         token, gate = item.token, family.gate
         allowed = self._allowed(queue, token)
         if allowed <= 0 and self.limits.left_of_key(token.task, token.key) <= 0:
-            self.limits.park(token.task, lane)
+            self.limits.park(token.task, token.key, lane)
             return None
         if allowed <= 0 and self.rates.any and self._rated.parks(token, lane):
             return None
         careful = self._careful(gate.id.lane, self.limits.left_of_task(token.task))
         careful = careful or queue.settings.rate is not None
         pace = self.paces.of(token.task, now)
-        choice = None if allowed <= 0 else place_spare(gate, item) if gate.is_spare else place(
-            gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now
-        )
+        if allowed <= 0:
+            choice = None
+        elif token.weight > 1:
+            careful = True
+            choice = self._heavy.place(gate, item, allowed, now) if not gate.is_spare else None
+        elif gate.is_spare:
+            choice = place_spare(gate, item)
+        else:
+            choice = place(gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now)
         if choice is None:
             gate.is_open = allowed > 0 and allowed < CAREFUL_BELOW and not careful      # then it is this queue alone
             return None
@@ -294,11 +305,14 @@ class Aggregator:
             self._splitting[item.key, item.mod_revision] = (gate, item.pending)
             return Split(item, choice.size)
         held = Assignment(
-            token.task, queue.name, choice.mode, item.pending, token.lost > 0, False, token.key, since=now
+            token.task, queue.name, choice.mode, item.pending, token.lost > 0, False, token.key, since=now,
+            weight=token.weight,
         )
         if self.rates.any:
-            held.rated = self.rates.take(token.task, token.key, queue.name, queue.settings, item.pending)
+            held.rated = self.rates.take(token.task, token.rated_by, queue.name, queue.settings, item.pending)
         self.claims.hold(choice.seat, item.bundle, held)
+        if window.tenants is not None:
+            window.tenants.given(lane.fair, item.pending * token.weight)
         if held.alone:
             choice.seat.is_closed = True
             self._closed.append((now + CLOSED_S, choice.seat))

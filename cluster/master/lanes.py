@@ -50,6 +50,8 @@ class LaneId(NamedTuple):
     care: int
     keyed: bool                 # a limit per key may count them
     signed: str | None = None   # with which key
+    weight: int = 1             # slots that each takes
+    requires: tuple[str, ...] = ()      # labels, beside those of the task
 
     @property
     def alone(self) -> bool:
@@ -61,19 +63,30 @@ def lane_of(token: Token) -> LaneId:
     shipped = bool(token.function)
     care = LOST if token.lost else SUSPECT if token.orphanings else PLAIN
     return LaneId(
-        token.task, token.mode if shipped else None, token.python, shipped, care, bool(token.key), token.signed
+        token.task, token.mode if shipped else None, token.python, shipped, care, bool(token.key), token.signed,
+        token.weight, token.requires,
     )
 
 
+def lane_name(token: Token) -> str:
+    """Its lane in its family. (Keys are printable.)"""
+    if token.fair or token.rate_key:
+        return f"{token.key}\0{token.rate_key}\0{token.fair}"
+    return token.key
+
+
 class Lane:
-    """The known tokens of a family with one key, in the order of their places (a heap with lazy deletion). `parked`:
-    its key is at its limit. `cut`: what lies behind it is not known."""
+    """The known tokens of a family with one key, and of one tenant, in the order of their places (a heap with lazy
+    deletion). `parked`: its key is at its limit. `cut`: what lies behind it is not known; `share`: what it keeps
+    then."""
 
-    __slots__ = ("cut", "family", "heap", "items", "key", "parked")
+    __slots__ = ("cut", "fair", "family", "heap", "items", "name", "parked", "share")
 
-    def __init__(self, family: Family, key: str) -> None:
+    def __init__(self, family: Family, name: str, fair: str) -> None:
         self.family = family
-        self.key = key
+        self.name = name
+        self.fair = fair
+        self.share = PARKED_MAX
         self.heap: list[bytes] = []
         self.items: dict[bytes, Item] = {}
         self.cut: bytes | None = None
@@ -89,7 +102,7 @@ class Lane:
 
     @property
     def is_short(self) -> bool:
-        return len(self.items) < PARKED_MAX // REFILL
+        return len(self.items) < max(1, self.share // REFILL)
 
 
 class Family:
@@ -103,25 +116,34 @@ class Family:
         self.alone = id_.alone
         self.gate = gate
         self.lanes: dict[str, Lane] = {}
-        self.heads: list[tuple[bytes, str]] = []
-        """(head, key) of lanes that are not parked: a heap; what is out of date is put right when it comes up."""
+        self.heads: list[tuple[int, bytes, str]] = []
+        """(turn of its tenant, head, name) of lanes that are not parked: a heap; what is out of date is put right when
+        it comes up."""
         self.size = 0
         self.parked = 0                 # tokens in lanes that are
         self.cut: bytes | None = None
         self.share = 0                  # what it kept when it was cut
 
     def head(self) -> tuple[Lane, Item] | None:
-        """The first token whose key is not at its limit."""
+        """The first token whose key is not at its limit; of several tenants', that of the one whose turn it is."""
+        tenants = self.window.tenants
         while self.heads:
-            key, name = self.heads[0]
+            turn, key, name = self.heads[0]
             lane = self.lanes.get(name)
             item = lane.head() if lane is not None and not lane.parked else None
-            if lane is not None and item is not None and item.key == key:
+            now = tenants.turn(lane.fair) if tenants is not None and lane is not None else 0
+            if lane is not None and item is not None and item.key == key and turn == now:
                 return lane, item
             heapq.heappop(self.heads)
             if item is not None:
-                heapq.heappush(self.heads, (item.key, name))
+                heapq.heappush(self.heads, (now, item.key, name))
         return None
+
+    def come_up(self, lane: Lane, item: Item) -> None:
+        """Its first token is another one, or it is not parked any more."""
+        tenants = self.window.tenants
+        heapq.heappush(self.heads, (tenants.turn(lane.fair) if tenants is not None else 0, item.key, lane.name))
+        self.window.queue.stands_at(self.gate)
 
     def park(self, lane: Lane) -> None:
         lane.parked = True
@@ -131,8 +153,7 @@ class Family:
         lane.parked = False
         self.parked -= len(lane.items)
         if (item := lane.head()) is not None:
-            heapq.heappush(self.heads, (item.key, lane.key))
-            self.window.queue.stands_at(self.gate)
+            self.come_up(lane, item)
 
     @property
     def is_short(self) -> bool:

@@ -46,10 +46,10 @@ class Limits:
         record = self._tasks.get(task)
         return record is not None and record.max_per_key is not None
 
-    def park(self, task: str, lane: Lane) -> None:
-        """Its key is at its limit: it is not looked at until that changes."""
+    def park(self, task: str, key: str, lane: Lane) -> None:
+        """This key of it is at its limit: it is not looked at until that changes."""
         lane.family.park(lane)
-        self._parked.setdefault(task, {}).setdefault(lane.key, []).append(lane)
+        self._parked.setdefault(task, {}).setdefault(key, []).append(lane)
 
     def unpark(self, task: str, key: str) -> None:
         keys = self._parked.get(task)

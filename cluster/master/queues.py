@@ -11,8 +11,9 @@ import heapq
 from collections.abc import Container, Iterator
 
 from ..state.records import QueueRecord
-from .lanes import PARKED_MAX, REFILL, Family, Head, Item, Lane, LaneId, lane_of
+from .lanes import PARKED_MAX, REFILL, Family, Head, Item, Lane, LaneId, lane_name, lane_of
 from .paces import Paces
+from .tenants import Tenants
 from .turns import Gate, Turns
 
 WINDOW_MAX = 20_000
@@ -39,6 +40,8 @@ class Window:
         self.cuts: set[Family | Lane] = set()
         self.known_to: bytes | None = None
         self.loading: bytes | None = None
+        self.tenants: Tenants | None = None         # where tokens have fair keys: whose turn it is
+        self._read_on = False
         self._full = False                          # even the shares are too much: it is read on as it empties
         self._order: list[bytes] | None = None      # of all places: a heap, lazy, where somebody asks for the first
 
@@ -59,13 +62,13 @@ class Window:
         if lane is not None:
             if lane.items[item.key].mod_revision >= item.mod_revision:
                 return
-            if lane.family.id == lane_of(token) and lane.key == token.key:
+            if lane.family.id == lane_of(token) and lane.name == lane_name(token):
                 lane.items[item.key] = item
                 return
             self.remove(item.key)
         elif self._is_behind(item.key, self.known_to):
             return
-        lane = self._lane(lane_of(token), token.key)
+        lane = self._lane(lane_of(token), lane_name(token), token.fair)
         if self._is_behind(item.key, lane.family.cut) or self._is_behind(item.key, lane.cut):
             self._drop_if_empty(lane)
             return
@@ -81,13 +84,15 @@ class Window:
         """Not known, and not to come with the page that is under way."""
         return cut is not None and key > cut and (self.loading is None or self.loading > cut)
 
-    def _lane(self, id_: LaneId, key: str) -> Lane:
+    def _lane(self, id_: LaneId, name: str, fair: str) -> Lane:
         family = self.families.get(id_)
         if family is None:
             family = self.families[id_] = Family(self, id_, self.queue.turns.gate(id_, self.queue.name))
-        lane = family.lanes.get(key)
+        lane = family.lanes.get(name)
         if lane is None:
-            lane = family.lanes[key] = Lane(family, key)
+            lane = family.lanes[name] = Lane(family, name, fair)
+            if fair and self.tenants is None:
+                self.tenants = Tenants()
         return lane
 
     def _put(self, lane: Lane, item: Item) -> None:
@@ -98,8 +103,7 @@ class Window:
         family.size += 1
         family.parked += lane.parked
         if not lane.parked and (head is None or item.key < head.key):
-            heapq.heappush(family.heads, (item.key, lane.key))
-            self.queue.stands_at(family.gate)
+            family.come_up(lane, item)
         if self._order is not None:
             heapq.heappush(self._order, item.key)
 
@@ -126,7 +130,7 @@ class Window:
         """One lane per key of a limit, one family per task: there may be any number."""
         family = lane.family
         if not lane.items and lane.cut is None:
-            family.lanes.pop(lane.key, None)
+            family.lanes.pop(lane.name, None)
             if not family.lanes:
                 self._family_is_empty(family)
 
@@ -152,11 +156,16 @@ class Window:
             if head is None:
                 continue
             if best is None or (
-                head[1].key < best[2].key if not (family.alone or best[0].alone)
+                self._is_before(head, best) if not (family.alone or best[0].alone)
                 else _rank(family, head[1], paces) < _rank(best[0], best[2], paces)
             ):
                 best = (family, *head)
         return best
+
+    def _is_before(self, head: tuple[Lane, Item], best: Head) -> bool:
+        if self.tenants is None:
+            return head[1].key < best[2].key
+        return (self.tenants.turn(head[0].fair), head[1].key) < (self.tenants.turn(best[1].fair), best[2].key)
 
     def first(self) -> Head | None:
         """The first token of all that are known, whatever holds it up."""
@@ -182,10 +191,13 @@ class Window:
         if self.loading is not None:
             return None
         short = [cut for part in self.cuts if part.is_short and (cut := part.cut) is not None]
-        if short:
+        for_all = self.tenants is not None and self.known_to is not None and not self._full
+        if for_all:                     # who lies far behind has his turn, too: read on, every other time
+            self._read_on = not self._read_on
+        if short and not (for_all and self._read_on):
             return min(short)
         few = len(self.places) < WINDOW_MAX // 2 // REFILL
-        return self.known_to if few or (more and not self._full) else None
+        return self.known_to if few or for_all or (more and not self._full) else None
 
     def loaded(self, last: bytes, *, more: bool) -> None:
         """The page that was under way is in; its last key."""
@@ -216,12 +228,22 @@ class Window:
                 if lane.parked and len(lane.items) > PARKED_MAX:
                     self._cut(lane, heapq.nsmallest(PARKED_MAX, lane.items)[-1])
             rest = [key for lane in family.lanes.values() for key in lane.items if lane.cut is None or key <= lane.cut]
-            if len(rest) > share:
+            if len(rest) > share and self.tenants is not None:
+                self._cut_tenants(family, share)
+            elif len(rest) > share:
                 self._cut(family, heapq.nsmallest(share, rest)[-1])
         self._forget_what_is_cut_off()
         if len(self.places) > WINDOW_MAX:
             self.known_to, self._full = heapq.nsmallest(WINDOW_MAX // 2, self.places)[-1], True
             self._forget_what_is_cut_off()
+
+    def _cut_tenants(self, family: Family, share: int) -> None:
+        """Each keeps as much."""
+        each = max(1, share // len(family.lanes))
+        for lane in family.lanes.values():
+            if len(lane.items) > each:
+                lane.share = each
+                self._cut(lane, heapq.nsmallest(each, lane.items)[-1])
 
     def _cut(self, part: Family | Lane, key: bytes) -> None:
         part.cut = key

@@ -56,7 +56,7 @@ class Waits:
     def left(self, queue: Queue, token: Token) -> int:
         rates, now = self._rates, self._now_ms
         return min(
-            rates.of_task(token.task, now), rates.of_key(token.task, token.key, now),
+            rates.of_task(token.task, now), rates.of_key(token.task, token.rated_by, now),
             rates.of_queue(queue.name, queue.settings, now),
         )
 
@@ -69,10 +69,10 @@ class Waits:
 
     def parks(self, token: Token, lane: Lane) -> bool:
         """Whether the rate of its key lets nothing of this lane begin now: it is not looked at until it may."""
-        if self._rates.of_key(token.task, token.key, self._now_ms) > 0:
+        if self._rates.of_key(token.task, token.rated_by, self._now_ms) > 0:
             return False
-        self._limits.park(token.task, lane)
-        self._note(("key", token.task, token.key))
+        self._limits.park(token.task, token.rated_by, lane)
+        self._note(("key", token.task, token.rated_by))
         return True
 
     def _note(self, name: Name) -> None:

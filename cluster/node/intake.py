@@ -34,6 +34,7 @@ from rota.client.model import (
     Header,
     Mode,
     Receipt,
+    Terms,
     Upstream,
 )
 from rota.client.options import KEY_CHARS_MAX
@@ -74,6 +75,9 @@ TAILS_MAX = 10_000
 
 SEEN_MAX = 10 ** (ORDER_DIGITS - 1)
 """A revision that no store will ever reach: a client that says it has seen a later one does not tell the truth."""
+
+DURABLE_ONLY = ("unique", "expires_s", "after", "requires", "weight", "fair_key", "rate_key")
+"""Terms of an enqueue that what starts at once cannot keep."""
 
 FUNCTION, PYTHON = re.compile(r"[0-9a-f]{64}\Z"), re.compile(r"[0-9]{1,2}\.[0-9]{1,3}\Z")
 
@@ -163,13 +167,13 @@ class Intake:
         if bundle.level == "durable":
             return None
         task = self._directory.tasks.get(bundle.task)
-        limited = task is not None and any(limit is not None for limit in (
+        limited = task is not None and (task.weight > 1 or any(limit is not None for limit in (
             task.max_concurrency, task.max_per_key, task.rate, task.rate_per_key
-        ))
-        if bundle.terms is not None and (bundle.terms.unique or bundle.terms.expires_s or bundle.terms.after):
+        )))
+        if bundle.terms is not None and any(getattr(bundle.terms, name) for name in DURABLE_ONLY):
             return InvalidJob(
-                f"what is unique, expires or waits for others is stored durably; persistence level {bundle.level!r} "
-                f"is not (task {bundle.task})"
+                f"what is unique, expires, waits for others, or has a weight, labels, a fair or a rate key is stored "
+                f"durably; persistence level {bundle.level!r} is not (task {bundle.task})"
             )
         if limited or bundle.delay_s or (settings is not None and settings != QueueRecord()):
             return InvalidJob(
@@ -277,6 +281,8 @@ class Intake:
             raise InvalidJob(f"{bundle.task[:80]!r} is not a valid task name: module:name, at most {TASK_CHARS_MAX}")
         if bundle.function and not FUNCTION.match(bundle.function):
             raise InvalidJob(f"{bundle.function[:80]!r} is not the digest of a function")
+        if bundle.terms is not None:
+            _check_marks(bundle.terms)
         if bundle.terms is not None and bundle.terms.unique:
             if bundle.count != 1:
                 raise InvalidJob(f"a unique key is that of one job, and bundle {bundle.bundle} holds {bundle.count}")
@@ -339,9 +345,14 @@ class Intake:
         token = Token(
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode,
             int(self._clock.wall() * 1000), python=bundle.python, function=bundle.function, key=bundle.key,
-            signed=self._seal.keyring.mark(body[1].key_id),
+            signed=self._seal.keyring.mark(body[1].key_id), weight=self._weight(bundle),
         )
         return token if bundle.terms is None else with_terms(token, bundle.terms)
+
+    def _weight(self, bundle: Enqueue) -> int:
+        """As its task says; an enqueue may say something else."""
+        task = self._directory.tasks.get(bundle.task) if not bundle.function else None
+        return 1 if task is None else task.weight
 
     async def _answer(
         self, bundle: Enqueue, order: int, future: asyncio.Future[Verdict], body: VerifiedBody | None,
@@ -396,6 +407,15 @@ class Intake:
         if receipt.digest != enqueue_digest(bundle.body).hex():
             return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
         return Receipt(bundle.bundle, record.create_revision, receipt.order)
+
+
+def _check_marks(terms: Terms) -> None:
+    for name, text in (("fair_key", terms.fair_key), ("rate_key", terms.rate_key)):
+        if len(text) > KEY_CHARS_MAX or not text.isprintable():
+            raise InvalidJob(f"{name} {text[:80]!r}: at most {KEY_CHARS_MAX} printable characters")
+    for label in terms.requires:
+        if not is_name(label):
+            raise InvalidJob(f"{label[:80]!r} is not a valid label: {NAME_RULE}")
 
 
 def _agree(header: Header, bundle: Enqueue) -> bool:

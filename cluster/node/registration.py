@@ -81,7 +81,7 @@ class Registration:
         old = page.records[0] if page.records else None
         record = TaskRecord(
             info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s,
-            info.parameters, info.rate, info.rate_per_key, info.requires,
+            info.parameters, info.rate, info.rate_per_key, info.requires, info.weight,
         )
         if old is None or record != decode(TaskRecord, old.value):
             condition = unmodified(key, old.mod_revision if old is not None else 0)

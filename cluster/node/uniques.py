@@ -73,7 +73,10 @@ def with_terms(token: Token, terms: Terms) -> Token:
     """What a token says of them. What is held for a time is not given back when the job ends."""
     unique = terms.unique if terms.until != "time" else ""
     expires = token.at + int(terms.expires_s * 1000) if terms.expires_s else 0
-    return replace(token, unique=unique, until_begun=bool(unique) and terms.until == "begun", expires=expires)
+    return replace(
+        token, unique=unique, until_begun=bool(unique) and terms.until == "begun", expires=expires,
+        weight=terms.weight or token.weight, fair=terms.fair_key, rate_key=terms.rate_key, requires=terms.requires,
+    )
 
 
 def _terms(bundle: Enqueue) -> Terms:

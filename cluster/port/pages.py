@@ -92,6 +92,10 @@ class NewJob(JsonCall, kw_only=True, forbid_unknown_fields=True):
     idempotency_window_s: float | None = None
     after: tuple[str, ...] = ()
     on_upstream: str | None = None
+    requires: tuple[str, ...] | None = None
+    weight: int | None = None
+    fair_key: str | int | None = None
+    rate_key: str | int | None = None
 
 
 _decode_new_job = msgspec.json.Decoder(NewJob).decode
@@ -364,6 +368,7 @@ def _terms(job: NewJob) -> Terms | None:
     said = Said(
         job.unique_key, job.unique_until, job.unique_for_s, job.on_conflict, job.expires_s,
         idempotency_window=job.idempotency_window_s, on_upstream=job.on_upstream,
+        requires=job.requires, weight=job.weight, fair_key=job.fair_key, rate_key=job.rate_key,
     )
     terms = said.over(NO_TERMS) if said.anything else None
     if job.after:

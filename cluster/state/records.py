@@ -11,6 +11,7 @@ place. A **claim** is a token under a node, with the fence of the master that pu
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -22,11 +23,13 @@ from rota.client.ids import parse_job_id
 from rota.client.model import (
     ATTEMPTS_MAX,
     JOBS_PER_BUNDLE_MAX,
+    LABELS_MAX,
     PAST_MAX,
     PRIORITY_MAX,
     PRIORITY_MIN,
     UNREADABLE,
     UPSTREAM_MAX,
+    WEIGHT_MAX,
     Header,
     History,
     Mode,
@@ -57,6 +60,7 @@ Attempt: TypeAlias = Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
 Place: TypeAlias = Annotated[int, Meta(ge=0, le=ORDER_MAX)]         # an order, or ms since 1970: 16 digits in a key
 Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]      # hex: one bit for each job of a bundle
+Weight: TypeAlias = Annotated[int, Meta(ge=1, le=WEIGHT_MAX)]
 Schema: TypeAlias = Annotated[int, Meta(ge=1, le=SCHEMA + 1)]       # ours, and the next release's
 
 
@@ -94,6 +98,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
     inputs: bool = False        # results of other jobs belong into its arguments: they lie below `inputs/`
     steps: bool = False         # its jobs remember what they have done: it lies below `steps/`
+    weight: Weight = 1          # slots that each of its jobs takes
+    fair: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""       # whose it is: these take turns in their queue
+    rate_key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""   # what a rate per key counts it by; "": by `key`
+    requires: Annotated[tuple[Text, ...], Meta(max_length=LABELS_MAX)] = ()     # labels, beside those of its task
     v: Schema = msgspec.field(default_factory=schema)
 
     @property
@@ -107,6 +115,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def and_past(self, node: str, began_ms: int, ended_ms: int, how: str) -> History:
         """Its attempts that are over, this one too."""
         return (*self.past, Past(self.attempt, node[:256], began_ms, ended_ms, how[:HOW_CHARS_MAX]))[-PAST_MAX:]
+
+    @property
+    def rated_by(self) -> str:
+        """What a rate per key counts it by."""
+        return self.rate_key or self.key
 
     @property
     def untouched(self) -> bool:
@@ -177,6 +190,9 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
             return kind.mode if self.functions and self.python == kind.python else None
         return self.tasks.get(kind.task) if kind.python in ("", self.python) else None
 
+    def has(self, labels: Sequence[str]) -> bool:
+        return not labels or set(labels) <= set(self.labels)
+
     def slots(self, kind: Kind) -> int:
         """How many jobs of that kind it runs at a time."""
         mode = self.mode_of(kind)
@@ -207,7 +223,8 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: Annotated[tuple[Parameter, ...], Meta(max_length=100)] | None = None        # None: not known
     rate: Rate | None = None                    # of jobs that begin, in the whole cluster
     rate_per_key: Rate | None = None            # of them, with equal keys
-    requires: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()     # labels that a node must have
+    requires: Annotated[tuple[Text, ...], Meta(max_length=LABELS_MAX)] = ()     # labels that a node must have
+    weight: Weight = 1                          # slots that each of its jobs takes
     v: Schema = msgspec.field(default_factory=schema)
 
 

@@ -20,7 +20,7 @@ from rota.client.model import HEADER_SCHEMA, Mode, Text
 from rota.client.timetable import CatchUp, Overlap, Timetable, timetable
 
 from .keys import ORDER_MAX, is_name
-from .records import Number, Place, Priority, Schema, Token, decode, schema
+from .records import Number, Place, Priority, Schema, Token, Weight, decode, schema
 
 PENDING_MAX = 100
 """Ticks that wait for the job before them, where `overlap` is "queue"; more are dropped."""
@@ -52,6 +52,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     python: Text = ""
     function: Text = ""
     signed: Text | None = None  # as in a token
+    weight: Weight = 1          # as its task says, or said when the schedule was put
     v: Schema = msgspec.field(default_factory=schema)
 
 
@@ -92,6 +93,7 @@ def job_of(seal: Seal, record: ScheduleRecord, template: bytes, bundle: str, at_
     token = Token(
         record.task, record.queue, record.priority, order, 1, record.mode, at_ms, python=record.python,
         function=record.function, signed=seal.keyring.mark(seal.keyring.newest) if seal.keyring else "",
+        weight=record.weight,
     )
     return token, body
 

@@ -30,3 +30,15 @@ def test_where_nobody_has_it_the_job_waits_and_says_why() -> None:
 def test_what_is_no_label_is_refused() -> None:
     with pytest.raises(rota.InvalidJob, match="not a valid label"):
         rota.task(name="m:f", requires={"a b"})(lambda: None)
+
+
+def test_one_enqueue_may_require_more_than_its_task() -> None:
+    with MemoryCluster(labels={"gpu"}) as cluster:
+        assert app.plain.using(requires={"gpu"}).enqueue("here").result(5) == "here"
+        handle = app.plain.using(requires=["gpu", "zone-b"]).enqueue("nowhere")
+        assert handle.status().why.startswith("it requires gpu and zone-b, and no node")
+        assert cluster.client.cancel(handle.id) == "cancelled"
+        with pytest.raises(rota.InvalidJob, match="not a valid label"):
+            app.plain.using(requires={"a b"})
+        with pytest.raises(rota.InvalidJob, match="stored durably"):
+            app.plain.using(requires={"gpu"}, level="none").enqueue()

@@ -62,3 +62,15 @@ def test_of_a_queue(cluster: MemoryCluster) -> None:
     assert second.result(5) == "2"
     with pytest.raises(rota.InvalidJob, match="such as"):
         cluster.client.set_queue("slow", rate="often")
+
+
+def test_a_rate_has_a_key_of_its_own(cluster: MemoryCluster) -> None:
+    calls = [("a", "1"), ("a", "2"), ("b", "1")]
+    handles = app.fetch.enqueue_many(calls)
+    until(lambda: len(app.events) == 2)
+    assert sorted(app.events) == ["a 1", "b 1"]
+    until(lambda: "key a of task" in handles[1].status().why)
+    other = app.fetch.using(rate_key="elsewhere").enqueue("a", "3")
+    assert other.result(5) == "a"
+    with pytest.raises(rota.ConfigError, match="goes with rate_per_key"):
+        rota.task(name="m:f", rate_key="host")(lambda host: None)

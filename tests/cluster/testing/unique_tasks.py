@@ -71,6 +71,31 @@ def train(model: str) -> str:
     return model
 
 
+@rota.task(rate_per_key="1/hour", rate_key="host", max_per_key=1, key="account")
+def fetch(host: str, account: str) -> str:
+    events.append(f"{host} {account}")
+    return host
+
+
+@rota.task(weight=3)
+def render(film: str) -> str:
+    events.append(f"begin {film}")
+    gate.wait(10)
+    events.append(f"end {film}")
+    return film
+
+
+@rota.task(fair_key="tenant")
+def export(tenant: str, number: int) -> str:
+    events.append(f"{tenant} {number}")
+    return tenant
+
+
+class Render(rota.Worker, weight=2, fair_key="tenant", requires={"gpu"}):
+    def perform(self, tenant: str) -> str:
+        return tenant
+
+
 class Sync(rota.Worker, unique="customer"):
     def perform(self, customer: str, full: bool = False) -> str:
         return customer
