@@ -10,6 +10,7 @@ from ..state.keys import Keys, shown
 from ..state.records import (
     Member,
     QueueRecord,
+    RateRecord,
     TaskRecord,
     claim_in,
     decode,
@@ -18,6 +19,7 @@ from ..state.records import (
     waiting_at,
 )
 from ..state.schedules import schedule_in
+from ..state.uniques import UniqueRecord
 
 LOOKED_AT_MAX = 20_000
 """Records of each kind: of a backlog of millions the first pages are enough."""
@@ -54,6 +56,12 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
             keys.parse_queue(record.key) is not None and decode(QueueRecord, record.value) is not None
         )),
         (keys.tails, "no end of a serial queue", lambda record: str(tail_of(record)).encode() == record.value),
+        (keys.rates, "no rate's state: the master writes it anew", lambda record: (
+            keys.parse_rate(record.key) is not None and decode(RateRecord, record.value) is not None
+        )),
+        (keys.uniques, "no holder of a unique key: the next enqueue has it", lambda record: (
+            keys.parse_unique(record.key) is not None and decode(UniqueRecord, record.value) is not None
+        )),
         (keys.schedules, "no schedule", lambda record: schedule_in(record.value) is not None),
         (keys.operations, "no bulk operation", lambda record: operation_in(record.value) is not None),
     )

@@ -147,7 +147,7 @@ class Picture:
             self.tasks.pop(name, None)
         else:
             self.tasks[name] = record
-            self.rates.any |= record.rate is not None or record.rate_per_key is not None
+        self.rates.note("task", name, rated=self.rates.limits(name))
         self.limits.changed(name)
 
     def _queue_settings(self, event: Event) -> None:
@@ -158,7 +158,7 @@ class Picture:
             return
         queue = self.queue(name)
         queue.settings = record
-        self.rates.any |= record.rate is not None
+        self.rates.note("queue", name, rated=record.rate is not None)
         self.happened(queue)
 
     def _job(self, event: Event, now: float) -> None:

@@ -54,6 +54,12 @@ class Bucket:
         self.mod_revision = 0
         self.asking = self.inherited = False
 
+    def change(self, interval: float, now_ms: float) -> None:
+        """Another rate: as many jobs as had to be waited for before have to be now."""
+        if self.interval and self.tat > now_ms and not self.inherited:
+            self.tat = now_ms + (self.tat - now_ms) * interval / self.interval
+        self.interval = interval
+
 
 class Rates:
     """Fed by the watch (`see`) and by verdicts (`settled`, `reserved`)."""
@@ -64,12 +70,21 @@ class Rates:
         self._buckets: dict[Name, Bucket] = {}
         self._wanted: dict[Name, float] = {}
         self._sweep_at = KEPT
+        self._rated: set[tuple[str, str]] = set()
         self.any = False
         """Whether anything has a rate: nothing else is asked otherwise."""
         self.soonest_ms: float | None = None
         """When something may begin that was seen to wait, in this pass."""
 
     # -- what has a rate -----------------------------------------------------------------------------------------------
+
+    def note(self, kind: str, name: str, *, rated: bool) -> None:
+        """What a task ("task") or a queue ("queue") says by now."""
+        if rated:
+            self._rated.add((kind, name))
+        else:
+            self._rated.discard((kind, name))
+        self.any = bool(self._rated)
 
     def limits(self, task: str) -> bool:
         record = self._tasks.get(task)
@@ -103,10 +118,13 @@ class Rates:
 
     def _left(self, name: Name, rate: Rate, now_ms: float) -> int:
         interval, bucket = _interval_ms(rate), self._bucket(name)
-        tolerance = (rate.burst - 1) * interval
+        if interval != bucket.interval:
+            bucket.change(interval, now_ms)
+        tolerance, stock = (rate.burst - 1) * interval, max(1, math.ceil(AHEAD_MS / interval))
         if bucket.inherited:
-            bucket.inherited = False
-            bucket.tat = max(bucket.until, now_ms + min(rate.burst * interval, HOLD_MS))
+            bucket.inherited = False        # (what lies further ahead was written for another rate, which was lower)
+            used_to = min(bucket.until, now_ms + tolerance + stock * interval)
+            bucket.tat = max(used_to, now_ms + min(rate.burst * interval, HOLD_MS))
         ahead = max(bucket.tat, now_ms) + bucket.unsure * interval
         by_time = max(0, math.floor((now_ms + tolerance - ahead) / interval + 1e-6) + 1)
         by_store = max(0, math.floor((bucket.until - ahead) / interval + 1e-6))
@@ -114,7 +132,6 @@ class Rates:
         if not by_time and not bucket.unsure:
             bucket.due_ms = ahead - tolerance
             self._note(bucket.due_ms)
-        stock = max(1, math.ceil(AHEAD_MS / interval))
         if by_time and by_store < min(by_time, (stock + 1) // 2) and not bucket.asking:
             self._wanted[name] = ahead + stock * interval
         return min(by_time, by_store)
@@ -143,9 +160,10 @@ class Rates:
         """Jobs are given out; returns what they are counted by."""
         names = []
         for name, rate in self._applying(task, key, queue, settings):
-            bucket = self._bucket(name)
+            bucket, interval = self._bucket(name), _interval_ms(rate)
+            if interval != bucket.interval:         # (a rate that nobody has asked for yet)
+                bucket.interval = interval
             bucket.unsure += jobs
-            bucket.interval = _interval_ms(rate)
             names.append(name)
         return tuple(names)
 

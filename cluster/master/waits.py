@@ -22,7 +22,7 @@ class Waits:
         self._wake = wake
         self._now_ms = 0
         self._due: list[tuple[float, Name]] = []
-        self._waiting: set[Name] = set()        # those that are in `_due`
+        self._at: dict[Name, float] = {}        # when each is looked at; what `_due` has of it besides is stale
 
     @property
     def times(self) -> list[int]:
@@ -36,9 +36,10 @@ class Waits:
         """A pass begins: what is due is looked at again."""
         self._now_ms = now_ms
         while self._due and self._due[0][0] <= now_ms:
-            name = heapq.heappop(self._due)[1]
-            self._waiting.discard(name)
-            self._again(name)
+            due, name = heapq.heappop(self._due)
+            if self._at.get(name) == due:
+                del self._at[name]
+                self._again(name)
         self._rates.begin()
 
     def happened(self, names: tuple[Name, ...]) -> None:
@@ -76,7 +77,8 @@ class Waits:
         return True
 
     def _note(self, name: Name) -> None:
+        """To be looked at again when it is due: earlier than it was, perhaps, since a rate may be raised."""
         due = self._rates.due_ms(name)
-        if due is not None and name not in self._waiting:
-            self._waiting.add(name)
+        if due is not None and due < self._at.get(name, math.inf):
+            self._at[name] = due
             heapq.heappush(self._due, (due, name))

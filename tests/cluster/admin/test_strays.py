@@ -6,7 +6,8 @@ from rota.cluster.admin.strays import NAMED_MAX, strays
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Claim, Member, QueueRecord, TaskRecord, Token, encode
+from rota.cluster.state.records import Claim, Member, QueueRecord, RateRecord, TaskRecord, Token, encode
+from rota.cluster.state.uniques import UniqueRecord
 
 KEYS = Keys("c")
 MEMBER = encode(Member("", ["*"], {}, {}, "3.11", "0", 1.0))
@@ -27,6 +28,9 @@ async def test_a_cluster_in_good_order_has_none() -> None:
         Put(KEYS.claim("n-1", "b"), encode(Claim("m:f", "q", 0, 1, 1, "sync", 0))),
         Put(KEYS.task("m:f"), encode(TaskRecord("sync"))), Put(KEYS.queue("q"), encode(QueueRecord(paused=True))),
         Put(KEYS.tail("q"), b"17"), Put(KEYS.cancel("b", 0), b"{}"),
+        Put(KEYS.rate("key", "m:f", "a/b"), encode(RateRecord(5))),
+        Put(KEYS.rate("queue", "q", ""), encode(RateRecord(5))),
+        Put(KEYS.unique("m:f", "k/1"), encode(UniqueRecord("b", "jobs/q/50/1/b", 1))),
     ) == []
 
 
@@ -44,6 +48,16 @@ async def test_what_cannot_be_read_and_what_is_spelt_otherwise() -> None:
         Put(KEYS.cancels + "x-²".encode(), b"{}"), Put(KEYS.tail("q"), b"9" * 5_000), Put(KEYS.tasks + b"\xff", b"{}"),
     )
     assert len(found) == 5 and all(text.startswith("/rota/c/") for text in found)
+
+
+async def test_rates_and_unique_keys() -> None:
+    found = await named(
+        Put(KEYS.rate("task", "m:f", ""), b"{"), Put(KEYS.rates + b"sky/x", encode(RateRecord(5))),
+        Put(KEYS.unique("m:f", "k"), b"[]"), Put(KEYS.uniques + b"m:f", b"{}"),
+    )
+    rates, uniques = found
+    assert "no rate's state" in rates and rates.count("/rota/c/rates/") == 2
+    assert "no holder of a unique key" in uniques and uniques.count("/rota/c/unique/") == 2
 
 
 async def test_of_many_some_are_named() -> None:

@@ -103,10 +103,11 @@ class Table:
     def claim(token: Token, **changes: object) -> Claim:
         return replace(claim_of(token, 5), **changes)
 
-    def settle(self, command: GiveClaim | Split) -> None:
+    def settle(self, command: GiveClaim | Split, wall_ms: int = 0) -> None:
         seat, held = (command.seat, command.held) if isinstance(command, GiveClaim) else (None, None)
         self.aggregator.settle(
-            command.item, seat, held, applied=True, token_stale=False, doubtful_at=None, now=self.now
+            command.item, seat, held, applied=True, token_stale=False, doubtful_at=None, now=self.now,
+            wall_ms=wall_ms,
         )
 
     def carry_out(self, command: Split) -> None:

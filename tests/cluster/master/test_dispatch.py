@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from rota.client.model import Rate
 from rota.cluster.ledger.ledger import Record
@@ -554,6 +555,39 @@ def test_a_serial_queue_whose_rate_is_used_up_holds_up_no_other_of_its_task() ->
     table.job("q0")
     table.job("q1")
     assert sorted(bundle for bundle, _ in table.given()) == ["q0", "q1"]
+
+
+@pytest.mark.parametrize("of", ["queue", "key"])
+def test_a_raised_rate_holds_for_what_waits_already(of: str) -> None:
+    """It was to be looked at in an hour."""
+    def put(rate: Rate) -> None:
+        if of == "queue":
+            table.put(KEYS.queue("q"), encode(QueueRecord(rate=rate)))
+        else:
+            table.put(KEYS.task("m:f"), encode(TaskRecord("sync", rate_per_key=rate)))
+
+    def give(wall_ms: int) -> int:
+        jobs = 0
+        while commands := table.aggregator.decide(table.now, wall_ms):
+            for command in commands:
+                if isinstance(command, Reserve):
+                    table.aggregator.reserved(command, table.revision, applied=True)
+                elif isinstance(command, GiveClaim):
+                    table.settle(command, wall_ms=wall_ms)
+                    jobs += 1
+        return jobs
+
+    table = Table()
+    put(Rate(1, 3600.0))
+    table.member("n1", slots=10)
+    for number in range(5):
+        table.job(f"b{number}", key="k")
+    assert give(1_000) == 1 and give(2_000) == 0
+    put(Rate(1, 1.0))
+    assert give(2_001) == 0
+    again = table.aggregator.next_ms
+    assert again is not None and again <= 3_001
+    assert give(again) == 1
 
 
 def test_what_would_expire_is_not_remembered_when_it_is_gone() -> None:

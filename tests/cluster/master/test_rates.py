@@ -81,6 +81,40 @@ def test_a_burst_then_one_by_one() -> None:
     assert desk.give(60_000.0) == 3
 
 
+def test_a_raised_rate_is_true_at_once_of_what_waits_already() -> None:
+    desk = Desk(Rate(1, 3600.0, 2))
+    assert desk.give(1_000.0) + desk.give(1_000.0) == 2
+    desk.tasks["m:f"] = TaskRecord("sync", rate=Rate(10, 1.0, 2))
+    assert desk.give(1_050.0) == 0 and desk.give(1_150.0) == 1 and desk.give(1_250.0) == 1
+
+
+def test_a_rate_that_is_lowered_owes_no_less_than_before() -> None:
+    desk = Desk(Rate(10, 1.0, 2))
+    assert desk.give(1_000.0) + desk.give(1_000.0) == 2
+    desk.tasks["m:f"] = TaskRecord("sync", rate=Rate(1, 1.0, 2))
+    assert desk.give(1_050.0) == 0 and desk.give(1_500.0) == 0 and desk.give(1_600.0) == 1
+
+
+def test_the_next_master_waits_by_the_rate_of_now() -> None:
+    """What was written ahead for a job an hour is no debt at ten a second."""
+    desk = Desk(Rate(1, 3600.0))
+    assert desk.give(1_000.0) == 1
+    desk.tasks["m:f"] = TaskRecord("sync", rate=Rate(10, 1.0))
+    desk.succeed()
+    assert desk.give(1_000.0) == 0
+    assert sum(desk.give(1_000.0 + 100.0 * number) for number in range(1, 20)) >= 10
+
+
+def test_nothing_is_asked_any_more_when_the_last_rate_is_gone() -> None:
+    rates = Rates(KEYS, {})
+    rates.note("task", "m:f", rated=True)
+    rates.note("queue", "q", rated=True)
+    rates.note("task", "m:f", rated=False)
+    assert rates.any
+    rates.note("queue", "q", rated=False)
+    assert not rates.any
+
+
 def test_nothing_begins_before_it_is_written_ahead() -> None:
     desk = Desk(Rate(10, 1.0))
     assert desk.rates.of_task("m:f", 1_000.0) == 0
