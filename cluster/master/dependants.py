@@ -201,10 +201,13 @@ class Dependants:
     async def expire(self) -> None:
         """Too late for some of them, whatever they wait for."""
         now_ms = self._clock.wall() * 1000
-        for waiting in list(self._waiting.values()):
-            if 0 < waiting.token.expires <= now_ms:
-                record = Record(waiting.key, b"", 0, waiting.mod_revision, 0)
-                await self._move(waiting, await self._discards.expired((self._fence,), record, waiting.token))
+        late = [waiting for waiting in self._waiting.values() if 0 < waiting.token.expires <= now_ms]
+        for start in range(0, len(late), AT_ONCE):
+            await asyncio.gather(*map(self._expire, late[start : start + AT_ONCE]))
+
+    async def _expire(self, waiting: Waiting) -> None:
+        record = Record(waiting.key, b"", 0, waiting.mod_revision, 0)
+        await self._move(waiting, await self._discards.expired((self._fence,), record, waiting.token))
 
     def _look_again(self) -> None:
         """Some of those that are waited for, in turn."""
@@ -340,15 +343,17 @@ class Dependants:
                 if (parsed := keys.parse_input(record.key)) is not None:
                     given[parsed[0]] = None
         waiting = {one.bundle for one in self._waiting.values()}
-        for bundle in given:
-            if bundle in waiting:
-                continue
-            body, failures = keys.body(bundle), keys.failures_of(bundle)
-            bodies, failed = (await self._ledger.commit(Txn((), (
-                Get(body, body + b"/", True, 1), Get(failures, prefix_end(failures), True, 1),
-            )))).answers
-            if not bodies and not failed:
-                await self._ledger.commit(Txn((self._fence,), (moves.forgotten(keys, bundle),)))
+        over = [bundle for bundle in given if bundle not in waiting]
+        for start in range(0, len(over), AT_ONCE):
+            await asyncio.gather(*map(self._sweep, over[start : start + AT_ONCE]))
+
+    async def _sweep(self, bundle: str) -> None:
+        body, failures = self._keys.body(bundle), self._keys.failures_of(bundle)
+        bodies, failed = (await self._ledger.commit(Txn((), (
+            Get(body, body + b"/", True, 1), Get(failures, prefix_end(failures), True, 1),
+        )))).answers
+        if not bodies and not failed:
+            await self._ledger.commit(Txn((self._fence,), (moves.forgotten(self._keys, bundle),)))
 
 
 ENDED = {"failed": "failed", "cancelled": "was cancelled", "expired": "expired"}

@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Coroutine
 from contextvars import copy_context
 
@@ -59,6 +60,7 @@ class AsyncRunner:
         self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
         self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
+        self._heard: deque[Said] = deque()              # on its way to the node
 
     async def serve(self, functions: Functions, ready: Ready) -> None:
         """Until the node says stop. Does not return if the channel is lost."""
@@ -177,11 +179,17 @@ class AsyncRunner:
             self._loop.call_soon_threadsafe(self._restart_clock, work.key, index)
 
     def _said(self, said: Said) -> None:
-        """From the loop, or from any thread."""
+        """From the loop, or from any thread. What is said before a job ends goes before its outcome, though the frame
+        of that may be due already, with others."""
+        self._heard.append(said)
         if threading.get_ident() == self._thread:
-            self._channel.send(said)
+            self._pass_on()
         else:
-            self._loop.call_soon_threadsafe(self._channel.send, said)
+            self._loop.call_soon_threadsafe(self._pass_on)
+
+    def _pass_on(self) -> None:
+        while self._heard:
+            self._channel.send(self._heard.popleft())
 
     def _restart_clock(self, key: int, index: int) -> None:
         slot = slot_of(key, index)
@@ -207,6 +215,7 @@ class AsyncRunner:
 
     def _flush(self) -> None:
         outcomes, self._outbox = self._outbox, []
+        self._pass_on()
         if not self._jobs:
             self._clean.restore(idle=True)
         at = 0

@@ -18,6 +18,9 @@ from . import forks
 from .context import running
 
 EVERY_S = 0.25
+SAYINGS_MAX = 1_000
+"""What jobs say whose outcome is told already (from threads that go on) begins anew: of more than this, what has been
+told is forgotten."""
 NOTE_CHARS_MAX = 200
 LINE_CHARS_MAX = 1_000
 NUMBER_MAX = 1e15
@@ -88,10 +91,19 @@ class Telling:
         self.used = True
         saying = self._sayings.get((work.key, index))
         if saying is None:
+            if len(self._sayings) >= SAYINGS_MAX:
+                self._forget_told()
             saying = self._sayings[work.key, index] = _Saying(keep)
         elif keep and saying.lines.maxlen != keep:
             saying.lines = deque(saying.lines, keep)
         return saying
+
+    def _forget_told(self) -> None:
+        before = time.monotonic() - EVERY_S
+        self._sayings = {
+            slot: saying for slot, saying in self._sayings.items()
+            if saying.progress is not None or saying.lines or saying.told_at > before
+        }
 
     def _look(self, key: int, index: int) -> None:
         """Tell it at once, or let the thread do so in a moment."""
