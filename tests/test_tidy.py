@@ -161,7 +161,7 @@ WRITTEN_BY_HAND = {
     "cluster/master/operation.py": {"self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/settlement.py": {"op.key"},                           # leases put to what moves made
-    "cluster/node/progress.py": {"keys.log_of(self.bundle, self.index)", "key"},    # how far jobs are, and their logs
+    "cluster/node/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
     "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
     "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
 }
