@@ -18,17 +18,18 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 from urllib.parse import quote, urlencode
 
-from . import background, default, ending, ids, options, pipeline, schedules
+from . import background, default, ending, flows, ids, options, pipeline, schedules
 from .coalesce import Ref
 from .config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
 from .connection import Connection
 from .engine import Engine, outcome_of, value_of
 from .errors import SignatureRefused
+from .flows import Flow, FlowHandle
 from .gathering import Gathering
 from .handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from .ids import parse_job_id
 from .keyring import Keyring
-from .model import Codec
+from .model import Codec, ResultEntry
 from .named import NamedTask
 from .operations import AsyncOperations, Cancelled, Operations
 from .order import Call, Order, Routed
@@ -43,6 +44,9 @@ from .views import (
     EventsPage,
     FailedView,
     FinishedView,
+    FlowDone,
+    FlowsPage,
+    FlowView,
     JobsPage,
     JobView,
     LogView,
@@ -117,7 +121,9 @@ class AsyncClient(AsyncOperations):
             Overloaded, Unreachable: not stored within the retry window.
             EnqueueUnknown: no definite answer within the retry window: it may be stored.
         """
-        order, pipe = as_task(task).order(args, kwargs), pipeline.current()
+        order, pipe, flow = as_task(task).order(args, kwargs), pipeline.current(), flows.current()
+        if flow is not None:
+            return flow.take(self, order)
         if pipe is None:
             return JobHandle(self, *await self._engine().enqueue(order))
         stored = await self._engine().begin_enqueue(order)
@@ -135,6 +141,8 @@ class AsyncClient(AsyncOperations):
 
         Raises what `enqueue` raises, or `PartlyEnqueued` if some are stored already.
         """
+        if (flow := flows.current()) is not None:
+            return flow.take_many(self, flows.orders_of(as_task(task), calls))
         engine = self._engine()
         progress = await afinish(steps(engine, as_task(task), calls, engine.begin, in_turns=True))
         return JobHandles(self, progress.stored, progress.levels, progress.existing)
@@ -142,6 +150,19 @@ class AsyncClient(AsyncOperations):
     def handle(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job of any client, by its id."""
         return JobHandle(self, *parse_job_id(job_id))
+
+    def flow(self, name: str, *, keep: float | timedelta = flows.KEEP_S) -> Flow:
+        """A block whose jobs are stored as one graph: `async with client.flow("import") as flow:`. See `rota.flow`."""
+        return flows.made(self, name, keep)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        """A flow of any client, by its id."""
+        return flows.known(self, flow_id)
+
+    async def flows(self, name: str = "", *, limit: int = 100, after: str = "") -> FlowsPage:
+        """Flows, those of that name or all, the newest first: those that are not over, and those that are kept. `after`
+        is the `next` of the part before."""
+        return await self._page(flows.listing(name, limit, after), FlowsPage)
 
     @property
     def schedules(self) -> AsyncSchedules:
@@ -254,6 +275,32 @@ class AsyncClient(AsyncOperations):
         """What `JobHandle.events` stands on."""
         return self._from_outside(lambda engine: page(engine, news_path(job_id, after), EventsPage))
 
+    # what its flows ask
+
+    def flow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        return self._from_outside(lambda engine: page(engine, flows.view_path(flow_id, few, wait_s), FlowView))
+
+    async def aflow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        return await self._page(flows.view_path(flow_id, few, wait_s), FlowView)
+
+    def flow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        return self._from_outside(lambda engine: flow_entries(engine, flow_id))
+
+    async def aflow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        return await flow_entries(self._engine(), flow_id)
+
+    def flow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        return self._from_outside(lambda engine: engine.transport.post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone))
+
+    async def aflow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        return await self._post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
+
+    def store_flow(self, flow: Flow) -> None:
+        raise RuntimeError("an AsyncClient stores a flow with `async with`")
+
+    async def astore_flow(self, flow: Flow) -> None:
+        await flow.send(self._engine())
+
     def job(self, job_id: str) -> JobView:
         """Where a job is, and why it waits there. Raises `JobUnknown`."""
         return self._from_outside(lambda engine: engine.transport.job(job_id))
@@ -351,6 +398,18 @@ class Client(Operations):
         """The handle of a job of any client, by its id."""
         return JobHandle(self, *parse_job_id(job_id))
 
+    def flow(self, name: str, *, keep: float | timedelta = flows.KEEP_S) -> Flow:
+        """A block whose jobs are stored as one graph: `with client.flow("import") as flow: …`. See `rota.flow`."""
+        return flows.made(self, name, keep)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        """A flow of any client, by its id."""
+        return flows.known(self, flow_id)
+
+    def flows(self, name: str = "", *, limit: int = 100, after: str = "") -> FlowsPage:
+        """See `AsyncClient.flows`."""
+        return self._page(flows.listing(name, limit, after), FlowsPage)
+
     @property
     def schedules(self) -> Schedules:
         """The schedules of the cluster: put, list, pause, resume, run now, delete."""
@@ -425,6 +484,8 @@ class Client(Operations):
     # what tasks ask of the default client
 
     def place(self, order: Order) -> JobHandle[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take(self, order)
         stored, pipe = self._hand_over(order), pipeline.current()
         if pipe is None:
             return JobHandle(self, *background.wait(stored))
@@ -432,6 +493,8 @@ class Client(Operations):
         return PipelinedHandle(self, stored, background.wait)
 
     async def aplace(self, order: Order) -> JobHandle[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take(self, order)
         stored, pipe = self._hand_over(order), pipeline.current()
         if pipe is None:
             return JobHandle(self, *await asyncio.wrap_future(stored))
@@ -439,11 +502,15 @@ class Client(Operations):
         return PipelinedHandle(self, stored, background.wait)
 
     def place_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take_many(self, flows.orders_of(task, calls))
         engine, on = self._engine()
         progress = finish(steps(engine, task, calls, on.start), background.wait)
         return JobHandles(self, progress.stored, progress.levels, progress.existing)
 
     async def aplace_many(self, task: Routed, calls: Calls) -> JobHandles[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take_many(self, flows.orders_of(task, calls))
         engine, on = self._engine()
         progress = await afinish(steps(engine, task, calls, on.begin, in_turns=True))
         return JobHandles(self, progress.stored, progress.levels, progress.existing)
@@ -483,6 +550,40 @@ class Client(Operations):
         """Where a job is, and why it waits there. Raises `JobUnknown`."""
         engine, on = self._engine()
         return on.run(engine.transport.job(job_id))
+
+    # what its flows ask
+
+    def flow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        return self._page(flows.view_path(flow_id, few, wait_s), FlowView)
+
+    async def aflow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        engine, on = self._engine()
+        path = flows.view_path(flow_id, few, wait_s)
+        return await asyncio.wrap_future(on.start(page(engine, path, FlowView)))
+
+    def flow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        engine, on = self._engine()
+        return on.run(flow_entries(engine, flow_id))
+
+    async def aflow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(flow_entries(engine, flow_id)))
+
+    def flow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        return self._post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
+
+    async def aflow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        engine, on = self._engine()
+        asked = engine.transport.post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
+        return await asyncio.wrap_future(on.start(asked))
+
+    def store_flow(self, flow: Flow) -> None:
+        engine, on = self._engine()
+        on.run(flow.send(engine))
+
+    async def astore_flow(self, flow: Flow) -> None:
+        engine, on = self._engine()
+        await asyncio.wrap_future(on.start(flow.send(engine)))
 
     def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
         engine, on = self._engine()
@@ -602,6 +703,12 @@ async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
     return header.codec, payloads[0]
 
 
+async def flow_entries(engine: Engine, flow_id: str) -> dict[str, ResultEntry]:
+    """What the last jobs of a flow returned, its signatures checked."""
+    fetch = _connection(engine).fetch_to_unpickle
+    return await flows.entries_of(fetch, await engine.seal(engine.patience()), flow_id)
+
+
 def _connection(engine: Engine) -> Connection:
     if not isinstance(engine.transport, Connection):
         raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
@@ -647,3 +754,29 @@ def handle(job_id: str) -> JobHandle[Any]:
     """The handle of a job of any client, by its id, through the default client. Raises ValueError for what is not an
     id."""
     return default.client().handle(job_id)
+
+
+def flow(name: str, *, keep: float | timedelta = flows.KEEP_S) -> Flow:
+    """A block whose jobs are stored as one graph, under a name: `with rota.flow("import") as flow:`, or `async with`.
+
+    What the block enqueues (through the default client) is kept here until it ends, and then stored: nothing of it
+    begins before all is there, and a block that raises has stored nothing. Then `flow` is a handle of it, as
+    `rota.flow_handle(flow.id)` finds it anywhere.
+
+    Args:
+        name: what it is called: letters, digits and _ . : @ -. Many flows may have one name; each has its id.
+        keep: how long it is kept when all of its jobs have ended, with the results of its last jobs: seconds, or a
+            timedelta.
+
+    Raises, at the end of the block:
+        InvalidJob: it is too large (50,000 jobs in one block), or a job in it is refused.
+        What `enqueue` raises: nothing of it will ever begin; after `EnqueueUnknown`, it may.
+    """
+    made: Flow = default.client().flow(name, keep=keep)
+    return made
+
+
+def flow_handle(flow_id: str) -> FlowHandle:
+    """A flow of any client, by its id, through the default client. Raises `InvalidJob` for what is no id."""
+    known: FlowHandle = default.client().flow_handle(flow_id)
+    return known

@@ -94,6 +94,7 @@ class OpenBundle:
             priority=route.priority,
             key=route.key,
             delay_s=delay_s,
+            flow=route.terms.flow.id if route.terms is not None and route.terms.flow is not None else "",
         )
         return Enqueue(
             bundle=bundle,

@@ -24,6 +24,8 @@
     │   ├── JobExpired              it had not begun by the time that its enqueue said
     │   ├── ResultTimeout           (also a TimeoutError) no result within the time asked for
     │   └── ResultInvalid           the result's signature or encoding is wrong
+    ├── FlowUnknown                 no such flow, or it ended long ago
+    ├── FlowStuck                   a flow cannot go on: jobs of it have failed, and wait for a person
     ├── OperationUnknown            no such bulk operation, or it ended long ago
     └── LedgerError                 the store; never reaches a client
         ├── LedgerUnavailable       certainly not applied: no endpoint could be reached
@@ -209,6 +211,24 @@ class ResultTimeout(JobError, TimeoutError):
 
 class ResultInvalid(JobError):
     """A stored result is not what a node of this cluster wrote."""
+
+
+class FlowUnknown(RotaError):
+    """There is no such flow, or it ended too long ago."""
+
+
+class FlowStuck(RotaError):
+    """A flow cannot go on: jobs of it have failed for good. `flow.retry()` runs them again; `job_ids` says which (the
+    first of them)."""
+
+    def __init__(self, flow: str, job_ids: list[str], count: int) -> None:
+        more = f" and {count - len(job_ids):,} more" if count > len(job_ids) else ""
+        super().__init__(
+            f"flow {flow} cannot go on: job {', '.join(job_ids)}{more} failed; flow.retry() runs them again, "
+            "flow.cancel() gives it up"
+        )
+        self.flow = flow
+        self.job_ids = job_ids
 
 
 class OperationUnknown(RotaError):

@@ -80,6 +80,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] = 0
     key: Text = ""              # what its task's limit per key is counted by
     delay_s: Seconds = 0.0
+    flow: Text = ""             # the flow that it belongs to
 
 
 class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -245,11 +246,29 @@ JobBits: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
     """Jobs of one bundle that another job waits for: bitmaps in hex, bit i = index i. `wanted`: those whose results it
-    is given."""
+    is given. `own`: they are stored with it, as a section of a flow."""
 
     bundle: Annotated[str, Meta(max_length=64)]
     jobs: JobBits
     wanted: JobBits = ""
+    own: bool = False
+
+
+FlowPartKind = Literal["whole", "first", "more", "last"]
+
+
+class FlowTerms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a job that is enqueued with a section of a flow (all that one block enqueues). Nothing of a section begins
+    before its end is stored, which has its graph (`client/graphs.py`). `part`: all bundles of a "whole" section come in
+    one request, and are stored in one transaction; else a bundle is the "first" of it, the "last", or comes between."""
+
+    id: Annotated[str, Meta(max_length=64)]
+    section: Annotated[str, Meta(max_length=64)]
+    part: FlowPartKind = "more"
+    name: Text = ""             # of a flow, with the end of its first section (which is called as the flow is)
+    keep_s: Seconds = 3600.0    # how long it is kept when it is over, likewise
+    jobs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    graph: bytes = b""
 
 
 Until = Literal["ended", "begun", "time"]
@@ -276,6 +295,7 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: Annotated[int, Meta(ge=0, le=WEIGHT_MAX)] = 0
     fair_key: Text = ""
     rate_key: Text = ""
+    flow: FlowTerms | None = None
 
 
 NO_TERMS = Terms()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from .model import Mode, Parameter, ScheduleInfo
+from .model import Mode, OnUpstream, Parameter, ScheduleInfo
 
 Place = Literal[
     "waiting", "blocked", "retrying", "scheduled", "awaiting", "claimed", "running", "failed", "finished", "unknown"
@@ -339,3 +339,65 @@ class NewSchedule(ScheduleInfo, frozen=True, kw_only=True, forbid_unknown_fields
 
     template: bytes
     declared: bool = False
+
+
+FlowState = Literal["running", "stuck", "done", "failed"]
+FlowJobState = Literal["awaiting", "waiting", "claimed", "running", "ok", "failed", "cancelled"]
+FLOW_JOB_STATES: tuple[FlowJobState, ...] = ("ok", "running", "claimed", "waiting", "awaiting", "failed", "cancelled")
+
+
+class FlowPartView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Jobs of a flow that are alike: of one task and queue, which wait for the same jobs. `states`: one for each.
+    `after`: the parts (places in the flow's list) that it waits for."""
+
+    task: str
+    queue: str
+    ids: list[str]
+    states: list[FlowJobState]
+    after: list[int] = []
+    on_upstream: OnUpstream = "block"
+
+
+class FlowView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A flow. `state`: "running"; "stuck": jobs of it have failed, and nothing can go on before a person retries or
+    cancels them; "done": all of its jobs have ended well; "failed": all have ended, some of them not well. `counts`:
+    jobs by state. `parts`: in the order of their enqueues, without what was not asked for."""
+
+    id: str
+    name: str
+    state: FlowState
+    jobs: int
+    started_at: float
+    ended_at: float | None = None
+    counts: dict[str, int] = {}
+    parts: list[FlowPartView] = []
+    last: list[str] = []
+    """The jobs that none of the others waits for, in order."""
+    failed: list[str] = []
+    """The first of those in the failed set."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended_at is not None
+
+
+class FlowsPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of the list of flows, the newest first. `next`: what to go on after; "": at the end."""
+
+    flows: list[FlowView]
+    next: str = ""
+
+
+class FlowDone(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of one call of cancel or retry. `left`: jobs that it has not come to: ask again."""
+
+    done: int = 0
+    asked: int = 0
+    left: int = 0
+
+
+class FlowResults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Signed results, by bundle (MessagePack, not JSON). `next`: what to go on after; "": at the end."""
+
+    results: list[tuple[str, bytes]]
+    next: str = ""

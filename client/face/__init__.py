@@ -22,6 +22,8 @@ from rota.client.errors import (
     ConfigError,
     EnqueueError,
     EnqueueUnknown,
+    FlowStuck,
+    FlowUnknown,
     InvalidJob,
     JobCancelled,
     JobError,
@@ -52,14 +54,15 @@ from rota.client.queues import Queue
 from rota.client.retries import Retry, Snooze
 from rota.client.tasks import AsyncTask, SyncTask, Task, task
 from rota.client.transport import installed
-from rota.client.views import JobEvent, LogLine, LogView, ProgressView
+from rota.client.views import FlowView, JobEvent, LogLine, LogView, ProgressView
 from rota.client.workers import Worker
 
 if TYPE_CHECKING:
-    from rota.client.api import AsyncClient, Client, connect, handle
+    from rota.client.api import AsyncClient, Client, connect, flow, flow_handle, handle
+    from rota.client.flows import Flow, FlowHandle
     from rota.client.pipeline import pipeline
     from rota.worker.runner.around import around_job
-    from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_job, touch
+    from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_flow, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
     from rota.worker.runner.steps import sleep, step
     from rota.worker.runner.telling import progress
@@ -75,6 +78,11 @@ __all__ = [
     "Depends",
     "EnqueueError",
     "EnqueueUnknown",
+    "Flow",
+    "FlowHandle",
+    "FlowStuck",
+    "FlowUnknown",
+    "FlowView",
     "InvalidJob",
     "JobCancelled",
     "JobContext",
@@ -116,7 +124,10 @@ __all__ = [
     "before_enqueue",
     "check_cancelled",
     "connect",
+    "current_flow",
     "current_job",
+    "flow",
+    "flow_handle",
     "handle",
     "on_error",
     "on_runner_start",
@@ -134,11 +145,16 @@ _LATE = {
     "AsyncClient": "rota.client.api",
     "Cancelled": "rota.worker.runner.context",
     "Client": "rota.client.api",
+    "Flow": "rota.client.flows",
+    "FlowHandle": "rota.client.flows",
     "JobContext": "rota.worker.runner.context",
     "around_job": "rota.worker.runner.around",
     "check_cancelled": "rota.worker.runner.context",
     "connect": "rota.client.api",
     "handle": "rota.client.api",
+    "current_flow": "rota.worker.runner.context",
+    "flow": "rota.client.api",
+    "flow_handle": "rota.client.api",
     "current_job": "rota.worker.runner.context",
     "on_error": "rota.worker.runner.hooks",
     "on_runner_start": "rota.worker.runner.hooks",

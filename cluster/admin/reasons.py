@@ -65,6 +65,10 @@ class Reasons:
 
     async def upstream(self, bundle: str, token: Awaiting) -> str:
         """Of a token below `awaiting/`: which jobs it waits for, and what of them is in its way."""
+        if token.section:
+            page = await self._ledger.read(self._keys.section(token.flow, token.section), keys_only=True)
+            if not page.records:
+                return f"flow {token.flow} is being stored: nothing of it begins before all of it is there"
         has, told = await got(self._ledger, self._keys, bundle)
         waits: list[str] = []
         total = left = 0

@@ -27,6 +27,7 @@ from ..state.records import (
 from ..state.words import Words
 from . import bulk
 from .counts import Counts
+from .flows import FlowStatus
 from .jobs import Here, Jobs, Nowhere
 from .listing import Listing
 from .queue_part import in_words, with_head, with_settings
@@ -50,6 +51,7 @@ class Status:
         self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
         reasons = Reasons(ledger, keys, clock, directory, words, seal)
         self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
+        self.flows = FlowStatus(ledger, keys)
         self.watching = Watching(self.jobs, ledger, keys, clock)
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_S + 1)
 

@@ -31,6 +31,7 @@ from rota.client.model import (
     PRIORITY_MIN,
     UPSTREAM_MAX,
     Enqueue,
+    FlowTerms,
     Header,
     Mode,
     Receipt,
@@ -61,6 +62,7 @@ from ..state.uniques import Hold, Holder
 from ..state.upstream import indexes, unknown
 from .body_cache import BodyCache, VerifiedBody
 from .own_record import OwnRecord
+from .sections import Sections, check, gone
 from .uniques import Uniques, with_terms
 
 DELAY_S_MAX = 10 * 365 * 86_400
@@ -91,6 +93,7 @@ class Intake:
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
         record: OwnRecord,
     ) -> None:
+        self._context = context
         self._ledger = context.ledger
         self._commits = context.commits
         self._keys = context.keys
@@ -122,6 +125,7 @@ class Intake:
         order = max(seen_revision, self._commits.revision, self._directory.revision)
         waiting: list[tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError] = []
         bodies: list[VerifiedBody | None] = []
+        sections, refused = Sections(self._context, self._commits), dict[str, EnqueueError]()
         bundles = list(bundles)
         for number, bundle in enumerate(bundles):
             body = None
@@ -136,6 +140,9 @@ class Intake:
                     waiting.append(self._volatile(bundle, body, refusal or self._not_here(bundle)))
                 elif refusal is not None:
                     waiting.append(await self._repeated(bundle) or refusal)
+                elif bundle.terms is not None and bundle.terms.flow is not None:
+                    write = await self._write(bundle, body, order, None, None, None)
+                    waiting.append((await sections.submit(write, bundle.terms.flow), order))
                 elif mode is not None:
                     waiting.append((await self._start_now(bundle, body, order, mode), order))
                 else:
@@ -145,6 +152,9 @@ class Intake:
             except LedgerError as error:
                 waiting.append(_refused(error))
             bodies.append(body)
+            if bundle.terms is not None and bundle.terms.flow is not None and isinstance(waiting[-1], EnqueueError):
+                refused.setdefault(bundle.terms.flow.section, waiting[-1])
+        await sections.finish(refused)
         return [
             entry if isinstance(entry, EnqueueError | Receipt) else await self._answer(bundle, entry[1], entry[0], body)
             for bundle, entry, body in zip(bundles, waiting, bodies, strict=True)
@@ -261,6 +271,8 @@ class Intake:
             raise InvalidJob(f"bundle {bundle.bundle} says one thing in its frame and another in its body")
         if not bundle.function:
             await self._check_task(bundle)
+        if bundle.terms is not None and bundle.terms.flow is not None:
+            check(bundle, bundle.terms.flow)
         if bundle.terms is not None and bundle.terms.after:
             await self._check_upstream(bundle, bundle.terms.after)
         return bundle.body, header, list(zip(header.indexes, payloads, strict=True))
@@ -305,7 +317,7 @@ class Intake:
             count += jobs.bit_count()
         if count > UPSTREAM_MAX:
             raise InvalidJob(f"a job can wait for {UPSTREAM_MAX:,} others, not for {count:,}")
-        missing = await unknown(self._ledger, self._keys, [one.bundle for one in upstream])
+        missing = await unknown(self._ledger, self._keys, [one.bundle for one in upstream if not one.own])
         if missing is not None and await self._repeated(bundle) is None:
             first = indexes(int(next(one.jobs for one in upstream if one.bundle == missing), 16))[0]
             raise InvalidJob(
@@ -327,7 +339,7 @@ class Intake:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
             due_ms = due_by(token.at + int(bundle.delay_s * 1000), token.expires)
-        if bundle.terms is not None and bundle.terms.after:
+        if bundle.terms is not None and (bundle.terms.after or bundle.terms.flow is not None):
             token, due_ms = awaiting_of(token, bundle.terms, due_ms or 0), None
         elif due_ms is None:
             self._cache.put(bundle.bundle, body)
@@ -366,6 +378,8 @@ class Intake:
             return Overloaded("the store has just lost a lease; try again", 0.1)
         except LedgerError as error:
             return _refused(error)
+        except EnqueueError as error:       # of another bundle of its section
+            return await self._repeated(bundle) or error
         if verdict.applied:
             self.taken += bundle.count
             self._cache.note(bundle.bundle, verdict.revision, self._clock.monotonic())
@@ -378,7 +392,14 @@ class Intake:
             if tries:
                 return await self._met_another(bundle, body, order, tries - 1)
             return Overloaded(f"others enqueue with the unique key {bundle.terms.unique} all the time; try again", 0.2)
+        if bundle.terms is not None and (flow := bundle.terms.flow) is not None:
+            return await self._repeated(bundle) or self._not_in_flow(flow, verdict)
         return await self._repeated(bundle) or Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+
+    def _not_in_flow(self, flow: FlowTerms, verdict: Verdict) -> EnqueueError:
+        if verdict.failed is not None and verdict.failed.key == self._keys.flow(flow.id):
+            return gone(flow.id)
+        return InvalidJob(f"section {flow.section} of flow {flow.id} has taken too long to be stored: it never will be")
 
     async def _met_another(
         self, bundle: Enqueue, body: VerifiedBody, order: int, tries: int

@@ -10,6 +10,7 @@ import msgspec
 from rota.client.errors import LedgerError
 from rota.worker.pool.interface import Runners
 
+from ..admin.flow_deeds import FlowDeeds
 from ..admin.operations import Operations
 from ..admin.schedules import ScheduleAdmin
 from ..admin.status import Status
@@ -92,6 +93,7 @@ class Life:
         )
         self.schedules = ScheduleAdmin(context, parts.directory, parts.status, self.admission.enqueue)
         self.operations = Operations(context, parts.status, node.rng)
+        self.flow_deeds = FlowDeeds(context, parts.status.flows, self.operations)
         self.functions: Bucket = buckets.of(FUNCTION_S)
         self._registration = Registration(context, self.operations, self.schedules)
         self._pressure = Pressure(context, identity.key, self.intake, parts.reach, standing, compacts=settings.compact)

@@ -27,6 +27,8 @@ from rota.client.views import (
     Verb,
 )
 
+from ..admin.flow_deeds import FlowDeeds
+from ..admin.flows import FlowStatus
 from ..admin.operations import Operations
 from ..admin.queue_part import QueueParts
 from ..admin.schedules import ScheduleAdmin
@@ -143,6 +145,14 @@ class Service:
     @property
     def schedules(self) -> ScheduleAdmin:
         return self._life.schedules
+
+    @property
+    def flows(self) -> FlowStatus:
+        return self._parts.status.flows
+
+    @property
+    def flow_deeds(self) -> FlowDeeds:
+        return self._life.flow_deeds
 
     @property
     def _operations(self) -> Operations:

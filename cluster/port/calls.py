@@ -44,7 +44,7 @@ class Calls:
 
     async def header(
         self, bundle: str, call: JsonCall, options: Options = NO_OPTIONS, *, priority: int = 0,
-        key: str = "", delay_s: float = 0.0,
+        key: str = "", delay_s: float = 0.0, flow: str = "",
     ) -> tuple[Header, bytes]:
         """The head of a bundle of this one call, and its payload. Raises `InvalidJob`, `UnknownTask`, `JobTooLarge`."""
         task, queue = normal(call.task), queue_name(call.queue)
@@ -63,7 +63,7 @@ class Calls:
         return Header(
             bundle=bundle, task=task, queue=queue, mode=mode, indexes=[0], sizes=[len(payload)],
             enqueued_at=self._wall(), codec="json", options=options,
-            v=HEADER_SCHEMA, priority=priority, key=key, delay_s=delay_s,
+            v=HEADER_SCHEMA, priority=priority, key=key, delay_s=delay_s, flow=flow,
         ), payload
 
     def body(self, header: Header, payload: bytes) -> bytes:

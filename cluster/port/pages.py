@@ -17,7 +17,7 @@ from rota.client.backoff import TABLE_MAX
 from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
 from rota.client.ids import Names, idempotent_id, job_id, normal, parse_job_id
 from rota.client.keyring import Keyring
-from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, Options, Receipt, ResultEntry, Terms
+from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, FlowTerms, Options, Receipt, ResultEntry, Terms
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
@@ -26,6 +26,7 @@ from rota.client.views import JobsFilter
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
+from .flows import FlowPages
 from .happenings import Happenings, wants_stream
 from .many import Many
 from .schedules import SchedulePages
@@ -59,6 +60,7 @@ STATUS: dict[type[RotaError], int] = {
     errors.ResultInvalid: 502,
     errors.Unreachable: 503,
     errors.OperationUnknown: 404,
+    errors.FlowUnknown: 404,
 }
 ADVICE: dict[type[RotaError], str] = {
     errors.UnknownTask: "the nodes know the tasks of the modules given to `rota node --app`; GET /v1/nodes lists them",
@@ -139,6 +141,7 @@ class Pages:
         router.add_get("/v1/operations", self._page(_as_json(many.all)))
         router.add_get("/v1/operations/{operation}", self._page(_as_json(many.one)))
         self._add_schedules(router)
+        self._add_flows(router)
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
 
@@ -164,6 +167,16 @@ class Pages:
             (f"{one}/run", pages.run_now), (f"{one}/delete", pages.delete),
         ):
             router.add_post(path, self._page(verb))
+
+    def _add_flows(self, router: web.UrlDispatcher) -> None:
+        pages = FlowPages(self._service, self._job_of_flow)
+        one = "/v1/flows/{flow}"
+        router.add_get("/v1/flows", self._page(pages.all))
+        router.add_post("/v1/flows", self._page(pages.make, ENQUEUE_S))
+        router.add_get(one, self._page(pages.get))
+        router.add_get(f"{one}/results", self._page(pages.results))
+        router.add_post(f"{one}/cancel", self._page(pages.cancel))
+        router.add_post(f"{one}/retry", self._page(pages.retry))
 
     def _page(self, handler: Handler, answer_s: float | None = None) -> Handler:
         """Answers errors as JSON."""
@@ -221,11 +234,19 @@ class Pages:
         page = {"id": id_, "level": answer.level, "revision": answer.revision, "existing": answer.existing}
         return json_page(page, status=200 if answer.existing else 201, headers={"Location": f"/v1/jobs/{id_}"})
 
-    async def _bundle(self, bundle: str, job: NewJob) -> Enqueue:
+    async def _job_of_flow(self, bundle: str, said: bytes, flow: FlowTerms, refs: dict[str, str]) -> Enqueue:
+        job = _decode_job(said)
+        job.after = tuple(refs.get(one, one) for one in job.after)
+        return await self._bundle(bundle, job, flow)
+
+    async def _bundle(self, bundle: str, job: NewJob, flow: FlowTerms | None = None) -> Enqueue:
         header, payload = await self._calls.header(
             bundle, job, _options(job), priority=priority(job.priority), key=options.key(job.key),
-            delay_s=duration_s(job.delay_s, "delay_s"),
+            delay_s=duration_s(job.delay_s, "delay_s"), flow=flow.id if flow is not None else "",
         )
+        terms = _terms(job)
+        if flow is not None:
+            terms = _in_flow(terms or NO_TERMS, flow, bundle)
         return Enqueue(
             bundle=bundle,
             task=header.task,
@@ -237,7 +258,7 @@ class Pages:
             delay_s=header.delay_s,
             level=options.level(job.level),
             key=header.key,
-            terms=_terms(job),
+            terms=terms,
         )
 
     def _bundle_of(self, idempotency_key: str | None) -> str:
@@ -374,6 +395,13 @@ def _terms(job: NewJob) -> Terms | None:
     if job.after:
         terms = msgspec.structs.replace(terms or NO_TERMS, after=upstream_of(refs_of(job.after), ()))
     return terms
+
+
+def _in_flow(terms: Terms, flow: FlowTerms, bundle: str) -> Terms:
+    """Jobs of one flow that is made here have names of one session."""
+    own = bundle.partition("-")[0] + "-"
+    after = tuple(msgspec.structs.replace(one, own=one.bundle.startswith(own)) for one in terms.after)
+    return msgspec.structs.replace(terms, after=after, flow=flow)
 
 
 def _seconds(value: float | None, name: str) -> float | None:

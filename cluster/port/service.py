@@ -13,6 +13,10 @@ from rota.client.views import (
     FailedFilter,
     FailedView,
     FinishedView,
+    FlowDone,
+    FlowResults,
+    FlowsPage,
+    FlowView,
     JobsFilter,
     JobsPage,
     JobView,
@@ -38,6 +42,22 @@ class ScheduleService(Protocol):
     async def resume(self, name: str) -> ScheduleView: ...
     async def run_now(self, name: str) -> str: ...
     async def delete(self, name: str) -> None: ...
+
+
+class FlowService(Protocol):
+    """What the port asks of its node about flows. All raise `FlowUnknown`."""
+
+    async def page(self, name: str, limit: int, after: str) -> FlowsPage: ...
+    async def view(self, flow: str, *, parts: bool = True, last: bool = True, wait_s: float = 0.0) -> FlowView:
+        """As it is when it is over or can go on no more, or after so many seconds."""
+        ...
+
+    async def results(self, flow: str, after: str) -> FlowResults: ...
+
+
+class FlowDeedsService(Protocol):
+    async def cancel(self, flow: str) -> FlowDone: ...
+    async def retry(self, flow: str) -> FlowDone: ...
 
 
 class NodeService(Protocol):
@@ -135,6 +155,14 @@ class NodeService(Protocol):
         ...
 
     async def operations(self) -> list[OperationView]: ...
+
+    @property
+    def flows(self) -> FlowService: ...
+
+    @property
+    def flow_deeds(self) -> FlowDeedsService:
+        """Raises `Overloaded` if the node has no identity now."""
+        ...
 
     @property
     def schedules(self) -> ScheduleService:

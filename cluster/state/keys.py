@@ -40,6 +40,7 @@ _JOB_ID = r"([0-9A-Za-z][0-9A-Za-z-]{0,63})-([0-5]?[0-9])"      # of a bundle as
 _STEP = re.compile(rf"{_JOB_ID}/([0-9]{{4}})".encode())
 _FAILED = re.compile(rf"{_NAME}/{_JOB_ID}".encode())
 _CANCEL = re.compile(_JOB_ID.encode())
+_WHOLE = re.compile(rb"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _CANDIDATE = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
 """Each thing has one spelling: what reads like a key of ours but is spelt otherwise was not written by rota."""
 
@@ -79,6 +80,10 @@ class Keys:
         self.schedules = self.root + b"schedules/"
         self.rates = self.root + b"rates/"
         self.uniques = self.root + b"unique/"
+        self.flows = self.root + b"flows/"
+        self.flow_sections = self.root + b"flow-sections/"
+        self.flows_open = self.root + b"flows-open/"
+        self.flows_ended = self.root + b"flows-ended/"
         self.bodies = self.data + b"bodies/"
         self.inputs = self.data + b"inputs/"
         self.results = self.data + b"results/"
@@ -88,6 +93,7 @@ class Keys:
         self.finished_bodies = self.data + b"finished/"
         self.logs = self.data + b"logs/"
         self.steps = self.data + b"steps/"
+        self.graphs = self.data + b"flows/"
         self.templates = self.data + b"schedules/"
         self.seen = self.data + b"seen/"                    # for people who look: nothing is decided by it
         self.seen_asked = self.seen + b"asked"
@@ -140,6 +146,43 @@ class Keys:
         if found is None:
             return None
         return found[1].decode(), found[2].decode(), int(found[4], 16), not found[3]
+
+    def flow(self, flow: str) -> bytes:
+        """A flow that is not over."""
+        return self.flows + flow.encode()
+
+    def flow_ended(self, flow: str) -> bytes:
+        return self.flows_ended + flow.encode()
+
+    def sections_of(self, flow: str) -> bytes:
+        return self.flow_sections + f"{flow}/".encode()
+
+    def section(self, flow: str, section: str) -> bytes:
+        """Jobs that were stored together as a part of a flow: with this key they may begin."""
+        return self.sections_of(flow) + section.encode()
+
+    def section_open(self, section: str) -> bytes:
+        """Jobs that are being stored as a section: until this key is gone, the rest may come."""
+        return self.flows_open + section.encode()
+
+    def graphs_of(self, flow: str) -> bytes:
+        return self.graphs + f"{flow}/".encode()
+
+    def graph(self, flow: str, section: str) -> bytes:
+        """What a section consists of, and what waits for what in it."""
+        return self.graphs_of(flow) + section.encode()
+
+    def parse_flow(self, key: bytes) -> str | None:
+        return _flow(key.removeprefix(self.flows_ended if key.startswith(self.flows_ended) else self.flows))
+
+    def parse_section(self, key: bytes) -> tuple[str, str] | None:
+        """(flow, section)"""
+        flow, _, section = key.removeprefix(self.flow_sections).partition(b"/")
+        named, of = _flow(flow), _flow(section)
+        return (named, of) if named is not None and of is not None else None
+
+    def parse_open(self, key: bytes) -> str | None:
+        return _flow(key.removeprefix(self.flows_open))
 
     def claims_of(self, node: str) -> bytes:
         return self.claims + f"{node}/".encode()
@@ -342,6 +385,10 @@ def _name(raw: bytes, chars_max: int = NAME_CHARS_MAX) -> str | None:
 
 def _match(pattern: re.Pattern[bytes], prefix: bytes, key: bytes) -> re.Match[bytes] | None:
     return pattern.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+
+
+def _flow(raw: bytes) -> str | None:
+    return raw.decode() if _WHOLE.fullmatch(raw) is not None else None
 
 
 def _finished(bundle: str, first_index: int, fence: int) -> str:

@@ -147,6 +147,8 @@ class Awaiting(Token, frozen=True, omit_defaults=True, gc=False):
     upstream: Annotated[tuple[Upstream, ...], Meta(max_length=UPSTREAM_MAX)] = ()
     on_upstream: OnUpstream = "block"
     due: Place = 0              # ms since 1970: not before then, whatever has ended
+    flow: Text = ""             # the flow that it belongs to
+    section: Text = ""          # of that, and it waits until that is stored as a whole
 
 
 class Kind(Protocol):
@@ -344,6 +346,25 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     v: Schema = msgspec.field(default_factory=schema)
 
 
+class FlowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A flow: below `flows/` until all of its jobs have ended, then, for `keep_s`, below `flows-ended/`."""
+
+    name: Text
+    at: Moment
+    keep_s: Seconds = 3600.0
+    jobs: Number = 0            # of its first section; of all, when it is over
+    ended_at: Moment = 0.0
+    badly: Number = 0           # when it is over: jobs that did not end well
+    v: Schema = msgspec.field(default_factory=schema)
+
+
+class SectionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A section of a flow is stored."""
+
+    jobs: Number
+    v: Schema = msgspec.field(default_factory=schema)
+
+
 class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An enqueue happened. `digest` is that of the body, so that a repeat is told from a collision."""
 
@@ -499,7 +520,8 @@ def due_by(due_ms: int, expires_ms: int) -> int:
 def awaiting_of(token: Token, terms: Terms, due_ms: int) -> Awaiting:
     """The token of what waits for others first. `due_ms`: and until then, or 0."""
     fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
-    made = Awaiting(*fields, terms.after, terms.on_upstream, due_ms)  # type: ignore[call-arg]
+    flow, section = (terms.flow.id, terms.flow.section) if terms.flow is not None else ("", "")
+    made = Awaiting(*fields, terms.after, terms.on_upstream, due_ms, flow, section)  # type: ignore[call-arg]
     return msgspec.structs.replace(made, inputs=any(one.wanted for one in terms.after))
 
 

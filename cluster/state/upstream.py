@@ -14,7 +14,7 @@ import msgspec
 
 from rota.client.errors import ResultInvalid
 from rota.client.keyring import Seal
-from rota.client.model import ResultEntry
+from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry
 
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
@@ -28,10 +28,16 @@ _FENCE = re.compile(rb"\.([0-9]{1,16})\Z")
 
 
 class Became(msgspec.Struct, frozen=True, gc=False):
-    """Of the jobs of one bundle: `well` ended well (None: without a result), `badly` not. The others have not ended."""
+    """Of the jobs of one bundle: `well` ended well (None: without a result), `badly` not. The others have not ended.
+    `failed`: a bitmap of those that are in the failed set."""
 
     well: dict[int, ResultEntry | None]
     badly: dict[int, ResultEntry]
+    failed: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.well or self.badly)
 
 
 async def read(ledger: Ledger, keys: Keys, seal: Seal, bundle: str, jobs: int) -> Became:
@@ -60,7 +66,7 @@ def judge(jobs: int, said: dict[int, ResultEntry], failed: set[int], *, alive: b
             badly[index] = entry            # (what has failed, and is in no failed set, was retried or deleted)
         elif not alive:
             well[index] = None
-    return Became(well, badly)
+    return Became(well, badly, bits([index for index in failed if index < JOBS_PER_BUNDLE_MAX]))
 
 
 def sorted_out(became: Became, jobs: int, wanted: int, told: int) -> tuple[list[ResultEntry], list[ResultEntry]]:

@@ -10,18 +10,32 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
-from rota.client import default, tasks
+from rota.client import default, flows, graphs, tasks
 from rota.client.engine import value_of
-from rota.client.errors import InvalidJob, ResultTimeout, UnknownTask
+from rota.client.errors import FlowUnknown, InvalidJob, ResultTimeout, UnknownTask
+from rota.client.flows import Flow, FlowHandle
+from rota.client.graphs import FlowPart
 from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.ids import Names, job_id, parse_job_id
 from rota.client.model import Outcome, ResultEntry
 from rota.client.order import Call, Order, Routed
-from rota.client.views import EventsPage, JobEvent, JobView, LogView
+from rota.client.views import (
+    EventsPage,
+    FlowDone,
+    FlowJobState,
+    FlowPartView,
+    FlowState,
+    FlowView,
+    JobEvent,
+    JobView,
+    LogView,
+)
 from rota.worker.channel.frames import Work
 from rota.worker.runner import resources
 
@@ -43,11 +57,17 @@ class Inline:
         self._names = Names()
         self._clock = SystemClock()
         self._entries: dict[str, ResultEntry] = {}
+        self._graphs: dict[str, InlineFlow] = {}
         self._waiting: dict[str, str] = {}      # jobs that wait for ever for others, and why
 
     def place(self, order: Order) -> JobHandle[Any]:
-        work, index = self._work(order), 0
-        if self._is_stopped(work, order):
+        if (flow := flows.current()) is not None:
+            return flow.take(self, order)
+        return self._run(order, self._names.next())
+
+    def _run(self, order: Order, bundle: str, index: int = 0, flow: str = "") -> JobHandle[Any]:
+        work = self._work(order, bundle, flow)
+        if self._is_stopped(work, order, index):
             return JobHandle(self, work.bundle, index, order.route.level)
         while True:
             call = call_of(work)
@@ -58,22 +78,31 @@ class Inline:
                 return JobHandle(self, work.bundle, index, order.route.level)
 
     async def aplace(self, order: Order) -> JobHandle[Any]:
-        work = self._work(order)
-        if self._is_stopped(work, order):
-            return JobHandle(self, work.bundle, 0, order.route.level)
+        if (flow := flows.current()) is not None:
+            return flow.take(self, order)
+        return await self._arun(order, self._names.next())
+
+    async def _arun(self, order: Order, bundle: str, index: int = 0, flow: str = "") -> JobHandle[Any]:
+        work = self._work(order, bundle, flow)
+        if self._is_stopped(work, order, index):
+            return JobHandle(self, work.bundle, index, order.route.level)
         while True:
             call = call_of(work)
-            outcome = await _alone(run_async(call, 0, order.payload)) if work.mode == "async" else (
-                run_sync(call, 0, order.payload)
+            outcome = await _alone(run_async(call, index, order.payload)) if work.mode == "async" else (
+                run_sync(call, index, order.payload)
             )
             if self._ended(work, outcome):
-                return JobHandle(self, work.bundle, 0, order.route.level)
+                return JobHandle(self, work.bundle, index, order.route.level)
 
     def place_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take_many(self, flows.orders_of(task, calls))
         handles = [self.place(task.order(*_arguments(call))) for call in calls]
         return JobHandles(self, [(parse_job_id(handle.id)[0], 1) for handle in handles])
 
     async def aplace_many(self, task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> JobHandles[Any]:
+        if (flow := flows.current()) is not None:
+            return flow.take_many(self, flows.orders_of(task, calls))
         handles = [await self.aplace(task.order(*_arguments(call))) for call in calls]
         return JobHandles(self, [(parse_job_id(handle.id)[0], 1) for handle in handles])
 
@@ -83,15 +112,15 @@ class Inline:
     def close(self) -> None:
         return
 
-    def _work(self, order: Order) -> Work:
+    def _work(self, order: Order, bundle: str, flow: str) -> Work:
         route = order.route
         known = tasks.registry.get(route.task)
         if known is None and not order.code:
             raise UnknownTask(f"no module that this test has imported declares {route.task!r}")
         mode = known.info.mode if known is not None and not order.code else route.mode or "sync"
         return Work(
-            1, self._names.next(), route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
-            order.code or None, route.options, inputs=self._inputs(order),
+            1, bundle, route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
+            order.code or None, route.options, inputs=self._inputs(order), flow=flow,
         )
 
     def _inputs(self, order: Order) -> dict[str, list[ResultEntry]]:
@@ -108,15 +137,15 @@ class Inline:
                 found.setdefault(one.bundle, []).append(entry)
         return found
 
-    def _is_stopped(self, work: Work, order: Order) -> bool:
+    def _is_stopped(self, work: Work, order: Order, index: int) -> bool:
         """Whether a job that it was to wait for, and that did not end well, keeps it from running."""
-        job, terms = job_id(work.bundle, 0), order.route.terms
+        job, terms = job_id(work.bundle, index), order.route.terms
         for bundle, entries in work.inputs.items():
             for entry in entries:
                 if entry.status != "ok" and terms is not None and terms.on_upstream != "run":
                     why = f"job {job_id(bundle, entry.index)}, which it waits for, has not ended well ({entry.error})"
                     if terms.on_upstream == "cancel":
-                        self._entries[job] = ResultEntry(0, "cancelled", error=why)
+                        self._entries[job] = ResultEntry(index, "cancelled", error=why)
                     else:
                         self._waiting[job] = why
                     return True
@@ -134,6 +163,44 @@ class Inline:
         )
         self.ran.append(work.task)
         return True
+
+    # -- flows: their jobs run, in order, when their block has ended
+
+    def flow(self, name: str, *, keep: float | timedelta = flows.KEEP_S) -> Flow:
+        return flows.made(self, name, keep)
+
+    def flow_handle(self, flow_id: str) -> FlowHandle:
+        return flows.known(self, flow_id)
+
+    def store_flow(self, flow: Flow) -> None:
+        self._graphs.setdefault(flow.id, InlineFlow(flow.name, self._clock.wall())).parts += flow.graph()
+        for bundle, index, order in flow.orders():
+            self._run(order, bundle, index, flow.id)
+
+    async def astore_flow(self, flow: Flow) -> None:
+        self._graphs.setdefault(flow.id, InlineFlow(flow.name, self._clock.wall())).parts += flow.graph()
+        for bundle, index, order in flow.orders():
+            await self._arun(order, bundle, index, flow.id)
+
+    def flow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        if flow_id not in self._graphs:
+            raise FlowUnknown(f"no flow {flow_id} was made here")
+        return self._graphs[flow_id].view(flow_id, self._entries)
+
+    async def aflow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
+        return self.flow_view(flow_id, few, wait_s)
+
+    def flow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        return self._entries
+
+    async def aflow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
+        return self._entries
+
+    def flow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        return FlowDone()       # all that could run, has
+
+    async def aflow_deed(self, flow_id: str, verb: str) -> FlowDone:
+        return FlowDone()
 
     # what handles ask
 
@@ -183,6 +250,39 @@ class Inline:
 
     async def acancel_job(self, job_id: str) -> str:
         return "ended"
+
+
+class InlineFlow:
+    """What is known of a flow whose jobs have run."""
+
+    def __init__(self, name: str, at: float) -> None:
+        self.name = name
+        self.at = at
+        self.parts: list[FlowPart] = []
+
+    def view(self, flow_id: str, entries: Mapping[str, ResultEntry]) -> FlowView:
+        states = [[_state(entries.get(job)) for job in part.ids] for part in self.parts]
+        counts: Counter[str] = Counter(state for now in states for state in now)
+        places = {part.bundle: place for place, part in enumerate(self.parts)}
+        ended = not counts["awaiting"] and not counts["failed"]
+        state: FlowState = "stuck" if not ended else "failed" if counts["cancelled"] else "done"
+        return FlowView(
+            flow_id, self.name, state, counts.total(), self.at, self.at if ended else None, dict(counts),
+            [
+                FlowPartView(part.task, part.queue, part.ids, now, [
+                    places[bundle] for bundle, _ in part.after if bundle in places
+                ], part.on_upstream)
+                for part, now in zip(self.parts, states, strict=True)
+            ],
+            [job_id(*ref) for ref in graphs.each(graphs.last_of(self.parts))],
+            [job for part in self.parts for job in part.ids if _state(entries.get(job)) == "failed"],
+        )
+
+
+def _state(entry: ResultEntry | None) -> FlowJobState:
+    if entry is None:
+        return "awaiting"
+    return "cancelled" if entry.status == "expired" else entry.status
 
 
 @contextmanager

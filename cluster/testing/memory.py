@@ -251,6 +251,10 @@ class MemoryCluster:
     async def _goes_on(self, record: Record) -> bool:
         """Whether a job that waits for others waits for the master only."""
         token, bundle = awaiting_at(self._keys, record), record.key.rpartition(b"/")[2].decode()
+        if token is not None and token.section:
+            section = await self._ledger.read(self._keys.section(token.flow, token.section), keys_only=True)
+            if not section.records:
+                return False
         has, told = await got(self._ledger, self._keys, bundle)
         for one in token.upstream if token is not None else ():
             jobs, wanted = int(one.jobs, 16) & ~has.get(one.bundle, 0), int(one.wanted or "0", 16)

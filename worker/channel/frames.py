@@ -33,6 +33,7 @@ class Work(msgspec.Struct, gc=False, array_like=True):
     report_start: bool = False
     expires_ms: int = 0         # since 1970: nothing of it begins after that; 0: whenever
     inputs: dict[str, list[ResultEntry]] = {}       # by bundle: what its jobs get of those they waited for
+    flow: str = ""              # that they belong to
 
 
 class Run(msgspec.Struct, gc=False, array_like=True, tag=1):

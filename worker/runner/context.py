@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rota.client import ids
+from rota.client import default, ids
 from rota.client.headers import NONE as NO_HEADERS
 from rota.client.model import Outcome
 from rota.client.threads import Future
 
 from ..channel.frames import Question, Work
+
+if TYPE_CHECKING:
+    from rota.client.flows import FlowHandle
 
 
 class JobContext(msgspec.Struct, frozen=True):
@@ -29,6 +32,8 @@ class JobContext(msgspec.Struct, frozen=True):
     fencing_token: int
     headers: Mapping[str, str] = {}
     """What travelled with the job: `task.using(headers=…)`, or what `rota.before_enqueue` added."""
+    flow: str = ""
+    """The id of the flow that it belongs to; "": to none."""
     cancel_requested: bool = False
     """Somebody wants the job to stop: it has its task's `cancel_grace` to end in its own way, then it is killed. An
     `async def` job gets a `CancelledError`, too. As of the call of `current_job()`: ask anew each time."""
@@ -127,8 +132,16 @@ def current_job() -> JobContext | None:
         enqueued_at=work.enqueued_at,
         fencing_token=work.fence,
         headers=headers.get(NO_HEADERS),
+        flow=work.flow,
         cancel_requested=Runner.wanted_gone is not None and Runner.wanted_gone(work, index),
     )
+
+
+def current_flow() -> FlowHandle | None:
+    """The flow that the running job belongs to, or None: `with rota.current_flow().add(): …` enqueues jobs that become
+    part of it, and it is not over before they are."""
+    job = running.get()
+    return default.client().flow_handle(job[0].flow) if job is not None and job[0].flow else None
 
 
 def current_job_id() -> str:

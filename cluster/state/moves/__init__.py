@@ -18,6 +18,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     awaiting --> scheduled: replace
     awaiting --> [*]: cancel
     awaiting --> [*]: expire
+    awaiting --> [*]: abandon
     awaiting --> failed: set_aside
     waiting --> claimed: claim
     waiting --> waiting: split
@@ -67,7 +68,7 @@ Most functions return a `Write`. A claim's own node may have several writes of o
 wait for the one before: what these put and delete is returned as `Ops`, and guarded when its turn comes.
 """
 
-from .awaiting import forgotten, given, let_in, let_out, not_well, release
+from .awaiting import abandon, forgotten, given, let_in, let_out, not_well, release
 from .claimed import (
     block,
     end,
@@ -90,7 +91,7 @@ from .remembered import forget_steps, remember, remembered
 from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
 
 __all__ = [
-    "Conditions", "Fired", "Ops", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
+    "Conditions", "Fired", "Ops", "abandon", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
     "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
     "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "record", "release",
     "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",

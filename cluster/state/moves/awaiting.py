@@ -52,3 +52,9 @@ def release(
     put = put_waiting(keys, bundle, plain) if token.due <= now_ms else put_scheduled(keys, bundle, plain, token.due)
     held = (put_held(keys, keys.unique(token.task, token.unique), bundle, put, token.at),) if token.unique else ()
     return Write((*who, at), (Delete(at.key), put, *held, *came))
+
+
+def abandon(keys: Keys, who: Conditions, at: Condition, bundle: str, flow: str, section: str) -> Write:
+    """The rest of its section never came, and cannot come any more: it was never enqueued."""
+    never = (created(keys.section(flow, section), 0), created(keys.section_open(section), 0))
+    return Write((*who, at, *never), (Delete(at.key), Delete(keys.body(bundle))))

@@ -80,6 +80,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
         KEYS, SCHEDULED, BUNDLE, moves.enqueue(KEYS, WHO, OTHER, AWAITING, BODY, "d", 1)
     )),
     ("expire", "awaiting", moves.expire(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING)),
+    ("abandon", "awaiting", moves.abandon(KEYS, WHO, HELD_BACK, BUNDLE, OTHER, OTHER)),
     ("set_aside", "awaiting", moves.set_aside(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, FAILURE)),
     ("enqueue_claimed", NOWHERE, moves.enqueue_claimed(KEYS, WHO, BUNDLE, CLAIM, "n", BODY, "digest", 1)),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY)])),

@@ -1,0 +1,106 @@
+"""What people do to a flow as a whole: cancel what has not ended, run again what has failed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rota.client.errors import InvalidJob
+from rota.client.graphs import FlowPart
+from rota.client.ids import job_id
+from rota.client.views import FailedFilter, FlowDone
+
+from ..context import IdentityContext
+from ..ledger.ledger import OPS_MAX, Get, Txn
+from ..state.discarding import Discards
+from ..state.records import Awaiting, awaiting_at
+from .flows import FlowStatus, Known
+from .operations import Operations
+
+AT_ONCE = 64
+TURN_S = 3.0
+"""One call goes on for so long; what is left, the next one does."""
+
+CANCELLED = "its flow was cancelled"
+
+NAMED_MAX = 10_000
+"""Jobs that one call runs again."""
+
+
+class FlowDeeds:
+    """One identity's. Raises `FlowUnknown`, `InvalidJob`, `LedgerError`."""
+
+    def __init__(self, context: IdentityContext, status: FlowStatus, operations: Operations) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._commits = context.commits
+        self._member = context.member
+        self._discards = Discards(context.ledger, context.keys, context.seal, context.buckets)
+        self._status = status
+        self._operations = operations
+
+    async def cancel(self, flow: str) -> FlowDone:
+        """The last jobs first: so nothing begins because another was cancelled. What has failed is left as it is."""
+        known = await self._status.known(flow)
+        if known.is_over:
+            return FlowDone()
+        until = asyncio.get_running_loop().time() + TURN_S
+        states = await self._status.states(known)
+        left = [
+            (part, now) for part, now in zip(known.parts, states, strict=True) if any(map(_goes_on, now))
+        ]
+        done = await self._cancel_waiting([part for part, now in left if "awaiting" in now][::-1])
+        jobs = [
+            job_id(part.bundle, index) for part, now in reversed(left) if "awaiting" not in now
+            for index, state in enumerate(now) if _goes_on(state)
+        ]
+        asked = 0
+        while jobs and asyncio.get_running_loop().time() < until:
+            some, jobs = jobs[:AT_ONCE], jobs[AT_ONCE:]
+            for outcome in await asyncio.gather(*(self._cancel(job) for job in some)):
+                done += outcome == "cancelled"
+                asked += outcome == "requested"
+        return FlowDone(done, asked, len(jobs))
+
+    async def _cancel(self, job: str) -> str:
+        try:
+            return await self._operations.cancel(job)
+        except InvalidJob:
+            return "ended"      # a moment ago
+
+    async def _cancel_waiting(self, parts: list[FlowPart]) -> int:
+        """What waits for others: a write for each bundle."""
+        count = 0
+        for start in range(0, len(parts), OPS_MAX):
+            some = parts[start : start + OPS_MAX]
+            answers = (await self._ledger.commit(Txn((), tuple(
+                Get(self._keys.awaits(part.queue, part.bundle)) for part in some
+            )))).answers
+            writes = []
+            for records in answers:
+                token = awaiting_at(self._keys, records[0]) if records else None
+                if isinstance(token, Awaiting):
+                    write = await self._discards.waiting((self._member,), records[0], token, why=CANCELLED)
+                    if write is not None:
+                        writes.append((token.pending, self._commits.submit(write)))
+            for pending, future in writes:
+                if (await future).applied:
+                    count += pending
+        return count
+
+    async def retry(self, flow: str) -> FlowDone:
+        """Run again what is in the failed set."""
+        known: Known = await self._status.known(flow)
+        failed = [
+            job_id(part.bundle, index)
+            for part, now in zip(known.parts, await self._status.states(known), strict=True)
+            for index, state in enumerate(now) if state == "failed"
+        ]
+        if known.is_over or not failed:
+            return FlowDone()
+        await self._operations.begin("retry", FailedFilter(ids=failed[:NAMED_MAX]))
+        return FlowDone(len(failed[:NAMED_MAX]), 0, len(failed[NAMED_MAX:]))
+
+
+def _goes_on(state: str) -> bool:
+    return state not in ("ok", "cancelled", "failed")
+
