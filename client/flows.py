@@ -367,6 +367,8 @@ def _part(name: str, bundle: OpenBundle) -> FlowPart:
 
 def _value(job: str, entries: dict[str, ResultEntry]) -> Any:
     entry = entries.get(job)
+    if entry is not None and entry.status == "ok" and not entry.value:
+        entry = None        # nothing is pickled as nothing
     if entry is None:
         raise JobUnknown(f"job {job} has ended well, and its result is not kept (keep_result=0)", job)
     return value_of(job, entry)

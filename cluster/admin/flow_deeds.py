@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from rota.client.errors import InvalidJob
 from rota.client.graphs import FlowPart
 from rota.client.ids import job_id
 from rota.client.views import FailedFilter, FlowDone
@@ -12,8 +12,10 @@ from rota.client.views import FailedFilter, FlowDone
 from ..context import IdentityContext
 from ..ledger.ledger import OPS_MAX, Get, Txn
 from ..state.discarding import Discards
-from ..state.records import Awaiting, awaiting_at
+from ..state.records import Awaiting, awaiting_at, claim_in, waiting_at
+from . import bulk
 from .flows import FlowStatus, Known
+from .jobs import Jobs
 from .operations import Operations
 
 AT_ONCE = 64
@@ -22,6 +24,8 @@ TURN_S = 3.0
 
 CANCELLED = "its flow was cancelled"
 
+TRIES_MAX = 200
+
 NAMED_MAX = 10_000
 """Jobs that one call runs again."""
 
@@ -29,7 +33,8 @@ NAMED_MAX = 10_000
 class FlowDeeds:
     """One identity's. Raises `FlowUnknown`, `InvalidJob`, `LedgerError`."""
 
-    def __init__(self, context: IdentityContext, status: FlowStatus, operations: Operations) -> None:
+    def __init__(self, context: IdentityContext, status: FlowStatus, jobs: Jobs, operations: Operations) -> None:
+        self._jobs = jobs
         self._ledger = context.ledger
         self._keys = context.keys
         self._commits = context.commits
@@ -49,23 +54,41 @@ class FlowDeeds:
             (part, now) for part, now in zip(known.parts, states, strict=True) if any(map(_goes_on, now))
         ]
         done = await self._cancel_waiting([part for part, now in left if "awaiting" in now][::-1])
-        jobs = [
-            job_id(part.bundle, index) for part, now in reversed(left) if "awaiting" not in now
-            for index, state in enumerate(now) if _goes_on(state)
+        rest = [
+            (part.bundle, [index for index, state in enumerate(now) if _goes_on(state)])
+            for part, now in reversed(left) if "awaiting" not in now
         ]
         asked = 0
-        while jobs and asyncio.get_running_loop().time() < until:
-            some, jobs = jobs[:AT_ONCE], jobs[AT_ONCE:]
-            for outcome in await asyncio.gather(*(self._cancel(job) for job in some)):
-                done += outcome == "cancelled"
-                asked += outcome == "requested"
-        return FlowDone(done, asked, len(jobs))
+        while rest and asyncio.get_running_loop().time() < until:
+            some, rest = rest[:AT_ONCE], rest[AT_ONCE:]
+            for cancelled, requested in await asyncio.gather(*(self._cancel(*one) for one in some)):
+                done += cancelled
+                asked += requested
+        return FlowDone(done, asked, sum(len(indexes) for _, indexes in rest))
 
-    async def _cancel(self, job: str) -> str:
-        try:
-            return await self._operations.cancel(job)
-        except InvalidJob:
-            return "ended"      # a moment ago
+    async def _cancel(self, bundle: str, indexes: list[int]) -> tuple[int, int]:
+        """Jobs of one bundle that were seen not to have ended; as many as lie in one token, with one write. Returns how
+        many are cancelled, and how many are asked to stop."""
+        cancelled = asked = tries = 0
+        while indexes and tries < TRIES_MAX:
+            _, record = await self._jobs.find(bundle, indexes[0])
+            if record is None:
+                indexes = indexes[1:]
+                continue
+            is_held = record.key.startswith(self._keys.claims)
+            token = claim_in(record.value) if is_held else waiting_at(self._keys, record)
+            if token is None:
+                indexes = indexes[1:]
+                continue
+            stop = self._discards.claimed if is_held else partial(self._discards.waiting, why=CANCELLED)
+            write = await stop((self._member,), record, token)
+            if write is not None and (await self._commits.submit(write)).applied:
+                all_of_it = b"." not in record.key.rpartition(b"/")[2]
+                count = len(indexes) if all_of_it else 1
+                asked, cancelled = asked + is_held * count, cancelled + (not is_held) * count
+                indexes = [] if all_of_it else indexes[1:]
+            tries += 1
+        return cancelled, asked
 
     async def _cancel_waiting(self, parts: list[FlowPart]) -> int:
         """What waits for others: a write for each bundle."""
@@ -97,7 +120,8 @@ class FlowDeeds:
         ]
         if known.is_over or not failed:
             return FlowDone()
-        await self._operations.begin("retry", FailedFilter(ids=failed[:NAMED_MAX]))
+        name = await self._operations.begin("retry", FailedFilter(ids=failed[:NAMED_MAX]))
+        await bulk.until_over(self._ledger, self._keys, name, TURN_S)       # (it goes on whatever becomes of us)
         return FlowDone(len(failed[:NAMED_MAX]), 0, len(failed[NAMED_MAX:]))
 
 

@@ -93,7 +93,7 @@ class Life:
         )
         self.schedules = ScheduleAdmin(context, parts.directory, parts.status, self.admission.enqueue)
         self.operations = Operations(context, parts.status, node.rng)
-        self.flow_deeds = FlowDeeds(context, parts.status.flows, self.operations)
+        self.flow_deeds = FlowDeeds(context, parts.status.flows, parts.status.jobs, self.operations)
         self.functions: Bucket = buckets.of(FUNCTION_S)
         self._registration = Registration(context, self.operations, self.schedules)
         self._pressure = Pressure(context, identity.key, self.intake, parts.reach, standing, compacts=settings.compact)

@@ -72,3 +72,14 @@ def fragile(word: str) -> str:
         raise ValueError("not yet")
     events.append(f"fragile {word}")
     return word
+
+
+@rota.task
+def grows(number: int) -> str:
+    """Adds to its own flow: the rest of the work, and who gathers it."""
+    flow = rota.current_flow()
+    assert flow is not None and rota.current_job() is not None
+    with flow.add():
+        found = add.enqueue_many([(each,) for each in range(number)])
+        combine.enqueue(found)
+    return flow.id
