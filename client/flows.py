@@ -291,7 +291,7 @@ class Flow(FlowHandle):
 
     def _has_jobs(self) -> bool:
         if not self._bundles and self._terms.section == self.id:
-            now = time.time()
+            now = options.now_s()
             self._empty = FlowView(self.id, self.name, "done", 0, now, now)
         return bool(self._bundles)
 
@@ -354,7 +354,7 @@ async def _closed(
     terms = route.terms or NO_TERMS
     after = tuple(msgspec.structs.replace(one, own=one.bundle in own) for one in terms.after)
     bundle.route = route._replace(terms=msgspec.structs.replace(terms, after=after, flow=flow))
-    return bundle.close(name, seal, time.time(), time.monotonic() - bundle.since)
+    return bundle.close(name, seal, options.now_s(), time.monotonic() - bundle.since)
 
 
 def _part(name: str, bundle: OpenBundle) -> FlowPart:

@@ -155,6 +155,11 @@ WRITTEN_BY_HAND = {
     "cluster/node/registration.py": {"key"},                            # tasks
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
+    "cluster/state/flows.py": {
+        "keys.section_open(section)", "keys.section_open(terms.section)", "keys.flow(terms.id)", "at",
+        "keys.graph(terms.id, terms.section)", "at.key", "sections", "keys.flow_ended(flow)",
+    },
+    "cluster/master/sweeping.py": {"keys.graphs_of(name)"},             # what is left of flows
     "cluster/node/shown.py": {"context.keys.running_on(context.node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
     "cluster/master/bulk.py": {"key"},
