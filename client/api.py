@@ -51,6 +51,7 @@ from .views import (
     JobView,
     LogView,
     NodeView,
+    OutboxView,
     Place,
     QueueView,
     StatsView,
@@ -176,6 +177,10 @@ class AsyncClient(AsyncOperations):
     async def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""
         return await self._page("/v1/nodes", list[NodeView])
+
+    async def outboxes(self) -> list[OutboxView]:
+        """The outboxes of databases that have a relay now, and what it told last."""
+        return await self._page("/v1/outboxes", list[OutboxView])
 
     async def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""
@@ -426,6 +431,10 @@ class Client(Operations):
     def nodes(self) -> list[NodeView]:
         """The members of the cluster: who is master, what each runs and how full it is."""
         return self._page("/v1/nodes", list[NodeView])
+
+    def outboxes(self) -> list[OutboxView]:
+        """See `AsyncClient.outboxes`."""
+        return self._page("/v1/outboxes", list[OutboxView])
 
     def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""

@@ -69,13 +69,13 @@ class OpenBundle:
         if codec != "pickle":
             self.codec = codec      # what pickle wrote, cloudpickle reads
 
-    def close(self, bundle: str, seal: Seal, now: float, waited_s: float) -> Enqueue:
+    def close(self, bundle: str, seal: Seal, now: float, waited_s: float, python: str = PYTHON) -> Enqueue:
         """Sign it, under that name, if no other follows from what it says. What it has waited here is part of its
-        delay."""
+        delay. `python`: of whoever has pickled it."""
         route = self.route
         if route.idempotency:
             bundle = idempotent_id(seal.cluster, route.idempotency)
-        python = PYTHON if route.function or self.codec == "cloudpickle" else ""
+        python = python if route.function or self.codec == "cloudpickle" else ""
         assert route.mode is not None
         delay_s = max(0.0, route.delay_s - waited_s)
         header = Header(

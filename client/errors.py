@@ -98,6 +98,9 @@ class UnknownTask(EnqueueError):
 class InvalidJob(EnqueueError):
     """A queue name, an option or a delay is not valid."""
 
+    repeats: str = ""
+    """The bundle of which the cluster has one already, with other contents; "": that is not why."""
+
 
 class NotSerializable(EnqueueError):
     """Arguments or a function cannot be serialized."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -401,3 +401,34 @@ class FlowResults(msgspec.Struct, frozen=True, omit_defaults=True):
 
     results: list[tuple[str, bytes]]
     next: str = ""
+class TurnAsked(msgspec.Struct, frozen=True):
+    """What a relay says when it asks for its turn, or leaves it. Counts are for people: rows that wait and that were set
+    aside, those it has moved, and when the oldest that waits was written (ms since 1970)."""
+
+    holder: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    leave: bool = False
+    moved: Annotated[int, msgspec.Meta(ge=0)] = 0
+    waiting: Annotated[int, msgspec.Meta(ge=0)] = 0
+    aside: Annotated[int, msgspec.Meta(ge=0)] = 0
+    oldest_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
+class OutboxTurn(msgspec.Struct, frozen=True):
+    """Whose turn it is to move the rows of an outbox. If it is `yours`, for so many seconds from when it was asked for,
+    unless it is asked for again."""
+
+    yours: bool
+    holder: str
+    ttl_s: float
+
+
+class OutboxView(msgspec.Struct, frozen=True):
+    """An outbox that has a relay now, as that told a few seconds ago. Times in seconds since 1970."""
+
+    name: str
+    relay: str
+    since: float
+    moved: int
+    waiting: int
+    aside: int
+    oldest: float | None

@@ -43,6 +43,7 @@ def test_links_for_type_checkers_follow_the_rooms() -> None:
         "client": ROOT / "client",
         "cluster": ROOT / "cluster",
         "worker": ROOT / "worker",
+        "outbox": ROOT / "outbox",
         "testing.py": ROOT / "client" / "face" / "testing.py",
         "__init__.py": ROOT / "client" / "face" / "__init__.py",
         "py.typed": ROOT / "client" / "face" / "py.typed",

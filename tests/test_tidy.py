@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("client", "cluster", "worker")
+ROOMS = ("client", "cluster", "outbox", "worker")
 
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
@@ -153,6 +153,7 @@ WRITTEN_BY_HAND = {
     "cluster/node/own_record.py": {"identity.key", "self._identity.key"},
     "cluster/node/service.py": {"context.keys.function(digest)"},
     "cluster/node/registration.py": {"key"},                            # tasks
+    "cluster/admin/outboxes.py": {"key"},                               # whose turn it is to move rows
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
     "cluster/state/flows.py": {

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import scan
 from ..state.keys import Keys, shown
+from ..state.outboxes import OutboxRecord
 from ..state.records import (
     Member,
     QueueRecord,
@@ -63,6 +64,10 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
             keys.parse_unique(record.key) is not None and decode(UniqueRecord, record.value) is not None
         )),
         (keys.schedules, "no schedule", lambda record: schedule_in(record.value) is not None),
+        (keys.outboxes, "no outbox's relay: it ends with its lease, or is to be deleted", lambda record: (
+            keys.parse_outbox(record.key) is not None and record.lease != 0
+            and decode(OutboxRecord, record.value) is not None
+        )),
         (keys.operations, "no bulk operation", lambda record: operation_in(record.value) is not None),
     )
     for prefix, what, is_ours in kinds:

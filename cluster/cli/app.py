@@ -12,7 +12,7 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import demo, doctor, enqueue, look, operate, reset, schedule, secrets, serve, shell, watch
+from . import demo, doctor, enqueue, look, operate, outbox, reset, schedule, secrets, serve, shell, watch
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130
@@ -55,7 +55,7 @@ _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
             "queues": look.queues, "finished": look.finished, "operations": operate.operations, "nodes": look.nodes,
             "shell": shell.shell}),
 ]
-_GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule}
+_GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule, "outbox": outbox.outbox}
 
 for panel, commands in _PANELS:
     for name, command in commands.items():

@@ -119,7 +119,7 @@ def jobs(views: Sequence[JobView]) -> None:
     table = Sheet("job", "place", "task", "queue", "attempt>", "node", "since", "error")
     for view in views:
         since = view.began_at or view.finished_at or view.enqueued_at
-        when = _due(view.due) if view.due else _ago(since)
+        when = _due(view.due) if view.due else ago(since)
         table.add(
             view.id, view.place, view.task, view.queue, str(view.attempt or ""), view.node, when,
             _first_line(view.error),
@@ -142,7 +142,7 @@ def operations(views: Sequence[OperationView]) -> None:
     for view in views:
         table.add(
             view.id, f"{view.verb} {view.what}", view.state, f"{view.count:,}", f"{view.total:,}",
-            f"{view.left:,}" if view.left else "", _ago(view.started_at), view.why,
+            f"{view.left:,}" if view.left else "", ago(view.started_at), view.why,
         )
     table.show("no operation goes on, and none ended within the hour")
 
@@ -159,10 +159,10 @@ def job(view: JobView, arguments: str = "") -> None:
         "queue": view.queue,
         "attempt": str(view.attempt) if view.attempt else "",
         "node": view.node,
-        "enqueued": _ago(view.enqueued_at),
-        "began": _ago(view.began_at),
+        "enqueued": ago(view.enqueued_at),
+        "began": ago(view.began_at),
         "due": _due(view.due),
-        "finished": _ago(view.finished_at),
+        "finished": ago(view.finished_at),
         "progress": progress(view.progress) if view.progress is not None else "",
         "why": view.why,
         "error": view.error,
@@ -227,7 +227,7 @@ def span(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _ago(moment: float | None) -> str:
+def ago(moment: float | None) -> str:
     return f"{span(time.time() - moment)} ago" if moment else ""
 
 

@@ -426,7 +426,9 @@ class Intake:
                 f"bundle {bundle.bundle} may have been enqueued before: its receipt {shown(record.key)} cannot be read"
             )
         if receipt.digest != enqueue_digest(bundle.body).hex():
-            return InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
+            refusal = InvalidJob(f"bundle {bundle.bundle} was enqueued before, with other contents")
+            refusal.repeats = bundle.bundle
+            return refusal
         return Receipt(bundle.bundle, record.create_revision, receipt.order)
 
 

@@ -12,6 +12,7 @@ from rota.worker.pool.interface import Runners
 
 from ..admin.flow_deeds import FlowDeeds
 from ..admin.operations import Operations
+from ..admin.outboxes import Outboxes
 from ..admin.schedules import ScheduleAdmin
 from ..admin.status import Status
 from ..context import IdentityContext, NodeContext
@@ -94,6 +95,7 @@ class Life:
         self.schedules = ScheduleAdmin(context, parts.directory, parts.status, self.admission.enqueue)
         self.operations = Operations(context, parts.status, node.rng)
         self.flow_deeds = FlowDeeds(context, parts.status.flows, parts.status.jobs, self.operations)
+        self.outboxes = Outboxes(context, node.rng)
         self.functions: Bucket = buckets.of(FUNCTION_S)
         self._registration = Registration(context, self.operations, self.schedules)
         self._pressure = Pressure(context, identity.key, self.intake, parts.reach, standing, compacts=settings.compact)

@@ -30,6 +30,7 @@ from rota.client.views import (
 from ..admin.flow_deeds import FlowDeeds
 from ..admin.flows import FlowStatus
 from ..admin.operations import Operations
+from ..admin.outboxes import Outboxes
 from ..admin.queue_part import QueueParts
 from ..admin.schedules import ScheduleAdmin
 from ..ledger.ledger import Put
@@ -153,6 +154,10 @@ class Service:
     @property
     def flow_deeds(self) -> FlowDeeds:
         return self._life.flow_deeds
+
+    @property
+    def outboxes(self) -> Outboxes:
+        return self._life.outboxes
 
     @property
     def _operations(self) -> Operations:

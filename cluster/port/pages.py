@@ -29,6 +29,7 @@ from .calls import Calls, JsonCall
 from .flows import FlowPages
 from .happenings import Happenings, wants_stream
 from .many import Many
+from .outboxes import OutboxPages
 from .schedules import SchedulePages
 from .service import NodeService
 from .verbs import JOB_PATHS, Verbs, job_of
@@ -142,6 +143,9 @@ class Pages:
         router.add_get("/v1/operations/{operation}", self._page(_as_json(many.one)))
         self._add_schedules(router)
         self._add_flows(router)
+        outboxes = OutboxPages(self._service)
+        router.add_get("/v1/outboxes", self._page(_as_json(outboxes.list)))
+        router.add_post("/v1/outboxes/{outbox}/turn", self._page(_as_json(outboxes.turn)))
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
 

@@ -24,10 +24,13 @@ from rota.client.views import (
     NewSchedule,
     NodeView,
     OperationView,
+    OutboxTurn,
+    OutboxView,
     QueueView,
     ScheduleView,
     StatsView,
     TaskView,
+    TurnAsked,
     Verb,
 )
 
@@ -58,6 +61,16 @@ class FlowService(Protocol):
 class FlowDeedsService(Protocol):
     async def cancel(self, flow: str) -> FlowDone: ...
     async def retry(self, flow: str) -> FlowDone: ...
+
+
+class OutboxService(Protocol):
+    """What the port asks of its node about outboxes."""
+
+    async def turn(self, name: str, asked: TurnAsked) -> OutboxTurn:
+        """Take, keep or leave the turn of a relay. Raises `InvalidJob`."""
+        ...
+
+    async def list(self) -> list[OutboxView]: ...
 
 
 class NodeService(Protocol):
@@ -166,6 +179,11 @@ class NodeService(Protocol):
 
     @property
     def schedules(self) -> ScheduleService:
+        """Raises `Overloaded` if the node has no identity now."""
+        ...
+
+    @property
+    def outboxes(self) -> OutboxService:
         """Raises `Overloaded` if the node has no identity now."""
         ...
 

@@ -84,6 +84,7 @@ class Keys:
         self.flow_sections = self.root + b"flow-sections/"
         self.flows_open = self.root + b"flows-open/"
         self.flows_ended = self.root + b"flows-ended/"
+        self.outboxes = self.root + b"outboxes/"
         self.bodies = self.data + b"bodies/"
         self.inputs = self.data + b"inputs/"
         self.results = self.data + b"results/"
@@ -276,6 +277,10 @@ class Keys:
     def operation_ended(self, operation: str) -> bytes:
         return self.operations_ended + operation.encode()
 
+    def outbox(self, name: str) -> bytes:
+        """Whose turn it is to move the rows of an outbox."""
+        return self.outboxes + name.encode()
+
     def receipt(self, bundle: str) -> bytes:
         return self.receipts + bundle.encode()
 
@@ -339,6 +344,9 @@ class Keys:
 
     def parse_queue(self, key: bytes) -> str | None:
         return _name(key.removeprefix(self.queues))
+
+    def parse_outbox(self, key: bytes) -> str | None:
+        return _name(key.removeprefix(self.outboxes))
 
     def parse_schedule(self, key: bytes) -> str | None:
         try:

@@ -1,0 +1,103 @@
+"""No row of an outbox is lost or doubled while relays and nodes are killed: a real etcd, a real Postgres, real processes.
+
+Relays die between a row's move and its deletion. By hand with more kills:
+`ROTA_OUTBOX_KILLS=20 pytest tests/acceptance/test_outbox.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ..outbox import databases
+from .apps.outbox import outbox, tell
+from .rig import ROOT, Rig, until
+
+KILLS = int(os.environ.get("ROTA_OUTBOX_KILLS", "2"))
+ROWS_PER_S = 50
+
+pytestmark = pytest.mark.timeout(120 + 30 * KILLS)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    with contextlib.ExitStack() as stack:
+        real = not databases.why_not()
+        url = stack.enter_context(databases.postgres()) if real else f"sqlite:///{tmp_path}/shop.db"
+        made = sa.create_engine(url)
+        outbox.metadata.create_all(made)
+        yield made
+        made.dispose()
+
+
+async def test_no_row_is_lost_or_doubled(
+    etcd: Any, cluster_name: str, tmp_path: Path, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, over = tmp_path / "journal", asyncio.Event()
+    kept: list[int] = []
+    killed = {"relays": 0, "nodes": 0}
+
+    def write(number: int) -> None:
+        """A transaction with a few rows; every fifth is rolled back."""
+        with engine.connect() as connection:
+            numbers = [10 * number + one for one in range(3)]
+            for one in numbers:
+                outbox.enqueue(connection, tell, str(journal), one)
+            if number % 5 == 4:
+                connection.rollback()
+            else:
+                connection.commit()
+                kept.extend(numbers)
+
+    async def application() -> None:
+        number = 0
+        while not over.is_set():
+            await asyncio.to_thread(write, number)
+            number += 1
+            await asyncio.sleep(3 / ROWS_PER_S)
+
+    async def relay(rig: Rig) -> None:
+        """Started again whenever it has died."""
+        while True:
+            urls = ",".join(await rig.urls())
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.acceptance.apps.outbox", engine.url.render_as_string(False), urls,
+                cwd=ROOT, env=os.environ | rig.environment, stderr=subprocess.DEVNULL,
+            )
+            try:
+                await process.wait()
+                killed["relays"] += 1
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    def left() -> int:
+        with engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(outbox.table)) or 0
+
+    app = "tests.acceptance.apps.outbox"
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2, app=app, on_kill="restart") as rig:
+        for name, value in rig.environment.items():
+            monkeypatch.setenv(name, value)
+        jobs = [asyncio.create_task(relay(rig)), asyncio.create_task(relay(rig)), asyncio.create_task(application())]
+        await until(lambda: killed["relays"] >= KILLS, "relays have died over their rows", 60 + 25 * KILLS)
+        over.set()
+        await jobs[2]
+        await until(lambda: left() == 0, "all rows are moved", 120)
+        for one in jobs[:2]:
+            one.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        await rig.drained()
+    told = [int(line) for line in journal.read_text().splitlines()]
+    print(f"{len(kept)} rows, {killed['relays']} relays died over theirs, {len(told)} jobs ran")
+    assert sorted(told) == sorted(kept)
