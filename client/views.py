@@ -402,8 +402,8 @@ class FlowResults(msgspec.Struct, frozen=True, omit_defaults=True):
     results: list[tuple[str, bytes]]
     next: str = ""
 class TurnAsked(msgspec.Struct, frozen=True):
-    """What a relay says when it asks for its turn, or leaves it. Counts are for people: rows that wait and that were set
-    aside, those it has moved, and when the oldest that waits was written (ms since 1970)."""
+    """What a relay says when it asks for its turn, or leaves it. Counts are for people: rows that wait and that were
+    set aside, those it has moved, and when the oldest that waits was written (ms since 1970)."""
 
     holder: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     leave: bool = False

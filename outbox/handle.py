@@ -15,8 +15,8 @@ from rota.client.views import JobView
 R = TypeVar("R")
 
 ON_ITS_WAY_S = 60.0
-"""How long a job may be unknown to the cluster before that is told to who waits for it: its row has to be committed, and
-moved."""
+"""How long a job may be unknown to the cluster before that is told to who waits for it: its row has to be committed,
+and moved."""
 
 LOOK_S, LOOK_S_MAX = 0.02, 0.5
 

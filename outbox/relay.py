@@ -1,10 +1,10 @@
 """The relay: moves the rows of an outbox into rota, in their order, and deletes them.
 
-One relay works at a time for each outbox (by its name): it has its turn from the cluster, on a lease of etcd, and another
-takes over when that ends. That keeps the order; it does not carry what is safe. A row is moved under the name that it
-holds, and a bundle that was accepted is recognised for `remember` at least, so a move that is repeated after a crash, or
-made by two at once, is the same move. What cannot be recognised any more is looked up, and set aside if that leaves a
-doubt: never moved twice, and never lost.
+One relay works at a time for each outbox (by its name): it has its turn from the cluster, on a lease of etcd, and
+another takes over when that ends. That keeps the order; it does not carry what is safe. A row is moved under the name
+that it holds, and a bundle that was accepted is recognised for `remember` at least, so a move that is repeated after
+a crash, or made by two at once, is the same move. What cannot be recognised any more is looked up, and set aside if
+that leaves a doubt: never moved twice, and never lost.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Relay:
         rows: the table (`outbox.rows(engine)`; `outbox.relay(engine)` makes both).
         name: of the outbox in its cluster: relays of one name take turns. Give different ones to different tables.
         urls, token, key, ca_file: as those of `rota.Client`.
-        poll: how long a row waits at the most if nobody wakes the relay, in seconds or as a timedelta; five seconds at the
+        poll: how long a row waits at the most if nobody wakes the relay, in seconds or as a timedelta; five seconds
+        at the
             most.
         remember: how long the cluster recognises a row that was moved already.
         unsigned: take rows that nobody has signed: then whoever can write to the table can run code on the nodes.
@@ -186,7 +187,7 @@ class Relay:
 
     async def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
+        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:     # noqa: ASYNC110 - of a thread
             await asyncio.sleep(min(left_s, SLICE_S))
 
     @staticmethod
@@ -315,9 +316,9 @@ def _of_the_row(error: RotaError, row: Row) -> bool:
 
 
 def frames(made: Sequence[tuple[Row, Enqueue]]) -> list[list[tuple[Row, Enqueue]]]:
-    """What may travel together: jobs that are stored at once are ordered by their names, and each process names its own.
-    So rows of different processes, where they would change places, go one after the other; and so does what waits for a
-    job of a row before it."""
+    """What may travel together: jobs that are stored at once are ordered by their names, and each process names its
+    own. So rows of different processes, where they would change places, go one after the other; and so does what
+    waits for a job of a row before it."""
     parts: list[list[tuple[Row, Enqueue]]] = []
     last: dict[tuple[str, int], str] = {}
     names: set[str] = set()

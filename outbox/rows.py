@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.client import options
-from rota.client.codec import PYTHON
 from rota.client.coalesce import OpenBundle
+from rota.client.codec import PYTHON
 from rota.client.config import client_config
 from rota.client.errors import ConfigError, InvalidJob, SignatureRefused
 from rota.client.ids import Names, job_id
@@ -136,8 +136,8 @@ def row_of(order: Order, keyring: Keyring) -> NewRow:
     route = order.route
     if route.idempotency:
         raise InvalidJob(
-            "an idempotency_key names a job in its cluster, and a row of an outbox names its own: give a unique_key, or "
-            "let a unique column of your table say that it is there already"
+            "an idempotency_key names a job in its cluster, and a row of an outbox names its own: give a unique_key, "
+            "or let a unique column of your table say that it is there already"
         )
     by_value = bool(route.function) or order.codec == "cloudpickle"
     packed = Packed(

@@ -192,10 +192,8 @@ class SqlRows:
             return [aside_of(*row) for row in connection.execute(asked)]
 
     def again(self, ids: Sequence[int] | None) -> int:
-        which = self._table.c.error.is_not(None)
-        if ids is not None:
-            which &= self._among(ids)
-        return self._update(which, error=None, retry_ms=None, moving_ms=None)
+        which = sa.true() if ids is None else self._among(ids)
+        return self._update(which & self._table.c.error.is_not(None), error=None, retry_ms=None, moving_ms=None)
 
     def drop(self, ids: Sequence[int]) -> int:
         """Delete rows that were set aside; returns how many."""
@@ -239,7 +237,7 @@ class SqlRows:
 
 def _heard(raw: Any, timeout_s: float) -> bool | None:
     if callable(getattr(raw, "notifies", None)):        # psycopg
-        return any([True for _ in raw.notifies(timeout=timeout_s, stop_after=1)])
+        return len(list(raw.notifies(timeout=timeout_s, stop_after=1))) > 0
     if hasattr(raw, "poll"):                            # psycopg2
         if not select.select([raw], [], [], timeout_s)[0]:
             return False

@@ -24,12 +24,12 @@ Database = Annotated[
     ))
 ]
 Table = Annotated[str, typer.Option(help="The outbox's table, or schema.table.")]
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ROW]…", help="Numbers of rows, as `rota outbox aside` says.")]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ROW]…", help="Numbers of rows: see `rota outbox aside`.")]
 
 outbox = typer.Typer(
     no_args_is_help=True,
-    help="Jobs enqueued in a transaction of your own database (docs/outbox.md): run the relay that moves them into rota, "
-    "see how far it is, and what it could not move.",
+    help="Jobs enqueued in a transaction of your own database (docs/outbox.md): run the relay that moves them into "
+    "rota, see how far it is, and what it could not move.",
     epilog="[bold]Examples[/]\n\n"
     "rota outbox create --database postgresql+psycopg://shop@db/shop\n\n"
     "rota outbox run --database postgresql+psycopg://shop@db/shop --name shop\n\n"
@@ -49,8 +49,8 @@ def run(
         float, typer.Option(metavar="SECONDS", help="How long the cluster recognises a row that it has taken already.")
     ] = 3600.0,
     unsigned: Annotated[
-        bool, typer.Option("--unsigned", help="Take rows that nobody has signed: who can write to the table can then run "
-                           "code on the nodes.")
+        bool, typer.Option("--unsigned", help="Take rows that nobody has signed: who can write to the table can run "
+                           "code on the nodes then.")
     ] = False,
     url: Url = None,
     token_file: TokenFile = None,

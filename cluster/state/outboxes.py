@@ -1,4 +1,5 @@
-"""What lies in the store of an outbox: whose turn it is to move its rows. It hangs on a lease; the rows are elsewhere."""
+"""What lies in the store of an outbox: whose turn it is to move its rows. It hangs on a lease; the rows are
+elsewhere."""
 
 from __future__ import annotations
 

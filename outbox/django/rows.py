@@ -53,7 +53,7 @@ class DjangoRows:
 
     def again(self, ids: Sequence[int] | None) -> int:
         which = (self._all() if ids is None else self._among(ids)).exclude(_WAITS)
-        return which.update(error=None, retry_ms=None, moving_ms=None)
+        return int(which.update(error=None, retry_ms=None, moving_ms=None))
 
     def wait(self, timeout_s: float) -> bool:
         time.sleep(timeout_s)

@@ -1,4 +1,5 @@
-"""Jobs that are enqueued in a transaction of Django's: its settings are a process's, so all of it is in one of its own."""
+"""Jobs that are enqueued in a transaction of Django's. Its settings are a process's, so all of it is in one of its
+own."""
 
 from __future__ import annotations
 
