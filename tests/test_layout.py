@@ -55,9 +55,9 @@ def test_a_wheel_installs_nothing_but_rota(tmp_path: Path) -> None:
     source = tmp_path / "source"
     modules = {
         f"rota/{path.relative_to(ROOT)}".replace("rota/client/face/", "rota/")
-        for name in ("client", "cluster", "worker") for path in (ROOT / name).rglob("*.py")
+        for name in ("client", "cluster", "outbox", "worker") for path in (ROOT / name).rglob("*.py")
     }
-    for name in ("client", "cluster", "worker"):
+    for name in ("client", "cluster", "outbox", "worker"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
