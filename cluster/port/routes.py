@@ -17,12 +17,15 @@ from rota.client.views import (
     LogView,
     NodeView,
     OperationView,
+    OutboxTurn,
+    OutboxView,
     Place,
     QueueSettings,
     QueueView,
     ScheduleView,
     StatsView,
     TaskView,
+    TurnAsked,
 )
 
 from ..telemetry.overview import Overview
@@ -201,6 +204,9 @@ ROUTES: tuple[Route, ...] = (
     _post("/v1/schedules/{schedule}/resume", "resumeSchedule", "let a schedule go on", ScheduleView),
     _post("/v1/schedules/{schedule}/run", "runSchedule", "enqueue a job of a schedule now", Named),
     _post("/v1/schedules/{schedule}/delete", "deleteSchedule", "forget a schedule", Deleted),
+    _get("/v1/outboxes", "listOutboxes", "the outboxes of databases that have a relay now", list[OutboxView]),
+    _post("/v1/outboxes/{outbox}/turn", "takeTurn", "take, keep or leave the turn of an outbox's relay", OutboxTurn,
+          TurnAsked),
     _get("/v1/stats", "getStats", "totals and rates", StatsView),
     _get("/v1/overview", "getOverview", "the cluster at a glance", Overview),
     _get("/v1/history", "getHistory", "what happened to the cluster, the newest first", list[Happened], "limit"),

@@ -216,6 +216,11 @@ async def test_answers_are_as_described(cluster: rota.testing.MemoryCluster) -> 
         await ask.get("/v1/schedules/cron")
         await ask.get("/v1/schedules/none", 404)
 
+        assert (await ask.post("/v1/outboxes/shop/turn", {"holder": "a"}))["yours"]
+        assert not (await ask.post("/v1/outboxes/shop/turn", {"holder": "b", "waiting": 1}))["yours"]
+        assert [box["relay"] for box in await ask.get("/v1/outboxes")] == ["a"]
+        await ask.post("/v1/outboxes/.../turn", {"holder": "a"}, 400)
+
         await ask.get("/v1/ws", 426, **{wire.PROTOCOL_HEADER: "0"})
         async with ask._session.ws_connect(wire.PATH) as socket:
             ask.seen.add((wire.PATH, "get", "101"))
