@@ -66,13 +66,15 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     fair_key: KeyBy | None = None
     rate_key: KeyBy | None = None
+    batch: int | None = None
+    batch_wait: float | timedelta | None = None
     by_value: bool = False
 
     def info(self, function: Callable[..., Any], name: str) -> TaskInfo:
         """What nodes are told of it; `name` is its own if the author gave none. Raises `InvalidJob`, `ConfigError`."""
         info = TaskInfo(
             name=normal(self.name) if self.name else name,
-            mode=mode_of(function),
+            mode="async" if self.batch is not None else mode_of(function),     # a loop gathers its jobs
             queue=options.queue_name(self.queue),
             max_attempts=options.attempts(
                 attempts_of(self.retry_delay, MAX_ATTEMPTS) if self.max_attempts is None else self.max_attempts
@@ -94,6 +96,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
             rate_per_key=rates.rate(self.rate_per_key, "rate_per_key"),
             requires=options.labels(self.requires),
             weight=options.weight(self.weight),
+            batch=0 if self.batch is None else options.batch(self.batch),
+            batch_wait_s=options.batch_wait_s(self.batch, self.batch_wait),
             schedule=declared(
                 self.cron, self.tz, self.every, self.jitter, self.catch_up, self.overlap,
                 options.priority(self.priority),

@@ -135,6 +135,8 @@ class TaskInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_per_key: Rate | None = None        # of those with equal keys
     requires: tuple[str, ...] = ()          # labels that a node must have to run it
     weight: int = 1                         # slots that one of its jobs takes
+    batch: int = 0                          # its function gets up to so many jobs at once; 0: one
+    batch_wait_s: float = 0.0               # how long the first of them waits for more
 
 
 class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,6 +24,9 @@ Word = TypeVar("Word", bound=str)
 
 KEY_CHARS_MAX = 128
 WINDOW_S_MAX = 60.0
+BATCH_MAX = 10_000
+BATCH_WAIT_S = 0.1
+BATCH_WAIT_S_MAX = 3_600.0
 LEVELS: tuple[Level, ...] = ("durable", "delayed", "none")
 
 
@@ -88,6 +91,24 @@ def log_lines(value: int) -> int:
     if not _is_int(value) or not 0 <= value <= LOG_LINES_MAX:
         raise InvalidJob(f"keep_log {value!r:.40}: how many lines, at most {LOG_LINES_MAX:,}; 0 for none")
     return value
+
+
+def batch(value: int) -> int:
+    if not _is_int(value) or not 1 <= value <= BATCH_MAX:
+        raise InvalidJob(f"batch {value!r:.40}: how many jobs at once, from 1 to {BATCH_MAX:,}")
+    return value
+
+
+def batch_wait_s(batch: int | None, wait: float | timedelta | None) -> float:
+    """How long the first job of a batch waits for more."""
+    if wait is None:
+        return 0.0 if batch is None else BATCH_WAIT_S
+    if batch is None:
+        raise InvalidJob("batch_wait goes with batch: how many jobs are gathered meanwhile")
+    seconds = duration_s(wait, "batch_wait")
+    if seconds > BATCH_WAIT_S_MAX:
+        raise InvalidJob(f"batch_wait {wait!r:.40}: at most {BATCH_WAIT_S_MAX:g} s, for its jobs hold slots meanwhile")
+    return seconds
 
 
 def level(value: str) -> Level:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
@@ -23,6 +23,7 @@ import msgspec
 
 from . import codec, default, pickling
 from .backoff import BASE_S, CAP_S, Delay, table
+from .batches import one_of
 from .declaration import Declaration, ExceptionKinds, signature_of
 from .dependencies import Dependency, injected_of
 from .errors import ConfigError, InvalidJob, JobTooLarge
@@ -56,6 +57,8 @@ class Task(Routed, Generic[P, R]):
 
     def __init__(self, function: Callable[P, Any], declared: Declaration) -> None:
         self.origin = origin = origin_of(function)
+        if declared.batch is not None:
+            function = one_of(function)
         self.by_value = declared.by_value or not origin.is_importable(named=bool(declared.name))
         if not (declared.name or origin.qualname or self.by_value):
             raise ConfigError(
@@ -204,7 +207,7 @@ class Task(Routed, Generic[P, R]):
         if info != plain or self.marks or not self.retries.plain:
             raise InvalidJob(
                 f"{info.name} cannot be imported by the nodes and travels as code: limits, rates, labels, weight, "
-                "keys, on_orphan, requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. "
+                "keys, batch, on_orphan, requeue_delay, cancel_grace, retry_on and never_retry_on cannot go along. "
                 + advice(self.origin)
             )
 
@@ -244,6 +247,21 @@ class AsyncTask(Task[P, R]):
         return coroutine
 
 
+Item = TypeVar("Item")
+
+
+class BatchDecorator(Protocol):
+    """What `@task(batch=…)` gives: of a function of a list, the task of its elements. A job's result is what its place
+    in the returned list says, unless that is an exception."""
+
+    @overload
+    def __call__(    # type: ignore[overload-overlap]
+        self, function: Callable[[list[Item]], Coroutine[Any, Any, Sequence[R2 | Exception]]], /
+    ) -> AsyncTask[[Item], R2]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], Sequence[R2 | Exception]], /) -> SyncTask[[Item], R2]: ...
+
+
 registry: dict[str, Task[..., Any]] = {}
 """All tasks that this process has declared and that a node can import by name."""
 
@@ -261,6 +279,49 @@ class TaskDecorator(Protocol):
 def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
 @overload
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(
+    *,
+    batch: int,
+    batch_wait: float | timedelta = 0.1,
+    name: str | None = None,
+    queue: str = "default",
+    priority: int = 0,
+    max_attempts: int | None = None,
+    backoff_base: float | timedelta = BASE_S,
+    backoff_cap: float | timedelta = CAP_S,
+    retry_delay: Delay | None = None,
+    retry_on: ExceptionKinds | None = None,
+    never_retry_on: ExceptionKinds = (),
+    timeout: float | timedelta | None = None,
+    keep_result: float | timedelta = 3600.0,
+    keep_finished: float | timedelta | None = None,
+    keep_log: int = 0,
+    cancel_grace: float | timedelta = 2.0,
+    max_concurrency: int | None = None,
+    max_per_key: int | None = None,
+    key: str | Callable[..., str | int | None] | None = None,
+    level: Level = "durable",
+    on_orphan: OnOrphan = "requeue",
+    requeue_delay: float | timedelta = 0.0,
+    cron: str | None = None,
+    tz: str | None = None,
+    every: timedelta | float | None = None,
+    jitter: float | timedelta = 0.0,
+    catch_up: CatchUp = "latest",
+    overlap: Overlap = "allow",
+    unique: UniqueBy = False,
+    unique_until: Literal["ended", "begun"] = "ended",
+    unique_for: float | timedelta | None = None,
+    on_conflict: OnConflict = "existing",
+    expires: float | timedelta | None = None,
+    rate: str | None = None,
+    rate_per_key: str | None = None,
+    requires: Collection[str] = (),
+    weight: int = 1,
+    fair_key: KeyBy | None = None,
+    rate_key: KeyBy | None = None,
+) -> BatchDecorator: ...
 @overload
 def task(
     *,
@@ -354,6 +415,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             take turns, so that who has enqueued much does not keep the others waiting.
         expires: how long after its enqueue a job may begin. One that has not begun by then, for the first time or
             again, ends as expired: whoever waits gets `JobExpired`.
+        batch, batch_wait: the function takes one list, gets up to so many jobs at once (each was enqueued with one
+            argument, an element of the list) and returns a list with a result, or an exception, for each. The first of
+            them waits at most that long for more. They share a runner of `async def` jobs; a plain function runs on a
+            thread of it. (docs/batches.md)
         All durations are seconds or timedeltas.
 
     Raises:

@@ -24,6 +24,7 @@ from rota.worker.pool.questions import Questions
 from rota.worker.pool.time_limits import CANCEL_GRACE_S
 from rota.worker.runner import hooks, resources, steps
 from rota.worker.runner.around import around_of
+from rota.worker.runner.batches import Batches
 from rota.worker.runner.context import Runner, running
 from rota.worker.runner.execution import Call, Runnable, awaited
 from rota.worker.runner.process import keep_of
@@ -47,6 +48,7 @@ class LocalRunners:
         self._running: dict[Slot, tuple[Work, Callable[[], object]]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
         self._to_stop: set[Slot] = set()
+        self._batches = Batches()
 
     async def start(self, node: NodeSide) -> None:
         self._node = node
@@ -142,6 +144,8 @@ class LocalRunners:
             self._used[mode] += 1
             work, index, payload = waiting.popleft()
             call = call_of(work)
+            if call.task is not None and call.task.info.batch:
+                call.function = self._batches.of(call.task, work.queue)
             timeout_s = call.timeout_s
             end = (self._start_async if mode == "async" else self._start_sync)(call, index, payload)
             self._running[work.key, index] = (work, end)

@@ -56,6 +56,10 @@ class Inquest:
             if outcome is not None:
                 outcomes.append((work.key, outcome))
                 self._absolve(seat, sent)
+            elif seat.killed_for_job and slot_of(work.key, index) in seat.told:     # as those of its batch
+                error = f"TimeoutError: it was told to end, did not, and {text}"
+                outcomes.append((work.key, self.ended(work, index, error)))
+                self._absolve(seat, sent)
             elif seat.kind == "sync" or self._must_not_repeat(work):
                 outcomes.append((work.key, self.ended(work, index, text)))
             else:

@@ -24,6 +24,7 @@ from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
 from . import hooks
 from .around import Around, Unfit, around_of
+from .batches import Batches
 from .context import Cancelled, headers, suspended_in
 
 log = logging.getLogger("rota.job")
@@ -177,6 +178,7 @@ class Functions:
         self._shipped: dict[int, bytes | Callable[..., Any]] = {}       # bytes: not loaded yet
         self._by_digest: dict[bytes, Callable[..., Any]] = {}
         self._around: dict[str, Around | None] = {}
+        self._batches = Batches()
 
     def learn(self, number: int, code: bytes) -> None:
         self._shipped[number] = code
@@ -195,6 +197,8 @@ class Functions:
             return Call(work, None, None, f"no task {work.task} in the modules this node was told to import (--app)")
         if work.task not in self._around:
             self._around[work.task] = around_of(work.task, task.function, task)
+        if task.info.batch:
+            return Call(work, self._batches.of(task, work.queue), task, "", self._around[work.task])
         return Call(work, task.function, task, "", self._around[work.task])
 
     def _load(self, number: int) -> Callable[..., Any]:
