@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
 from .happenings import Happenings
 from .ids import job_id, parse_job_id
@@ -25,11 +25,17 @@ class HandleMet(TypeError):
     """A handle was pickled where no other job can wait for its result."""
 
 
-taking: ContextVar[tuple[list[JobHandle[Any]], Callable[[str, int], Any]] | None] = ContextVar(
-    "rota_taking_handles", default=None
-)
-"""While the arguments of an enqueue are pickled: handles that were met, and what stands for their results
-(`upstream.py`)."""
+class Taking(NamedTuple):
+    """While something with handles in it is pickled: those that were met, and what is pickled in the place of one, or
+    of many."""
+
+    met: list[JobHandle[Any]]
+    one: Callable[[str, int], Any]
+    many: Callable[[list[tuple[str, int]]], Any] | None = None      # bundles and their counts; None: a list of each
+
+
+taking: ContextVar[Taking | None] = ContextVar("rota_taking_handles", default=None)
+"""Set for the arguments of an enqueue, where handles stand for results (`upstream.py`), and for what jobs remember."""
 
 
 class Inside(Protocol):
@@ -77,6 +83,10 @@ class JobHandle(Generic[R_co]):
         that was made from an id."""
         self.existing = existing
         """Whether the enqueue stored nothing, since this job was there, with the key that was to be unique."""
+
+    def beside(self, bundles: Sequence[tuple[str, int]]) -> JobHandles[Any]:
+        """Handles of other jobs, through the same client: bundles, and how many jobs of each."""
+        return JobHandles(self._source, bundles)
 
     @property
     def id(self) -> str:
@@ -174,10 +184,9 @@ class JobHandle(Generic[R_co]):
         into = taking.get()
         if into is None:
             raise HandleMet("a job handle belongs to its client: pass handle.id, and use rota.handle(id) there")
-        met, result_of = into
-        met.append(self)
+        into.met.append(self)
         bundle, index = parse_job_id(self.id)
-        return result_of, (sys.intern(bundle), index)
+        return into.one, (sys.intern(bundle), index)
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
@@ -198,10 +207,13 @@ class JobHandles(Sequence[JobHandle[R_co]]):
         for _, count in bundles:
             self._starts.append(self._starts[-1] + count)
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[list[JobHandle[R_co]]]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[list[Any]]]:
         """Among the arguments of an enqueue it stands for the list of their results."""
-        if taking.get() is None:
+        into = taking.get()
+        if into is None:
             raise HandleMet("job handles belong to their client: pass handles.ids, and use rota.handle(id) there")
+        if into.many is not None:
+            return into.many, (list(self._bundles),)
         return list, (list(self),)
 
     @property

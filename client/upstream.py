@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from . import ids
 from .errors import InvalidJob, NotInJob
-from .handle import HandleMet, JobHandle, JobHandles, taking
+from .handle import HandleMet, JobHandle, JobHandles, Taking, taking
 from .ids import parse_job_id
 from .model import UPSTREAM_MAX, ResultEntry, Upstream
 
@@ -71,7 +71,7 @@ def open_with(given: Given, open_: Open) -> Iterator[None]:
 def collecting() -> Iterator[list[JobHandle[Any]]]:
     """While arguments are pickled: handles stand for results; gives those that were met."""
     met: list[JobHandle[Any]] = []
-    token = taking.set((met, result_of))
+    token = taking.set(Taking(met, result_of))
     try:
         yield met
     finally:

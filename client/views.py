@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from .model import Mode, OnUpstream, Parameter, ScheduleInfo
+from .model import Mode, OnUpstream, Parameter, ScheduleInfo, StepKind
 
 Place = Literal[
     "waiting", "blocked", "retrying", "scheduled", "awaiting", "claimed", "running", "failed", "finished", "unknown"
@@ -47,6 +47,16 @@ class ProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     def fraction(self) -> float | None:
         """From 0 to 1; None where the total is not known."""
         return min(1.0, self.done / self.total) if self.total else None
+
+
+class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a job remembers: a step that it has done, from when to when (seconds since 1970), or a sleep, until when."""
+
+    name: str
+    kind: StepKind = "step"
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    bytes: int = 0
 
 
 class LogLine(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -110,6 +120,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     began_at: float | None = None
     history: list[AttemptView] = []
     progress: ProgressView | None = None
+    steps: list[StepView] = []
 
 
 class JobsFilter(msgspec.Struct, frozen=True, omit_defaults=True):

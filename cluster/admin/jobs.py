@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -10,8 +11,8 @@ from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import job_id, parse_job_id
 from rota.client.keyring import Seal
-from rota.client.model import Past
-from rota.client.views import AttemptView, JobView, Place, ProgressView
+from rota.client.model import Past, Step
+from rota.client.views import AttemptView, JobView, Place, ProgressView, StepView
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
@@ -33,9 +34,13 @@ from ..state.records import (
     header_of,
     waiting_at,
 )
+from ..state.steps import step_in
 from ..state.upstream import indexes
 from ..state.words import Words
 from .reasons import Reasons
+
+AWAKE_S = 2.0
+"""A sleep is over so long before or after the time for which its job is scheduled, at the most: they may be rounded."""
 
 TOKENS_MAX = 400_000
 """Keys that are looked through for a token that is not where it was first put."""
@@ -88,6 +93,8 @@ class Jobs:
         """Raises `InvalidJob` for what is no job id."""
         bundle, index = parsed(job_id)
         view = (await self.find(bundle, index))[0]
+        if view.place not in ("finished", "unknown"):
+            view = await self._with_steps(view, bundle, index)
         if view.place not in ("running", "claimed"):
             return view
         page = await self._ledger.read(self._keys.progress_of(bundle, index))
@@ -95,6 +102,21 @@ class Jobs:
         if said is None or said.attempt != view.attempt:
             return view
         return replace(view, progress=ProgressView(said.done, said.total, said.note, said.at_ms / 1000))
+
+    async def _with_steps(self, view: JobView, bundle: str, index: int) -> JobView:
+        """What it remembers, and whether it sleeps."""
+        steps = []
+        async for record in scan(self._ledger, self._keys.steps_of(bundle, index)):
+            step = step_in(self._seal, bundle, index, record.value)
+            if isinstance(step, Step):
+                steps.append(step)
+        if not steps:
+            return view
+        view = replace(view, steps=[
+            StepView(step.name, step.kind, step.began_ms / 1000, step.ended_ms / 1000, len(step.value))
+            for step in steps
+        ])
+        return _asleep(view, steps) if view.due is not None else view
 
     async def body(self, job_id: str) -> bytes:
         """A body with the arguments of this job alone, wherever it is; they are still signed. Raises `InvalidJob` for
@@ -314,6 +336,15 @@ def scheduled(id_: str, token: Token, due_ms: int) -> JobView:
         id_, place, token.task, token.queue, token.attempt, why=why, due=due_ms / 1000, error=token.error,
         history=history(token.past),
     )
+
+
+def _asleep(view: JobView, steps: list[Step]) -> JobView:
+    """A job that is due when a sleep of it is over: it has not failed."""
+    for step in steps:
+        if step.kind == "sleep" and abs(step.ended_ms / 1000 - (view.due or 0.0)) <= AWAKE_S:
+            until = datetime.fromtimestamp(step.ended_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+            return replace(view, place="scheduled", why=f"it sleeps until {until.removesuffix('+00:00')} UTC")
+    return view
 
 
 def awaiting(id_: str, token: Awaiting, why: str) -> JobView:

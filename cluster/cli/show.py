@@ -18,6 +18,7 @@ from rota.client.views import (
     OperationView,
     ProgressView,
     QueueView,
+    StepView,
 )
 
 from ..terminal import Sheet, complain, say, say_json, say_json_line
@@ -172,6 +173,7 @@ def job(view: JobView, arguments: str = "") -> None:
         if fact:
             say(f"  {name:10}{fact}")
     _history(view.history)
+    _steps(view.steps)
     if view.traceback:
         say(("\n" + view.traceback.rstrip(), "dim"), lines=True)
 
@@ -202,6 +204,20 @@ def log(view: LogView) -> None:
         say((f"{view.dropped:,} lines before these are not kept", "dim"))
     for line in view.lines:
         say((_clock(line.at), "dim"), f"  {line.level:8}{line.text}")
+
+
+def _steps(steps: Sequence[StepView]) -> None:
+    """What the job remembers."""
+    if not steps:
+        return
+    say("")
+    table = Sheet("step", "began", "ended", "took>", "bytes>")
+    for one in steps:
+        took_s = max(one.ended_at - one.began_at, 0.0)
+        took = f"{took_s:.3f} s" if took_s < 10 else span(took_s)
+        size = f"{one.bytes:,}" if one.kind == "step" else "sleep"
+        table.add(one.name, _clock(one.began_at), _clock(one.ended_at), took, size)
+    table.show("")
 
 
 def _history(attempts: Sequence[AttemptView]) -> None:

@@ -156,7 +156,7 @@ class Aggregator:
             item = window.get(key) if window is not None else None
             if queue is None or window is None or item is None or item.token.blocked:
                 continue
-            if item.token.expires <= self.wall_ms:
+            if 0 < item.token.expires <= self.wall_ms:      # (0: it has slept meanwhile, and expires no more)
                 window.remove(key)
                 queue.splitting += 1            # the next of a serial queue is not its head before this has ended
                 commands.append(Expire(item))

@@ -40,6 +40,7 @@ def retry(
         signed=said.signed if said else header.key_id, past=past,
         unique=said.unique if said and hold is not None else "", until_begun=said.until_begun if said else False,
         inputs=said.inputs if said else True,       # (it costs a read to find that there are none)
+        steps=said.steps if said else True,
     )
     at = unmodified(record.key, record.mod_revision)
     told = words.token(bundle, token)

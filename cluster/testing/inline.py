@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from rota.client import default, flows, graphs, tasks
 from rota.client.engine import value_of
@@ -23,8 +26,9 @@ from rota.client.flows import Flow, FlowHandle
 from rota.client.graphs import FlowPart
 from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.ids import Names, job_id, parse_job_id
-from rota.client.model import Outcome, ResultEntry
+from rota.client.model import Outcome, ResultEntry, Step, Upstream
 from rota.client.order import Call, Order, Routed
+from rota.client.threads import Future
 from rota.client.views import (
     EventsPage,
     FlowDone,
@@ -36,10 +40,13 @@ from rota.client.views import (
     JobView,
     LogView,
 )
-from rota.worker.channel.frames import Work
-from rota.worker.runner import resources
+from rota.worker.channel.frames import AskRemember, AskSteps, Question, Remembered, Reply, Told, Work
+from rota.worker.runner import resources, steps
+from rota.worker.runner.context import Runner
+from rota.worker.runner.telling import telling
 
 from ..clock import SystemClock
+from ..node.outcomes import GOES_ON, upstream_in
 from ..state.upstream import indexes
 from .local import call_of, run_async, run_sync
 
@@ -58,6 +65,8 @@ class Inline:
         self._clock = SystemClock()
         self._entries: dict[str, ResultEntry] = {}
         self._graphs: dict[str, InlineFlow] = {}
+        self._steps: dict[int, dict[str, Step]] = {}        # what jobs that run remember, by key
+        self._keys = itertools.count(1)
         self._waiting: dict[str, str] = {}      # jobs that wait for ever for others, and why
 
     def place(self, order: Order) -> JobHandle[Any]:
@@ -119,14 +128,17 @@ class Inline:
             raise UnknownTask(f"no module that this test has imported declares {route.task!r}")
         mode = known.info.mode if known is not None and not order.code else route.mode or "sync"
         return Work(
-            1, bundle, route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
+            next(self._keys), bundle, route.task, route.queue, mode, 1, 1, self._clock.wall(), order.codec, [],
             order.code or None, route.options, inputs=self._inputs(order), flow=flow,
         )
 
     def _inputs(self, order: Order) -> dict[str, list[ResultEntry]]:
         """What it gets of the jobs that it was to wait for: here they have ended. Raises `InvalidJob` for others."""
+        return self._entries_of(order.route.terms.after if order.route.terms is not None else ())
+
+    def _entries_of(self, upstream: Iterable[Upstream]) -> dict[str, list[ResultEntry]]:
         found: dict[str, list[ResultEntry]] = {}
-        for one in order.route.terms.after if order.route.terms is not None else ():
+        for one in upstream:
             for index in indexes(int(one.jobs, 16)):
                 entry = self._entries.get(job := job_id(one.bundle, index))
                 if entry is None:
@@ -136,6 +148,18 @@ class Inline:
                     entry = ResultEntry(index, "cancelled", error=why)
                 found.setdefault(one.bundle, []).append(entry)
         return found
+
+    def ask(self, question: Question) -> Future[Reply]:
+        """What a job asks for itself. Here a sleep is over at once."""
+        future: Future[Reply] = Future()
+        if isinstance(question, AskSteps):
+            future.set_result(Remembered(0, list(self._steps.get(question.key, {}).values())))
+        elif isinstance(question, AskRemember):
+            step = question.step
+            over = step if step.kind == "step" else replace(step, ended_ms=0)
+            self._steps.setdefault(question.key, {})[step.name] = over
+            future.set_result(Told(0))
+        return future
 
     def _is_stopped(self, work: Work, order: Order, index: int) -> bool:
         """Whether a job that it was to wait for, and that did not end well, keeps it from running."""
@@ -154,9 +178,13 @@ class Inline:
     def _ended(self, work: Work, outcome: Outcome) -> bool:
         """False: run it again."""
         work.fence += 1
-        if outcome.status in ("retry", "snooze") and work.fence < RUNS_MAX:
+        telling.ended(work, outcome.index)
+        if outcome.status in GOES_ON and work.fence < RUNS_MAX:
             work.attempt += outcome.status == "retry"
+            if outcome.status == "wait":
+                work.inputs = work.inputs | self._entries_of(upstream_in(outcome))
             return False
+        self._steps.pop(work.key, None)
         status = outcome.status if outcome.status in ("ok", "cancelled", "expired") else "failed"
         self._entries[job_id(work.bundle, outcome.index)] = ResultEntry(
             outcome.index, status, outcome.value, outcome.error, outcome.traceback, work.attempt, outcome.codec
@@ -289,11 +317,14 @@ def _state(entry: ResultEntry | None) -> FlowJobState:
 def inline() -> Iterator[Inline]:
     """While it is entered, `task.enqueue` runs the job before it returns."""
     caller = Inline()
-    before = default.swap(caller)
+    before, asked = default.swap(caller), Runner.ask
+    Runner.ask = caller.ask
+    steps.install()
     try:
         yield caller
     finally:
         default.swap(before)
+        Runner.ask = asked
         resources.close_blocking()
 
 

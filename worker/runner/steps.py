@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import msgspec
 
 from rota.client import default, errors, handle, wire
-from rota.client.handle import JobHandle, taking
+from rota.client.handle import JobHandle, JobHandles, Taking, taking
 from rota.client.ids import job_id
 from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, ResultEntry, Step
 from rota.client.pickling import dump_value, load_value
@@ -40,6 +40,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 NAME_CHARS_MAX = 128
+
+NO_BUNDLE = "000000000000-00000000"
 
 _in_step: ContextVar[str] = ContextVar("rota_step", default="")
 
@@ -328,7 +330,7 @@ def _remember(memory: _Memory, made: Step) -> None:
 
 
 def _made(memory: _Memory, name: str, result: Any, began_ms: int) -> Step:
-    token = taking.set(([], handle_of))
+    token = taking.set(Taking([], handle_of, handles_of))
     try:
         value, codec = dump_value(result, memory.work.codec)
     except errors.NotSerializable as error:
@@ -347,6 +349,11 @@ def _loaded(known: Step) -> Any:
 def handle_of(bundle: str, index: int) -> JobHandle[Any]:
     """What pickle calls for a handle that a step returned."""
     return default.client().handle(job_id(bundle, index))
+
+
+def handles_of(bundles: list[tuple[str, int]]) -> JobHandles[Any]:
+    """The same for many."""
+    return handle_of(bundles[0][0] if bundles else NO_BUNDLE, 0).beside(bundles)
 
 
 def _told(reply: Any) -> None:

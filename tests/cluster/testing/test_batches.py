@@ -65,7 +65,7 @@ def test_time_limits_and_cancellation(cluster: MemoryCluster) -> None:
     for handle in handles:                  # they share the call, and its end
         with pytest.raises(rota.JobFailed, match=r"timed out after 0\.5 s"):
             handle.result(5)
-    handles = app.stuck.enqueue_many([(0.3,), (0.3,)])
+    handles = app.stuck.using(timeout=60).enqueue_many([(0.3,), (0.3,)])
     while handles[0].status().place != "running":
         pass
     handles[0].cancel()
