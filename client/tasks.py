@@ -255,7 +255,7 @@ class BatchDecorator(Protocol):
     in the returned list says, unless that is an exception."""
 
     @overload
-    def __call__(    # type: ignore[overload-overlap]
+    def __call__(
         self, function: Callable[[list[Item]], Coroutine[Any, Any, Sequence[R2 | Exception]]], /
     ) -> AsyncTask[[Item], R2]: ...
     @overload

@@ -109,7 +109,7 @@ class _Gathering:
         batch, self._next = self._next, _Batch()
         if not batch.items:             # all of them have left
             return
-        batch.run = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+        batch.run = asyncio.get_running_loop().create_task(self._run(batch), name="batch", context=Context())
         self._runs.add(batch.run)
         batch.run.add_done_callback(self._runs.discard)
 
