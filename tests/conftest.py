@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
+from rota.cluster.ledger.channels import EtcdConfig
 
 TEST_TIMEOUT_S = 60.0
 LEFTOVER_GRACE_S = 1.0
@@ -25,6 +26,10 @@ _names = itertools.count(1)
 _runtime = tempfile.TemporaryDirectory(prefix="rota-tests-")       # removed when the run ends
 os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 """Where nodes of this run publish secrets for clients of this run."""
+
+
+if os.environ.get("ROTA_ETCD_TRANSPORT"):       # a node's setting; here for the ledgers of this process, too
+    EtcdConfig.__init__.__defaults__ = (*EtcdConfig.__init__.__defaults__[:-1], os.environ["ROTA_ETCD_TRANSPORT"])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -49,6 +49,7 @@ class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
     user: str = ""
     password_file: str = ""
+    transport: Literal["http2", "grpc"] = "http2"      # or "grpc": see decision 33
     allow_broken: bool = False          # accept 3.5.0-3.5.2, which can lose an acknowledged write: for trying out only
 
     def __post_init__(self) -> None:

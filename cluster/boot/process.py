@@ -156,6 +156,7 @@ def ledger_settings(etcd: EtcdConfig) -> LedgerConfig:
         endpoints=tuple(url(endpoint, etcd.tls) for endpoint in etcd.endpoints), user=etcd.user,
         password_file=path(etcd.password_file),
         ca_cert=path(etcd.ca_file), cert=path(etcd.cert_file), key=path(etcd.key_file),
+        transport=etcd.transport,
     )
 
 

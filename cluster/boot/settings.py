@@ -55,6 +55,7 @@ SETTINGS: dict[str, str] = {
     "etcd_key": "key_file",
     "etcd_user": "user",
     "etcd_password_file": "password_file",
+    "etcd_transport": "transport",
     "etcd_allow_broken": "allow_broken",
 }
 """The name a setting has as a flag (with dashes), as `ROTA_<NAME>` and in a file, and the field it fills."""

@@ -65,6 +65,9 @@ EtcdCert = Annotated[str | None, _option("Client certificate.", metavar="FILE", 
 EtcdKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=ETCD)]
 EtcdUser = Annotated[str | None, _option("User name.", metavar="NAME", panel=ETCD)]
 EtcdPasswordFile = Annotated[str | None, _option("The user's password.", metavar="FILE", panel=ETCD)]
+EtcdTransport = Annotated[
+    str | None, _option("Speak to etcd by rota's own http2 (the default) or by grpc.", metavar="NAME", panel=ETCD)
+]
 EtcdAllowBroken = Annotated[
     bool | None, _option("Accept 3.5.0-3.5.2, which can lose writes.", "--etcd-allow-broken", panel=ETCD)
 ]

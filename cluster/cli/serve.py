@@ -53,6 +53,7 @@ def node(
     etcd_key: options.EtcdKey = None,
     etcd_user: options.EtcdUser = None,
     etcd_password_file: options.EtcdPasswordFile = None,
+    etcd_transport: options.EtcdTransport = None,
     etcd_allow_broken: options.EtcdAllowBroken = None,
     compact: options.Compact = None,
     key_file: options.KeyFile = None,

@@ -1,6 +1,6 @@
-"""A channel to one member of etcd, and the settings of all.
+"""A member of etcd over `grpc.aio`, and the settings of all.
 
-One channel per endpoint and our own choice of the next (`endpoints.py`): gRPC's own failover notices a dead socket, but
+One channel per member and our own choice of the next (`endpoints.py`): gRPC's own failover notices a dead socket, but
 no black hole.
 """
 
@@ -11,13 +11,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
 from aetcd import rpc
 
 from rota.client import errors
+
+from .members import Metadata, RpcFailed
+
+GRPC_ERRORS = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError, asyncio.CancelledError)
 
 READY, FAILING = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
@@ -33,6 +37,9 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),              # etcd is not behind the web proxy of the environment
     ("grpc.use_local_subchannel_pool", 1),      # no sharing of sockets and back-offs with other ledgers of this process
 )
+
+
+Transport = Literal["http2", "grpc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class EtcdConfig:
     """How often a watch asks for progress; without any answer for three times as long it turns to the next endpoint."""
     shuffle: bool = True
     """Start at a random endpoint, so that nodes spread over the members."""
+    transport: Transport = "http2"
+    """Our own HTTP/2, or "grpc": `grpc.aio`. Both do the same; decision 33 says why there are two."""
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -92,28 +101,30 @@ def split_endpoint(endpoint: str) -> tuple[str, bool | None]:
     return f"{found[2]}:{found[3]}", None if found[1] is None else found[1] == "https"
 
 
-class Endpoint:
-    """One member: a channel and etcd's calls on it. Opened at first use, since a channel belongs to its event loop."""
+class GrpcMember:
+    """Implements `members.Member` over `grpc.aio`. Opened at first use, since a channel belongs to its event loop."""
 
     def __init__(self, url: str, config: EtcdConfig) -> None:
         self.url = url
         self.heard_at = 0.0
-        """When it last answered a call, by the event loop's clock."""
         self.writes = 0
-        """How many writes are waiting for its answer."""
         self._config = config
         self._channel: Any = None
         self._closed = False
         self._certificates_at = 0.0
         self._calls: dict[str, Callable[..., Any]] = {}
 
-    def call(self, name: str) -> Callable[..., Any]:
-        """One of etcd's calls, on this member."""
+    async def call(self, name: str, request: Any, timeout_s: float, metadata: Metadata) -> Any:
         self._open()
-        return self._calls[name]
+        try:
+            return await self._calls[name](request, timeout=timeout_s, metadata=metadata)
+        except GRPC_ERRORS as error:
+            raise _failed(error) from None
+
+    def watch(self, metadata: Metadata) -> GrpcWatch:
+        return GrpcWatch(rpc.WatchStub(self._open()).Watch(metadata=metadata))
 
     async def ready(self, timeout_s: float) -> bool:
-        """Wait until it is connected, or known not to be (a call will then say why). False: nobody answered."""
         channel = self._open()
         state = channel.get_state(try_to_connect=True)
         if state is READY:
@@ -130,13 +141,11 @@ class Endpoint:
         return True
 
     async def reset(self) -> None:
-        """Close the channel, ending all that is under way on it. The next use opens a new one."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
 
     async def close(self) -> None:
-        """Close it for good. Closing twice is harmless."""
         self._closed = True
         await self.reset()
 
@@ -160,6 +169,47 @@ class Endpoint:
         return grpc.aio.secure_channel(target, _credentials(config), options=options)
 
 
+class GrpcWatch:
+    """Implements `members.WatchCall`."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def write(self, request: Any) -> None:
+        try:
+            await self._call.write(request)
+        except GRPC_ERRORS as error:
+            raise _failed(error) from None
+
+    async def read(self) -> Any:
+        try:
+            response = await self._call.read()
+            if response is grpc.aio.EOF:
+                raise RpcFailed(await self._call.code(), await self._call.details())
+        except GRPC_ERRORS as error:
+            raise _failed(error) from None
+        return response
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+def _failed(error: BaseException) -> RpcFailed:
+    """What gRPC raised, in our words. A channel that is closed cancels its calls: that is no cancellation of ours."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return RpcFailed(error.code(), error.details() or "")
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        return RpcFailed(grpc.StatusCode.UNKNOWN, "the connection was closed before the answer came")
+    if isinstance(error, grpc.aio.UsageError):
+        return RpcFailed(
+            grpc.StatusCode.UNAVAILABLE, f"the connection was closed before the call: {error}", sent=False
+        )
+    return RpcFailed(grpc.StatusCode.UNKNOWN, f"gRPC: {error}")
+
+
 def _calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
     kv, lease = rpc.KVStub(channel), rpc.LeaseStub(channel)
     return {
@@ -175,7 +225,6 @@ def _calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
             request_serializer=rpc.LeaseKeepAliveRequest.SerializeToString,
             response_deserializer=rpc.LeaseKeepAliveResponse.FromString,
         ),
-        "watch": rpc.WatchStub(channel).Watch,
         "status": rpc.MaintenanceStub(channel).Status,
         "authenticate": rpc.AuthStub(channel).Authenticate,
     }

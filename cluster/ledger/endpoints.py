@@ -9,14 +9,14 @@ import asyncio
 import random
 from typing import Any
 
-import grpc
-import grpc.aio
 from aetcd import rpc
 
 from rota.client import errors
 
-from .channels import Endpoint, EtcdConfig
-from .translate import AuthDisabled, TokenRefused, translate
+from .channels import EtcdConfig, GrpcMember
+from .http2.member import Http2Member
+from .members import Member, Metadata, RpcFailed
+from .translate import AuthDisabled, TokenRefused, meaning
 
 RETRY_PAUSE_S = 0.1
 AUTHENTICATE_TIMEOUT_S = 5.0
@@ -35,7 +35,8 @@ class Endpoints:
 
     def __init__(self, config: EtcdConfig) -> None:
         self.config = config
-        self.all = [Endpoint(url, config) for url in config.endpoints]
+        member = GrpcMember if config.transport == "grpc" else Http2Member
+        self.all: list[Member] = [member(url, config) for url in config.endpoints]
         self.closed = False
         self.revision_seen = 0
         self._current = random.randrange(len(self.all)) if config.shuffle else 0
@@ -48,15 +49,15 @@ class Endpoints:
         self._metadata, self._metadata_any = _metadata("")
 
     @property
-    def current(self) -> Endpoint:
+    def current(self) -> Member:
         return self.all[self._current]
 
-    def blame(self, endpoint: Endpoint) -> None:
+    def blame(self, endpoint: Member) -> None:
         """Turn to the next endpoint, if this one still is the current one."""
         if self.current is endpoint:
             self._current = (self._current + 1) % len(self.all)
 
-    async def connected(self) -> Endpoint:
+    async def connected(self) -> Member:
         """A connected endpoint, preferably the current one. Raises LedgerUnavailable if there is none."""
         for _ in self.all:
             endpoint = self.current
@@ -119,7 +120,7 @@ class Endpoints:
 
     async def call(
         self,
-        endpoint: Endpoint,
+        endpoint: Member,
         name: str,
         request: Any,
         timeout_s: float,
@@ -142,11 +143,11 @@ class Endpoints:
             await self._authenticate(endpoint, token)
             return await self._send(endpoint, name, request, timeout_s, self.metadata(any_member), revision)
 
-    def metadata(self, any_member: bool = False) -> Any:
+    def metadata(self, any_member: bool = False) -> Metadata:
         """Token, and the demand that the member has a leader: one cut off from the others must refuse, not wait."""
         return self._metadata_any if any_member else self._metadata
 
-    async def refresh_token(self, endpoint: Endpoint) -> bool:
+    async def refresh_token(self, endpoint: Member) -> bool:
         """Authenticate again, for streams. False if there is no user to authenticate."""
         if not self.config.user:
             return False
@@ -201,26 +202,17 @@ class Endpoints:
                         pass    # it spoke
 
     async def _send(
-        self, endpoint: Endpoint, name: str, request: Any, timeout_s: float, metadata: Any, revision: int = 0
+        self, endpoint: Member, name: str, request: Any, timeout_s: float, metadata: Metadata, revision: int = 0
     ) -> Any:
         """One call, with its errors turned into ours."""
         try:
-            response = await endpoint.call(name)(request, timeout=timeout_s, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise translate(error.code(), error.details(), revision=revision) from None
-        except grpc.aio.UsageError as error:
-            raise errors.LedgerUnavailable(f"the connection was closed before the call: {error}") from None
-        except grpc.aio.InternalError as error:
-            raise errors.WriteUnknown(f"gRPC: {error}") from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise errors.WriteUnknown("the connection was closed before the answer came") from None
+            response = await endpoint.call(name, request, timeout_s, metadata)
+        except RpcFailed as error:
+            raise meaning(error, revision=revision) from None
         endpoint.heard_at = asyncio.get_running_loop().time()
         return response
 
-    async def _authenticate(self, endpoint: Endpoint, refused: str | None) -> None:
+    async def _authenticate(self, endpoint: Member, refused: str | None) -> None:
         """Get a token, unless someone got another than the refused one meanwhile: each costs etcd 100 ms of CPU."""
         async with self._authenticating:
             if self._token != refused:
@@ -231,7 +223,7 @@ class Endpoints:
                 raise self._refusal[2].with_traceback(None)
             request = rpc.AuthenticateRequest(name=self.config.user, password=password)
             try:
-                answer = await self._send(endpoint, "authenticate", request, AUTHENTICATE_TIMEOUT_S, None)
+                answer = await self._send(endpoint, "authenticate", request, AUTHENTICATE_TIMEOUT_S, ())
                 self._set_token(answer.token)
             except AuthDisabled:
                 self._set_token("")
@@ -246,10 +238,10 @@ class Endpoints:
         self._metadata, self._metadata_any = _metadata(token)
 
 
-def _metadata(token: str) -> tuple[Any, Any]:
+def _metadata(token: str) -> tuple[Metadata, Metadata]:
     """With and without the demand for a leader."""
     pairs = (("token", token),) if token else ()
-    return grpc.aio.Metadata(("hasleader", "true"), *pairs), grpc.aio.Metadata(*pairs)
+    return (("hasleader", "true"), *pairs), pairs
 
 
 class _Pause:
@@ -270,7 +262,7 @@ class _Pause:
             return left_s
         return min(left_s, self._endpoints.config.read_try_s * (1 + self._failures))
 
-    async def after(self, error: errors.LedgerError, endpoint: Endpoint) -> None:
+    async def after(self, error: errors.LedgerError, endpoint: Member) -> None:
         """Turn to the next endpoint; pause once all have failed. Raises LedgerUnavailable when the time is over."""
         endpoints = self._endpoints
         endpoints.blame(endpoint)

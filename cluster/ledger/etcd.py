@@ -1,6 +1,7 @@
-"""The ledger on a real etcd, over `grpc.aio` with the messages and stubs of `aetcd.rpc`.
+"""The ledger on a real etcd, with the messages of `aetcd.rpc`.
 
-Start reading at `EtcdLedger`. `endpoints.py` chooses the member to ask, `channels.py` connects to it, `watching.py` is
+Start reading at `EtcdLedger`. `endpoints.py` chooses the member to ask, `http2/` (or `channels.py`, over `grpc.aio`)
+connects to it as `members.py` says, `watching.py` is
 the watch, `messages.py` builds and reads messages, `translate.py` says what an error means, `releases.py` which etcd is
 good enough.
 """
@@ -15,9 +16,10 @@ from aetcd import rpc
 
 from rota.client import errors
 
-from .channels import Endpoint, EtcdConfig
+from .channels import EtcdConfig
 from .endpoints import Endpoints
 from .ledger import Page, StoreStatus, Txn, TxnResult
+from .members import Member
 from .messages import quota_bytes, records, txn_request, txn_result
 from .releases import check_version, release
 from .translate import FutureRevision, LeaseExists
@@ -139,13 +141,13 @@ class EtcdLedger:
     ) -> None:
         await self.close()
 
-    async def _renew(self, endpoint: Endpoint, request: Any) -> int:
+    async def _renew(self, endpoint: Member, request: Any) -> int:
         timeout_s = self.config.keep_alive_try_s
         if not await endpoint.ready(timeout_s):
             raise errors.LedgerUnavailable(f"{endpoint.url} accepts no connection")
         return int((await self._endpoints.call(endpoint, "keep_alive", request, timeout_s)).TTL)
 
-    async def _status_of(self, endpoint: Endpoint) -> Any:
+    async def _status_of(self, endpoint: Member) -> Any:
         timeout_s = self.config.read_try_s
         if not await endpoint.ready(self.config.connect_timeout_s):
             raise errors.LedgerUnavailable(f"{endpoint.url} accepts no connection")

@@ -12,6 +12,8 @@ from grpc import StatusCode
 
 from rota.client import errors
 
+from .members import RpcFailed
+
 
 class TokenRefused(errors.LedgerDenied):
     """The token has expired, or users changed since: authenticate again, then repeat."""
@@ -64,6 +66,13 @@ TABLE: tuple[Row, ...] = (
     Row(StatusCode.FAILED_PRECONDITION, "", errors.TransactionInvalid),
     Row(StatusCode.UNIMPLEMENTED, "", errors.TransactionInvalid),
 )
+
+
+def meaning(failure: RpcFailed, *, revision: int = 0) -> errors.LedgerError:
+    """What a call that failed means; `revision` is the one the caller had asked for."""
+    if not failure.sent:
+        return errors.LedgerUnavailable(str(failure))
+    return translate(failure.code, failure.details, revision=revision)
 
 
 def translate(code: StatusCode, details: str | None, *, revision: int = 0) -> errors.LedgerError:

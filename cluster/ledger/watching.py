@@ -11,18 +11,16 @@ import asyncio
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-import grpc.aio
 from aetcd import rpc
 
 from rota.client import errors
 
-from .channels import Endpoint
 from .endpoints import Endpoints
 from .ledger import Changes, Event, is_empty
+from .members import Member, RpcFailed, WatchCall
 from .messages import events as decode_events
 from .releases import progress_is_ordered
-from .translate import TokenRefused, translate
+from .translate import TokenRefused, meaning
 
 BACKLOG_EVENTS_MAX = 100_000
 """Events that may wait for their consumer (some 100 MB); beyond it the stream is left unread, and etcd keeps them."""
@@ -66,8 +64,8 @@ class EtcdWatch:
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._call: Any = None
-        self._endpoint: Endpoint | None = None
+        self._call: WatchCall | None = None
+        self._endpoint: Member | None = None
         self._heard_at = 0.0
         self._answered = False      # this stream has said something
         self._start = 0             # where this stream began
@@ -130,39 +128,32 @@ class EtcdWatch:
         self._error = error
         self._news.set()
 
-    async def _read_stream(self, endpoint: Endpoint) -> None:
+    async def _read_stream(self, endpoint: Member) -> None:
         """Read one stream to its end, which is an exception."""
         progress_ordered = await self._progress_ordered(endpoint)
-        call: Any = None
+        call: WatchCall | None = None
         try:
-            call = endpoint.call("watch")(metadata=self._endpoints.metadata())
+            call = endpoint.watch(self._endpoints.metadata())
             self._call, self._endpoint, self._heard_at = call, endpoint, asyncio.get_running_loop().time()
             self._start = self._seen + 1
             await call.write(self._create_request())
             await self._read_answers(call, endpoint, progress_ordered)
-        except grpc.aio.AioRpcError as error:
+        except RpcFailed as error:
             self._endpoints.blame(endpoint)
-            raise translate(error.code(), error.details()) from None
+            raise meaning(error) from None
         except (errors.LedgerUnavailable, errors.WriteUnknown):
             self._endpoints.blame(endpoint)
             raise
-        except (asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.BaseError):
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise _StreamLost("the stream was cut off") from None
         finally:
             self._call = None
             if call is not None:
                 call.cancel()
 
-    async def _read_answers(self, call: Any, endpoint: Endpoint, progress_ordered: bool) -> None:
+    async def _read_answers(self, call: WatchCall, endpoint: Member, progress_ordered: bool) -> None:
         loop = asyncio.get_running_loop()
         fragments: list[Event] = []
         while True:
             response = await call.read()
-            if response is grpc.aio.EOF:
-                raise translate(await call.code(), await call.details())
             self._heard_at = loop.time()
             self._answered = True
             self._endpoints.check_stream(response.header)
@@ -233,7 +224,7 @@ class EtcdWatch:
                 f"the store is at revision {answer.header.revision}, but was at {self._seen} before"
             )
 
-    async def _cancelled(self, response: Any, endpoint: Endpoint) -> None:
+    async def _cancelled(self, response: Any, endpoint: Member) -> None:
         """The server ended the watch: raise why."""
         if response.compact_revision:
             raise errors.Compacted(response.compact_revision)
@@ -248,7 +239,7 @@ class EtcdWatch:
             raise errors.Compacted(self._seen + 1)
         raise _StreamLost(reason or "the server ended the watch")
 
-    async def _progress_ordered(self, endpoint: Endpoint) -> bool:
+    async def _progress_ordered(self, endpoint: Member) -> bool:
         try:
             status = await self._status(endpoint, self._endpoints.config.read_try_s)
         except TokenRefused:
@@ -278,14 +269,10 @@ class EtcdWatch:
             try:
                 async with asyncio.timeout(self._interval_s):
                     await call.write(request)
-            except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
+            except (TimeoutError, RpcFailed):
                 pass    # the reader notices, or the stall limit does
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
 
-    async def _only_idle(self, endpoint: Endpoint) -> bool:
+    async def _only_idle(self, endpoint: Member) -> bool:
         """Whether the silence is that of a store nobody writes to. A watch that starts at the next revision is told no
         progress before the store gets there (since 3.4.38, 3.5.22, 3.6.2), so another call must show a sign of life.
         When the store has got there, the stream has one more period to say so."""
@@ -297,10 +284,10 @@ class EtcdWatch:
         self._heard_at = asyncio.get_running_loop().time()
         return True
 
-    async def _status(self, endpoint: Endpoint, timeout_s: float) -> Any:
+    async def _status(self, endpoint: Member, timeout_s: float) -> Any:
         return await self._endpoints.call(endpoint, "status", rpc.StatusRequest(), timeout_s, any_member=True)
 
-    async def _cut_off(self, call: Any, endpoint: Endpoint) -> None:
+    async def _cut_off(self, call: WatchCall, endpoint: Member) -> None:
         """Nothing comes from this endpoint any more. With others to turn to, end everything that waits for it: those
         calls would sit out their deadlines."""
         self._stall_limit_s = min(2 * self._stall_limit_s, STALL_LIMIT_MAX_S)

@@ -262,13 +262,11 @@ def wrong_settings_are_named(settings: Any) -> None:
     settings._in_their_words = lambda message: "a field has the wrong type"
 
 
-@switch("B1", "cluster/ledger/test_etcd_security.py: test_tls", "rota.cluster.ledger.channels",
+@switch("B1", "cluster/ledger/test_etcd_security.py: test_tls", "rota.cluster.ledger.http2.member",
         fails=r"EtcdLedger\(good\).*|ledger\.commit.* -> .*Ledger")
-def tls_to_etcd(channels: Any) -> None:
+def tls_to_etcd(member: Any) -> None:
     """Certificates are not used."""
-    channels.Endpoint._make_channel = lambda self: channels.grpc.aio.insecure_channel(
-        channels.split_endpoint(self.url)[0], options=list(channels.OPTIONS)
-    )
+    member.split_endpoint = lambda url: (url.rpartition("/")[2], False)
 
 
 @switch("B1", "cluster/ledger/test_etcd_security.py: test_users", "rota.cluster.ledger.endpoints",

@@ -19,7 +19,7 @@ from aetcd import rpc
 
 from rota.client import errors
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port
-from rota.cluster.ledger.channels import Endpoint
+from rota.cluster.ledger.channels import GrpcMember
 from rota.cluster.ledger.etcd import EtcdConfig, EtcdLedger
 from rota.cluster.ledger.ledger import Condition, Put, Target, Txn, prefix_end
 
@@ -84,7 +84,7 @@ async def test_tls(tmp_path: Path, certificates: Path, etcd_binary: Path | None)
         brief = replace(good, read_timeout_s=0.5)
         for wrong, reason in (
             (replace(brief, ca_cert=certificates / "other.pem"), "CERTIFICATE_VERIFY_FAILED"),
-            (replace(brief, server_name="elsewhere.example"), "Hostname Verification"),
+            (replace(brief, server_name="elsewhere.example"), "Hostname (Verification|mismatch)"),
             (replace(brief, cert=None, key=None), "no etcd endpoint"),
             (EtcdConfig((server.endpoint.replace("https", "http"),), read_timeout_s=0.5), "no etcd endpoint"),
         ):
@@ -125,7 +125,7 @@ class Administrator:
     """root, through etcd's own calls."""
 
     def __init__(self, endpoint: str) -> None:
-        self._endpoint = Endpoint(endpoint, EtcdConfig((endpoint,)))
+        self._endpoint = GrpcMember(endpoint, EtcdConfig((endpoint,)))
         self._metadata: tuple[tuple[str, str], ...] = ()
 
     async def ask(self, name: str, request: Any) -> Any:

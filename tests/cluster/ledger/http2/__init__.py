@@ -1,0 +1,1 @@
+"""Our own HTTP/2, against a peer that says what a script tells it."""
