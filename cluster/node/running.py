@@ -69,7 +69,7 @@ class Running:
         self._pace = Pace()
         self._suspects = Suspects()
         self._wake = asyncio.Event()
-        self._draining = False
+        self._draining = self._is_known_to_drain = False
         self._over = False
 
     @property
@@ -146,8 +146,8 @@ class Running:
         assert header is not None
         if self._over or held.submitted or held.over:
             return
-        if self._draining:
-            if held.is_settled:
+        if self._draining:      # until its record says so, it would be given the same again at once
+            if self._is_known_to_drain and held.is_settled:
                 self._release([held])
             return
         if not self._may_start():       # the lease is not being renewed: soon it is, or this claim is not ours
@@ -329,7 +329,7 @@ class Running:
     # -- handing back ------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Nothing is begun any more: what comes goes back."""
+        """Nothing is begun any more: what comes goes back, from `release_unstarted` on."""
         self._draining = True
 
     def _release(self, batch: Iterable[Held]) -> list[asyncio.Future[Verdict]]:
@@ -343,7 +343,9 @@ class Running:
         return futures
 
     async def release_unstarted(self) -> int:
-        """Hand back what no runner has begun. Part of a begun bundle stays: its bundle ends here."""
+        """Hand back what no runner has begun, and what comes from now on, if this node drains: its record says so by
+        now. Part of a begun bundle stays: its bundle ends here."""
+        self._is_known_to_drain = self._draining
         withdrawn = dict(self._runners.withdraw(None))
         batch = []
         for key, indexes in withdrawn.items():

@@ -300,6 +300,19 @@ def test_a_node_that_leaves_keeps_what_has_begun_only() -> None:
     act(deed)
 
 
+def test_a_node_that_leaves_hands_nothing_back_before_its_record_says_so() -> None:
+    """It would be given the same at once, over and over, for as long as the store is slow (seed 4014, L8)."""
+    async def deed(stage: Stage) -> None:
+        stage.running.drain()
+        early = await stage.take()
+        await a_moment()
+        assert not early.over and not stage.given
+        assert await stage.running.release_unstarted() == 1         # behind the record
+        assert early.over and (await stage.waiting()).pending == 2
+
+    act(deed)
+
+
 def test_after_an_outage_all_goes_back_less_what_has_ended() -> None:
     async def deed(stage: Stage) -> None:
         held = await stage.take()
