@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
+from . import sealing
 from .coalesce import OpenBundle
 from .errors import InvalidJob, JobTooLarge, RotaError
 from .handle import JobHandle
@@ -103,6 +104,8 @@ def _bundles(
                 route = marked
                 bundle = OpenBundle(route, 0.0)
             payload, codec = dump_arguments(args, kwargs, name, headers, met)
+            if sealing.active:
+                payload = sealing.sealed(payload, sealing.ARGUMENTS)
             if met:                         # what it waits for, it waits for alone
                 if bundle.payloads:
                     yield bundle

@@ -7,6 +7,7 @@
     ├── ProtocolMismatch            client and node speak different versions
     ├── ClientClosed                the client was closed, or the process is about to end
     ├── NotInJob                    a job asked for what a job cannot have: the result of another one, …
+    ├── KeyMissing                  it is sealed, and the encryption key for it is not here
     ├── EnqueueError                nothing was stored, unless it says otherwise
     │   ├── UnknownTask             no node has ever registered this task
     │   ├── InvalidJob              a bad queue name, option, delay, …
@@ -80,6 +81,17 @@ class ProtocolMismatch(RotaError):
 
 class ClientClosed(RotaError):
     """The client was closed, or the process is about to end: nobody answers any more."""
+
+
+class KeyMissing(RotaError):
+    """Something is sealed, and the encryption key for it is not here, or is another one of that name. A job waits then
+    for a runner that has it."""
+
+    key_id: str = ""
+
+    def __init__(self, text: str, key_id: str = "") -> None:
+        super().__init__(text)
+        self.key_id = key_id
 
 
 class NotInJob(RotaError):

@@ -103,6 +103,13 @@ class Keyring:
         """That of one key; of a key that is not here, its id alone. "" stands for unsigned."""
         return self._marks.get(key_id, key_id)
 
+    def derived(self, purpose: bytes) -> dict[str, bytes]:
+        """Keys of 32 bytes for something else than signing, by the ids of these."""
+        return {
+            key_id: hashlib.blake2b(key=key, digest_size=32, person=purpose).digest() for key_id, key in
+            self._keys.items()
+        }
+
     @property
     def guessable(self) -> list[str]:
         """The ids of keys that nobody has drawn at random: zeros, or a word over and over."""

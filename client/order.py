@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from . import backoff, options, outgoing, pickling
+from . import backoff, options, outgoing, pickling, sealing
 from . import headers as texts
 from .errors import InvalidJob, JobTooLarge
 from .handle import JobHandle
@@ -266,6 +266,8 @@ class Routed:
         payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said, met)
         if met:
             route = with_upstream(route, met)
+        if sealing.active:
+            payload = sealing.sealed(payload, sealing.ARGUMENTS)
         if len(payload) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
         return Order(route, payload, payload_codec, code)

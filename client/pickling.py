@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
-from . import script, upstream
+from . import script, sealing, upstream
 from .errors import InvalidJob, NotSerializable, ResultInvalid
 from .handle import JobHandle
 from .model import Codec
@@ -79,7 +79,10 @@ def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[
 
 
 def load_call(codec: Codec, payload: bytes) -> tuple[Any, ...]:
-    """Arguments, those by name and, if it has some, headers: two things or three. Raises whatever user code raises."""
+    """Arguments, those by name and, if it has some, headers: two things or three. Raises whatever user code raises, or
+    `KeyMissing`."""
+    if payload[:1] == sealing.FIRST:
+        payload = sealing.opened(payload, sealing.ARGUMENTS)
     if codec == "json":
         call = json.loads(payload)
         found = (tuple(call.get("args", ())), call.get("kwargs", {}))
@@ -95,18 +98,21 @@ def dump_value(value: object, codec: Codec = "pickle") -> tuple[bytes, Codec]:
             return json.dumps(value, allow_nan=False, default=as_json).encode(), "json"
         payload = pickle.dumps(value, 5)
         if _UNDERSCORE not in payload or _HERE not in payload:
-            return payload, "pickle"
+            return (sealing.sealed(payload, sealing.RESULT) if sealing.active else payload), "pickle"
     except Exception as error:
         if codec == "json":
             raise NotSerializable(f"the result, a {_type_name(value)}, is not JSON: {error}") from error
     try:
-        return _dump_with_care(value, "")
+        payload, dumped = _dump_with_care(value, "")
     except Exception as error:
         raise NotSerializable(f"the result, a {_type_name(value)}, cannot be pickled: {error}") from error
+    return (sealing.sealed(payload, sealing.RESULT) if sealing.active else payload), dumped
 
 
 def load_value(codec: Codec, payload: bytes) -> Any:
-    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here."""
+    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here, `KeyMissing`."""
+    if payload[:1] == sealing.FIRST:
+        payload = sealing.opened(payload, sealing.RESULT)
     try:
         if codec == "json":
             return json.loads(payload)

@@ -32,6 +32,7 @@ from rota.client.errors import (
     JobFailed,
     JobTooLarge,
     JobUnknown,
+    KeyMissing,
     NotInJob,
     NotSerializable,
     OperationUnknown,
@@ -59,6 +60,7 @@ from rota.client.workers import Worker
 
 if TYPE_CHECKING:
     from rota.client.api import AsyncClient, Client, connect, flow, flow_handle, handle
+    from rota.client.encryption import encrypt
     from rota.client.flows import Flow, FlowHandle
     from rota.client.pipeline import pipeline
     from rota.worker.runner.around import around_job
@@ -95,6 +97,7 @@ __all__ = [
     "JobHandles",
     "JobTooLarge",
     "JobUnknown",
+    "KeyMissing",
     "LogLine",
     "LogView",
     "NamedTask",
@@ -126,6 +129,7 @@ __all__ = [
     "connect",
     "current_flow",
     "current_job",
+    "encrypt",
     "flow",
     "flow_handle",
     "handle",
@@ -151,6 +155,7 @@ _LATE = {
     "around_job": "rota.worker.runner.around",
     "check_cancelled": "rota.worker.runner.context",
     "connect": "rota.client.api",
+    "encrypt": "rota.client.encryption",
     "handle": "rota.client.api",
     "current_flow": "rota.worker.runner.context",
     "flow": "rota.client.api",

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from rota.client import json_log
+from rota.client import json_log, sealing
 from rota.worker.guard import guardlink
 
 from .config import VARIABLE, NodeConfig
@@ -19,4 +19,5 @@ def guard_command(config: NodeConfig) -> list[str]:
 
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    return dict(environ) | {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format}
+    said = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format}
+    return dict(environ) | said | sealing.environment(config.encrypt_file)

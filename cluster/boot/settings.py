@@ -43,6 +43,7 @@ SETTINGS: dict[str, str] = {
     "key_file": "key_file",
     "token_file": "token_file",
     "insecure_no_key": "insecure_no_key",
+    "encrypt": "encrypt_file",
     "functions": "functions",
     "compact": "compact",
     "restart": "restart",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from rota.client.errors import JobUnknown
+from rota.client.errors import JobUnknown, KeyMissing
 from rota.client.ids import parse_job_id
 from rota.client.views import PLACES, JobsPage, JobView, Place
 
@@ -16,6 +16,9 @@ from ..terminal import complain
 from . import show
 from .ask import Json, KeyFile, TokenFile, Url, client
 from .options import moment
+
+if TYPE_CHECKING:
+    from rota.client.api import Client
 
 
 def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
@@ -139,10 +142,17 @@ def job(
             show.as_json(kept) if json else show.log(kept)
             return
         view = asked.handle(id).status()
-        args, kwargs = asked.arguments(id) if arguments else ((), {})
+        told = _arguments(asked, id) if arguments else ""
     if json:
-        show.as_json(view, arguments=show.call(args, kwargs)) if arguments else show.as_json(view)
+        show.as_json(view, arguments=told) if arguments else show.as_json(view)
     else:
-        show.job(view, show.call(args, kwargs) if arguments else "")
+        show.job(view, told)
     if view.place == "unknown":
         raise JobUnknown(f"there is no job {view.id}: {view.why}", id)
+
+
+def _arguments(asked: Client, id: str) -> str:
+    try:
+        return show.call(*asked.arguments(id))
+    except KeyMissing as error:
+        return f"encrypted ({error})"

@@ -85,6 +85,10 @@ InsecureNoKey = Annotated[
         "--insecure-no-key", panel=TRUST,
     ),
 ]
+Encrypt = Annotated[
+    str | None, _option("Encryption keys: runners open sealed arguments, and seal results.", metavar="FILE",
+    panel=TRUST)
+]
 HttpCert = Annotated[str | None, _option("Serve TLS with this certificate.", metavar="FILE", panel=TRUST)]
 HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)]
 Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]

@@ -16,7 +16,7 @@ from rota.client.local import key_line
 from ..terminal import say
 from .ask import TokenFile, Url
 
-KEY_FILE, TOKEN_FILE = "rota.key", "rota.token"
+KEY_FILE, TOKEN_FILE, ENCRYPTION_FILE = "rota.key", "rota.token", "rota.encryption"
 
 
 def token(url: Url = None, token_file: TokenFile = None) -> None:
@@ -45,6 +45,9 @@ def token(url: Url = None, token_file: TokenFile = None) -> None:
 
 def init(
     directory: Annotated[Path, typer.Option(help="Where to put the two files.")] = Path(),
+    encryption: Annotated[
+        bool, typer.Option("--encryption", help="Also make an encryption key, rota.encryption (docs/encryption.md).")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave files that exist as they are.")] = False,
     add_key: Annotated[
         bool, typer.Option("--add-key", help="Add a new signing key, which is accepted but does not sign yet.")
@@ -79,6 +82,10 @@ def init(
     for path, line in ((key, key_line()), (token, secrets.token_urlsafe(32))):
         if not path.exists():
             _write(path, line + "\n", mode)
+    if encryption:
+        if not (own := directory / ENCRYPTION_FILE).exists():
+            _write(own, key_line() + "\n", mode)
+        say(str(own))
     say(f"{key}\n{token}", lines=True)
 
 

@@ -58,6 +58,7 @@ def node(
     compact: options.Compact = None,
     key_file: options.KeyFile = None,
     token_file: options.TokenFile = None,
+    encrypt: options.Encrypt = None,
     insecure_no_key: options.InsecureNoKey = None,
     http_cert: options.HttpCert = None,
     http_key: options.HttpKey = None,

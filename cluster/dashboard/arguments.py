@@ -15,6 +15,7 @@ import msgspec
 
 from rota.client.codec import decode_header, payloads
 from rota.client.errors import RotaError
+from rota.client.sealing import is_sealed, key_of
 
 CHARS_MAX = 4_000
 TEXT_MAX = 300
@@ -50,6 +51,8 @@ def described(body: bytes) -> str:
     try:
         header, _ = decode_header(body)
         (payload,) = payloads(body)
+        if is_sealed(payload):
+            return f"These arguments are encrypted, with key {key_of(payload)}: `rota job ID --arguments` opens them."
         if header.codec == "json":
             call = json.loads(payload)
             return called(call.get("args", []), call.get("kwargs", {}))

@@ -20,6 +20,7 @@ from rota.client.keyring import Keyring
 from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, FlowTerms, Options, Receipt, ResultEntry, Terms
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
+from rota.client.sealing import is_sealed, key_of
 from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
 from rota.client.upstream import refs_of, upstream_of
 from rota.client.views import JobsFilter
@@ -437,6 +438,8 @@ def _result_page(job_id: str, entry: ResultEntry) -> dict[str, Any]:
     page: dict[str, Any] = {"id": job_id, "status": entry.status, "attempts": entry.attempts, "codec": entry.codec}
     if entry.status != "ok":
         return page | {"error": entry.error, "traceback": entry.traceback}
+    if is_sealed(entry.value):
+        return page | {"value": None, "note": f"the result is encrypted, with key {key_of(entry.value)}"}
     if entry.codec == "json":
         return page | {"value": msgspec.Raw(entry.value)}
     return page | {"value": None, "note": "the result is pickled: only rota's Python client reads it"}

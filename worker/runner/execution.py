@@ -11,7 +11,8 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, Protocol
 
-from rota.client.errors import JobTooLarge, RotaError
+from rota.client import sealing
+from rota.client.errors import JobTooLarge, KeyMissing, RotaError
 from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, ResultEntry, TaskInfo
 from rota.client.options import now_s
@@ -30,6 +31,9 @@ from .context import Cancelled, headers, suspended_in
 log = logging.getLogger("rota.job")
 
 TRACEBACK_CHARS_MAX = 16_000
+
+KEY_S = 10.0
+"""When a job is offered again that is sealed with a key which was not here."""
 
 NONE_PICKLED = pickle.dumps(None, 5)
 
@@ -71,6 +75,8 @@ class Call:
         return self.work.options.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if payload[:1] == sealing.FIRST:
+            payload = sealing.opened(payload, sealing.ARGUMENTS)
         if MARK_BYTE in payload and MARK in payload:
             with open_with(self._inputs(), _opened):
                 call = load_call(self.codec, payload)
@@ -95,7 +101,7 @@ class Call:
 
     def succeeded(self, index: int, result: Any) -> Outcome:
         """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
-        if result is None and self.codec != "json":
+        if result is None and self.codec != "json" and not sealing.active:
             return Outcome(index, "ok", NONE_PICKLED)
         try:
             value, codec = dump_value(result, self.codec)
@@ -134,6 +140,9 @@ class Call:
         if (suspended := suspended_in(error)) is not None:
             log.info("%s %s", work.task, suspended)
             return suspended.outcome(index)
+        if isinstance(error, KeyMissing):
+            log.warning("%s waits for a runner with its encryption key: %s", self.work.task, text)
+            return Outcome(index, "snooze", error=text, delay_s=KEY_S)
         if isinstance(error, Unfit):
             return self._useless(index, one_line(str(error)), error)
         if isinstance(error, Cancelled):
