@@ -115,6 +115,11 @@ def key_of(payload: bytes) -> str:
     return payload[at + 1 : at + 1 + payload[at]].decode("ascii", "backslashreplace") if len(payload) > at else ""
 
 
+def check() -> None:
+    """Raise `ConfigError` if this process is to have a ring and cannot."""
+    _its_ring()
+
+
 def _its_ring() -> Ring | None:
     global _ring
     if _ring is None and active:

@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 
-from rota.client import errors, queues, tasks, transport
+from rota.client import errors, queues, sealing, tasks, transport
 
 from ..channel import channel
 from ..channel.frames import Broken, Ready, Work
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
         Runner.ask = node.ask
         steps.install()
+        sealing.check()
         found = load_tasks(options.app)
         node.declared = set(queues.declared)
         gc.collect()
