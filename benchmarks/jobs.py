@@ -47,6 +47,16 @@ async def anap(journal: str, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+@rota.task(queue=QUEUE)
+async def value(number: int) -> int:
+    return number
+
+
+@rota.task(queue=QUEUE)
+async def gather(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
 _starts = count(1)
 
 

@@ -12,7 +12,7 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import demo, doctor, enqueue, look, operate, outbox, reset, schedule, secrets, serve, shell, watch
+from . import demo, doctor, enqueue, flow, look, operate, outbox, reset, schedule, secrets, serve, shell, watch
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130
@@ -52,7 +52,8 @@ _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
              "reset": reset.reset}),
     (WATCH, {"top": watch.top, "tail": watch.tail, "dashboard": watch.dashboard}),
     (JOBS, {"enqueue": enqueue.enqueue, "jobs": look.jobs, "job": look.job, "cancel": operate.cancel,
-            "queues": look.queues, "finished": look.finished, "operations": operate.operations, "nodes": look.nodes,
+            "flow": flow.flow, "flows": flow.flows, "queues": look.queues, "finished": look.finished,
+            "operations": operate.operations, "nodes": look.nodes,
             "shell": shell.shell}),
 ]
 _GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule, "outbox": outbox.outbox}
@@ -101,7 +102,7 @@ def exit_code(error: errors.RotaError) -> int:
             return REFUSED
         case errors.ResultTimeout():
             return TIMED_OUT
-        case errors.JobUnknown() | errors.OperationUnknown():
+        case errors.JobUnknown() | errors.OperationUnknown() | errors.FlowUnknown():
             return UNKNOWN
         case _:
             return FAILED

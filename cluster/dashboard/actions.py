@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from rota.client.errors import InvalidJob
+from rota.client.flows import normal_id
 from rota.client.ids import normal
 from rota.client.options import queue_name
 from rota.client.views import FailedFilter, OperationView
@@ -21,7 +22,7 @@ class Actions:
         self._service = service
         self._known: dict[str, Callable[[Any], Awaitable[str]]] = {
             "queue": self._queue, "head": self._head, "job": self._job, "failed": self._failed,
-            "schedule": self._schedule,
+            "schedule": self._schedule, "flow": self._flow,
         }
 
     async def do(self, what: str, form: Any) -> str:
@@ -71,6 +72,15 @@ class Actions:
         if view.state == "refused":
             raise InvalidJob(view.why)
         return _told(view)
+
+    async def _flow(self, form: Any) -> str:
+        flow, verb = normal_id(_text(form, "id")), _one_of(form, "verb", "retry", "cancel")
+        if verb == "retry":
+            count = (await self._service.flow_deeds.retry(flow)).done
+            return f"{count:,} {'job is' if count == 1 else 'jobs are'} tried again."
+        done = await self._service.flow_deeds.cancel(flow)
+        text = f"{done.done:,} jobs are cancelled, {done.asked:,} are asked to stop."
+        return text if not done.left else f"{text} {done.left:,} are left: once more."
 
     async def _schedule(self, form: Any) -> str:
         name, verb = _text(form, "name"), _one_of(form, "verb", "run", "pause", "resume", "delete")

@@ -56,7 +56,8 @@ class Dashboard:
             ("/", "overview.html", views.overview), ("/queues", "queues.html", views.queues),
             ("/jobs", "jobs.html", views.jobs), ("/jobs/{id}", "job.html", views.job),
             ("/failed", "failed.html", views.failed), ("/schedules", "schedules.html", views.schedules),
-            ("/nodes", "nodes.html", views.nodes),
+            ("/nodes", "nodes.html", views.nodes), ("/flows", "flows.html", views.flows),
+            ("/flows/{id}", "flow.html", views.flow),
         ):
             router.add_get(path, self._page(template, view))
         router.add_get("/login", self._show_login)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from rota.client.errors import JobUnknown
+from rota.client.flows import normal_id as normal_flow
 from rota.client.ids import normal
 from rota.client.views import PLACES, JobView
 
@@ -17,10 +18,12 @@ from ..port.verbs import job_of, normal_id
 from ..telemetry.telemetry import Telemetry
 from .arguments import described
 from .charts import latency, throughput
+from .graph import graph
 
 QUEUES_PER_PAGE = 50
 JOBS_PER_PAGE = 50
 SCHEDULES_PER_PAGE = 100
+FLOWS_PER_PAGE = 50
 
 ENDED = ("finished", "failed", "unknown")
 
@@ -88,6 +91,17 @@ class Views:
         rows, more = await self._service.failed(normal(query["queue"]) or None, JOBS_PER_PAGE, query["after"])
         named = {name: value for name, value in query.items() if value} | {"after": more}
         return {"rows": rows, "query": query, "next": f"/failed?{urlencode(named)}" if more else ""}
+
+    async def flows(self, request: web.Request) -> dict[str, Any]:
+        after = request.query.get("after", "")
+        page = await self._service.flows.page("", FLOWS_PER_PAGE, after)
+        return {
+            "page": page, "after": after, "next": f"/flows?{urlencode({'after': page.next})}" if page.next else "",
+        }
+
+    async def flow(self, request: web.Request) -> dict[str, Any]:
+        flow = await self._service.flows.view(normal_flow(request.match_info["id"]), last=False)
+        return {"flow": flow, "graph": graph(flow)}
 
     async def schedules(self, request: web.Request) -> dict[str, Any]:
         after = request.query.get("after", "")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import rota
+from rota.client.flows import Flow
 from rota.client.handle import JobHandle, JobHandles
 from rota.client.ids import parse_job_id
+from rota.cluster.ledger.ledger import Delete, Txn
 
 from .apps import work
-from .rig import Rig, read_journal, until
+from .rig import ROOT, Rig, python_path, read_journal, until
 
 KILLS = int(os.environ.get("ROTA_FLOW_KILLS", "1"))
 """Of masters, and of nodes that run children; 20 and more by hand."""
@@ -26,15 +31,22 @@ async def children_left(rig: Rig, parts: JobHandles[Any]) -> int:
     return sum([len(await rig.read(rig.keys.body(bundle))) for bundle in bundles])
 
 
-async def fan_in(rig: Rig, journal: Path, number: int) -> tuple[JobHandles[Any], JobHandle[Any], JobHandle[Any]]:
+async def fan_in(
+    rig: Rig, journal: Path, number: int
+) -> tuple[Flow, JobHandles[Any], JobHandle[Any], JobHandle[Any]]:
     calls = [work.part.call(str(journal), number * CHILDREN + place, 0.05) for place in range(CHILDREN)]
-    parts = await rig.client.enqueue_many(work.part, calls)
-    total = await rig.client.enqueue(work.total, str(journal), parts)  # type: ignore[arg-type]
-    after = await rig.client.enqueue(work.nap.using(after=total), str(journal))
-    return parts, total, after
+    async with rig.client.flow("fan-in") as flow:
+        parts = await rig.client.enqueue_many(work.part, calls)
+        total = await rig.client.enqueue(work.total, str(journal), parts)  # type: ignore[arg-type]
+        after = await rig.client.enqueue(work.nap.using(after=total), str(journal))
+    return flow, parts, total, after
 
 
-async def check(journal: Path, number: int, total: JobHandle[Any], after: JobHandle[Any], runs: int) -> None:
+async def check(
+    journal: Path, number: int, flow: Flow, total: JobHandle[Any], after: JobHandle[Any], runs: int
+) -> None:
+    view = await flow.await_(60)
+    assert (view.state, view.counts) == ("done", {"ok": CHILDREN + 2})
     assert await total.aresult(60) == list(range(number * CHILDREN, (number + 1) * CHILDREN))
     await after.aresult(60)
     for job in (total, after):
@@ -45,10 +57,15 @@ async def check(journal: Path, number: int, total: JobHandle[Any], after: JobHan
 async def nothing_left(rig: Rig) -> None:
     await rig.drained()
 
-    async def gone() -> bool:
-        return not [*await rig.read(rig.keys.awaiting), *await rig.read(rig.keys.inputs)]
+    for record in await rig.read(rig.keys.flows_ended):     # their time is over
+        await rig.ledger.commit(Txn((), (Delete(record.key),)))
+    keys = rig.keys
 
-    await until(gone, "nothing waits, and nothing is kept of what jobs were given", 60.0)
+    async def gone() -> bool:
+        areas = (keys.awaiting, keys.inputs, keys.flows, keys.flow_sections, keys.flows_open, keys.graphs)
+        return not any([await rig.read(area) for area in areas])
+
+    await until(gone, "nothing waits, and nothing is kept of what jobs were given, nor of flows", 60.0)
 
 
 async def test_the_master_is_killed_between_the_last_child_and_the_fan_in(
@@ -58,7 +75,7 @@ async def test_the_master_is_killed_between_the_last_child_and_the_fan_in(
     journal = tmp_path / "journal"
     async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=3) as rig:
         for number in range(KILLS):
-            parts, total, after = await fan_in(rig, journal, number)
+            flow, parts, total, after = await fan_in(rig, journal, number)
             master = await rig.master()
 
             async def few() -> bool:
@@ -75,7 +92,7 @@ async def test_the_master_is_killed_between_the_last_child_and_the_fan_in(
             with suppress(ProcessLookupError):      # its guard may have been first
                 os.kill(pid, signal.SIGKILL)
             await rig.joined([rig.start()])
-            await check(journal, number, total, after, 1)
+            await check(journal, number, flow, total, after, 1)
         await nothing_left(rig)
 
 
@@ -84,7 +101,7 @@ async def test_nodes_of_children_are_killed(etcd: Any, cluster_name: str, tmp_pa
     journal = tmp_path / "journal"
     async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=3) as rig:
         for number in range(KILLS):
-            parts, total, after = await fan_in(rig, journal, number)
+            flow, parts, total, after = await fan_in(rig, journal, number)
 
             async def few() -> bool:
                 return await children_left(rig, parts) <= 2     # noqa: B023
@@ -94,5 +111,57 @@ async def test_nodes_of_children_are_killed(etcd: Any, cluster_name: str, tmp_pa
             holders = [found[0] for record in claims if (found := rig.keys.parse_claim(record.key)) is not None]
             rig.kill_node(holders[0] if holders and number % 2 == 0 else (await rig.members())[number % 3])
             await rig.joined([rig.start()])
-            await check(journal, number, total, after, 2)       # it may have run there
+            await check(journal, number, flow, total, after, 2)       # it may have run there
+        await nothing_left(rig)
+
+
+CLIENT = """
+import sys, rota
+from tests.acceptance.apps import work
+url, token, key, journal = sys.argv[1:]
+client = rota.Client(url, token=token, key=key)
+with client.flow("from-a-client") as flow:
+    for place in range(400):        # a bundle for each: so many transactions
+        client.enqueue(work.part.using(key=f"{place}"), journal, place, 0.0)
+    print(flow.id, flush=True)
+print("stored", flush=True)
+"""
+
+
+async def test_the_client_is_killed_between_its_transactions(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
+    """All of its flow runs, or none: it is killed a moment after it has begun to store it, each time a bit later."""
+    whole = none = 0
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=3) as rig:
+        secrets = rig.credentials()
+        for number in range(KILLS):
+            journal = tmp_path / f"journal{number}"
+            client = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CLIENT, (await rig.urls())[0], secrets["token"], secrets["key"], str(journal),
+                stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": python_path()}, cwd=ROOT,
+            )
+            assert client.stdout is not None
+            flow_id = (await client.stdout.readline()).decode().strip()
+
+            async def begun() -> bool:
+                return bool(await rig.read(rig.keys.flows_open) or await rig.read(rig.keys.flows))
+
+            await until(begun, "it has begun to store it")
+            await asyncio.sleep(0.02 * (number % 20))
+            client.kill()
+            await client.wait()
+            for record in await rig.read(rig.keys.flows_open):      # (its lease is over)
+                await rig.ledger.commit(Txn((), (Delete(record.key),)))
+            await rig.drained()
+            ran = [line.job for line in read_journal(journal)]
+            flow = rig.client.flow_handle(flow_id)
+            try:
+                view = await flow.await_(60)
+            except rota.FlowUnknown:
+                none += 1
+                assert not ran
+            else:
+                whole += 1
+                assert view.counts == {"ok": 400}
+                assert len(ran) == len(set(ran)) == 400
+        print(f"of {KILLS} flows {whole} were stored as a whole, {none} not at all")
         await nothing_left(rig)

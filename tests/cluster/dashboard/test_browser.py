@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: a
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202eevil"
 PATIENCE_MS = 15_000
-PAGES = ("/", "/queues", "/jobs", "/failed", "/schedules", "/nodes")
+PAGES = ("/", "/queues", "/jobs", "/flows", "/failed", "/schedules", "/nodes")
 
 go_on = threading.Event()
 
@@ -38,6 +38,25 @@ def refuses(text: str) -> None:
 @rota.task
 def waits() -> None:
     go_on.wait(60)
+
+
+open_for = threading.Event()
+
+
+@rota.task
+def fetches(number: int) -> int:
+    open_for.wait(60)
+    return number
+
+
+@rota.task(max_attempts=1)
+def adds(numbers: list[int]) -> int:
+    if "mended" not in said:
+        raise ValueError("not yet")
+    return sum(numbers)
+
+
+said: set[str] = set()
 
 
 @rota.task
@@ -169,6 +188,32 @@ def test_a_running_job_is_cancelled_and_the_page_follows(cluster: rota.testing.M
     go_on.set()
     seen.page.wait_for_selector(".lead .state.finished, .lead .state.failed")
     go_on.clear()
+
+
+def test_a_flow_is_drawn_live_and_what_failed_is_retried(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    with rota.flow("import") as flow:
+        numbers = fetches.enqueue_many([(number,) for number in range(3)])
+        total = adds.enqueue(numbers)  # type: ignore[arg-type]
+        waits.using(after=total, run_after=3600).enqueue()
+    page = seen.page
+    page.goto("/flows")
+    page.click("text=import")
+    page.wait_for_selector(".graph .box")
+    assert page.locator(".graph .box").count() == 3 and page.locator(".graph .edge").count() == 2
+    assert page.locator(".box .what").first.inner_html() == "fetches ×3"
+    open_for.set()
+    page.wait_for_selector(".box.ok")       # live
+    page.wait_for_selector(".state.stuck")
+    said.add("mended")
+    page.click("text=Retry what failed")
+    assert "1 job is tried again." in seen.note()
+    page.wait_for_selector(".box.ok >> nth=1")
+    page.click(".box >> nth=0")
+    page.wait_for_url("**/jobs/*")
+    page.goto(f"/flows/{flow.id}")
+    page.click("text=Cancel")
+    assert "1 jobs are cancelled" in seen.note()
+    page.wait_for_selector(".state.failed")
 
 
 def test_schedules_run_now_pause_resume(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
