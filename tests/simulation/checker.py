@@ -10,7 +10,7 @@
     S8  only the dead lose claims to the master                 S18  leases only where they belong
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
     S22 each tick of a schedule makes one job (`ticks.py`)
-    F1  what waits for other jobs is released when they have ended (`flows.py`)
+    F1  what waits for other jobs is released when they have ended (`flows.py`); F3, F4: flows (`sections.py`)
     S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
@@ -35,6 +35,7 @@ from rota.cluster.state.records import Claim, Token
 
 from .flows import check_release, may_cancel
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
+from .sections import SectionsSeen
 from .ticks import Ticks
 from .trust import HAND
 
@@ -124,6 +125,7 @@ class Checker:
         self._attempts_max = attempts_max
         self._modes_change = modes_change
         self.ticks = Ticks(self.keys, self._say)
+        self.sections = SectionsSeen(self.keys, self._say)
 
     def feed(self, journal: Iterable[Entry]) -> None:
         """Fold what has come since the last time. (Entries that were seen are passed over.)"""
@@ -182,6 +184,7 @@ class Checker:
         self._left.update((node, entry.at) for node in members if node not in self.world.members)
         self._check_fence(actor, master)
         fired = self.ticks.see(entry, actor)
+        self.sections.see_first(entry)
         for before, after in step.changed:
             self._check_token(before, after, step, actor, members, master)
         for move in step.moves:
@@ -189,6 +192,7 @@ class Checker:
         for bundle in sorted(fired):
             if self.enqueued.get(bundle) != step.revision:
                 self._say("S22", f"the tick of bundle {bundle} was fired once more")
+        self.sections.see(entry, step, self.ended)
         self._check_records(step)
         self._check_bodies(step)
         self._track_claims(step)
@@ -207,7 +211,7 @@ class Checker:
             must = area.startswith(tuple(name.encode() for name in LEASED))
             may = must or key.startswith(
                 (self.keys.results, self.keys.receipts, self.keys.functions, self.keys.cancels,
-                 self.keys.operations_ended, self.keys.logs,
+                 self.keys.operations_ended, self.keys.logs, self.keys.flows_open, self.keys.flows_ended,
                  *((self.keys.uniques,) if b'"until":' in record.value else ()))
             )
             if bool(record.lease) != may:
@@ -326,7 +330,8 @@ class Checker:
         held = held or cancelled or expired
         if cancelled and not may_cancel(self.not_well, place):
             self._check_person(f"job {name} was cancelled", actor)
-        if not held and failed is None:
+        given_up = bool(actor.fence) and status is None and self.sections.is_given_up(place)
+        if not held and failed is None and not given_up:
             self._say("S1", f"job {name} is gone from {place}, and nothing says why")
         if status == "failed" and failed is None:
             self._say("S1", f"job {name} failed, but is not in the failed set")
@@ -344,6 +349,7 @@ class Checker:
         way = f"{before.kind} to {after.kind}"
         if before.kind == "awaiting" and after.kind != "awaiting":
             check_release(self.ended, self.not_well, name, before, self._say)
+            self.sections.check_leaves(name, before)
             if not actor.fence:
                 self._say("F1", f"job {name} was released, and not by a master")
         if way in (

@@ -19,6 +19,7 @@ from rota.cluster.master import (
     bulk,
     carrying_out,
     dependants,
+    flows,
     lanes,
     limits,
     operation,
@@ -543,6 +544,23 @@ def nobody_waits_for_the_last() -> None:
         return became if len(missing) != 1 else msgspec.structs.replace(became, well=became.well | {missing[0]: None})
 
     dependants.read = read
+
+
+@mutant
+def sections_are_always_there() -> None:
+    """A job of a flow begins, though the rest of it is not stored yet."""
+    flows.Sections.is_there = lambda self, section: True  # type: ignore[method-assign]
+
+
+@mutant
+def flows_are_over_with_their_failed() -> None:
+    """A flow is over though a person may retry jobs of it."""
+    original = flows.Flows.note
+
+    async def note(self: Any, waiting: Any, upstream: str, became: Any) -> bool:
+        return await original(self, waiting, upstream, msgspec.structs.replace(became, failed=0))
+
+    flows.Flows.note = note  # type: ignore[method-assign]
 
 
 # -- when and how often jobs run -------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ from .plans import (
 )
 from .process import Process
 from .scripted import KILLS_ITS_RUNNER, Run
+from .sections import Composers
 from .ticks import Timekeeper
 from .twins import Twins
 
@@ -161,6 +162,7 @@ class World:
         self.operator = Operator(self)
         self.timekeeper = Timekeeper(self)
         self.waiters = Waiters(self)
+        self.composers = Composers(self)
         self._scripts: dict[tuple[str, int], tuple[float, Outcome]] = {}
         self._poisonings: dict[str, int] = {}
 
@@ -280,6 +282,7 @@ class World:
             clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
         if self.plan.waiters:
             clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
+            clients.append(self.group.create_task(self.composers.run(), name="client-composers"))
         operator = self.group.create_task(self.operator.run(), name="operator")
         if self.plan.schedules:
             timekeeper = self.group.create_task(self.timekeeper.run(), name="timekeeper")
@@ -291,6 +294,7 @@ class World:
         if self.plan.schedules:
             timekeeper.cancel()
             await self.timekeeper.end()
+        self.composers.end_leases()
         await self.waiters.end()
         await self.until(
             lambda: not self.records(self.keys.operations, 1), 4 * TTL_S + 10.0, "every operation has ended"
@@ -298,6 +302,7 @@ class World:
         quiet_at, settle_s_max = self.clock.monotonic(), self._bound_s()
         self.note(f"all is quiet; the rest must be done within {settle_s_max:.1f} s")
         await self.until(self.is_empty, settle_s_max + SETTLE_MORE_S, "every acknowledged job has ended")
+        await self.composers.end()
         ended_at = self.clock.monotonic()
         last_s = self.healed_at + GOOD.late_s[1] + 0.1
         await asyncio.sleep(max(0.5, last_s - ended_at))        # late twins have their last chance
