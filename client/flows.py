@@ -375,7 +375,7 @@ def _value(job: str, entries: dict[str, ResultEntry]) -> Any:
 
 
 def view_path(flow_id: str, few: bool, wait_s: float) -> str:
-    return f"/v1/flows/{flow_id}?jobs={'last' if few else 'all'}&wait={wait_s:.3f}"
+    return f"/v1/flows/{flow_id}?{'few=1&' if few else ''}wait={wait_s:.3f}"
 
 
 async def entries_of(fetch: Callable[[str], Awaitable[bytes]], seal: Seal, flow_id: str) -> dict[str, ResultEntry]:

@@ -50,8 +50,8 @@ class FlowPages:
         return json_page(await self._service.flows.page(name, limit, after))
 
     async def get(self, request: web.Request) -> web.Response:
-        """`?jobs=last`: without its jobs but for the last ones; `?wait=`: so many seconds for its end."""
-        few = request.query.get("jobs") == "last"
+        """`?few=1`: without its jobs but for the last ones; `?wait=`: so many seconds for its end."""
+        few = request.query.get("few") == "1"
         return json_page(await self._service.flows.view(_flow(request), parts=not few, wait_s=wait_s(request)))
 
     async def results(self, request: web.Request) -> web.Response:

@@ -12,6 +12,9 @@ from rota.client.views import (
     EventsPage,
     FailedView,
     FinishedView,
+    FlowDone,
+    FlowsPage,
+    FlowView,
     JobsPage,
     JobView,
     LogView,
@@ -109,6 +112,22 @@ class NewScheduleCall(ScheduleInfo, frozen=True, kw_only=True, omit_defaults=Tru
     headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
+class NewFlowCall(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A flow: at most 1,000 jobs, each as `POST /v1/jobs` takes it, with a `ref` by which others name it in their
+    `after`. All are stored, or none is."""
+
+    name: str
+    jobs: list[dict[str, Any]]
+    keep_s: float = 3600.0
+
+
+class MadeFlow(msgspec.Struct):
+    """The flow, and its jobs in the order of the request."""
+
+    id: str
+    jobs: list[str]
+
+
 # -- the routes
 
 TEXT, STREAM, BYTES = "text/plain", "text/event-stream", "application/octet-stream"
@@ -124,6 +143,8 @@ QUERY: dict[str, tuple[Any, str]] = {
     "after": (str, "where to go on: `next` of the part before, or what its header `Link` says"),
     "wait": (float, "seconds to wait for it, 60 at most"),
     "jobs": (Literal["1"], "also each job that ends on this node"),
+    "name": (str, "only of this name"),
+    "few": (Literal["1"], "without its jobs, but for the last ones"),
 }
 
 
@@ -204,6 +225,15 @@ ROUTES: tuple[Route, ...] = (
     _post("/v1/schedules/{schedule}/resume", "resumeSchedule", "let a schedule go on", ScheduleView),
     _post("/v1/schedules/{schedule}/run", "runSchedule", "enqueue a job of a schedule now", Named),
     _post("/v1/schedules/{schedule}/delete", "deleteSchedule", "forget a schedule", Deleted),
+    _get("/v1/flows", "listFlows", "flows, the newest first, part by part", FlowsPage, "name", "limit", "after"),
+    _post("/v1/flows", "makeFlow", "store a graph of jobs as one", {201: MadeFlow}, NewFlowCall),
+    _get("/v1/flows/{flow}", "getFlow", "a flow: its jobs, where they are, what waits for what; with `wait` when it "
+         "is over, or can go on no more", FlowView, "few", "wait"),
+    _get("/v1/flows/{flow}/results", "getFlowResults", "what its last jobs returned, as it is stored: signed "
+         "MessagePack, part by part", BYTES, "after"),
+    _post("/v1/flows/{flow}/cancel", "cancelFlow", "cancel what has not ended of it; again while `left` says so",
+          FlowDone),
+    _post("/v1/flows/{flow}/retry", "retryFlow", "run its failed jobs again", FlowDone),
     _get("/v1/outboxes", "listOutboxes", "the outboxes of databases that have a relay now", list[OutboxView]),
     _post("/v1/outboxes/{outbox}/turn", "takeTurn", "take, keep or leave the turn of an outbox's relay", OutboxTurn,
           TurnAsked),

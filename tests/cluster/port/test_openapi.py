@@ -216,6 +216,18 @@ async def test_answers_are_as_described(cluster: rota.testing.MemoryCluster) -> 
         await ask.get("/v1/schedules/cron")
         await ask.get("/v1/schedules/none", 404)
 
+        flow = await ask.post("/v1/flows", {"name": "import", "jobs": [
+            {"ref": "a", "task": echo}, {"task": echo, "after": ["a"]},
+        ]}, 201)
+        assert (await ask.get(f"/v1/flows/{flow['id']}?wait=10"))["state"] == "done"
+        await ask.get(f"/v1/flows/{flow['id']}?few=1")
+        assert (await ask.get("/v1/flows?name=import&limit=1"))["flows"][0]["id"] == flow["id"]
+        assert await ask.get(f"/v1/flows/{flow['id']}/results")
+        for verb in ("cancel", "retry"):
+            await ask.post(f"/v1/flows/{flow['id']}/{verb}")
+        await ask.get("/v1/flows/abcdefghjkmn-00000000", 404)
+        await ask.post("/v1/flows", {"name": "import", "jobs": []}, 400)
+
         assert (await ask.post("/v1/outboxes/shop/turn", {"holder": "a"}))["yours"]
         assert not (await ask.post("/v1/outboxes/shop/turn", {"holder": "b", "waiting": 1}))["yours"]
         assert [box["relay"] for box in await ask.get("/v1/outboxes")] == ["a"]
