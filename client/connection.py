@@ -27,6 +27,7 @@ from .errors import (
     EnqueueUnknown,
     Overloaded,
     ProtocolMismatch,
+    QueueFull,
     ResultInvalid,
     RotaError,
     SignatureRefused,
@@ -51,6 +52,9 @@ ANSWER_S = 10.0
 
 LISTED_MAX = 1_000
 """Items that a node lists at a time."""
+
+UNSURE_S = 0.5
+"""Room in a full queue is not asked for so shortly before the end: without an answer one would not know."""
 
 BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
 """Between rounds in which no address answered."""
@@ -121,11 +125,11 @@ class Connection:
                 outcomes = [error] * len(todo)
             answers.update(zip(todo, outcomes, strict=True))
             unsure.update(i for i in todo if isinstance(answers[i], _UNSURE))
-            todo = [i for i in todo if isinstance(answers[i], _RETRIED)]
+            todo = [i for i in todo if _is_asked_again(answers[i])]
             if not todo or not await self._pause(answers[todo[0]], tries, patience):
                 break
         for i, answer in answers.items():
-            if i in unsure and isinstance(answer, (*_RETRIED, Unreachable)):
+            if i in unsure and isinstance(answer, (*_RETRIED, Unreachable, QueueFull)):
                 answers[i] = EnqueueUnknown(bundles[i].bundle)
         return [answers[i] for i in range(len(bundles))]
 
@@ -283,11 +287,12 @@ class Connection:
     async def _pause(self, why: object, tries: int, patience: Patience) -> bool:
         """Wait before asking again: as long as the node said, or ever longer; not at all after the first lost link.
         False if the deadline comes first."""
-        if isinstance(why, Overloaded):
+        if isinstance(why, Overloaded | QueueFull):
             pause_s = why.retry_after_s * self._rng.uniform(0.5, 1.5)
         else:
             pause_s = self._backoff_s(tries - isinstance(why, LinkLost))
-        if asyncio.get_running_loop().time() + pause_s >= patience.until:
+        left_s = UNSURE_S if isinstance(why, QueueFull) else 0.0
+        if asyncio.get_running_loop().time() + pause_s >= patience.until - left_s:
             return False
         await asyncio.sleep(pause_s)
         return True
@@ -396,6 +401,11 @@ class Connection:
             connector = aiohttp.TCPConnector(ssl=self._tls or True)
             self._session = aiohttp.ClientSession(headers=self._headers, connector=connector)
         return self._session
+
+
+def _is_asked_again(answer: Receipt | RotaError) -> bool:
+    """Whether another answer may come, of a node that can, or of a queue that has room then."""
+    return isinstance(answer, _RETRIED) or (isinstance(answer, QueueFull) and answer.waits)
 
 
 def without_a_key(what: str, url: str) -> str:

@@ -15,6 +15,7 @@
     │   ├── JobTooLarge             over the size limit
     │   ├── SignatureRefused        unsigned, or signed with a key the cluster does not know
     │   ├── JobExists               a job with the key that was to be unique is there; `job_id` says which
+    │   ├── QueueFull               as many jobs wait in its queue as it takes
     │   ├── Overloaded              the node or the store asks to come back later
     │   ├── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
     │   └── PartlyEnqueued          enqueue_many stored some of its jobs; `job_ids` says which
@@ -153,6 +154,19 @@ class JobExists(EnqueueError):
     def __init__(self, message: str, job_id: str) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+
+class QueueFull(EnqueueError):
+    """As many jobs wait in the queue as it takes (`rota.Queue(max_waiting=…)`). `retry_after_s`: when to try again at
+    the earliest. `waits`: the queue lets who enqueues wait, and within the retry window there was no room."""
+
+    retry_after_s: float = 1.0
+    waits: bool = False
+
+    def __init__(self, message: str, retry_after_s: float = 1.0, *, waits: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.waits = waits
 
 
 class Overloaded(EnqueueError):

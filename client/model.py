@@ -35,6 +35,8 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=DURATION_S_MAX)]
 Mode = Literal["async", "sync"]
 Level = Literal["durable", "delayed", "none"]
 Codec = Literal["pickle", "cloudpickle", "json"]
+OnFull = Literal["refuse", "wait"]
+ON_FULLS: tuple[OnFull, ...] = ("refuse", "wait")
 OnOrphan = Literal["requeue", "fail"]
 ON_ORPHANS: tuple[OnOrphan, ...] = ("requeue", "fail")
 
@@ -146,11 +148,16 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     serial: bool | None = None
     max_concurrency: int | None = None
     rate: str | None = None
+    max_waiting: int | None = None
+    on_full: OnFull | None = None
 
     @property
     def said(self) -> dict[str, Any]:
         """The settings that it says something of."""
-        said = {"serial": self.serial, "max_concurrency": self.max_concurrency, "rate": self.rate}
+        said = {
+            "serial": self.serial, "max_concurrency": self.max_concurrency, "rate": self.rate,
+            "max_waiting": self.max_waiting, "on_full": self.on_full,
+        }
         return {name: value for name, value in said.items() if value is not None}
 
 

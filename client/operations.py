@@ -17,6 +17,7 @@ import msgspec
 from . import ids, options, rates
 from .errors import InvalidJob, Unreachable
 from .ids import normal, parse_job_id
+from .model import ON_FULLS, OnFull
 from .views import FailedFilter, OperationView, QueueSettings
 
 T = TypeVar("T")
@@ -67,10 +68,13 @@ class AsyncOperations:
     async def set_queue(
         self, queue: str, *, paused: bool | None = None, serial: bool | None = None,
         max_concurrency: int | Unset | None = UNSET, rate: str | Unset | None = UNSET,
+        max_waiting: int | Unset | None = UNSET, on_full: OnFull | None = None,
     ) -> QueueSettings:
-        """Change settings of a queue; what is not given stays. `max_concurrency=None` and `rate=None`
-        lift these limits. Returns all."""
-        return await self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency, rate)))
+        """Change settings of a queue; what is not given stays. `max_concurrency=None`, `rate=None` and
+        `max_waiting=None` lift these limits. `on_full`: "refuse" or "wait". Returns all."""
+        return await self._post(*_set_queue(queue, _changes(
+            paused, serial, max_concurrency, rate, max_waiting, on_full
+        )))
 
     async def empty_queue(
         self, queue: str, expected: int | None, *, on_progress: OnProgress | None = None
@@ -158,9 +162,12 @@ class Operations:
     def set_queue(
         self, queue: str, *, paused: bool | None = None, serial: bool | None = None,
         max_concurrency: int | Unset | None = UNSET, rate: str | Unset | None = UNSET,
+        max_waiting: int | Unset | None = UNSET, on_full: OnFull | None = None,
     ) -> QueueSettings:
         """See `AsyncOperations.set_queue`."""
-        return self._post(*_set_queue(queue, _changes(paused, serial, max_concurrency, rate)))
+        return self._post(*_set_queue(queue, _changes(
+            paused, serial, max_concurrency, rate, max_waiting, on_full
+        )))
 
     def empty_queue(self, queue: str, expected: int | None, *, on_progress: OnProgress | None = None) -> int:
         """See `AsyncOperations.empty_queue`."""
@@ -255,7 +262,8 @@ def _set_queue(queue: str, changes: dict[str, Any]) -> tuple[str, dict[str, Any]
 
 
 def _changes(
-    paused: bool | None, serial: bool | None, max_concurrency: int | Unset | None, rate: str | Unset | None
+    paused: bool | None, serial: bool | None, max_concurrency: int | Unset | None, rate: str | Unset | None,
+    max_waiting: int | Unset | None, on_full: OnFull | None,
 ) -> dict[str, Any]:
     changes: dict[str, Any] = {"paused": paused, "serial": serial}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -263,6 +271,10 @@ def _changes(
         changes["max_concurrency"] = options.limit(max_concurrency, "max_concurrency")
     if not isinstance(rate, Unset):
         changes["rate"] = rates.normal(rate)
+    if not isinstance(max_waiting, Unset):
+        changes["max_waiting"] = options.limit(max_waiting, "max_waiting")
+    if on_full is not None:
+        changes["on_full"] = options.one_of(on_full, ON_FULLS, "on_full")
     return changes
 
 

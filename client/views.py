@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from .model import Mode, OnUpstream, Parameter, ScheduleInfo, StepKind
+from .model import Mode, OnFull, OnUpstream, Parameter, ScheduleInfo, StepKind
 
 Place = Literal[
     "waiting", "blocked", "retrying", "scheduled", "awaiting", "claimed", "running", "failed", "finished", "unknown"
@@ -213,6 +213,8 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     at_least: list[str] = []
     rate: str | None = None
+    max_waiting: int | None = None
+    on_full: OnFull = "refuse"
 
 
 class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -292,12 +294,14 @@ class OperationView(msgspec.Struct, frozen=True):
 
 
 class QueueSettings(msgspec.Struct, frozen=True):
-    """`max_concurrency` None: no limit."""
+    """`max_concurrency`, `max_waiting` None: no limit."""
 
     paused: bool
     serial: bool
     max_concurrency: int | None
     rate: str | None = None
+    max_waiting: int | None = None
+    on_full: OnFull = "refuse"
 
 
 class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):

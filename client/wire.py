@@ -156,7 +156,10 @@ def refusal(error: BaseException) -> Refusal:
     kind = type(error).__name__
     if _KINDS.get(kind) is not type(error):
         return Refusal(INTERNAL, "the node had an unexpected error; its log says more")
-    facts = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float)}
+    facts = {
+        name: int(value) if isinstance(value, bool) else value      # MessagePack tells them apart
+        for name, value in vars(error).items() if isinstance(value, str | int | float)
+    }
     return Refusal(kind, str(error), facts)
 
 

@@ -28,6 +28,9 @@ from . import bulk
 from .status import Status
 
 PAGE = 500
+SETTINGS = ("paused", "serial", "max_concurrency", "rate", "max_waiting", "on_full")
+"""Of a queue."""
+
 TRIES_MAX = 50
 
 
@@ -48,14 +51,12 @@ class Operations:
     # -- queues ------------------------------------------------------------------------------------------------------
 
     async def set_queue(self, queue: str, changes: dict[str, object]) -> QueueRecord:
-        """Change settings of a queue (`paused`, `serial`, `max_concurrency`, `rate`); returns them all."""
+        """Change settings of a queue (`SETTINGS`); returns them all."""
         if not is_name(queue):
             raise InvalidJob(f"{queue[:200]!r} is not a valid queue name: {NAME_RULE}")
-        unknown = sorted(changes.keys() - {"paused", "serial", "max_concurrency", "rate"})
+        unknown = sorted(changes.keys() - set(SETTINGS))
         if unknown:
-            raise InvalidJob(
-                f"a queue has no setting {', '.join(unknown)}; it has paused, serial, max_concurrency and rate"
-            )
+            raise InvalidJob(f"a queue has no setting {', '.join(unknown)}; it has {', '.join(SETTINGS)}")
         if isinstance(changes.get("rate"), str):
             changes = changes | {"rate": msgspec.to_builtins(rates.rate(str(changes["rate"]), "rate"))}
         key = self._keys.queue(queue)
@@ -65,6 +66,8 @@ class Operations:
             record = (decode(QueueRecord, old.value) if old is not None else None) or QueueRecord()
             if (most := changes.get("max_concurrency")) is not None and most in (0, False):
                 raise InvalidJob(f"queue {queue}: max_concurrency is at least 1; to stop a queue, pause it")
+            if (most := changes.get("max_waiting")) is not None and most in (0, False):
+                raise InvalidJob(f"queue {queue}: max_waiting is at least 1, or null for no bound")
             try:
                 new = msgspec.convert(msgspec.to_builtins(record) | changes, QueueRecord)
             except msgspec.ValidationError as error:

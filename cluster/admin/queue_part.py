@@ -61,7 +61,8 @@ class QueueParts:
 
 def with_settings(row: QueueView, said: QueueRecord) -> QueueView:
     return replace(
-        row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency, rate=in_words(said.rate)
+        row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency, rate=in_words(said.rate),
+        max_waiting=said.max_waiting, on_full=said.on_full,
     )
 
 

@@ -9,6 +9,7 @@ from ..ledger.scan import scan
 from ..state.keys import Keys, shown
 from ..state.outboxes import OutboxRecord
 from ..state.records import (
+    BoundRecord,
     Member,
     QueueRecord,
     RateRecord,
@@ -57,6 +58,9 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
             keys.parse_queue(record.key) is not None and decode(QueueRecord, record.value) is not None
         )),
         (keys.tails, "no end of a serial queue", lambda record: str(tail_of(record)).encode() == record.value),
+        (keys.bounds, "no count of a bounded queue: the next enqueue counts anew", lambda record: (
+            decode(BoundRecord, record.value) is not None
+        )),
         (keys.rates, "no rate's state: the master writes it anew", lambda record: (
             keys.parse_rate(record.key) is not None and decode(RateRecord, record.value) is not None
         )),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
+from rota.client.model import ON_FULLS
 from rota.client.operations import LOOK_S, UNSET
+from rota.client.options import one_of
 from rota.client.views import FailedFilter, QueueSettings
 
 from ..terminal import say
@@ -20,6 +23,10 @@ from .progress import Following
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
 
 queue = typer.Typer(no_args_is_help=True, help="Pause, resume, set, empty a queue; help a serial queue on.")
+
+
+class Full(enum.Enum):
+    REFUSE, WAIT = "refuse", "wait"
 
 
 @queue.command()
@@ -48,6 +55,13 @@ def set_(
     rate: Annotated[
         str | None, typer.Option(metavar="RATE", help='How many may begin in a time: "100/minute", "5/10s, burst 20".')
     ] = None,
+    max_waiting: Annotated[
+        int | None, typer.Option(min=1, help="Jobs that may wait in it; enqueues beyond that are refused, or wait.")
+    ] = None,
+    on_full: Annotated[
+        Full | None, typer.Option(help="With --max-waiting: what becomes of enqueues beyond it. Default: refuse.")
+    ] = None,
+    no_bound: Annotated[bool, typer.Option("--no-bound", help="Lift the bound of jobs that wait.")] = False,
     no_rate: Annotated[bool, typer.Option("--no-rate", help="Lift the rate.")] = False,
     no_limit: Annotated[bool, typer.Option("--no-limit", help="Lift the limit of jobs at a time.")] = False,
     url: Url = None,
@@ -62,10 +76,14 @@ def set_(
 
       rota queue set payments --serial
     """
-    if serial is None and max_concurrency is None and rate is None and not no_limit and not no_rate:
+    said = (serial, max_concurrency, rate, max_waiting, on_full)
+    if all(value is None for value in said) and not (no_limit or no_rate or no_bound):
         raise typer.BadParameter(
-            "nothing to change: say --serial, --no-serial, --max-concurrency, --no-limit, --rate or --no-rate"
+            "nothing to change: say --serial, --no-serial, --max-concurrency, --no-limit, --rate, --no-rate, "
+            "--max-waiting, --on-full or --no-bound"
         )
+    if max_waiting is not None and no_bound:
+        raise typer.BadParameter("--max-waiting and --no-bound are opposites")
     if rate is not None and no_rate:
         raise typer.BadParameter("--rate and --no-rate are opposites")
     if max_concurrency is not None and no_limit:
@@ -73,7 +91,8 @@ def set_(
     with client(url, token_file) as asked:
         settings = asked.set_queue(
             name, serial=serial, max_concurrency=max_concurrency if max_concurrency or no_limit else UNSET,
-            rate=rate if rate or no_rate else UNSET,
+            rate=rate if rate or no_rate else UNSET, max_waiting=max_waiting if max_waiting or no_bound else UNSET,
+            on_full=one_of(on_full.value, ON_FULLS, "--on-full") if on_full is not None else None,
         )
     _show(name, settings, json)
 
@@ -297,4 +316,5 @@ def _show(name: str, settings: QueueSettings, json: bool) -> None:
     words += ["serial"] if settings.serial else []
     words += [f"at most {settings.max_concurrency} at a time"] if settings.max_concurrency else []
     words += [f"at most {settings.rate}"] if settings.rate else []
+    words += [f"at most {settings.max_waiting:,} wait ({settings.on_full})"] if settings.max_waiting else []
     say(f"queue {name}: {', '.join(words)}")

@@ -91,6 +91,7 @@ def _state(view: QueueView) -> str:
     words += ["serial"] if view.serial else []
     words += [f"at most {view.max_concurrency:,} at a time"] if view.max_concurrency else []
     words += [f"at most {view.rate}"] if view.rate else []
+    words += [f"at most {view.max_waiting:,} wait"] if view.max_waiting else []
     return ", ".join(words)
 
 

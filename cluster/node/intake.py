@@ -20,6 +20,7 @@ from rota.client.errors import (
     LedgerError,
     NoSpace,
     Overloaded,
+    QueueFull,
     TransactionInvalid,
     UnknownTask,
 )
@@ -61,6 +62,7 @@ from ..state.records import (
 from ..state.uniques import Hold, Holder
 from ..state.upstream import indexes, unknown
 from .body_cache import BodyCache, VerifiedBody
+from .bounds import Bounds
 from .own_record import OwnRecord
 from .sections import Sections, check, gone
 from .uniques import Uniques, with_terms
@@ -108,6 +110,7 @@ class Intake:
         self._node = context.node
         self._record = record
         self._uniques = Uniques(context)
+        self._bounds = Bounds(context.ledger, context.keys, context.clock)
         self._tails: dict[str, tuple[int, int]] = {}        # queue -> (mod revision, order) of its tail
         self._tail_locks: dict[str, asyncio.Lock] = {}
         self.full: str | None = None
@@ -147,6 +150,9 @@ class Intake:
                     waiting.append((await self._start_now(bundle, body, order, mode), order))
                 else:
                     waiting.append(await self._store(bundle, body, order))
+            except QueueFull as error:
+                assert body is not None
+                waiting.append(await self._without_room(bundle, body, order, error))
             except EnqueueError as error:
                 waiting.append(error)
             except LedgerError as error:
@@ -167,9 +173,26 @@ class Intake:
         if hold is None and bundle.terms is not None and bundle.terms.unique:
             hold = await self._uniques.hold(bundle, created(self._uniques.key(bundle), 0))
         settings = self._directory.queues.get(bundle.queue)
-        if settings is not None and settings.serial:
-            return await self._append(bundle, body, order, hold, over)
-        return self._commits.submit(await self._write(bundle, body, order, None, hold, over)), order
+        if settings is not None and (settings.serial or settings.max_waiting is not None):
+            return await self._append(bundle, body, order, hold, over, settings)
+        return self._commits.submit(await self._write(bundle, body, order, hold, over)), order
+
+    async def _without_room(
+        self, bundle: Enqueue, body: VerifiedBody, order: int, full: QueueFull
+    ) -> tuple[asyncio.Future[Verdict], int] | Receipt | EnqueueError:
+        """Its queue is full: but it may be stored already, and what takes the place of another job needs no room."""
+        try:
+            if (repeated := await self._repeated(bundle)) is not None:
+                return repeated
+            if bundle.terms is not None and bundle.terms.unique:
+                met = await self._uniques.met(bundle)
+                if isinstance(met, Receipt | EnqueueError):
+                    return met
+                if met[1] is not None:
+                    return await self._store(bundle, body, order, *met)
+        except LedgerError as error:
+            return _refused(error)
+        return full
 
     def _level_refusal(self, bundle: Enqueue, settings: QueueRecord | None) -> InvalidJob | None:
         """What starts at once cannot wait for a limit, for its turn or for a time. (A repeat may find other settings
@@ -232,29 +255,45 @@ class Intake:
         return future
 
     async def _append(
-        self, bundle: Enqueue, body: VerifiedBody, order: int, hold: Hold | None, over: Holder | None
+        self, bundle: Enqueue, body: VerifiedBody, order: int, hold: Hold | None, over: Holder | None,
+        settings: QueueRecord,
     ) -> tuple[asyncio.Future[Verdict], int]:
-        """Enqueue at the very end of a serial queue: behind whatever any client was told to be enqueued. The queue's
-        tail holds the order of its last job, and guards the next."""
-        tail = self._keys.tail(bundle.queue)
+        """Enqueue one after the other: at the very end of a serial queue, behind whatever any client was told to be
+        enqueued (the queue's tail holds the order of its last job, and guards the next); or to a queue that takes so
+        many only."""
+        tail, counter = self._keys.tail(bundle.queue), self._keys.bound(bundle.queue)
         async with self._tail_locks.setdefault(bundle.queue, asyncio.Lock()):
             while True:
-                known = self._tails.pop(bundle.queue, None)
-                if known is None:
-                    page = await self._ledger.read(tail)
-                    known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
-                order = max(order, known[1] + 1)
-                future = self._commits.submit(
-                    await self._write(bundle, body, order, unmodified(tail, known[0]), hold, over)
-                )
-                verdict = await future
-                if verdict.applied:
+                at: Condition | None = None
+                bound = await self._bounds.room(bundle, settings) if over is None else None
+                if settings.serial:
+                    known = await self._end_of(bundle.queue)
+                    order, at = max(order, known[1] + 1), unmodified(tail, known[0])
+                future = self._commits.submit(await self._write(bundle, body, order, hold, over, at, bound))
+                try:
+                    verdict = await future
+                except LedgerError:
+                    self._bounds.changed(bundle.queue)
+                    raise
+                if verdict.applied and settings.serial:
                     self._tails[bundle.queue] = (verdict.revision, order)
-                if verdict.applied or verdict.failed is None or verdict.failed.key != tail:
+                if verdict.applied and bound is not None:
+                    self._bounds.took(bundle, verdict.revision)
+                elif bound is not None:
+                    self._bounds.changed(bundle.queue)
+                if verdict.applied or verdict.failed is None or verdict.failed.key not in (tail, counter):
                     break
         if len(self._tail_locks) > TAILS_MAX:
             self._forget_tails()
         return future, order
+
+    async def _end_of(self, queue: str) -> tuple[int, int]:
+        """(mod revision, order) of its tail. It is known again when what follows is stored."""
+        known = self._tails.pop(queue, None)
+        if known is None:
+            page = await self._ledger.read(self._keys.tail(queue))
+            known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
+        return known
 
     def _forget_tails(self) -> None:
         """Of queues that nobody enqueues to now: what they were can be read again."""
@@ -333,8 +372,8 @@ class Intake:
             )
 
     async def _write(
-        self, bundle: Enqueue, body: VerifiedBody, order: int, tail: Condition | None, hold: Hold | None,
-        over: Holder | None,
+        self, bundle: Enqueue, body: VerifiedBody, order: int, hold: Hold | None, over: Holder | None,
+        tail: Condition | None = None, bound: moves.Bound | None = None,
     ) -> Write:
         token, due_ms = self._token(bundle, body, order), None
         if bundle.delay_s > 0:
@@ -349,7 +388,7 @@ class Intake:
         lease = receipts.take() or await receipts.lease()
         write = moves.enqueue(
             self._keys, (self._member,), bundle.bundle, token, bundle.body, enqueue_digest(bundle.body).hex(), lease,
-            due_ms=due_ms, tail=tail, hold=hold,
+            due_ms=due_ms, tail=tail, hold=hold, bound=bound,
         )
         return write if over is None else await self._uniques.instead(over, write, bundle.bundle)
 
@@ -410,6 +449,8 @@ class Intake:
             if isinstance(met, Receipt | EnqueueError):
                 return met
             future, order = await self._store(bundle, body, order, *met)
+        except QueueFull as error:
+            return error
         except LedgerError as error:
             return _refused(error)
         return await self._answer(bundle, order, future, body, tries)

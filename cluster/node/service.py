@@ -174,6 +174,7 @@ class Service:
         return {
             "paused": record.paused, "serial": record.serial, "max_concurrency": record.max_concurrency,
             "rate": None if record.rate is None else rates.words(record.rate),
+            "max_waiting": record.max_waiting, "on_full": record.on_full,
         }
 
     async def queue_head(self, queue: str, verb: str) -> str:

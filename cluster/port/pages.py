@@ -57,6 +57,7 @@ STATUS: dict[type[RotaError], int] = {
     errors.NotSerializable: 400,
     errors.JobTooLarge: 413,
     errors.Overloaded: 429,
+    errors.QueueFull: 429,
     errors.JobExists: 409,
     errors.EnqueueUnknown: 504,
     errors.ResultInvalid: 502,
@@ -222,6 +223,9 @@ class Pages:
             status = 429 if self._service.why_not_ready() is None else 503
             headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
             return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
+        if isinstance(error, errors.QueueFull):
+            headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return refuse(429, "QueueFull", str(error), ADVICE[errors.Overloaded], headers)
         if isinstance(error, errors.JobExists):
             return refuse(409, "JobExists", str(error), "", {"Location": f"/v1/jobs/{error.job_id}"})
         if status == 500:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from rota.client.model import ScheduleInfo
+from rota.client.model import OnFull, ScheduleInfo
 from rota.client.views import (
     EventsPage,
     FailedView,
@@ -100,6 +100,8 @@ class QueueChanges(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     serial: bool = False
     max_concurrency: int | None = None
     rate: str | None = None
+    max_waiting: int | None = None
+    on_full: OnFull = "refuse"
 
 
 class NewScheduleCall(ScheduleInfo, frozen=True, kw_only=True, omit_defaults=True):

@@ -151,7 +151,7 @@ class NodeService(Protocol):
     async def stats(self) -> StatsView: ...
 
     async def set_queue(self, queue: str, changes: dict[str, object]) -> dict[str, object]:
-        """Change `paused`, `serial` or `max_concurrency` of a queue; returns all its settings. Raises InvalidJob."""
+        """Change settings of a queue; returns all its settings. Raises InvalidJob."""
         ...
 
     async def queue_head(self, queue: str, verb: str) -> str:

@@ -58,7 +58,7 @@ class Verbs:
     async def set_queue(self, request: web.Request) -> Any:
         changes = await read(request, dict[str, Any])
         if not changes:
-            raise InvalidJob("nothing to change: say paused, serial, max_concurrency or rate")
+            raise InvalidJob("nothing to change: say paused, serial, max_concurrency, rate, max_waiting or on_full")
         settings = await self._service.set_queue(_queue(request), changes)
         self._log("queue %s is set: %s", _queue(request), changes)
         return settings

@@ -77,6 +77,7 @@ class Keys:
         self.tasks = self.root + b"tasks/"
         self.queues = self.root + b"queues/"
         self.tails = self.root + b"tails/"
+        self.bounds = self.root + b"bounds/"
         self.schedules = self.root + b"schedules/"
         self.rates = self.root + b"rates/"
         self.uniques = self.root + b"unique/"
@@ -217,6 +218,9 @@ class Keys:
 
     def queue(self, queue: str) -> bytes:
         return self.queues + queue.encode()
+
+    def bound(self, queue: str) -> bytes:
+        return self.bounds + queue.encode()
 
     def tail(self, queue: str) -> bytes:
         return self.tails + queue.encode()

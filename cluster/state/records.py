@@ -34,6 +34,7 @@ from rota.client.model import (
     History,
     Mode,
     Moment,
+    OnFull,
     OnOrphan,
     OnUpstream,
     Parameter,
@@ -237,6 +238,15 @@ class QueueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     serial: bool = False                        # one at a time, in order; a failing job blocks the queue
     max_concurrency: Limit | None = None
     rate: Rate | None = None
+    max_waiting: Limit | None = None            # jobs that may wait in it: what is enqueued beyond that is refused
+    on_full: OnFull = "refuse"                  # or who enqueues waits
+    v: Schema = msgspec.field(default_factory=schema)
+
+
+class BoundRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a queue with a bound, how many jobs were ever enqueued to it: each enqueue counts on, and is guarded by it."""
+
+    enqueued: Number = 0
     v: Schema = msgspec.field(default_factory=schema)
 
 

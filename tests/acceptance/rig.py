@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -156,8 +157,6 @@ class Rig:
         return [record.key[len(self.keys.nodes):].decode() for record in await self.read(self.keys.nodes)]
 
     async def urls(self) -> list[str]:
-        import json
-
         return [json.loads(record.value)["address"] for record in await self.read(self.keys.nodes)]
 
     async def master(self) -> str:
@@ -184,6 +183,13 @@ class Rig:
 
     def kill_node(self, identity: str) -> None:
         os.kill(self.node_pid(identity), signal.SIGKILL)
+
+    async def replace_node(self, identity: str) -> None:
+        """Kill -9; another joins at its address, where clients find it."""
+        records = await self.read(self.keys.nodes + identity.encode())
+        port = int(json.loads(records[0].value)["address"].rpartition(":")[2])
+        self.kill_node(identity)
+        await self.joined([self.start(port=port)])
 
     def kill_machine(self, identity: str) -> None:
         """Guard first: nobody is left to revoke the lease."""

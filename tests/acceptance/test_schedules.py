@@ -39,8 +39,7 @@ async def test_each_tick_is_one_job_though_masters_are_killed(etcd: Any, cluster
         await rig.client.schedules.put(NAME, work.nap, (str(journal), 0.0), every=1.0, catch_up="all")
         for _ in range(KILLS):
             await two_ticks(rig)
-            rig.kill_node(await rig.master())
-            await rig.joined([rig.start()])
+            await rig.replace_node(await rig.master())
         await two_ticks(rig)                # the last master fires, too
         await rig.client.schedules.pause(NAME)
         await rig.drained()

@@ -30,6 +30,7 @@ from .codes import Codes
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
+from .sharing import Shares
 from .slots import Held, Slots
 from .trust import HAND, Trust
 from .twins import Alone
@@ -75,6 +76,7 @@ class Conduct:
         trust = Trust(self.keys, self.history.tampered, self._say)
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         blame = Blame(self.keys, self._say)
+        shares = Shares(self.keys, self._say)
         alone = Alone(self.keys, self._say, DUE_SKEW_S)
         for entry in self.history.journal:
             self._revision = entry.revision
@@ -86,6 +88,7 @@ class Conduct:
             codes.see(entry, self._members)
             blame.see(entry, self._members, self._claims)
             alone.see(entry)
+            shares.see(entry, self._members)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)

@@ -20,8 +20,10 @@ from rota.cluster.master import (
     carrying_out,
     dependants,
     flows,
+    heavy,
     lanes,
     limits,
+    members,
     operation,
     placement,
     queues,
@@ -29,10 +31,12 @@ from rota.cluster.master import (
     scheduler,
     schedules,
     takeover,
+    tenants,
 )
 from rota.cluster.master.claims import Claims
 from rota.cluster.master.dispatch import Aggregator
 from rota.cluster.master.limits import Limits
+from rota.cluster.master.paces import Pace
 from rota.cluster.master.picture import Picture
 from rota.cluster.master.queues import UNLIMITED
 from rota.cluster.node import (
@@ -913,6 +917,40 @@ def nobody_looks_at_expiries() -> None:
 
     Aggregator._expire = _expire
     scripted.ScriptedRunners._is_late = lambda self, work: False
+
+
+@mutant
+def a_heavy_job_takes_one_slot() -> None:
+    """The master counts a job that takes several slots as one."""
+    original = members.Seat.hold
+
+    def hold(self: members.Seat, bundle: str, held: Any) -> None:
+        held.weight = 1
+        original(self, bundle, held)
+
+    members.Seat.hold = hold
+    heavy.Heavy.has_room = lambda self, gate: True
+    heavy.Heavy.place = lambda self, gate, item, allowed, now: placement.place(
+        gate, item, allowed, careful=True, pace=Pace.UNKNOWN, now=now
+    )
+
+
+@mutant
+def a_bound_without_guard() -> None:
+    """An enqueue to a queue that takes so many only does not look whether others enqueue at the same time."""
+    _change_enqueues(lambda keys, write: _without(write, keys.bounds))
+
+
+@mutant
+def tenants_take_no_turns() -> None:
+    """Who has enqueued first goes first, whoever it is."""
+    tenants.Tenants.given = lambda self, tenant, slots: None
+
+
+@mutant
+def nothing_is_kept_for_what_is_heavy() -> None:
+    """Where light jobs take each slot as it comes free, a heavy one waits for ever."""
+    heavy.Heavy._wait = lambda self, gate, now: None
 
 
 @mutant

@@ -20,7 +20,10 @@ RETRY_WINDOW_S = 30.0
 QUEUES = ("q1", "q2")
 SERIAL = "s1"
 NARROW = "narrow"
-QUEUE_RECORDS = {SERIAL: QueueRecord(serial=True), NARROW: QueueRecord(max_concurrency=2)}
+BOUNDED, BOUND = "bounded", 6
+QUEUE_RECORDS = {
+    SERIAL: QueueRecord(serial=True), NARROW: QueueRecord(max_concurrency=2), BOUNDED: QueueRecord(max_waiting=BOUND),
+}
 
 TASKS = {
     "m:sync": TaskInfo("m:sync", "sync", max_attempts=ATTEMPTS_MAX),
@@ -32,12 +35,14 @@ TASKS = {
     "m:poison": TaskInfo("m:poison", "sync", max_attempts=ATTEMPTS_MAX),
     "m:crash": TaskInfo("m:crash", "async", max_attempts=ATTEMPTS_MAX),
     "m:turns": TaskInfo("m:turns", "sync", max_attempts=ATTEMPTS_MAX),
+    "m:heavy": TaskInfo("m:heavy", "sync", max_attempts=ATTEMPTS_MAX, weight=2),
+    "m:wide": TaskInfo("m:wide", "async", max_attempts=ATTEMPTS_MAX, weight=3),
     "m:paced": TaskInfo("m:paced", "async", max_attempts=ATTEMPTS_MAX, rate=Rate(4, 1.0, 2)),
 }
 TASK_RECORDS = {
     name: TaskRecord(
         info.mode, info.queue, info.max_concurrency, info.max_per_key, info.on_orphan, info.requeue_delay_s,
-        rate=info.rate,
+        rate=info.rate, weight=info.weight,
     )
     for name, info in TASKS.items()
 }
@@ -45,6 +50,8 @@ TASK_RECORDS = {
 
 TURNS = "m:turns"
 """`def` in the code of some nodes, `async def` in that of others."""
+
+HEAVY, WIDE = "m:heavy", "m:wide"
 
 KEYS = ("ann", "bob")
 
@@ -90,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keys: bool = False              # jobs are signed, and nodes have different keys
     codes: bool = False             # nodes have different code, and sizes
     twins: bool = False             # jobs of which there must not be two, and such as expire
+    sharers: bool = False           # heavy jobs, tenants, a queue that takes so many only
     waiters: bool = False           # jobs that wait for jobs
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
     damages: int = 0                # by the same, of records, so that they cannot be read
@@ -137,10 +145,13 @@ def plan_of(seed: int) -> Plan:
         schedules=rng.random() < 0.4,
         twins=seed % 3 == 1,
         waiters=seed % 3 == 2,
+        sharers=seed % 6 == 3,
         damages=rng.choice((0, 0, 0, 4, 1)),
     )
     if plan.twins or plan.waiters or plan.exchanges:    # whose key is free, who waits for what, and whose body is whose
         plan = msgspec.structs.replace(plan, damages=0)
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
         plan = msgspec.structs.replace(plan, schedules=False)
+    if plan.codes:                  # some nodes are smaller
+        plan = msgspec.structs.replace(plan, sharers=False)
     return msgspec.structs.replace(plan, codes=False) if plan.keys else plan    # some node can run everything

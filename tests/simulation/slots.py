@@ -61,6 +61,7 @@ class Slots:
     ) -> dict[bytes, str]:
         """By the token's key: where there is a slot for it."""
         free = self._free(members, claims)
+        free = [slot for slot in free if not _is_kept(slot, waiting)]
         if not free:
             return {}
         counts: dict[tuple[str, ...], int] = {}
@@ -112,7 +113,8 @@ class Slots:
         used = dict(self._unclaimed)
         for held in claims.values():
             place = (held.node, held.claim.mode)
-            used[place] = used.get(place, 0) + held.claim.pending
+            used[place] = used.get(place, 0) + held.claim.pending * held.claim.weight
+            spare = spare and held.claim.weight == 1
         return [
             (node, member, mode) for node, member in members.items() if member.state == "active"
             for mode in ("sync", "async") if (slots := member.capacity.get(mode, 0))
@@ -123,6 +125,14 @@ class Slots:
         name, done = key.rpartition(b"/")[2].decode(), held.claim.done_bits
         begun = self._begun.get((whole(name), held.revision), ())
         return any(not done >> index & 1 and index not in begun for index in self._indexes.get(name, ()))
+
+
+def _is_kept(slot: tuple[str, Member, Mode], waiting: Mapping[bytes, Token]) -> bool:
+    """What is heavy waits until so much is free on a node, and others with it."""
+    _, member, mode = slot
+    return any(
+        token.weight > 1 and member.serves(token.queue) and member.mode_of(token) == mode for token in waiting.values()
+    )
 
 
 def _slot_for(token: Token, free: Free, without: Container[str]) -> str:

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ..cluster.master import test_bulk, test_rates, test_takeover
+from ..cluster.master import test_bulk, test_heavy, test_rates, test_takeover, test_tenants
+from ..cluster.node import test_bounds
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
 from .campaign import Verdict, run
@@ -29,7 +30,7 @@ ALWAYS = [
     "ticks_without_their_record", "nobody_waits_for_the_last", "sections_are_always_there",
     "flows_are_over_with_their_failed", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",
-    "progress_outlives_its_job",
+    "progress_outlives_its_job", "a_heavy_job_takes_one_slot",
     "what_cannot_be_read_is_an_error", "a_digit_is_a_number",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
@@ -45,6 +46,9 @@ RARE = {
     "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,
+    "tenants_take_no_turns": test_tenants.test_who_has_enqueued_much_does_not_keep_others_waiting,
+    "nothing_is_kept_for_what_is_heavy": test_heavy.test_where_slots_come_free_one_by_one_a_node_is_kept_for_it,
+    "a_bound_without_guard": lambda: asyncio.run(test_bounds.test_of_two_nodes_one_takes_the_last_place()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""

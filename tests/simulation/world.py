@@ -54,6 +54,7 @@ from .plans import (
 from .process import Process
 from .scripted import KILLS_ITS_RUNNER, Run
 from .sections import Composers
+from .sharing import Sharers
 from .ticks import Timekeeper
 from .twins import Twins
 
@@ -280,6 +281,8 @@ class World:
         ]
         if self.plan.twins:
             clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
+        if self.plan.sharers:
+            clients.append(self.group.create_task(Sharers(self).run(), name="client-sharers"))
         if self.plan.waiters:
             clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
             clients.append(self.group.create_task(self.composers.run(), name="client-composers"))
@@ -402,7 +405,7 @@ class World:
                     retry_s = max(retry_s, TASKS[token.task].requeue_delay_s)
                     if (rate := TASKS[token.task].rate) is not None:
                         serial_s += (delay_s + rate.per_s / rate.count) + 1.0
-                    if token.queue == SERIAL or token.key:
+                    if token.queue == SERIAL or token.key or token.weight > 1:
                         serial_s += seconds + delay_s + 1.0
                     else:
                         work_s += seconds + 0.05 + 0.3 * token.suspect

@@ -84,14 +84,15 @@ from .claimed import (
     take_over,
 )
 from .ended import finished, result
-from .entering import Fired, enqueue, enqueue_claimed, fire
+from .entering import Bound, Fired, enqueue, enqueue_claimed, fire
 from .failed import delete, fail, revive, set_aside, skip_head
 from .ops import Conditions, Ops
 from .remembered import forget_steps, remember, remembered
 from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
 
 __all__ = [
-    "Conditions", "Fired", "Ops", "abandon", "become_due", "block", "cancel", "cancel_some", "claim", "delete", "end",
+    "Bound", "Conditions", "Fired", "Ops", "abandon", "become_due", "block", "cancel", "cancel_some", "claim", "delete",
+    "end",
     "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
     "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "record", "release",
     "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",

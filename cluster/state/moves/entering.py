@@ -9,7 +9,7 @@ import msgspec
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Put
 from ..keys import Keys
-from ..records import Awaiting, Claim, ReceiptRecord, Token, encode
+from ..records import Awaiting, BoundRecord, Claim, ReceiptRecord, Token, encode
 from ..schedules import ScheduleRecord
 from ..uniques import Hold
 from .ops import Conditions, put_awaiting, put_held, put_scheduled, put_waiting
@@ -17,11 +17,12 @@ from .ops import Conditions, put_awaiting, put_held, put_scheduled, put_waiting
 
 def enqueue(
     keys: Keys, who: Conditions, bundle: str, token: Token, body: bytes, digest: str, receipt_lease: int, *,
-    due_ms: int | None = None, tail: Condition | None = None, hold: Hold | None = None,
+    due_ms: int | None = None, tail: Condition | None = None, hold: Hold | None = None, bound: Bound | None = None,
 ) -> Write:
     """Store a bundle: in its queue, among the scheduled until `due_ms`, or (`Awaiting`) among those that wait for
     others. The receipt says that it happened, so that a repeat is told from a first time. `tail`: of a serial queue, as
-    it was seen: the bundle is its new end. `hold`: the key that it has for itself."""
+    it was seen: the bundle is its new end. `hold`: the key that it has for itself. `bound`: of a queue that takes so
+    many only, as it was counted."""
     receipt = _receipt(keys, bundle, token, digest, receipt_lease)
     if isinstance(token, Awaiting):
         place = put_awaiting(keys, bundle, token)
@@ -32,6 +33,9 @@ def enqueue(
     if hold is not None:
         conditions += hold.conditions
         ops += (put_held(keys, hold.at.key, bundle, place, token.at, hold.until_ms, hold.lease),)
+    if bound is not None:
+        conditions += (bound.at,)
+        ops += (Put(bound.at.key, encode(BoundRecord(bound.enqueued + token.count))),)
     if tail is None:
         return Write(conditions, ops)
     return Write((*conditions, tail), (*ops, Put(tail.key, b"%d" % token.order)))
@@ -46,6 +50,13 @@ def enqueue_claimed(
         (*who, created(receipt.key, 0)),
         (Put(keys.claim(node, bundle), encode(claim)), Put(keys.body(bundle), body), receipt),
     )
+
+
+class Bound(msgspec.Struct, frozen=True, gc=False):
+    """How many jobs were ever enqueued to a queue, as it was seen."""
+
+    at: Condition
+    enqueued: int
 
 
 class Fired(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,8 @@ from .work import note
 
 RATE = 20
 """Jobs a second of `paced`."""
+PATIENCE_S = 3.0
+"""How long `fleeting` may wait."""
 BURST = 5
 
 
@@ -25,7 +27,7 @@ async def paced(journal: str) -> None:
     note(journal, "start")
 
 
-@rota.task(expires=3.0)
+@rota.task(expires=PATIENCE_S)
 async def fleeting(journal: str, seconds: float) -> None:
     note(journal, "start")
     await asyncio.sleep(seconds)
