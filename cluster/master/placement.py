@@ -94,6 +94,6 @@ def _in_parts(
         return Give(best.seat, best.mode)
     if pace is Pace.SLOW:
         return Cut(1 if careful else max(1, best.seat.in_a_slice(best.mode, now)))
-    if best.is_idle or (pace is Pace.QUICK and not careful):
+    if best.is_idle or (pace is Pace.QUICK and not careful and not best.seat.heavy[best.mode]):
         return Give(best.seat, best.mode)
     return Cut(best.slots)

@@ -106,6 +106,17 @@ def test_nothing_is_given_ahead_to_a_node_that_has_one() -> None:
     assert len(table.given()) > 2                   # now it is, by what it gets through
 
 
+def test_a_whole_bundle_of_quick_jobs_does_not_go_beside_one() -> None:
+    table = Table()
+    table.member("n1", slots=4)
+    heavy = table.job("heavy", weight=3)
+    assert table.given() == [("heavy", "n1")]
+    table.claimed("n1", "heavy", heavy)
+    table.picture.paces.quick("m:g", table.now)
+    table.job("b", count=5, task="m:g")
+    assert table.split() == {"b": 1}
+
+
 def test_a_new_master_counts_the_slots_of_claims() -> None:
     table = Table(is_open=False)
     table.member("n1", slots=4)

@@ -132,8 +132,8 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("delete", "failed", moves.delete(KEYS, WHO, FAILED, BUNDLE, 0)),
 ]
 NO_MOVES = {
-    "Bound", "Conditions", "Fired", "Ops", "finished", "forget_steps", "forgotten", "given", "let_in", "let_out", "not_well",
-    "remember", "remembered", "result",
+    "Bound", "Conditions", "Fired", "Ops", "finished", "forget_steps", "forgotten", "given", "let_in", "let_out",
+    "not_well", "remember", "remembered", "result",
 }
 """What the package exports beside moves: types, what is left of jobs that have ended, and who is given that."""
 
