@@ -191,12 +191,12 @@ class AsyncClient(AsyncOperations):
         since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
         limit: int = 100, after: str = "",
     ) -> JobsPage:
-        """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "failed", or
-        "finished" (and kept, `keep_finished`); those of a queue, of a task, or all; those with a key that `max_per_key`
-        counts by (of jobs that have not ended); those that were enqueued, or, if they have ended, did so, from `since`
-        on and before `until`: a datetime with a time zone, seconds since 1970, or a timedelta, which means so long ago.
-        At most 1,000 at a time: `after` is the `next` of the part before. A part may be short, or empty, and the list
-        go on: `each_job` goes through all parts. Raises `InvalidJob`."""
+        """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "awaiting",
+        "failed", or "finished" (and kept, `keep_finished`); those of a queue, of a task, or all; those with a key that
+        `max_per_key` counts by (of jobs that have not ended); those that were enqueued, or, if they have ended, did so,
+        from `since` on and before `until`: a datetime with a time zone, seconds since 1970, or a timedelta, which means
+        so long ago. At most 1,000 at a time: `after` is the `next` of the part before. A part may be short, or empty,
+        and the list go on: `each_job` goes through all parts. Raises `InvalidJob`."""
         return await self._page(_jobs_path(place, queue, task, limit, after, key, since, until), JobsPage)
 
     async def each_job(self, place: Place | None = None, **which: Any) -> AsyncIterator[JobView]:

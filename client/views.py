@@ -192,9 +192,9 @@ class TaskView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`waiting`, `claimed` (a node runs them, or is about to), `scheduled` and `failed` count jobs, `running` those
-    that have run for a second; `exact` is False where counting stopped at a limit: then `at_least` names the counts
-    that may be higher.
+    """`waiting`, `claimed` (a node runs them, or is about to), `scheduled`, `awaiting` (they wait for other jobs to
+    end) and `failed` count jobs, `running` those that have run for a second; `exact` is False where counting stopped at
+    a limit: then `at_least` names the counts that may be higher.
     `oldest_s` is the age of the job that has waited longest, in seconds. `blocked` is the id of the job that blocks a
     serial queue, `why` what it failed of and what a person can do."""
 
@@ -215,6 +215,7 @@ class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
     rate: str | None = None
     max_waiting: int | None = None
     on_full: OnFull = "refuse"
+    awaiting: int = 0
 
 
 class FailedView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -319,6 +320,7 @@ class StatsView(msgspec.Struct, frozen=True, omit_defaults=True):
     enqueued_per_s: float
     finished_per_s: float
     at_least: list[str] = []
+    awaiting: int = 0
 
 
 class ScheduleView(msgspec.Struct, frozen=True, omit_defaults=True):

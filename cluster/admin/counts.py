@@ -13,7 +13,7 @@ from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import PAGE, scan
 from ..state.keys import Keys
 from ..state.records import RunningRecord, claim_in, decode, waiting_at
-from .strides import Strides
+from .strides import Known, Strides
 
 COUNT_MAX = 20_000
 """Records of one queue (and of all that is scheduled, or claimed) that are counted: exact figures of a backlog of
@@ -35,7 +35,7 @@ class Counts:
 
     def __init__(
         self, ledger: Ledger, keys: Keys, clock: Clock, *, after: str = "", queues_max: int | None = None,
-        count_max: int = COUNT_MAX, read_max: int = READ_MAX,
+        count_max: int = COUNT_MAX, read_max: int = READ_MAX, known: Known | None = None,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -44,12 +44,14 @@ class Counts:
         self._queues_max = queues_max
         self._count_max = count_max
         self._read_max = read_max
+        self._known = known
         self.is_cut = False
         self.rows: dict[str, QueueView] = {}
 
     async def count(self) -> None:
         await self._waiting()
         await self._moving("scheduled", self._keys.scheduled)
+        await self._awaiting()
         await self._moving("claimed", self._keys.claims)
         await self._failed()
         await self._running()
@@ -65,6 +67,13 @@ class Counts:
                 row = self.row(token.queue)
                 oldest_s = max(row.oldest_s or 0.0, now - token.at / 1000)
                 self.rows[token.queue] = replace(row, waiting=row.waiting + token.pending, oldest_s=oldest_s)
+
+    async def _awaiting(self) -> None:
+        async for record in self._by_queue("awaiting", self._keys.awaiting):
+            token = waiting_at(self._keys, record)
+            if token is not None:
+                row = self.row(token.queue)
+                self.rows[token.queue] = replace(row, awaiting=row.awaiting + token.pending)
 
     async def _failed(self) -> None:
         async for record in self._by_queue("failed", self._keys.failed, keys_only=True):
@@ -99,7 +108,7 @@ class Counts:
 
     async def _by_queue(self, field: str, prefix: bytes, *, keys_only: bool = False) -> AsyncIterator[Record]:
         """Each queue's records, up to the limit; a queue that has more is left for the next one."""
-        strides = Strides(self._ledger, prefix, self._after, keys_only=keys_only)
+        strides = Strides(self._ledger, prefix, self._after, keys_only=keys_only, known=self._known)
         counted = read = queues = 0
         queue = b""
         while records := await strides.read(min(PAGE, self._count_max + 1) if read < self._read_max else LOOK):

@@ -16,6 +16,7 @@ from ..state.keys import Keys
 from ..state.records import QueueRecord
 from ..state.words import Words
 from .counts import Counts
+from .strides import Known
 
 COUNT_MAX = 2_000
 READ_MAX = 10_000
@@ -28,13 +29,14 @@ class QueueParts:
         self._clock = clock
         self._directory = directory
         self._words = words
+        self._known = Known()
 
     async def part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
         """Queues that hold jobs or have settings, behind the name `after`, and what to go on after ("": no more). They
         come as keys are ordered."""
         counts = Counts(
             self._ledger, self._keys, self._clock, after=after, queues_max=limit + 1, count_max=COUNT_MAX,
-            read_max=READ_MAX,
+            read_max=READ_MAX, known=self._known,
         )
         await counts.count()
         settings = self._directory.queues

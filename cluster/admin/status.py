@@ -176,7 +176,7 @@ class Status:
             self._directory.revision, self._directory.master, len(self._directory.members),
             sum(row.waiting for row in rows), sum(row.claimed for row in rows), sum(row.scheduled for row in rows),
             sum(row.failed for row in rows), max(ages, default=None), enqueued_per_s, finished_per_s,
-            sorted({field for row in rows for field in row.at_least}),
+            sorted({field for row in rows for field in row.at_least}), sum(row.awaiting for row in rows),
         )
 
     def _rates(self) -> tuple[float, float]:

@@ -111,6 +111,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     compact: bool = False               # the master compacts etcd's history; only where etcd is not shared
     restart: bool = True                # the guard starts the node's process again after a crash
     dev: bool = False                   # on an embedded etcd, for trying out
+    otel: bool = False                  # send spans of takeovers and jobs by OpenTelemetry
     log: Log = "info"
     log_format: Literal["text", "json"] = "text"    # of all processes of the node; an app's own logging wins in runners
 

@@ -11,6 +11,9 @@ from rota.worker.guard import guardlink
 
 from .config import VARIABLE, NodeConfig
 
+OTEL = "ROTA_OTEL"
+"""Where runners look whether they are to trace."""
+
 
 def guard_command(config: NodeConfig) -> list[str]:
     """The node's process does not look for modules where it was started: what lies beside an app is the runners'."""
@@ -19,5 +22,5 @@ def guard_command(config: NodeConfig) -> list[str]:
 
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    said = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format}
+    said = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format, OTEL: "1" if config.otel else ""}
     return dict(environ) | said | sealing.environment(config.encrypt_file)

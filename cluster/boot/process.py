@@ -84,6 +84,8 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         node = Node(node_settings(config), context, RunnerPool(pool, guard))
         context.events.listen(_Named.joined, (NodeJoined,))
         event_log.attach(context.events)
+        if config.otel:
+            _trace(context.events)
         telemetry = Telemetry(node.observed, context, node.directory, ledger.figures)
         guard.listen()
         guard.on_signal(lambda name, count: node.drain())
@@ -100,6 +102,18 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
                     await _run(node, telemetry, config, port.url)
     finally:
         await ledger.close()
+
+
+def _trace(events: Events) -> None:
+    """Raises `ConfigError` where the extra is not installed."""
+    try:
+        from rota.worker.runner.tracing import exporting
+
+        from ..telemetry.traces import Traces
+
+        Traces(exporting("rota-node"), lambda: _Named.node).listen(events)
+    except ImportError as error:
+        raise ConfigError(f"--otel needs the extra: pip install 'rota[otel]' ({error})") from None
 
 
 async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str) -> None:

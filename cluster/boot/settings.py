@@ -50,6 +50,7 @@ SETTINGS: dict[str, str] = {
     "dev": "dev",
     "log": "log",
     "log_format": "log_format",
+    "otel": "otel",
     "etcd": "endpoints",
     "etcd_ca": "ca_file",
     "etcd_cert": "cert_file",

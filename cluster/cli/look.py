@@ -34,7 +34,10 @@ def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> 
 
 
 def queues(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:
-    """List the queues: how many jobs wait, run, are scheduled or have failed, and how old the oldest is."""
+    """List the queues: how many jobs wait, run, are scheduled, await others or have failed.
+
+    And how old the oldest is that waits.
+    """
     with client(url, token_file) as asked:
         views = asked.queues()
     show.as_json(views) if json else show.queues(views)

@@ -101,6 +101,9 @@ KeepFailed = Annotated[
     float | None, _option("Drop failed jobs after so many seconds. Default: keep them for ever.", panel=MORE)
 ]
 Restart = Annotated[bool | None, _option("Start the node again after a crash.", "--restart/--no-restart", panel=MORE)]
+Otel = Annotated[
+    bool | None, _option("Send spans by OpenTelemetry, as OTEL_… say.", "--otel/--no-otel", panel=MORE)
+]
 Log = Annotated[str | None, _option("debug, info, warning or error. Default: info.", "--log", panel=MORE)]
 LogFormat = Annotated[
     str | None, _option("text, or json: a line of JSON for each record. Default: text.", "--log-format", panel=MORE)

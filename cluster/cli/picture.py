@@ -38,7 +38,7 @@ def _head(seen: Overview, now_s: float) -> list[Text]:
     else:
         lines.append(styled(
             f"waiting {'≥ ' if totals.at_least else ''}{totals.waiting:,} (oldest {seconds(totals.oldest_s)}), "
-            f"scheduled {totals.scheduled:,}, failed {totals.failed:,}"
+            f"scheduled {totals.scheduled:,}, awaiting others {totals.awaiting:,}, failed {totals.failed:,}"
         ))
     if taken is not None:
         told = event_words(taken.event, taken.fields)
@@ -90,12 +90,12 @@ def _nodes(seen: Overview, now_s: float) -> Table:
 
 
 def _queues(seen: Overview) -> Table:
-    table = _table("queue", "waiting>", "oldest>", "with nodes>", "scheduled>", "failed>")
+    table = _table("queue", "waiting>", "oldest>", "with nodes>", "scheduled>", "awaiting>", "failed>")
     for row in seen.queues:
         more = "≥ " if row.at_least else ""
         table.add_row(
             styled(row.queue), styled(f"{more}{row.waiting:,}"), styled(seconds(row.oldest_s)), _number(row.claimed),
-            _number(row.scheduled), styled((f"{row.failed:,}", "red" if row.failed else "")),
+            _number(row.scheduled), _number(row.awaiting), styled((f"{row.failed:,}", "red" if row.failed else "")),
         )
     return table
 

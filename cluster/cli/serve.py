@@ -67,6 +67,7 @@ def node(
     keep_finished: options.KeepFinished = None,
     keep_failed: options.KeepFailed = None,
     restart: options.Restart = None,
+    otel: options.Otel = None,
     log: options.Log = None,
     log_format: options.LogFormat = None,
     config: options.Config = None,

@@ -70,11 +70,11 @@ def _key_names(views: Sequence[NodeView]) -> dict[str, str]:
     return {mark: mark if ids.count(mark.partition("#")[0]) > 1 else mark.partition("#")[0] for mark in marks}
 
 
-COUNTED = ("waiting", "claimed", "running", "scheduled", "failed")
+COUNTED = ("waiting", "claimed", "running", "scheduled", "awaiting", "failed")
 
 
 def queues(views: Sequence[QueueView]) -> None:
-    table = Sheet("queue", "waiting>", "claimed>", "running>", "scheduled>", "failed>", "oldest>", "state")
+    table = Sheet("queue", "waiting>", "claimed>", "running>", "scheduled>", "awaiting>", "failed>", "oldest>", "state")
     for view in views:
         counts = {name: getattr(view, name) for name in COUNTED}
         numbers = [f"{count:,}{'+' if name in view.at_least else ''}" for name, count in counts.items()]

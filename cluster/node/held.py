@@ -92,7 +92,7 @@ class Held(msgspec.Struct, gc=False):
         return Work(
             self.key, header.bundle, header.task, header.queue, self.claim.mode, self.claim.attempt,
             self.record.create_revision, header.enqueued_at, header.codec, jobs, self.code, header.options,
-            report_start, self.claim.expires, self.inputs or {}, header.flow,
+            report_start, self.claim.expires, self.inputs or {}, header.flow, self.claim.orphanings,
         )
 
     def end(self) -> None:

@@ -12,8 +12,9 @@ from rota.client.errors import LedgerError
 from rota.client.views import QueueView
 
 from ..admin.counts import Counts
+from ..admin.strides import Known
 from ..clock import Clock
-from ..ledger.ledger import Ledger
+from ..ledger.ledger import Ledger, prefix_end
 from ..state.keys import Keys
 
 QUEUES_MAX = 1_000
@@ -29,15 +30,18 @@ COST_SHARE = 50
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """`rows` are the queues that hold something. `at_least`: some figure may be higher. `cut`: there are more."""
+    """`rows` are the queues that hold something. `at_least`: some figure may be higher. `cut`: there are more.
+    `records`: how many lie there in all, by the names of fields; each stands for one job or more."""
 
     at: float
     rows: list[QueueView]
     at_least: bool
     cut: bool
+    records: dict[str, int] = {}
 
     def total(self, field: str) -> int:
-        return sum(getattr(row, field) for row in self.rows)
+        counted: int = sum(getattr(row, field) for row in self.rows)
+        return max(counted, self.records.get(field, 0))
 
     @property
     def oldest_s(self) -> float | None:
@@ -50,6 +54,7 @@ class Depths:
         self._keys = keys
         self._clock = clock
         self.last: Depth | None = None
+        self._known = Known()
         self._next_at = 0.0
         self._counting: asyncio.Task[None] | None = None
 
@@ -66,17 +71,28 @@ class Depths:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)
 
+    async def _records(self) -> dict[str, int]:
+        """As etcd counts them: jobs that are enqueued by themselves have one each."""
+        keys, found = self._keys, {}
+        for field, area in (
+            ("waiting", keys.jobs), ("scheduled", keys.scheduled), ("awaiting", keys.awaiting), ("failed", keys.failed)
+        ):
+            page = await self._ledger.read(area, prefix_end(area), limit=1, keys_only=True)
+            found[field] = page.total
+        return found
+
     async def _count(self) -> None:
         began = self._clock.monotonic()
         try:
             counts = Counts(
-                self._ledger, self._keys, self._clock, queues_max=QUEUES_MAX, count_max=COUNT_MAX, read_max=READ_MAX
+                self._ledger, self._keys, self._clock, queues_max=QUEUES_MAX, count_max=COUNT_MAX, read_max=READ_MAX,
+                known=self._known,
             )
             await counts.count()
             rows = sorted(counts.rows.values(), key=lambda row: row.queue)
-            self.last = Depth(
-                self._clock.wall(), rows, any(row.at_least for row in rows) or counts.is_cut, counts.is_cut
-            )
+            at_least = counts.is_cut or any(row.at_least for row in rows)
+            records = await self._records() if at_least else {}
+            self.last = Depth(self._clock.wall(), rows, at_least, counts.is_cut, records)
         except LedgerError:
             pass                    # the last count stands, and its age shows
         finally:

@@ -21,7 +21,7 @@ QUEUES_MAX = 200
 """Queues with figures of their own: those with the most jobs waiting. The others are one, `(others)`."""
 
 OTHERS = "(others)"
-STATES = ("waiting", "claimed", "scheduled", "failed")
+STATES = ("waiting", "claimed", "scheduled", "awaiting", "failed")
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

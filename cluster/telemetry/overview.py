@@ -49,6 +49,7 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: int
     oldest_s: float | None
     at_least: bool
+    awaiting: int = 0
 
 
 class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,5 +115,5 @@ def _totals(depth: Depth | None) -> Totals | None:
         return None
     return Totals(
         depth.at, depth.total("waiting"), depth.total("claimed"), depth.total("scheduled"), depth.total("failed"),
-        depth.oldest_s, depth.at_least,
+        depth.oldest_s, depth.at_least, depth.total("awaiting"),
     )

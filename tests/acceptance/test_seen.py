@@ -1,13 +1,19 @@
-"""The master is killed, and whoever looks is told, with one takeover time: history, metrics, dashboard and log."""
+"""The master is killed, and all are told, with one takeover time: history, metrics, dashboard, log and trace."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rota.cluster.telemetry.words import seconds
@@ -17,9 +23,12 @@ from .test_takeover import all_end, enqueue_naps, holds_work
 
 
 async def test_a_killed_master_is_seen_everywhere_with_one_takeover_time(
-    etcd: Any, cluster_name: str, tmp_path: Path
+    etcd: Any, cluster_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=8, log_format="json", dev=False) as rig:
+    async with (
+        collector(monkeypatch) as spans,
+        Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=8, log_format="json", dev=False, otel=True) as rig,
+    ):
         handles = await enqueue_naps(rig, tmp_path / "journal", 200)
         victim = await rig.master()
         await holds_work(rig, victim)
@@ -53,6 +62,54 @@ async def test_a_killed_master_is_seen_everywhere_with_one_takeover_time(
         logged = [line for line in lines(rig, rig.name_of(master)) if line.get("event") == "took_over"]
         assert [line["fields"]["duration_s"] for line in logged] == [took_s] and logged[0]["node"] == master
         await all_end(handles)
+
+        async def traced() -> list[Any]:
+            return [span for span in spans if span.name == "takeover" and text_of(span, "rota.lost_node") == victim]
+
+        (takeover,) = await until(traced, "the takeover is in the trace")
+        assert number_of(takeover, "rota.takeover.duration_s") == took_s
+        assert abs((takeover.end_time_unix_nano - takeover.start_time_unix_nano) / 1e9 - took_s) < 1e-6
+        lost = await until(
+            lambda: [span for span in spans if [event.name for event in span.events] == ["rota.takeover"]],
+            "runs of jobs that were taken over say so",
+        )
+        assert {span.name for span in lost} == {"process default"}
+
+
+@asynccontextmanager
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Any]]:
+    """Takes spans by OTLP, as the SDK's exporter sends them; nodes and runners find it in their environment."""
+    spans: list[Any] = []
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        sent = ExportTraceServiceRequest.FromString(
+            gzip.decompress(body) if request.headers.get("Content-Encoding") == "gzip" else body
+        )
+        spans.extend(span for part in sent.resource_spans for scope in part.scope_spans for span in scope.spans)
+        return web.Response(content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{host}:{port}")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+    try:
+        yield spans
+    finally:
+        await runner.cleanup()
+
+
+def text_of(span: Any, name: str) -> str:
+    return next((str(it.value.string_value) for it in span.attributes if it.key == name), "")
+
+
+def number_of(span: Any, name: str) -> float:
+    return next(float(it.value.double_value) for it in span.attributes if it.key == name)
 
 
 async def last_takeover(rig: Rig, url: str) -> float | None:

@@ -34,6 +34,7 @@ class Work(msgspec.Struct, gc=False, array_like=True):
     expires_ms: int = 0         # since 1970: nothing of it begins after that; 0: whenever
     inputs: dict[str, list[ResultEntry]] = {}       # by bundle: what its jobs get of those they waited for
     flow: str = ""              # that they belong to
+    takeovers: int = 0          # how many nodes were lost while they had it
 
 
 class Run(msgspec.Struct, gc=False, array_like=True, tag=1):

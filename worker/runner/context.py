@@ -34,6 +34,8 @@ class JobContext(msgspec.Struct, frozen=True):
     """What travelled with the job: `task.using(headers=…)`, or what `rota.before_enqueue` added."""
     flow: str = ""
     """The id of the flow that it belongs to; "": to none."""
+    takeovers: int = 0
+    """How many nodes were lost while they had this job; it may have begun there."""
     cancel_requested: bool = False
     """Somebody wants the job to stop: it has its task's `cancel_grace` to end in its own way, then it is killed. An
     `async def` job gets a `CancelledError`, too. As of the call of `current_job()`: ask anew each time."""
@@ -133,6 +135,7 @@ def current_job() -> JobContext | None:
         fencing_token=work.fence,
         headers=headers.get(NO_HEADERS),
         flow=work.flow,
+        takeovers=work.takeovers,
         cancel_requested=Runner.wanted_gone is not None and Runner.wanted_gone(work, index),
     )
 

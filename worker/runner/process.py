@@ -28,6 +28,7 @@ from .sync_runner import SyncRunner
 from .transport import RunnerTransport
 
 RUNNER_FDS = "ROTA_RUNNER_FDS"     # as in guard.py, whose imports a runner can do without
+OTEL = "ROTA_OTEL"                  # as in tracing.py, which is not always there
 EXIT_BROKEN = 3
 """The exit status after `Broken`."""
 MANY_OBJECTS = (10_000, 20, 20)
@@ -50,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         Runner.ask = node.ask
         steps.install()
         sealing.check()
+        if os.environ.get(OTEL):
+            from . import tracing  # needs the extra
+
+            tracing.begin_runner()
         found = load_tasks(options.app)
         node.declared = set(queues.declared)
         gc.collect()

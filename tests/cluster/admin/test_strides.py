@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rota.cluster.admin.strides import Strides
+from rota.cluster.admin import strides
+from rota.cluster.admin.strides import Known, Strides
 from rota.cluster.ledger.ledger import Ledger, Page, Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 
@@ -38,9 +39,9 @@ async def filled(names: dict[str, int]) -> tuple[MemoryLedger, list[bytes]]:
     return ledger, sorted(keys)
 
 
-async def everything(strides: Strides, size: int) -> list[bytes]:
+async def everything(reading: Strides, size: int) -> list[bytes]:
     found: list[bytes] = []
-    while records := await strides.read(size):
+    while records := await reading.read(size):
         assert len(records) <= size
         found += [record.key for record in records]
     return found
@@ -54,11 +55,18 @@ NAMES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strides, "DEAR", 100)
+
+
 @pytest.mark.parametrize("kind", NAMES)
 async def test_everything_is_read_once_and_in_order_from_anywhere(kind: str) -> None:
     ledger, keys = await filled(NAMES[kind])
-    for size in (1, 7, 500):
+    known = Known()
+    for size in (1, 7, 500, 7):
         assert await everything(Strides(ledger, AREA), size) == keys
+        assert await everything(Strides(ledger, AREA, known=known), size) == keys
     for name in sorted(NAMES[kind], key=lambda name: name.encode() + b"/")[::40]:
         behind = [key for key in keys if key > AREA + name.encode() + b"/\xff"]
         assert await everything(Strides(ledger, AREA, name.encode()), 100) == behind
@@ -68,14 +76,14 @@ async def test_everything_is_read_once_and_in_order_from_anywhere(kind: str) -> 
 async def test_what_is_skipped_costs_nothing_and_what_lies_behind_neither() -> None:
     ledger, keys = await filled(NAMES["numbers"])
     counting = Counting(ledger)
-    strides = Strides(counting, AREA)           # type: ignore[arg-type]
-    assert (await strides.read(10))[0].key == keys[0]
+    reading = Strides(counting, AREA)           # type: ignore[arg-type]
+    assert (await reading.read(10))[0].key == keys[0]
     begun = counting.walked
     names = []
-    strides.skip(b"backlog")
-    while records := await strides.read(2):
+    reading.skip(b"backlog")
+    while records := await reading.read(2):
         names.append(records[0].key[len(AREA):].partition(b"/")[0])
-        strides.skip(names[-1])
+        reading.skip(names[-1])
     assert names == sorted(name.encode() for name in NAMES["numbers"] if name != "backlog")
     assert counting.walked - begun < 60 * len(names), "with ranges to the end it is 900 for each"
     assert counting.reads < 6 * len(names)
@@ -85,9 +93,22 @@ async def test_what_is_skipped_costs_nothing_and_what_lies_behind_neither() -> N
 async def test_a_page_in_the_middle_walks_over_no_more_than_some_pages() -> None:
     ledger, _ = await filled(NAMES["numbers"])
     counting = Counting(ledger)
-    strides = Strides(counting, AREA, b"tenant-0123")       # type: ignore[arg-type]
+    reading = Strides(counting, AREA, b"tenant-0123")       # type: ignore[arg-type]
     read = 0
     while read < 150:
-        read += len(await strides.read(50))
+        read += len(await reading.read(50))
     assert counting.walked < 1_500
+    await ledger.close()
+
+
+async def test_where_the_first_ones_lie_is_found_out_once() -> None:
+    ledger, keys = await filled({"zz": 2_000, "zzz": 10})
+    counting, known = Counting(ledger), Known()
+    for expected in (2_200, 300):
+        before = counting.walked
+        reading = Strides(counting, AREA, known=known)          # type: ignore[arg-type]
+        assert (await reading.read(5))[0].key == keys[0]
+        assert counting.walked - before < expected
+    await ledger.commit(Txn((), (Put(AREA + b"a/1", b""),)))
+    assert (await Strides(ledger, AREA, known=known).read(5))[0].key == AREA + b"a/1", "something new before it"
     await ledger.close()

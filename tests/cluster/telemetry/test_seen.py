@@ -135,7 +135,7 @@ def test_many_queues_are_a_bounded_page() -> None:
     rows = [QueueView(f"q{number}", waiting=number, oldest_s=float(number)) for number in range(10_000)]
     families = list(exposition._queues(Depth(1.0, rows, False, True)))
     jobs = next(family for family in families if family.name == "rota_queue_jobs")
-    assert len(jobs.samples) == 4 * (exposition.QUEUES_MAX + 1)
+    assert len(jobs.samples) == len(exposition.STATES) * (exposition.QUEUES_MAX + 1)
     assert sum(sample.value for sample in jobs.samples) == sum(range(10_000))
     assert math.isclose(families[1].samples[-1].value, 10_000 - exposition.QUEUES_MAX - 1)
 
