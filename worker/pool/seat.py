@@ -303,4 +303,5 @@ def _part(work: Work, jobs: list[Job]) -> Work:
     return Work(
         work.key, work.bundle, work.task, work.queue, work.mode, work.attempt, work.fence, work.enqueued_at,
         work.codec, jobs, None, work.options, work.report_start, work.expires_ms, work.inputs,
+        work.flow, work.takeovers,
     )  # fmt: skip

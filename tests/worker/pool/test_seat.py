@@ -7,10 +7,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import msgspec
+
+from rota.client.model import Options
 from rota.worker.channel.frames import Work
 from rota.worker.channel.permits import take
 from rota.worker.guard.guardlink import Descriptors
-from rota.worker.pool.seat import LOOK_S, PATIENCE_S, Seat, State
+from rota.worker.pool.seat import LOOK_S, PATIENCE_S, Seat, State, _part
 
 from ..rig import new_permits
 
@@ -62,3 +65,15 @@ async def test_a_runner_that_begins_nothing_is_blocked() -> None:
         assert not seat.begins(10.1 + PATIENCE_S)
         assert [job for _, job in seat.take_back()] == [(1, b""), (2, b"")]
         assert not seat.begins(10.2 + PATIENCE_S)               # nothing is left that could begin
+
+
+def test_a_part_of_a_bundle_says_all_that_the_whole_says() -> None:
+    """Whatever field is added to `Work` has to be passed on here, by hand: it is on the path of every job."""
+    whole = Work(
+        1, "b-1", "app:task", "q", "async", 2, 3, 4.0, "json", [(0, b"x"), (1, b"y")], b"code",
+        Options(max_attempts=2), True, 5, {"b-2": []}, flow="f", takeovers=6,
+    )
+    fresh = Work(0, "", "", "", "sync", 0, 0, 0.0, "pickle", [])
+    same = [field for field in Work.__struct_fields__ if getattr(whole, field) == getattr(fresh, field)]
+    assert not same, "this test says each field"
+    assert _part(whole, whole.jobs[:1]) == msgspec.structs.replace(whole, jobs=whole.jobs[:1], function=None)
