@@ -6,7 +6,8 @@ Jobs that are alike (of one task, behind the same others) are one box, however m
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+
+import msgspec
 
 from .escape import escaped
 from .views import FLOW_JOB_STATES, FlowView
@@ -23,7 +24,7 @@ COLOURS = {
 }
 
 
-class Box(NamedTuple):
+class Box(msgspec.Struct, frozen=True):
     """Jobs that are alike. `after`: boxes, by their numbers. `depth`: the longest way to it."""
 
     number: int

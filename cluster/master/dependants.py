@@ -160,7 +160,7 @@ class Dependants:
 
     async def _load(self) -> None:
         """All that waits, and what it has got already."""
-        await self._flows.read_all()
+        self._begin(await self._flows.read_all())
         async for page in pages(self._ledger, self._keys.awaiting):
             for record in page.records:
                 self._add(record)

@@ -103,12 +103,15 @@ class Flows:
         self._letting_in = letting_in
         self.sections = Sections(context.keys)
 
-    async def read_all(self) -> None:
-        """Before tokens are: which sections are there, and which flows are not over."""
+    async def read_all(self) -> set[bytes]:
+        """Before tokens are: which sections are there, and which flows are not over. Returns the tokens that may go on:
+        those that the watch has shown by now."""
+        begun: set[bytes] = set()
         for prefix in (self._keys.flow_sections, self._keys.flows):
             async for page in pages(self._ledger, prefix, keys_only=True):
                 for record in page.records:
-                    self.sections.see(Event(False, record))
+                    begun |= self.sections.see(Event(False, record))
+        return begun
 
     @property
     def has_work(self) -> bool:

@@ -96,7 +96,12 @@ class Composers(Client):
                 world.orders[order.bundle] = Order(
                     task=order.task, queue=order.queue, level=order.level, delay_s=order.delay_s, count=order.count
                 )
-            await self._enqueue(last)
+            enqueue = asyncio.ensure_future(self._enqueue(last))
+            await asyncio.sleep(0)
+            for order in orders[:-1]:       # they are asked for as it is
+                world.orders[order.bundle].asked = world.orders[last.bundle].asked
+                world.orders[order.bundle].taken = world.orders[last.bundle].taken
+            await enqueue
             if last.bundle in world.acknowledged:
                 world.acknowledged.update((order.bundle, world.acknowledged[last.bundle]) for order in orders)
             return
@@ -126,7 +131,9 @@ class Composers(Client):
 
     def _unended(self) -> list[str]:
         world, keys = self.world, self.world.keys
-        found = []
+        found: list[str] = []
+        if world.plan.keys:
+            return found        # what is signed with a key that the master lacks, waits for one that has it
         for record in world.records(keys.flows):
             flow = record.key[len(keys.flows):].decode()
             parts = [part for graph in world.records(keys.graphs_of(flow)) for part in unpack(graph.value) or []]
