@@ -59,6 +59,12 @@ class Memory:
         self.late.update(index for index in going if index in running)
         return sorted({*going, *self.late}) if final else going
 
+    def leave(self, indexes: Iterable[int]) -> None:
+        """These jobs go elsewhere, and what they remember is told there."""
+        for index in indexes:
+            self.told.pop(index, None)
+            self._next.pop(index, None)
+
     def refuse_more(self, index: int, step: Step) -> None:
         """Raises what keeps a job from remembering this, too."""
         if not step.name or len(step.value) > BUNDLE_BYTES_MAX:

@@ -116,6 +116,8 @@ class Reporter:
         """Jobs of a bundle that have not begun return to their queue, in pieces of `size`."""
         held.done |= bits(indexes)
         held.back += len(indexes)
+        if held.memory is not None:
+            held.memory.leave(indexes)
         held.queue.append(give_back(self._context.keys, held, indexes, size))
         if held.is_complete:
             self.flush(held)

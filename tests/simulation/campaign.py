@@ -59,6 +59,7 @@ def judge(history: History) -> list[str]:
         quiet=history.plan.quiet,
         orders=orders,
         betrayed=history.betrayed,
+        doings=history.doings,
     )
     terms = Terms(
         TASKS, orders, again=checker.again, orphaned=checker.orphaned, own=checker.own,

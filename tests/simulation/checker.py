@@ -11,6 +11,7 @@
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
     S22 each tick of a schedule makes one job (`ticks.py`)
     F1  what waits for other jobs is released when they have ended (`flows.py`); F3, F4: flows (`sections.py`)
+    D1–D3 what jobs remember (`memories.py`)
     S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
@@ -35,6 +36,7 @@ from rota.cluster.state.records import Claim, Token
 
 from .flows import check_release, may_cancel
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
+from .memories import Doing, Memories
 from .sections import SectionsSeen
 from .ticks import Ticks
 from .trust import HAND
@@ -126,6 +128,7 @@ class Checker:
         self._modes_change = modes_change
         self.ticks = Ticks(self.keys, self._say)
         self.sections = SectionsSeen(self.keys, self._say)
+        self.memories = Memories(self.keys, self._say)
 
     def feed(self, journal: Iterable[Entry]) -> None:
         """Fold what has come since the last time. (Entries that were seen are passed over.)"""
@@ -144,16 +147,18 @@ class Checker:
         quiet: bool = False,
         orders: Mapping[str, Order] | None = None,
         betrayed: Collection[str] = (),
+        doings: Iterable[Doing] = (),
     ) -> list[Violation]:
         """Judge what only shows at the end. `acked`: bundles whose enqueue was acknowledged, `acked_at`: at which
         revision; `invoked`: all bundles that clients tried; `drained`: everything must have ended; `quiet`: without
         faults and retries, so every job ran exactly once; `orders`: what clients asked for, by bundle; `betrayed`:
-        nodes whose lease the store has dropped early."""
+        nodes whose lease the store has dropped early; `doings`: what runs did by steps."""
         self._orders = orders or {}
         self._betrayed = betrayed
         self._check_clients(acked, acked_at or {}, invoked)
         self._check_levels()
         starts = self._check_runs(runs)
+        self.memories.finish(doings, self.world.where, self.ended)
         for job in sorted(self._jobs()):
             if drained and job not in self.ended:
                 places = whereabouts(self.world.where.get(job, {}).values())
@@ -194,6 +199,7 @@ class Checker:
                 self._say("S22", f"the tick of bundle {bundle} was fired once more")
         self.sections.see(entry, step, self.ended)
         self._check_records(step)
+        self.memories.see(entry, self.world.where, self.ended)
         self._check_bodies(step)
         self._track_claims(step)
 

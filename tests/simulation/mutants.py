@@ -46,6 +46,7 @@ from rota.cluster.node import (
     intake,
     life,
     membership,
+    memory,
     own_record,
     progress,
     reach,
@@ -977,3 +978,30 @@ def rates_run_ahead_of_the_store() -> None:
         return ()
 
     rates.Rates.take = take
+
+
+# -- what jobs remember ----------------------------------------------------------------------------------------------
+
+
+@mutant
+def steps_without_their_claim() -> None:
+    """A run that is void stores what it has done all the same."""
+    original = moves.remember
+
+    def remember(*arguments: Any) -> Write:
+        write = original(*arguments)
+        return Write(tuple(one for one in write.conditions if b"/claims/" not in one.key), write.ops)
+
+    moves.remember = remember
+
+
+@mutant
+def what_was_remembered_is_not_told() -> None:
+    """A node does not look what the jobs that it is given have done elsewhere."""
+    running.Memory = lambda found: memory.Memory({})
+
+
+@mutant
+def memories_outlive_their_jobs() -> None:
+    """What a job remembers stays when it has ended."""
+    moves.forget_steps = lambda *arguments: ()

@@ -20,6 +20,7 @@ from rota.worker.channel.frames import Work
 from .codes import Code
 from .faults import FaultyLedger
 from .history import Freeze
+from .memories import Doing, Remembering
 from .names import job_name
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, POISON, SPARE, TTL_S
 from .scripted import Run, ScriptedRunners
@@ -56,6 +57,7 @@ class Process:
             lambda: world.killings.append((world.clock.monotonic(), self.name)), SPARE,
             lambda work: world.broken.append(f"{self.name} was to run {work.task}, {work.mode}: not in its code"),
             lambda: world.clock.wall() * 1000,
+            Remembering(self._remember, lambda: world.clock.wall() * 1000, naps=not world.plan.quiet),
         )
         context = NodeContext(
             ledger=self.ledger, keys=world.keys, clock=world.clock, rng=self.rng, seal=Seal(keyring, CLUSTER),
@@ -96,6 +98,9 @@ class Process:
         if what == "start" and work.task == POISON and self.world.is_poison(job) and self.alive:
             self.world.note(f"{job} kills {self.node.node}")
             self.world.group.create_task(self.world.nemesis.kill(self), name="poison")
+
+    def _remember(self, what: str, work: Work, index: int) -> None:
+        self.world.doings.append(Doing(what, job_name(work.bundle, index), self.name, work.fence))
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 

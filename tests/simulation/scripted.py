@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.views import LogLine
@@ -15,6 +15,9 @@ from rota.worker.channel.slots import slot_of
 from rota.worker.pool.inquest import Inquest
 from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.suspects import Sent
+
+if TYPE_CHECKING:
+    from .memories import Remembering
 
 KILLS_ITS_RUNNER = "kills its runner"
 """The error of a scripted end that takes along what runs on the same event loop."""
@@ -51,6 +54,7 @@ class ScriptedRunners:
         spare: int = 0,
         on_foreign: Callable[[Work], None] = lambda work: None,
         wall_ms: Callable[[], float] = lambda: 0.0,
+        remembering: Remembering | None = None,
     ) -> None:
         self.tasks = tasks
         self.queues: dict[str, QueueInfo] = {}
@@ -62,6 +66,7 @@ class ScriptedRunners:
         self._on_kill = on_kill
         self._on_foreign = on_foreign
         self._wall_ms = wall_ms
+        self._remembering = remembering
         self._waiting: dict[Mode, deque[tuple[Work, int]]] = {"async": deque(), "sync": deque()}
         self._running: dict[tuple[int, int], tuple[Work, asyncio.TimerHandle]] = {}
         self._used: dict[Mode, int] = {"async": 0, "sync": 0}
@@ -150,6 +155,8 @@ class ScriptedRunners:
         self._record("start", work, index, None)
         timer = asyncio.get_running_loop().call_later(seconds, self._end, work, index, outcome)
         self._running[work.key, index] = (work, timer)
+        if self._remembering is not None and self._heard:
+            self._remembering.begin(self._node, work, index)
         if index % 3 == 0 and self._heard:      # every third job says how far it is, and its first line
             self._node.on_said(Said(work.key, index, (1.0, 2.0, work.task, 1.0), [LogLine(1.0, "INFO", "begun")], 1))
 
@@ -163,6 +170,8 @@ class ScriptedRunners:
         if outcome.error == KILLS_ITS_RUNNER:
             self._crash(work, index)
             return
+        if self._remembering is not None:
+            outcome = self._remembering.end(work, index, outcome)
         self._over(work, index)
         self._suspects.ended(slot_of(work.key, index))
         self._record("end", work, index, outcome)
@@ -172,6 +181,8 @@ class ScriptedRunners:
 
     def _over(self, work: Work, index: int) -> None:
         del self._running[work.key, index]
+        if self._remembering is not None:
+            self._remembering.stop(work.key, index)
         if (work.key, index) in self._apart:
             self._apart.discard((work.key, index))
         else:
@@ -289,6 +300,8 @@ class ScriptedRunners:
     def orphan(self) -> None:
         """The node's process has died: what runs has nobody to tell, and nothing new comes."""
         self._heard = False
+        for key, index in self._running if self._remembering is not None else ():
+            self._remembering.stop(key, index)
         for waiting in self._waiting.values():
             waiting.clear()
 

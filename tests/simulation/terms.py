@@ -115,8 +115,8 @@ class Terms:
         last: Run | None = None
         asked = 0
         for run in runs:
-            if run.outcome == "retry":
-                asked = run.attempt + 1
+            if run.outcome in ("retry", "sleep"):
+                asked = run.attempt + (run.outcome == "retry")
             if run.what != "start":
                 continue
             if last is not None and run.attempt != asked and self._since(job, last.at, run.at) is None:

@@ -31,6 +31,7 @@ ALWAYS = [
     "flows_are_over_with_their_failed", "a_new_master_begins_now", "tokens_say_how_a_task_runs",
     "the_guilty_kills_once_more",
     "progress_outlives_its_job", "a_heavy_job_takes_one_slot",
+    "steps_without_their_claim", "what_was_remembered_is_not_told", "memories_outlive_their_jobs",
     "what_cannot_be_read_is_an_error", "a_digit_is_a_number",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""

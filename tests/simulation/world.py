@@ -34,6 +34,7 @@ from .flows import Waiters
 from .history import Freeze, Order, indexes_of
 from .kept import kept_by
 from .loop import VirtualClock, run_virtual
+from .memories import Doing
 from .names import job_name
 from .nemesis import Nemesis
 from .people import Client, Operator
@@ -99,6 +100,7 @@ class History(msgspec.Struct, kw_only=True):
     frozen: list[Freeze]                # machines that stood still
     betrayed: set[str]                  # nodes whose lease the store dropped early
     code_changes: list[tuple[float, str]]   # when a process' code changed while it ran
+    doings: list[Doing]                 # what runs did by steps
     existing: list[tuple[str, str, str]]    # bundles that enqueues were told of, and their own task and unique key
     tampered: set[str]                  # bundles whose records somebody has laid hand on
     damaged: set[str]                   # of those, the ones that cannot be read any more
@@ -153,6 +155,7 @@ class World:
         self.frozen: list[Freeze] = []
         self.tampered: set[str] = set()
         self.damaged: set[str] = set()
+        self.doings: list[Doing] = []
         self.existing: list[tuple[str, str, str]] = []
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
@@ -260,7 +263,7 @@ class World:
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
             frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
             damaged=self.damaged,
-            existing=self.existing,
+            doings=self.doings, existing=self.existing,
             notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max, kept=self.kept,
         )
