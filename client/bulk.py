@@ -9,12 +9,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from . import sealing
 from .coalesce import OpenBundle
-from .errors import InvalidJob, JobTooLarge, RotaError
+from .errors import InvalidJob, RotaError
 from .handle import JobHandle
 from .ids import Names
 from .keyring import Seal
 from .model import BUNDLE_BYTES_MAX, Codec, Enqueue
-from .order import EMPTY, Call, Route, Routed, with_upstream
+from .order import EMPTY, Call, Route, Routed, offloaded, with_upstream
 from .pickling import dump_arguments
 from .wire import CLIENT_FRAME_BYTES
 
@@ -115,10 +115,12 @@ def _bundles(
                 continue
             size = len(payload)
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == bundle.jobs_max:
-                if size > BUNDLE_BYTES_MAX:
-                    raise JobTooLarge(size, BUNDLE_BYTES_MAX)
-                yield bundle
+                if bundle.payloads:
+                    yield bundle
                 bundle = OpenBundle(route, 0.0)
+                if size > BUNDLE_BYTES_MAX:
+                    yield _alone(route, payload, codec)
+                    continue
             bundle.payloads.append(payload)
             bundle.bytes += size
             if codec != "pickle":
@@ -132,7 +134,7 @@ def _bundles(
 
 def _alone(route: Route, payload: bytes, codec: Codec) -> OpenBundle:
     if len(payload) > BUNDLE_BYTES_MAX:
-        raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+        route, payload = offloaded(route, payload)
     bundle = OpenBundle(route, 0.0)
     bundle.add(payload, codec)
     return bundle

@@ -73,7 +73,9 @@ class OpenBundle:
         """Sign it, under that name, if no other follows from what it says. What it has waited here is part of its
         delay. `python`: of whoever has pickled it."""
         route = self.route
-        if route.idempotency:
+        if route.bundle:
+            bundle = route.bundle
+        elif route.idempotency:
             bundle = idempotent_id(seal.cluster, route.idempotency)
         python = python if route.function or self.codec == "cloudpickle" else ""
         assert route.mode is not None

@@ -8,6 +8,7 @@
     ├── ClientClosed                the client was closed, or the process is about to end
     ├── NotInJob                    a job asked for what a job cannot have: the result of another one, …
     ├── KeyMissing                  it is sealed, and the encryption key for it is not here
+    ├── OffloadUnavailable          the object store with a large payload cannot be reached from here
     ├── EnqueueError                nothing was stored, unless it says otherwise
     │   ├── UnknownTask             no node has ever registered this task
     │   ├── InvalidJob              a bad queue name, option, delay, …
@@ -93,6 +94,11 @@ class KeyMissing(RotaError):
     def __init__(self, text: str, key_id: str = "") -> None:
         super().__init__(text)
         self.key_id = key_id
+
+
+class OffloadUnavailable(RotaError):
+    """Something lies in an object store that cannot be reached from here, or of which this process does not know. A job
+    waits then."""
 
 
 class NotInJob(RotaError):

@@ -250,6 +250,8 @@ class Flow(FlowHandle):
             raise InvalidJob("a flow is stored by one client: this job goes through another one")
         if route.level != "durable":
             raise InvalidJob(f"the jobs of a flow are stored durably; persistence level {route.level!r} is not")
+        if route.bundle:
+            raise InvalidJob("jobs of a flow are stored together, so their arguments cannot lie in an object store")
         if route.idempotency or (route.terms is not None and route.terms.unique):
             raise InvalidJob(
                 "a job of a flow is stored with the others, so it has no unique key and no idempotency key: enqueue it "

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from . import backoff, options, outgoing, pickling, sealing
+from . import backoff, offload, options, outgoing, pickling, sealing
 from . import headers as texts
 from .errors import InvalidJob, JobTooLarge
 from .handle import JobHandle
@@ -39,11 +39,12 @@ class Route(NamedTuple):
     connect_s: float | None = None
     terms: Terms | None = None
     idempotency: str = ""               # what names its bundle; "": nothing does
+    bundle: str = ""                    # its name, where an object has been given it already
 
     @property
     def alone(self) -> bool:
         """Whether a job with this route is in a bundle of its own: something is said of it alone."""
-        return bool(self.idempotency) or (self.terms is not None and bool(self.terms.unique))
+        return bool(self.idempotency or self.bundle) or (self.terms is not None and bool(self.terms.unique))
 
 
 class Order(NamedTuple):
@@ -269,7 +270,7 @@ class Routed:
         if sealing.active:
             payload = sealing.sealed(payload, sealing.ARGUMENTS)
         if len(payload) > BUNDLE_BYTES_MAX:
-            raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+            route, payload = offloaded(route, payload)
         return Order(route, payload, payload_codec, code)
 
     def with_unique(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
@@ -288,3 +289,12 @@ def with_upstream(route: Route, met: list[JobHandle[Any]]) -> Route:
     """The route of a job that handles are arguments of. Raises `InvalidJob`."""
     terms = route.terms or NO_TERMS
     return route._replace(terms=msgspec.structs.replace(terms, after=joined(terms.after, met)))
+
+
+def offloaded(route: Route, payload: bytes) -> tuple[Route, bytes]:
+    """A payload that is too large goes to the object store, if there is one. Raises `JobTooLarge`,
+    `OffloadUnavailable`."""
+    if not offload.active or route.idempotency or route.level != "durable":
+        raise JobTooLarge(len(payload), BUNDLE_BYTES_MAX)
+    bundle = offload.names.next()
+    return route._replace(bundle=bundle), offload.stored(payload, bundle, 0, "arguments")

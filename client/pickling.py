@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
-from . import script, sealing, upstream
-from .errors import InvalidJob, NotSerializable, ResultInvalid
+from . import offload, script, sealing, upstream
+from .errors import InvalidJob, KeyMissing, NotSerializable, OffloadUnavailable, ResultInvalid
 from .handle import JobHandle
 from .model import Codec
 from .models import as_json
@@ -82,7 +82,7 @@ def load_call(codec: Codec, payload: bytes) -> tuple[Any, ...]:
     """Arguments, those by name and, if it has some, headers: two things or three. Raises whatever user code raises, or
     `KeyMissing`."""
     if payload[:1] == sealing.FIRST:
-        payload = sealing.opened(payload, sealing.ARGUMENTS)
+        payload = bare(payload, sealing.ARGUMENTS)
     if codec == "json":
         call = json.loads(payload)
         found = (tuple(call.get("args", ())), call.get("kwargs", {}))
@@ -109,14 +109,22 @@ def dump_value(value: object, codec: Codec = "pickle") -> tuple[bytes, Codec]:
     return (sealing.sealed(payload, sealing.RESULT) if sealing.active else payload), dumped
 
 
+def bare(payload: bytes, purpose: bytes) -> bytes:
+    """A payload out of the object store, and unsealed. Raises `KeyMissing`, `OffloadUnavailable`, `FileNotFoundError`,
+    ValueError."""
+    return sealing.opened(offload.fetched(payload), purpose)
+
+
 def load_value(codec: Codec, payload: bytes) -> Any:
-    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here, `KeyMissing`."""
-    if payload[:1] == sealing.FIRST:
-        payload = sealing.opened(payload, sealing.RESULT)
+    """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here, `KeyMissing`, `OffloadUnavailable`."""
     try:
+        if payload[:1] == sealing.FIRST:
+            payload = bare(payload, sealing.RESULT)
         if codec == "json":
             return json.loads(payload)
         return _load(payload)
+    except (KeyMissing, OffloadUnavailable):
+        raise
     except Exception as error:
         raise ResultInvalid(f"the result cannot be rebuilt here: {type(error).__name__}: {error}") from error
 

@@ -190,6 +190,8 @@ def checked(
         raise InvalidJob(f"args {args!r:.80}: a sequence of arguments, as in args=(2026, 'monthly')")
     routed = NamedTask(task) if isinstance(task, str) else task
     order = routed.order(tuple(args), kwargs)
+    if order.route.bundle:
+        raise InvalidJob("a schedule's arguments lie in its template, and cannot lie in an object store")
     if order.route.function:
         raise InvalidJob("code shipped by value is not kept for ever: a schedule needs a task that nodes can import")
     if order.route.delay_s or order.route.level != "durable":

@@ -125,8 +125,3 @@ def _its_ring() -> Ring | None:
     if _ring is None and active:
         _ring = Ring(Keyring.load(os.environ[VARIABLE]))
     return _ring
-
-
-def environment(file: str) -> dict[str, str]:
-    """What a runner finds its ring by."""
-    return {VARIABLE: file} if file else {}

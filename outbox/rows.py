@@ -134,6 +134,8 @@ _decode = msgspec.msgpack.Decoder(Packed).decode
 def row_of(order: Order, keyring: Keyring) -> NewRow:
     """The row that stands for an enqueue. Raises `InvalidJob` for what an outbox cannot do."""
     route = order.route
+    if route.bundle:
+        raise InvalidJob("a row of an outbox holds its arguments: they cannot lie in an object store")
     if route.idempotency:
         raise InvalidJob(
             "an idempotency_key names a job in its cluster, and a row of an outbox names its own: give a unique_key, "

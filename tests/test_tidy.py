@@ -27,6 +27,7 @@ UNPICKLERS = {
     "worker/",                      # user code's own process
 }
 ENVIRONMENT = {
+    "client/offload.py",            # ROTA_OFFLOAD, likewise
     "client/sealing.py",            # ROTA_ENCRYPT: what pickles arguments need not load a client
     "client/config.py",             # ROTA_URL, when a client is made without an address
     "cluster/cli",                  # hands the environment to the loader of settings

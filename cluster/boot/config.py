@@ -105,6 +105,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""                  # signing keys (`rota init` makes one)
     token_file: str = ""                # bearer token of the HTTP port
     local: bool = False                 # its token is made anew; both are published for the same user (client/local.py)
+    offload_url: str = ""               # where runners find and put payloads over the limit
     encrypt_file: str = ""              # encryption keys, for its runners alone
     insecure_no_key: bool = False       # run what nobody has signed
     functions: bool = True              # run functions that were shipped by value (lambdas, closures)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from rota.client import json_log, sealing
+from rota.client import json_log, offload, sealing
 from rota.worker.guard import guardlink
 
 from .config import VARIABLE, NodeConfig
@@ -23,4 +23,6 @@ def guard_command(config: NodeConfig) -> list[str]:
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     said = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format, OTEL: "1" if config.otel else ""}
-    return dict(environ) | said | sealing.environment(config.encrypt_file)
+    for variable, value in ((sealing.VARIABLE, config.encrypt_file), (offload.VARIABLE, config.offload_url)):
+        said |= {variable: value} if value else {}
+    return dict(environ) | said

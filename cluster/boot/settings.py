@@ -44,6 +44,7 @@ SETTINGS: dict[str, str] = {
     "token_file": "token_file",
     "insecure_no_key": "insecure_no_key",
     "encrypt": "encrypt_file",
+    "offload": "offload_url",
     "functions": "functions",
     "compact": "compact",
     "restart": "restart",

@@ -12,7 +12,22 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import demo, doctor, enqueue, flow, look, operate, outbox, reset, schedule, secrets, serve, shell, watch
+from . import (
+    demo,
+    doctor,
+    enqueue,
+    flow,
+    look,
+    offload,
+    operate,
+    outbox,
+    reset,
+    schedule,
+    secrets,
+    serve,
+    shell,
+    watch,
+)
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130
@@ -56,7 +71,8 @@ _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
             "operations": operate.operations, "nodes": look.nodes,
             "shell": shell.shell}),
 ]
-_GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule, "outbox": outbox.outbox}
+_GROUPS = {"queue": operate.queue, "failed": operate.failed, "schedule": schedule.schedule, "outbox": outbox.outbox,
+           "offload": offload.offload}
 
 for panel, commands in _PANELS:
     for name, command in commands.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from rota.client.errors import JobUnknown, KeyMissing
+from rota.client.errors import JobUnknown, KeyMissing, OffloadUnavailable
 from rota.client.ids import parse_job_id
 from rota.client.views import PLACES, JobsPage, JobView, Place
 
@@ -159,3 +159,5 @@ def _arguments(asked: Client, id: str) -> str:
         return show.call(*asked.arguments(id))
     except KeyMissing as error:
         return f"encrypted ({error})"
+    except OffloadUnavailable as error:
+        return f"in the object store ({error})"

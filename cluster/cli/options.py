@@ -89,6 +89,9 @@ Encrypt = Annotated[
     str | None, _option("Encryption keys: runners open sealed arguments, and seal results.", metavar="FILE",
     panel=TRUST)
 ]
+Offload = Annotated[
+    str | None, _option("Object store for payloads over 256 KiB: s3://bucket/rota.", metavar="URL", panel=MORE)
+]
 HttpCert = Annotated[str | None, _option("Serve TLS with this certificate.", metavar="FILE", panel=TRUST)]
 HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)]
 Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]

@@ -59,6 +59,7 @@ def node(
     key_file: options.KeyFile = None,
     token_file: options.TokenFile = None,
     encrypt: options.Encrypt = None,
+    offload: options.Offload = None,
     insecure_no_key: options.InsecureNoKey = None,
     http_cert: options.HttpCert = None,
     http_key: options.HttpKey = None,

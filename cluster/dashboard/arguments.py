@@ -15,6 +15,7 @@ import msgspec
 
 from rota.client.codec import decode_header, payloads
 from rota.client.errors import RotaError
+from rota.client.offload import is_check
 from rota.client.sealing import is_sealed, key_of
 
 CHARS_MAX = 4_000
@@ -51,6 +52,8 @@ def described(body: bytes) -> str:
     try:
         header, _ = decode_header(body)
         (payload,) = payloads(body)
+        if is_check(payload):
+            return "These arguments lie in the object store: `rota job ID --arguments` fetches them."
         if is_sealed(payload):
             return f"These arguments are encrypted, with key {key_of(payload)}: `rota job ID --arguments` opens them."
         if header.codec == "json":

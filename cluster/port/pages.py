@@ -18,6 +18,7 @@ from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
 from rota.client.ids import Names, idempotent_id, job_id, normal, parse_job_id
 from rota.client.keyring import Keyring
 from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, FlowTerms, Options, Receipt, ResultEntry, Terms
+from rota.client.offload import is_check
 from rota.client.options import duration_s, priority, queue_name
 from rota.client.results import gone
 from rota.client.sealing import is_sealed, key_of
@@ -442,6 +443,8 @@ def _result_page(job_id: str, entry: ResultEntry) -> dict[str, Any]:
     page: dict[str, Any] = {"id": job_id, "status": entry.status, "attempts": entry.attempts, "codec": entry.codec}
     if entry.status != "ok":
         return page | {"error": entry.error, "traceback": entry.traceback}
+    if is_check(entry.value):
+        return page | {"value": None, "note": "the result lies in the object store: only rota's Python client reads it"}
     if is_sealed(entry.value):
         return page | {"value": None, "note": f"the result is encrypted, with key {key_of(entry.value)}"}
     if entry.codec == "json":

@@ -23,8 +23,9 @@ from .rig import Rig, until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-OUR_OWN = {"quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py"}
-APPS = [word for app in ("quickstart", "import_files", "nightly_report") for word in ("--app", app)]
+OUR_OWN = {"quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py",
+           "orders_outbox.py"}
+APPS = [word for app in ("quickstart", "import_files", "nightly_report", "orders_outbox") for word in ("--app", app)]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,27 @@ def test_web_app(running: Running) -> None:
     try:
         job = fetch(f"http://127.0.0.1:{port}/count", b"every job ends somewhere")["id"]
         assert fetch(f"http://127.0.0.1:{port}/count/{job}") == {"words": 4}
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def test_orders_outbox(running: Running) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "orders_outbox.py", "--port", str(port)], cwd=EXAMPLES, env=environment(ROTA_URL=running.url),
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}/orders"
+        assert fetch(url, b"tea")["order"] == 1
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            fetch(url, b"")
+        assert fetch(url, b"coffee")["order"] == 2
+        deadline = time.monotonic() + 30
+        while (told := fetch(url))["confirmed"] != ["tea", "coffee"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert told == {"orders": ["tea", "coffee"], "confirmed": ["tea", "coffee"]}
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)

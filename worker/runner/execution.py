@@ -11,12 +11,12 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, Protocol
 
-from rota.client import sealing
-from rota.client.errors import JobTooLarge, KeyMissing, RotaError
+from rota.client import offload, sealing
+from rota.client.errors import JobTooLarge, KeyMissing, OffloadUnavailable, RotaError
 from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, ResultEntry, TaskInfo
 from rota.client.options import now_s
-from rota.client.pickling import dump_value, load_call, load_function, load_value
+from rota.client.pickling import bare, dump_value, load_call, load_function, load_value
 from rota.client.results import check_entry
 from rota.client.retries import Decision, Retries, Snooze
 from rota.client.upstream import MARK, MARK_BYTE, open_with
@@ -76,7 +76,7 @@ class Call:
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if payload[:1] == sealing.FIRST:
-            payload = sealing.opened(payload, sealing.ARGUMENTS)
+            payload = bare(payload, sealing.ARGUMENTS)
         if MARK_BYTE in payload and MARK in payload:
             with open_with(self._inputs(), _opened):
                 call = load_call(self.codec, payload)
@@ -112,6 +112,11 @@ class Call:
                     "its result; let it return a list"
                 ), error)
             return self._useless(index, one_line(f"the job ran, but {describe(error)}"), error)
+        if len(value) > BUNDLE_BYTES_MAX and offload.active and codec != "json":
+            try:
+                value = offload.stored(value, self.work.bundle.partition(".")[0], index, "result")
+            except BaseException as error:
+                return self._useless(index, one_line(f"the job ran, but {describe(error)}"), error)
         if len(value) > BUNDLE_BYTES_MAX:
             too_large = JobTooLarge(len(value), BUNDLE_BYTES_MAX, "its result")
             return self._useless(index, (
@@ -140,8 +145,8 @@ class Call:
         if (suspended := suspended_in(error)) is not None:
             log.info("%s %s", work.task, suspended)
             return suspended.outcome(index)
-        if isinstance(error, KeyMissing):
-            log.warning("%s waits for a runner with its encryption key: %s", self.work.task, text)
+        if isinstance(error, KeyMissing | OffloadUnavailable):
+            log.warning("%s waits for a runner that can have its arguments: %s", self.work.task, text)
             return Outcome(index, "snooze", error=text, delay_s=KEY_S)
         if isinstance(error, Unfit):
             return self._useless(index, one_line(str(error)), error)
