@@ -1,9 +1,9 @@
 """Payloads over the limit: they lie in an object store, and what is enqueued or returned is a claim check.
 
 `ROTA_OFFLOAD` names a folder by its fsspec address (`s3://bucket/rota`, `file:///srv/rota`); whoever writes or reads
-such payloads has it: clients and runners, never nodes. A claim check says an object's name, size and SHA-256 digest, and is
-signed as any payload is: who can write to the object store can delete, and not change. Names begin with the bundle of
-their job, so that a sweep can ask whether there still is such a job.
+such payloads has it: clients and runners, never nodes. A claim check says an object's name, size and SHA-256 digest,
+and is signed as any payload is: who can write to the object store can delete, and not change. Names begin with the
+job's, so that a sweep can ask whether there still is such a job.
 """
 
 from __future__ import annotations
