@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -23,9 +24,12 @@ from .rig import Rig, until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-OUR_OWN = {"quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py",
-           "orders_outbox.py"}
-APPS = [word for app in ("quickstart", "import_files", "nightly_report", "orders_outbox") for word in ("--app", app)]
+OUR_OWN = {
+    "quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py",
+    "debounced_index.py", "polite_crawler.py", "orders_outbox.py",
+}
+TASKS = ("quickstart", "import_files", "nightly_report", "debounced_index", "polite_crawler", "orders_outbox")
+APPS = [word for app in TASKS for word in ("--app", app)]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,24 @@ def test_import_files(running: Running) -> None:
     assert said[-2] == "state finished", said
     assert any(line.startswith("log ") and line.endswith(" files") for line in said)
     assert re.fullmatch(r"\d{4,} functions are in the database", said[-1])
+
+
+def test_debounced_index(running: Running) -> None:
+    """How many are indexed depends on how fast it types; it is few, and the last is one of them."""
+    (said,) = run("debounced_index.py", running)
+    found = re.fullmatch(r"40 changes, (\d+) indexed: \d{3,} words, (\d+) in all", said)
+    assert found is not None, said
+    text = (Path(sysconfig.get_path("stdlib")) / "asyncio" / "base_events.py").read_text()
+    assert int(found[1]) < 40 and int(found[2]) == len(text.split())
+
+
+def test_polite_crawler(running: Running) -> None:
+    (said,) = run("polite_crawler.py", running)
+    found = re.fullmatch(r"(\d+) pages, [\d,]+ bytes, (\d+) requests, at most (\d+) in a second", said)
+    assert found is not None, said
+    files = list((Path(sysconfig.get_path("stdlib")) / "asyncio").glob("*.py"))
+    assert int(found[1]) > len(files) and int(found[2]) >= int(found[1])
+    assert int(found[3]) <= 20 + 10          # what is given out is counted exactly; it begins a moment later
 
 
 def test_nightly_report(running: Running) -> None:
