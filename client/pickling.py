@@ -148,7 +148,7 @@ def load_function(code: bytes) -> Callable[..., Any]:
 
 
 def _load(payload: bytes) -> Any:
-    if script.could_be(payload):
+    if script.NAMES_SOMETHING in payload and script.could_be(payload):
         return _Unpickler(io.BytesIO(payload)).load()
     return pickle.loads(payload)            # noqa: S301 - whoever calls this has verified the signature
 

@@ -16,14 +16,15 @@ from .errors import InvalidJob, NotInJob
 from .handle import HandleMet, JobHandle, JobHandles, Taking, taking
 from .ids import parse_job_id
 from .model import UPSTREAM_MAX, ResultEntry, Upstream
+from .script import NAMES_SOMETHING
 
 After: TypeAlias = JobHandle[Any] | str | Iterable[JobHandle[Any] | str]
 
 MARK = b"rota.client.upstream"
 """In every payload that a handle stood in: the module that pickle names."""
 
-MARK_BYTE = ord("_")
-"""And in the name of its function: to look for one byte costs nothing where it is not there."""
+MARK_BYTE = NAMES_SOMETHING
+"""And so this byte is there, too."""
 
 Given: TypeAlias = Mapping[tuple[str, int], ResultEntry]
 Open: TypeAlias = Callable[[str, ResultEntry], Any]

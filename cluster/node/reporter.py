@@ -57,14 +57,19 @@ class Reporter:
         """The identity has ended: nothing can be written any more."""
         self.over = True
 
-    def take(self, held: Held, outcome: Outcome, now: float) -> bool:
-        """Returns whether `flush_due` has to look at the clock for this bundle."""
+    def take(self, held: Held, outcomes: list[Outcome], now: float) -> bool:
+        """Of one bundle. Returns whether `flush_due` has to look at the clock for it."""
+        self._events.runs_ended(held.claim.task, outcomes)
         if self._events.wanted(JobEnded):
-            self._events.emit(_ended(held, outcome))
-        if outcome.status in GOES_ON or (outcome.status == "failed" and held.claim.serial):
-            held.retries.append(outcome)
-        else:
-            held.outcomes.append(outcome)
+            for outcome in outcomes:
+                self._events.emit(_ended(held, outcome))
+        serial = held.claim.serial
+        for outcome in outcomes:
+            status = outcome.status
+            if status == "ok" or not (status in GOES_ON or (status == "failed" and serial)):
+                held.outcomes.append(outcome)
+            else:
+                held.retries.append(outcome)
         if held.key not in self._partial:
             self._partial[held.key] = held
             held.flush_at = now + PARTIAL_S

@@ -32,15 +32,14 @@ class RunnersSide:
         self._events = parts.context.events
 
     def on_outcomes(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
-        claimed = []
         self._progress.ended(outcomes)
-        for key, outcome in outcomes:
-            if key >= FIRST_KEY:
-                self._volatile.on_outcome(key, outcome)
-            else:
-                claimed.append((key, outcome))
-        if self._identities.life is not None and claimed:
-            self._identities.life.executor.on_outcomes(claimed)
+        if self._volatile.held:
+            for key, outcome in outcomes:
+                if key >= FIRST_KEY:
+                    self._volatile.on_outcome(key, outcome)
+            outcomes = [item for item in outcomes if item[0] < FIRST_KEY]
+        if self._identities.life is not None and outcomes:
+            self._identities.life.executor.on_outcomes(outcomes)
 
     def on_said(self, said: Said) -> None:
         self._progress.say(said)

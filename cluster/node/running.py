@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -43,6 +45,9 @@ ELSEWHERE_S = 1.0
 
 UNKNOWN_S = 0.5
 """A job of a task that is not here any more goes back after this: by then the master may know."""
+
+
+_KEY = itemgetter(0)
 
 
 class Running:
@@ -244,12 +249,13 @@ class Running:
     def on_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
         """Called by the runners."""
         now = self._context.clock.monotonic()
-        for key, outcome in outcomes:
+        for key, items in groupby(outcomes, _KEY):      # a bundle's mostly come together
             held = self._claims.by_key(key)
             if held is None:
                 continue            # handed back, taken over, or of an earlier identity
-            self._pace.note_ended(held.claim.mode, now)
-            if self._reporter.take(held, outcome, now) and not self._wake.is_set():
+            ended = [outcome for _, outcome in items]
+            self._pace.note_ended(held.claim.mode, len(ended), now)
+            if self._reporter.take(held, ended, now) and not self._wake.is_set():
                 self._wake.set()
 
     def is_stored(self, held: Held) -> None:

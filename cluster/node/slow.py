@@ -26,9 +26,9 @@ class Pace:
         self._through: dict[Mode, Throughput] = {"async": Throughput(), "sync": Throughput()}
         self._gave_back: Recent[str, int] = Recent(REMEMBERED_MAX)
 
-    def note_ended(self, mode: Mode, now: float) -> None:
-        """A job has ended."""
-        self._through[mode].add(1, now)
+    def note_ended(self, mode: Mode, jobs: int, now: float) -> None:
+        """So many jobs have ended."""
+        self._through[mode].add(jobs, now)
 
     def through(self, mode: Mode, now: float) -> int:
         """Jobs in a slice."""

@@ -134,6 +134,7 @@ class Volatile:
         held = self._bundles.get(key)
         if held is None or outcome.index not in held.attempts:
             return
+        self._events.runs_ended(held.work.task, (outcome,))
         if self._events.wanted(JobEnded):
             work = held.work
             self._events.emit(JobEnded(

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rota.client.model import Outcome
 
 from ..events import records as r
 from ..events.hub import Events
@@ -59,21 +62,24 @@ class Tally:
         self.last_takeover_s: float | None = None
 
     def listen(self, events: Events) -> None:
-        events.listen(self.job_ended, (r.JobEnded,))
+        events.count_runs(self.runs_ended)
         events.listen(self.bundle_taken, (r.BundleTaken,))
         events.listen(self.happened, rare())
 
-    def job_ended(self, event: Any) -> None:
-        task = self._tasks.get(event.task)
-        if task is None:
-            task = self._learn(event.task)
-        outcomes, ran = task
-        outcomes[event.outcome] += 1
-        seconds = event.ran_s
-        if not 0.0 <= seconds < SECONDS_MAX:    # a runner can say anything
-            seconds = 0.0
-        ran.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        ran.total_s += seconds
+    def runs_ended(self, task: str, ended: Sequence[Outcome]) -> None:
+        known = self._tasks.get(task)
+        if known is None:
+            known = self._learn(task)
+        outcomes, ran = known
+        counts, total_s = ran.counts, 0.0
+        for outcome in ended:
+            outcomes[outcome.status] += 1
+            seconds = outcome.ran_s
+            if not 0.0 <= seconds < SECONDS_MAX:    # a runner can say anything
+                seconds = 0.0
+            counts[bisect_left(BUCKETS_S, seconds)] += 1
+            total_s += seconds
+        ran.total_s += total_s
 
     def _learn(self, name: str) -> tuple[defaultdict[str, int], Distribution]:
         name = _bounded(self.ended, name)

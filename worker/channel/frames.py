@@ -95,6 +95,13 @@ class Done(msgspec.Struct, gc=False, array_like=True, tag=3):
     outcomes: list[tuple[int, Outcome]]
 
 
+class Well(msgspec.Struct, gc=False, array_like=True, tag=11):
+    """Jobs that have returned None, as most do: works' keys, and of each which jobs, and how long each ran. What
+    `Done` says of them, for a third of what that costs both ends."""
+
+    jobs: list[tuple[int, list[int], list[float]]]
+
+
 class Started(msgspec.Struct, gc=False, array_like=True, tag=4):
     """Sent before the start of a job whose work asked for it."""
 
@@ -220,7 +227,7 @@ class Remembered(msgspec.Struct, gc=False, array_like=True, tag=4):
 
 
 ToRunner = Run | Function | Cancel | Drop | Stop | Report
-FromRunner = Ready | Broken | Done | Started | Dropped | Starved | Touched | Interrupted | Reported | Said
+FromRunner = Ready | Broken | Done | Well | Started | Dropped | Starved | Touched | Interrupted | Reported | Said
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode | AskSteps | AskRemember

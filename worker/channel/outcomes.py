@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import msgspec
 
@@ -12,9 +13,16 @@ from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, UNREADABLE, UPST
 ERROR_CHARS_MAX = 1_000
 TRACEBACK_CHARS_MAX = 17_000
 
+NONE_PICKLED = pickle.dumps(None, 5)
+
 
 def checked(outcome: Outcome) -> Outcome:
     """The outcome itself, or, if it is none that a runner makes, that the job failed and why."""
+    if (
+        outcome.status == "ok" and 0.0 <= outcome.ran_s <= DURATION_S_MAX and len(outcome.value) <= BUNDLE_BYTES_MAX
+        and not outcome.error and not outcome.traceback
+    ):
+        return outcome              # as nearly all, and as `_problem` would find
     problem = _problem(outcome)
     return outcome if not problem else Outcome(outcome.index, "failed", error=f"its outcome is not valid: {problem}")
 
@@ -49,6 +57,14 @@ def _problem_of_wait(outcome: Outcome) -> str:
         return "what it waits for has no name that jobs have"
     jobs = sum(int(one.jobs or "0", 16).bit_count() for one in upstream)
     return "" if 0 < jobs <= UPSTREAM_MAX else f"it waits for {jobs:,} jobs"
+
+
+def returned_none(jobs: list[tuple[int, list[int], list[float]]]) -> list[tuple[int, Outcome]]:
+    """What a `Well` stands for."""
+    return [
+        (key, Outcome(index, "ok", NONE_PICKLED, "", "", 0.0, "pickle", ran_s))     # in order: names would cost
+        for key, indexes, ran in jobs for index, ran_s in zip(indexes, ran, strict=False)
+    ]
 
 
 def is_delay(seconds: float) -> bool:

@@ -20,8 +20,9 @@ from ..channel.frames import (
     Started,
     Starved,
     Touched,
+    Well,
 )
-from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX
+from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX, returned_none
 from ..channel.slots import slot_of
 from .dispatch import Dispatch
 from .interface import NodeSide
@@ -58,7 +59,9 @@ class Reception:
         head = seat.head()
         outcomes: list[tuple[int, Outcome]] = []
         for frame in frames:
-            if type(frame) is Done:
+            if type(frame) is Well:
+                outcomes += returned_none(frame.jobs)
+            elif type(frame) is Done:
                 outcomes += frame.outcomes
             else:
                 self._heard(seat, frame)

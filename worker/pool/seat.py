@@ -128,9 +128,10 @@ class Seat:
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile; each held to its bounds."""
         pop, touched, told, known = self.sent.pop, self.touched, self.told, []
+        in_order = self.kind == "sync"
         for item in outcomes:
             slot = item[0] << SLOT_BITS | item[1].index
-            if self.kind == "sync" and slot in self.sent and slot != next(iter(self.sent)):
+            if in_order and slot in self.sent and slot != next(iter(self.sent)):
                 self.fault = "a job reported the end of another one"
                 break
             sent = pop(slot, None)

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Coroutine
 from contextvars import copy_context
 
-from msgspec.structs import force_setattr
-
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, LoopEnd
@@ -34,14 +32,15 @@ from ..channel.frames import (
     Stop,
     ToRunner,
     Touched,
+    Well,
     Work,
 )
-from ..channel.lease import Lease
+from ..channel.lease import Lease, now
 from ..channel.permits import take
 from ..channel.slots import job_of, slot_of
 from . import forks, hooks, logs, resources
 from .context import Runner, running
-from .execution import Call, Functions
+from .execution import Call, Functions, after
 from .surroundings import Surroundings
 from .telling import telling
 
@@ -61,6 +60,7 @@ class AsyncRunner:
         self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
         self._heard: deque[Said] = deque()              # on its way to the node
+        self._well: dict[int, tuple[list[int], list[float]]] = {}       # those that have returned None, by work
 
     async def serve(self, functions: Functions, ready: Ready) -> None:
         """Until the node says stop. Does not return if the channel is lost."""
@@ -121,53 +121,60 @@ class AsyncRunner:
             del self._jobs[slot]
             self._channel.send(Starved())
             return
-        work = call.work
+        work, function, timeout_s, began = call.work, call.function, call.timeout_s, 0.0
         if work.report_start:
             self._channel.send(Started(work.key, index))
-        timeout_s = call.timeout_s
         if timeout_s is not None:
             self._start_clock(slot, timeout_s)
         running.set((work, index))
         if slot in self._cancelled:
-            outcome = Outcome(index, "cancelled")
+            return self._ended(work, index, slot, Outcome(index, "cancelled"))
+        if function is None:
+            return self._ended(work, index, slot, call.not_run(index))
+        try:                                # all in this coroutine: one more, or a call more, costs every job
+            args, kwargs = call.arguments(payload)
+            began = self._lease.wait()
+            if work.expires_ms and call.is_late:
+                return self._ended(work, index, slot, call.expired(index))
+            around = call.around
+            result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
+            while result is not None and hasattr(type(result), "__await__"):        # (as `awaited`)
+                result = await result
+        except BaseException as error:      # also SystemExit: a job may not end its runner
+            outcome = self._raised(call, index, slot, began, error)
         else:
-            began = self._loop.time()
-            outcome = await self._outcome(call, index, payload, slot)
-            force_setattr(outcome, "ran_s", self._loop.time() - began)     # ours alone, so far
+            if forks.forked:
+                forks.leave(None)           # a job has forked and let the child return: it is not a second runner
+            plain = result is None and call.none_is_plain
+            outcome = now() - began if plain else call.succeeded(index, result, began)
+        self._ended(work, index, slot, outcome)
+
+    def _raised(self, call: Call, index: int, slot: int, began: float, error: BaseException) -> Outcome:
+        if forks.forked:
+            forks.leave(error)
+        words = self._cancelled.get(slot)
+        if words is None or not isinstance(error, asyncio.CancelledError):
+            return after(began, call.failed(index, error))
+        return after(began, call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled"))
+
+    def _ended(self, work: Work, index: int, slot: int, outcome: Outcome | float) -> None:
+        """`outcome`: a number if it has returned None: how long it ran."""
         if telling.used:
             telling.ended(work, index)
-        if timeout_s is not None:
-            self._clocks.pop(slot)[0].cancel()
+        if self._clocks and (clock := self._clocks.pop(slot, None)) is not None:
+            clock[0].cancel()
         if self._cancelled:
             self._cancelled.pop(slot, None)
         del self._jobs[slot]
-        if not self._outbox:
+        if not self._outbox and not self._well:
             self._loop.call_soon(self._flush)
-        self._outbox.append((work.key, outcome))
-
-    async def _outcome(self, call: Call, index: int, payload: bytes, slot: int) -> Outcome:
-        function = call.function
-        if function is None:
-            return call.not_run(index)
-        try:
-            args, kwargs = call.arguments(payload)
-            self._lease.wait()
-            if call.work.expires_ms and call.is_late:
-                return call.expired(index)
-            around = call.around
-            result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
-            while hasattr(type(result), "__await__"):       # (as `awaited`, without a coroutine more)
-                result = await result
-        except BaseException as error:      # also SystemExit: a job may not end its runner
-            if forks.forked:
-                forks.leave(error)
-            words = self._cancelled.get(slot)
-            if words is None or not isinstance(error, asyncio.CancelledError):
-                return call.failed(index, error)
-            return call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled")
-        if forks.forked:
-            forks.leave(None)               # a job has forked and let the child return: it is not a second runner
-        return call.succeeded(index, result)
+        if type(outcome) is not float:
+            self._outbox.append((work.key, outcome))
+        elif (well := self._well.get(work.key)) is not None:
+            well[0].append(index)
+            well[1].append(outcome)
+        else:
+            self._well[work.key] = [index], [outcome]
 
     def _start_clock(self, slot: int, timeout_s: float) -> None:
         timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
@@ -216,8 +223,11 @@ class AsyncRunner:
     def _flush(self) -> None:
         outcomes, self._outbox = self._outbox, []
         self._pass_on()
+        well, self._well = self._well, {}
         if not self._jobs:
             self._clean.restore(idle=True)
+        if well:
+            self._channel.send(Well([(key, indexes, ran) for key, (indexes, ran) in well.items()]))
         at = 0
         while at < len(outcomes):
             end, size = at, 0

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from rota.client import offload, sealing
 from rota.client.errors import JobTooLarge, KeyMissing, OffloadUnavailable, RotaError
 from rota.client.handle import JobHandle
@@ -22,7 +24,8 @@ from rota.client.retries import Decision, Retries, Snooze
 from rota.client.upstream import MARK, MARK_BYTE, open_with
 
 from ..channel.frames import FUNCTIONS_MAX, Work
-from ..channel.outcomes import ERROR_CHARS_MAX, is_delay
+from ..channel.lease import now
+from ..channel.outcomes import ERROR_CHARS_MAX, NONE_PICKLED, is_delay
 from . import hooks
 from .around import Around, Unfit, around_of
 from .batches import Batches
@@ -34,8 +37,6 @@ TRACEBACK_CHARS_MAX = 16_000
 
 KEY_S = 10.0
 """When a job is offered again that is sealed with a key which was not here."""
-
-NONE_PICKLED = pickle.dumps(None, 5)
 
 
 class Runnable(Protocol):
@@ -54,7 +55,7 @@ class Runnable(Protocol):
 class Call:
     """What the jobs of one piece of a bundle share. Without a `function` nothing can be called: `problem` says why."""
 
-    __slots__ = ("around", "codec", "function", "problem", "task", "work")
+    __slots__ = ("around", "codec", "function", "is_json", "none_is_plain", "problem", "task", "timeout_s", "work")
 
     def __init__(
         self, work: Work, function: Callable[..., Any] | None, task: Runnable | None, problem: str,
@@ -66,18 +67,19 @@ class Call:
         self.problem = problem
         self.codec: Codec = work.codec
         self.around = around            # None: there is nothing to do but to call the function
-
-    @property
-    def timeout_s(self) -> float | None:
-        """How long one attempt may take."""
-        if self.work.options.timeout_s is None and self.task is not None:
-            return self.task.info.timeout_s
-        return self.work.options.timeout_s
+        self.is_json = work.codec == "json"
+        self.none_is_plain = not self.is_json and not sealing.active        # all that need be said is that it is None
+        self.timeout_s = work.options.timeout_s         # of one attempt
+        if self.timeout_s is None and task is not None:
+            self.timeout_s = task.info.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if payload[:1] == sealing.FIRST:
             payload = bare(payload, sealing.ARGUMENTS)
-        if MARK_BYTE in payload and MARK in payload:
+        call: tuple[Any, ...]
+        if MARK_BYTE not in payload and not self.is_json:
+            call = pickle.loads(payload)    # noqa: S301 - the node has verified it; it names nothing: as `load_call`
+        elif MARK in payload:
             with open_with(self._inputs(), _opened):
                 call = load_call(self.codec, payload)
         else:
@@ -99,10 +101,12 @@ class Call:
     def _inputs(self) -> dict[tuple[str, int], ResultEntry]:
         return {(bundle, entry.index): entry for bundle, entries in self.work.inputs.items() for entry in entries}
 
-    def succeeded(self, index: int, result: Any) -> Outcome:
-        """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner."""
-        if result is None and self.codec != "json" and not sealing.active:
-            return Outcome(index, "ok", NONE_PICKLED)
+    def succeeded(self, index: int, result: Any, began: float = 0.0) -> Outcome:
+        """The outcome of a job that returned; a result that cannot be sent fails the job, never the runner. `began`: as
+        `Lease.wait` said."""
+        ran_s = now() - began if began else 0.0
+        if result is None and self.none_is_plain:
+            return Outcome(index, "ok", NONE_PICKLED, "", "", 0.0, "pickle", ran_s)     # in order: names would cost
         try:
             value, codec = dump_value(result, self.codec)
         except BaseException as error:
@@ -123,7 +127,7 @@ class Call:
                 f"the job ran, but its result takes {len(value):,} bytes; the limit is {BUNDLE_BYTES_MAX:,}. "
                 "Put large data into a file, an object store or a database, and return its address."
             ), too_large)
-        return Outcome(index, "ok", value, "", "", 0.0, codec)     # in order: names would cost
+        return Outcome(index, "ok", value, "", "", 0.0, codec, ran_s)
 
     def _useless(self, index: int, text: str, error: BaseException) -> Outcome:
         """It ran, and its result cannot be kept: a second run would not help."""
@@ -193,10 +197,13 @@ class Functions:
         self._by_digest: dict[bytes, Callable[..., Any]] = {}
         self._around: dict[str, Around | None] = {}
         self._batches = Batches()
+        self._around_shipped: dict[int, Around | None] = {}
 
     def learn(self, number: int, code: bytes) -> None:
         self._shipped[number] = code
-        self._shipped.pop(number - FUNCTIONS_MAX, None)     # the node has forgotten that one
+        for forgotten in (number, number - FUNCTIONS_MAX):      # (the latter by the node, too)
+            self._around_shipped.pop(forgotten, None)
+        self._shipped.pop(number - FUNCTIONS_MAX, None)
 
     def call(self, work: Work, number: int) -> Call:
         """Never raises: what cannot be resolved fails the jobs, not the runner."""
@@ -204,7 +211,9 @@ class Functions:
         if number:
             try:
                 function = self._load(number)
-                return Call(work, function, task, "", around_of(work.task, function, None))
+                if number not in self._around_shipped:
+                    self._around_shipped[number] = around_of(work.task, function, None)
+                return Call(work, function, task, "", self._around_shipped[number])
             except BaseException as error:
                 return Call(work, None, task, one_line(f"the function {work.task} cannot be loaded: {describe(error)}"))
         if task is None:
@@ -227,6 +236,11 @@ class Functions:
         if not callable(function):
             raise TypeError(f"a {type(function).__name__} cannot be called")
         return function
+
+
+def after(began: float, outcome: Outcome) -> Outcome:
+    """The outcome, with how long the job took since it began; 0: it did not begin."""
+    return replace(outcome, ran_s=now() - began) if began else outcome
 
 
 def _opened(job_id: str, entry: ResultEntry) -> Any:

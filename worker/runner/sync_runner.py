@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections import deque
 from contextvars import Context, copy_context
-
-from msgspec.structs import force_setattr
 
 from rota.client.model import Outcome
 
@@ -29,13 +26,14 @@ from ..channel.frames import (
     Stop,
     ToRunner,
     Touched,
+    Well,
     Work,
 )
-from ..channel.lease import Lease
+from ..channel.lease import Lease, now
 from ..channel.permits import take
 from . import forks, hooks, logs, resources
 from .context import Runner, running
-from .execution import Call, Functions, awaited
+from .execution import Call, Functions, after, awaited
 from .surroundings import Surroundings
 from .telling import telling
 
@@ -78,12 +76,11 @@ class SyncRunner:
         call, index, payload = self._jobs.popleft()
         if call.work.report_start:
             self._channel.send(Started(call.work.key, index))
-        began = time.monotonic()
-        outcome = base.copy().run(_run, call, index, payload, self._lease)
-        force_setattr(outcome, "ran_s", time.monotonic() - began)      # ours alone, so far
+        ended = base.copy().run(_run, call, index, payload, self._lease)
         if telling.used:
             telling.ended(call.work, index)
-        self._channel.send(Done([(call.work.key, outcome)]))
+        key = call.work.key
+        self._channel.send(Well([(key, [index], [ended])]) if type(ended) is float else Done([(key, ended)]))
 
     def _touch(self, work: Work, index: int) -> None:
         """From the job, on whichever thread it calls: the node keeps the clock."""
@@ -118,24 +115,28 @@ class SyncRunner:
                 self._stopping = True
 
 
-def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome:
+def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome | float:
+    """A number if it has returned None: how long it ran."""
     running.set((call.work, index))
     function = call.function
     if function is None:
         return call.not_run(index)
+    began = 0.0
     try:
         args, kwargs = call.arguments(payload)
-        lease.wait()
+        began = lease.wait()
         if call.work.expires_ms and call.is_late:
             return call.expired(index)
         around = call.around
         result = function(*args, **kwargs) if around is None else around.blocking(args, kwargs, call.codec)
-        if hasattr(type(result), "__await__"):
+        if result is not None and hasattr(type(result), "__await__"):
             result = asyncio.run(awaited(result))
     except BaseException as error:      # also SystemExit: a job may not end its runner
         if forks.forked:
             forks.leave(error)
-        return call.failed(index, error)
+        return after(began, call.failed(index, error))
     if forks.forked:
         forks.leave(None)               # a job has forked and let the child return: it is not a second runner
-    return call.succeeded(index, result)
+    if result is None and call.none_is_plain:
+        return now() - began
+    return call.succeeded(index, result, began)

@@ -50,8 +50,8 @@ def report(
 
 def test_a_complete_bundle_is_committed_at_once() -> None:
     async def deed(bench: Bench, reporter: Reporter, held: Held, ended: Told) -> None:
-        assert reporter.take(held, Outcome(0, "ok"), 0.0)           # look at the clock for it
-        assert not reporter.take(held, Outcome(1, "ok"), 0.0)
+        assert reporter.take(held, [Outcome(0, "ok")], 0.0)           # look at the clock for it
+        assert not reporter.take(held, [Outcome(1, "ok")], 0.0)
         await a_moment()
         assert ended == [held] and reporter.finished == 2
         assert not await bench.names(KEYS.claims) and not await bench.names(KEYS.bodies)
@@ -61,7 +61,7 @@ def test_a_complete_bundle_is_committed_at_once() -> None:
 
 def test_part_of_a_bundle_is_committed_after_a_moment() -> None:
     async def deed(bench: Bench, reporter_: Reporter, held: Held, ended: Told) -> None:
-        reporter_.take(held, Outcome(1, "ok"), bench.clock.monotonic())
+        reporter_.take(held, [Outcome(1, "ok")], bench.clock.monotonic())
         assert reporter_.flush_due() == pytest.approx(reporter.PARTIAL_S)
         await a_moment(reporter.PARTIAL_S)
         assert reporter_.flush_due() is None
@@ -74,10 +74,10 @@ def test_part_of_a_bundle_is_committed_after_a_moment() -> None:
 
 def test_retries_wait_for_the_rest_of_their_bundle() -> None:
     async def deed(bench: Bench, reporter_: Reporter, held: Held, ended: Told) -> None:
-        reporter_.take(held, Outcome(0, "retry", delay_s=5.0), 0.0)
+        reporter_.take(held, [Outcome(0, "retry", delay_s=5.0)], 0.0)
         await a_moment(1.0)
         assert reporter_.flush_due() is None and await bench.names(KEYS.claims)
-        reporter_.take(held, Outcome(1, "ok"), 1.0)
+        reporter_.take(held, [Outcome(1, "ok")], 1.0)
         await a_moment()
         assert ended == [held] and len(await bench.names(KEYS.scheduled)) == 1
 
@@ -87,7 +87,7 @@ def test_retries_wait_for_the_rest_of_their_bundle() -> None:
 def test_writes_of_one_claim_are_made_one_after_the_other() -> None:
     async def deed(bench: Bench, reporter: Reporter, held: Held, ended: Told) -> None:
         for index in range(3):
-            if reporter.take(held, Outcome(index, "ok"), 0.0):
+            if reporter.take(held, [Outcome(index, "ok")], 0.0):
                 reporter.flush(held)
         assert len(held.queue) == 3 and held.writing
         await a_moment()
@@ -103,7 +103,7 @@ def test_an_outcome_counts_only_under_its_own_claim() -> None:
         await bench.delete(held.record.key)
         await bench.claim()                     # it was given to us again
         for index in range(2):
-            reporter.take(held, Outcome(index, "ok"), 0.0)
+            reporter.take(held, [Outcome(index, "ok")], 0.0)
         await a_moment()
         assert said == [OutcomeVoid(BUNDLE)] and ended == [held] and reporter.finished == 0
         assert await bench.names(KEYS.claims) and bench.runners.withdrawn == []
@@ -117,7 +117,7 @@ def test_what_somebody_wrote_over_a_claim_is_put_right() -> None:
         bench.context.events.listen(said.append, [OverwriteMended])
         await bench.put((held.record.key, encode(claim_of(token(2, done="3"), 9))))
         for index in range(2):
-            reporter.take(held, Outcome(index, "ok"), 0.0)
+            reporter.take(held, [Outcome(index, "ok")], 0.0)
         await a_moment()
         assert len(said) == 1 and ended == [held] and reporter.finished == 2 and not await bench.names(KEYS.claims)
 
@@ -135,7 +135,7 @@ def test_a_full_store_takes_the_end_without_its_result(monkeypatch: pytest.Monke
 
         monkeypatch.setattr(bench.ledger, "commit", full)
         for index in range(2):
-            reporter.take(held, Outcome(index, "ok"), 0.0)
+            reporter.take(held, [Outcome(index, "ok")], 0.0)
         await a_moment(1.0)
         assert ended == [held] and not await bench.names(KEYS.claims)
 
@@ -153,8 +153,8 @@ def test_while_the_store_refuses_it_is_tried_again(monkeypatch: pytest.MonkeyPat
             return await commit(txn)
 
         monkeypatch.setattr(bench.ledger, "commit", full_for_now)
-        reporter_.take(held, Outcome(0, "failed", error="no"), 0.0)
-        reporter_.take(held, Outcome(1, "ok"), 0.0)
+        reporter_.take(held, [Outcome(0, "failed", error="no")], 0.0)
+        reporter_.take(held, [Outcome(1, "ok")], 0.0)
         await a_moment(reporter.AGAIN_S * 2 + 0.1)
         assert not ended and await bench.names(KEYS.claims)
         await a_moment(reporter.AGAIN_S * 2)
@@ -167,7 +167,7 @@ def test_who_listens_hears_of_every_outcome() -> None:
     async def deed(bench: Bench, reporter: Reporter, held: Held, ended: Told) -> None:
         said: list[Any] = []
         bench.context.events.listen(said.append, [JobEnded])
-        reporter.take(held, Outcome(0, "failed", error="no"), 0.0)
+        reporter.take(held, [Outcome(0, "failed", error="no")], 0.0)
         assert said == [JobEnded(BUNDLE, 0, "m:f", "q", 1, "failed", "no")]
 
     report(deed)
@@ -177,7 +177,7 @@ def test_after_the_end_of_the_identity_nothing_is_written() -> None:
     async def deed(bench: Bench, reporter: Reporter, held: Held, ended: Told) -> None:
         reporter.close()
         for index in range(2):
-            reporter.take(held, Outcome(index, "ok"), 0.0)
+            reporter.take(held, [Outcome(index, "ok")], 0.0)
         await a_moment(1.0)
         assert not ended and await bench.names(KEYS.claims)
 

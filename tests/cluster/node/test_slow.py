@@ -63,7 +63,7 @@ def test_a_piece_never_takes_the_name_of_its_bundle() -> None:
 def test_the_pace_fades() -> None:
     pace = Pace()
     for _ in range(5):
-        pace.note_ended("sync", 10.0)
+        pace.note_ended("sync", 1, 10.0)
     assert pace.through("sync", 10.0) == 5 and pace.through("async", 10.0) == 0
     assert pace.through("sync", 10.0 + 20 * SLICE_S) == 0
 

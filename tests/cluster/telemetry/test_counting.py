@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rota.client.errors import LedgerUnavailable
+from rota.client.model import Outcome, Status
 from rota.cluster.events import records as r
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.commits import created
@@ -19,15 +20,15 @@ from rota.cluster.telemetry.tally import BUCKETS_S, NAMES_MAX, OTHERS, Tally
 NOON = 1_800_000_000.0
 
 
-def ended(task: str = "t", outcome: str = "ok", ran_s: float = 0.02) -> r.JobEnded:
-    return r.JobEnded("b", 0, task, "q", 1, outcome, "", ran_s)
+def ended(outcome: Status = "ok", ran_s: float = 0.02) -> list[Outcome]:
+    return [Outcome(0, outcome, ran_s=ran_s)]
 
 
 def test_names_of_users_are_bounded() -> None:
     tally, events = Tally(), Events()
     tally.listen(events)
     for number in range(3 * NAMES_MAX):
-        events.emit(ended(f"task{number}"))
+        events.runs_ended(f"task{number}", ended())
         events.emit(r.BundleTaken("b", "t", f"queue{number}", 2, 1, 0.1))
     for table in (tally.ended, tally.ran, tally.waited):
         assert len(table) == NAMES_MAX + 1 and OTHERS in table
@@ -38,7 +39,7 @@ def test_names_of_users_are_bounded() -> None:
 @pytest.mark.parametrize("said", [float("nan"), float("inf"), -1.0, 1e300])
 def test_what_is_no_duration_breaks_no_sum(said: float) -> None:
     tally = Tally()
-    tally.job_ended(ended(ran_s=said))
+    tally.runs_ended("t", ended(ran_s=said))
     assert (tally.ran["t"].count, tally.ran["t"].total_s) == (1, 0.0)
 
 
@@ -53,10 +54,10 @@ def test_events_of_the_cluster_are_counted_by_their_stable_name() -> None:
 
 def test_an_hour_is_sixty_minutes_and_the_sum_of_its_nodes() -> None:
     tally, hour = Tally(), Hour()
-    tally.job_ended(ended())
-    tally.job_ended(ended(outcome="failed"))
+    tally.runs_ended("t", ended())
+    tally.runs_ended("t", ended(outcome="failed"))
     hour.sample(NOON, tally, 10)
-    tally.job_ended(ended(outcome="retry", ran_s=3.0))
+    tally.runs_ended("t", ended(outcome="retry", ran_s=3.0))
     hour.sample(NOON + 60, tally, 4)            # another identity has begun at 0
     first, second = hour.minutes()
     assert (first.enqueued, first.ok, first.failed, first.retried) == (10, 1, 1, 0)

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import rota
 from rota.client.keyring import UNSIGNED, Seal
+from rota.client.model import Outcome
 from rota.client.views import QueueView
 from rota.cluster.clock import SystemClock
 from rota.cluster.context import NodeContext
@@ -126,7 +127,7 @@ async def test_the_metrics_page_names_every_metric() -> None:
 async def test_hostile_names_break_no_line() -> None:
     async with live(MemoryLedger()) as here:
         for name in ('a"b\\c\nrota_master 5', "\ud800", "\u202e"):
-            here.node.events.emit(r.JobEnded("b", 0, name, "q", 1, "ok", "", 0.1))
+            here.node.events.runs_ended(name, [Outcome(0, "ok", ran_s=0.1)])
         said = await here.metrics()
         assert said['rota_jobs_ended_total|ok|a"b\\c\nrota_master 5'] == 1 and said["rota_master"] == 1
 
