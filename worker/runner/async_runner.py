@@ -131,6 +131,7 @@ class AsyncRunner:
             return self._ended(work, index, slot, Outcome(index, "cancelled"))
         if function is None:
             return self._ended(work, index, slot, call.not_run(index))
+        outcome: Outcome | float
         try:                                # all in this coroutine: one more, or a call more, costs every job
             args, kwargs = call.arguments(payload)
             began = self._lease.wait()
@@ -168,7 +169,7 @@ class AsyncRunner:
         del self._jobs[slot]
         if not self._outbox and not self._well:
             self._loop.call_soon(self._flush)
-        if type(outcome) is not float:
+        if isinstance(outcome, Outcome):
             self._outbox.append((work.key, outcome))
         elif (well := self._well.get(work.key)) is not None:
             well[0].append(index)

@@ -80,7 +80,7 @@ class SyncRunner:
         if telling.used:
             telling.ended(call.work, index)
         key = call.work.key
-        self._channel.send(Well([(key, [index], [ended])]) if type(ended) is float else Done([(key, ended)]))
+        self._channel.send(Done([(key, ended)]) if isinstance(ended, Outcome) else Well([(key, [index], [ended])]))
 
     def _touch(self, work: Work, index: int) -> None:
         """From the job, on whichever thread it calls: the node keeps the clock."""
