@@ -204,7 +204,6 @@ class Flow(FlowHandle):
         self.name = name
         self.is_open = False
         self._bundles: list[tuple[str, OpenBundle, bytes]] = []
-        self._open: dict[Route, tuple[str, OpenBundle]] = {}
         self._count = 0
         self._lock = threading.Lock()
         self._token: Token[Flow | None] | None = None
@@ -213,10 +212,10 @@ class Flow(FlowHandle):
         """One more job. Raises `InvalidJob` for what cannot be stored with others."""
         self._check_order(source, order.route)
         with self._lock:
-            known = self._open.get(order.route)
-            if known is None or not known[1].takes(order.payload):
-                known = self._open[order.route] = self._begin(order)
-            return JobHandle(self._source, known[0], self._add(known[1], order), "durable")
+            last = self._bundles[-1] if self._bundles else None     # its jobs keep the order of their enqueues
+            if last is None or last[1].route != order.route or not last[1].takes(order.payload):
+                last = self._begin(order)
+            return JobHandle(self._source, last[0], self._add(last[1], order), "durable")
 
     def take_many(self, source: object, orders: Iterator[Order]) -> JobHandles[Any]:
         """The jobs of one `enqueue_many`: in bundles of their own."""
@@ -226,15 +225,14 @@ class Flow(FlowHandle):
             self._check_order(source, order.route)
             with self._lock:
                 if bundle is None or bundle.route != order.route or not bundle.takes(order.payload):
-                    name, bundle = self._begin(order)
+                    name, bundle, _ = self._begin(order)
                     stored.append((name, 0))
                 stored[-1] = (name, self._add(bundle, order) + 1)
         return JobHandles(self._source, stored)
 
-    def _begin(self, order: Order) -> tuple[str, OpenBundle]:
-        name, bundle = self._names.next(), OpenBundle(order.route, time.monotonic())
-        self._bundles.append((name, bundle, order.code))
-        return name, bundle
+    def _begin(self, order: Order) -> tuple[str, OpenBundle, bytes]:
+        self._bundles.append((self._names.next(), OpenBundle(order.route, time.monotonic()), order.code))
+        return self._bundles[-1]
 
     def _add(self, bundle: OpenBundle, order: Order) -> int:
         if self._count >= FLOW_JOBS_MAX:
@@ -273,7 +271,7 @@ class Flow(FlowHandle):
         self._leave()
         if error is None and self._has_jobs():
             self._source.store_flow(self)
-            self._bundles, self._open = [], {}
+            self._bundles = []
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -284,7 +282,7 @@ class Flow(FlowHandle):
         self._leave()
         if error is None and self._has_jobs():
             await self._source.astore_flow(self)
-            self._bundles, self._open = [], {}
+            self._bundles = []
 
     def _leave(self) -> None:
         self.is_open = False

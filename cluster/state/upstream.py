@@ -110,8 +110,9 @@ def latest(seal: Seal, bundle: str, records: Iterable[Record]) -> tuple[dict[int
         try:
             results = seal.results(bundle, record.value)
         except ResultInvalid:
-            if missing_key(seal, record.value):
-                hidden |= {entry.index for entry in results_in(record.value).entries}
+            unread = results_in(record.value)
+            if unread.key_id:       # of a key that is not here; or is called as one of ours is, and is another
+                hidden |= {entry.index for entry in unread.entries if 0 <= entry.index < JOBS_PER_BUNDLE_MAX}
             continue
         for entry in results.entries:
             at = int(fence[1]) if fence is not None else 0

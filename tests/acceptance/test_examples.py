@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 OUR_OWN = {
     "quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py",
-    "debounced_index.py", "polite_crawler.py", "orders_outbox.py",
+    "debounced_index.py", "polite_crawler.py", "orders_outbox.py", "etl.py",
 }
-TASKS = ("quickstart", "import_files", "nightly_report", "debounced_index", "polite_crawler", "orders_outbox")
+TASKS = ("quickstart", "import_files", "nightly_report", "debounced_index", "polite_crawler", "orders_outbox", "etl")
 APPS = [word for app in TASKS for word in ("--app", app)]
 
 
@@ -91,6 +91,12 @@ def test_polite_crawler(running: Running) -> None:
     files = list((Path(sysconfig.get_path("stdlib")) / "asyncio").glob("*.py"))
     assert int(found[1]) > len(files) and int(found[2]) >= int(found[1])
     assert int(found[3]) <= 20 + 10          # what is given out is counted exactly; it begins a moment later
+
+
+def test_etl(running: Running) -> None:
+    stored, checked = run("etl.py", running)
+    assert re.fullmatch(r"flow \S+ is stored", stored)
+    assert re.fullmatch(r"[\d,]{3,} files in \d+ folders are in the table", checked), checked
 
 
 def test_nightly_report(running: Running) -> None:
