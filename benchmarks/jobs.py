@@ -57,6 +57,19 @@ async def gather(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+@rota.task(queue=QUEUE)
+async def steps(number: int) -> None:
+    """So many durable steps, one after the other."""
+    for step in range(number):
+        await rota.step(f"step {step}", value.function, step)
+
+
+@rota.task(queue=QUEUE)
+def plain_steps(number: int) -> None:
+    for step in range(number):
+        rota.step(f"step {step}", int, step)
+
+
 _starts = count(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,7 @@ EXAMPLES = ROOT / "examples"
 OUR_OWN = {
     "quickstart.py", "web_app.py", "watch_membership_etcd3.py", "import_files.py", "nightly_report.py",
     "debounced_index.py", "polite_crawler.py", "orders_outbox.py", "etl.py",
+    "durable_order.py",
 }
 TASKS = ("quickstart", "import_files", "nightly_report", "debounced_index", "polite_crawler", "orders_outbox", "etl")
 APPS = [word for app in TASKS for word in ("--app", app)]
@@ -97,6 +100,23 @@ def test_etl(running: Running) -> None:
     stored, checked = run("etl.py", running)
     assert re.fullmatch(r"flow \S+ is stored", stored)
     assert re.fullmatch(r"[\d,]{3,} files in \d+ folders are in the table", checked), checked
+
+
+async def test_durable_order(
+    etcd: Any, cluster_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two nodes, of which it kills one."""
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2, app="durable_order") as rig:
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "durable_order.py"], cwd=EXAMPLES, capture_output=True, text=True,
+            timeout=100, env=environment(
+                ROTA_URL=",".join(await rig.urls()), ROTA_TOKEN_FILE=str(tmp_path / "rig.token"),
+                ROTA_KEY_FILE=str(tmp_path / "rig.key"),
+            ),
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["parcel for the payment of 4200 cents", "charged 4200 cents", "packed"]
 
 
 def test_nightly_report(running: Running) -> None:

@@ -50,6 +50,34 @@ def around(job: rota.JobContext) -> Iterator[None]:
     yield
 
 
+@rota.task(batch=10, batch_wait=0.5)
+def batched(pages: list[str]) -> list[int | Exception]:
+    return [len(page) for page in pages]
+
+
+@rota.task(batch=10)
+async def abatched(pages: list[str]) -> list[int]:
+    return [len(page) for page in pages]
+
+
+assert_type(batched.enqueue("a").result(), int)
+assert_type(abatched.enqueue("a").result(), int)
+batched.enqueue(1)      # type: ignore[arg-type]
+
+
+async def remembers(handle: rota.JobHandle[bytes]) -> None:
+    async def shorter(text: str) -> str:
+        return text[1:]
+
+    assert_type(rota.step("len", len, "abc"), int)
+    assert_type(await rota.step("shorter", shorter, "abc"), str)
+    assert_type(rota.step("enqueue", batched.enqueue, "a").result(), int)
+    await rota.sleep(1.5)
+    rota.sleep(hours=1)
+    assert_type(await handle, bytes)
+    rota.step("len", len, 5)        # type: ignore[arg-type]
+
+
 assert_type(injected.using(headers={"a": "b"}).enqueue(1).result(), str)
 injected.using(headers={"a": 1})    # type: ignore[dict-item]
 assert_type(add(1), int)
