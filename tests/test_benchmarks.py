@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import features
 from benchmarks.crowd import most_at_once
 from benchmarks.percentiles import percentile
 from benchmarks.scale import Ran, at_least, at_most, check_starts
@@ -101,3 +102,10 @@ def test_percentiles_are_measured_values() -> None:
     assert percentile(values, 50) == 3.0
     assert percentile(values, 99) == 5.0
     assert percentile(values[:1], 1) == 5.0
+
+
+def test_what_each_feature_costs_is_measured() -> None:
+    """Every job is given out and ends, whatever it uses."""
+    rows = list(features.rows(2 * features.ROUND))
+    assert [row[0] for row in rows] == [feature.name for feature in features.FEATURES]
+    assert {row[0]: (row[3], row[4]) for row in rows}["Queue(max_waiting)"] == ("4", "2")

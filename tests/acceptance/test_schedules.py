@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rota.client.ids import parse_job_id, tick_id
 from rota.cluster.state.schedules import ScheduleRecord, schedule_in
 
@@ -15,6 +17,8 @@ from .rig import Rig, read_journal, until
 NAME = "pulse"
 KILLS = int(os.environ.get("ROTA_SCHEDULE_KILLS", "2"))
 """Of masters, one after the other; 20 and more by hand."""
+
+pytestmark = pytest.mark.timeout(120 + 20 * KILLS)
 
 
 async def record(rig: Rig) -> ScheduleRecord:
