@@ -119,6 +119,31 @@ def bulk(task: Any, make: Calls = calls, *, warm: Any = None, lone: bool = False
     return run
 
 
+NAMES_CALLERS = 100
+JOBS_PER_NAME = 10
+"""Of the case that they come before."""
+
+
+def after_names(task: Any) -> Callable[[float, int], None]:
+    """`bulk`, after as many queue names were used once as a tenth of its jobs: 20,000, unless it is scaled down."""
+
+    async def use_each_once(names: int) -> None:
+        async with AsyncClient() as client:
+            numbers = iter(range(names))
+
+            async def caller() -> None:
+                for number in numbers:
+                    await (await client.enqueue(task.using(queue=f"once-{number}"), jobs.argument(number)))
+
+            await asyncio.gather(*(caller() for _ in range(NAMES_CALLERS)))
+
+    def run(seconds: float, count: int) -> None:
+        uvloop.run(use_each_once(count // JOBS_PER_NAME))
+        bulk(task)(seconds, count)
+
+    return run
+
+
 def _count(done: Done, handles: Any) -> None:
     bundles = {parse_job_id(job_id)[0] for job_id in handles.ids}
     done.jobs = len(handles)
@@ -355,6 +380,7 @@ def _together(parts: list[Done]) -> Done:
 LOADS: dict[str, Callable[[float, int], None]] = {
     "bulk": bulk(jobs.noop),
     "bulk-plain": bulk(jobs.plain_noop),
+    "bulk-names": after_names(jobs.noop),
     "backlog": bulk(jobs.noop.using(queue=jobs.BACKLOG)),
     "crowd": bulk(jobs.timed.using(queue=jobs.BACKLOG), naps, warm=jobs.noop),
     "lone": bulk(jobs.timed.using(queue=jobs.BACKLOG), instants, warm=jobs.noop, lone=True),

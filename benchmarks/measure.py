@@ -20,7 +20,7 @@ from .meters import cpu_by_role, difference, etcd_counters, machine, processes
 from .percentiles import percentile
 from .stage import BenchmarkError, Stage
 
-LOAD_START_S = 90.0
+LOAD_START_S = 240.0
 DRAIN_S = 180.0
 RESULTS_PAGE = 2_000
 ROLES = ("client", "node", "runner", "guard", "etcd")
@@ -51,6 +51,7 @@ CASES = (
     Case("pipeline", "the same loop in rota.pipeline()", 4, 100_000, by="enqueued", target=10_000),
     Case("idle", "idle latency, enqueue to result", 6, 2_000, by="latency", target=6),
     Case("idle-paced", "the same, 10 ms of rest before each", 6, 400, by="latency", target=6),
+    Case("bulk-names", "bulk, after 20,000 queue names were used once", 8, 200_000),
 )
 
 

@@ -22,12 +22,26 @@ COLUMNS = ("jobs", "enqueued/s", "ended/s", "p50 ms", "p99 ms", "jobs/bundle", "
 def show(console: Console, figures: Sequence[Figures], floor: Floor) -> None:
     console.print(_rates(figures, floor))
     console.print(_costs(figures))
+    if said := after_names(figures):
+        console.print(said, soft_wrap=True)
     console.print(
         f"bare etcd in this run: a put takes {floor.put_p50_ms:.2f} ms (p99 {floor.put_p99_ms:.2f}; "
         f"{floor.paced_put_p50_ms:.2f} with a pause of 10 ms between two), so "
         f"{floor.put_s:,.0f}/s one at a time; {floor.grouped_put_s:,.0f} puts/s in transactions of 128; "
         f"{floor.lifecycle_s:,.0f} life cycles/s of 60-job bundles, or {60 * floor.lifecycle_s:,.0f} jobs/s",
         soft_wrap=True,
+    )
+
+
+def after_names(figures: Sequence[Figures]) -> str:
+    """What is left of `bulk` when many names were used: 1 if nothing stays of them."""
+    rows = {row.name: row for row in figures}
+    if not {"bulk", "bulk-names"} <= rows.keys():
+        return ""
+    before, after = rows["bulk"], rows["bulk-names"]
+    return (
+        f"after many queue names, each used once, bulk makes {after.rate / before.rate:.2f} of its jobs/s of before, "
+        f"at {after.cpu_us['node'] / max(before.cpu_us['node'], 1e-9):.2f} of the node's CPU a job"
     )
 
 
