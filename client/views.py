@@ -395,6 +395,7 @@ class FlowView(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_over(self) -> bool:
+        """Whether all of its jobs have ended."""
         return self.ended_at is not None
 
 

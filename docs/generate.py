@@ -16,6 +16,7 @@ PAGE = Path(__file__).with_name("reference.md")
 GROUPS = {
     "Declaring work": ("task", "Task", "SyncTask", "AsyncTask", "Worker", "Queue", "Call", "NamedTask"),
     "Enqueueing and waiting": ("connect", "Client", "AsyncClient", "JobHandle", "JobHandles"),
+    "Flows": ("flow", "Flow", "FlowHandle", "FlowView", "flow_handle", "current_flow"),
     "Inside a job": ("current_job", "progress", "touch", "check_cancelled", "Cancelled", "Retry", "Snooze"),
     "Hooks": ("on_runner_start", "on_runner_stop", "on_error"),
     "Around jobs": ("before_enqueue", "Outgoing", "around_job", "JobContext", "Depends"),
@@ -24,6 +25,8 @@ GROUPS = {
 ERRORS = "Errors"
 INTERNAL = {
     "acancel_job", "ajob", "alog", "anews", "news",
+    "aflow_deed", "aflow_entries", "aflow_view", "astore_flow", "flow_deed", "flow_entries", "flow_view", "store_flow",
+    "graph", "orders", "send", "take", "take_many",
     "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
     "described", "destination", "dress", "is_bare", "key_of", "models", "signature",
     "order", "outcomes", "place", "place_many", "result_of", "retry_decision", "unique_of", "with_unique",
