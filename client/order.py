@@ -278,6 +278,7 @@ class Routed:
         return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, unique=unique))
 
     def with_marks(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
+        """The route of one job, with its other keys. Raises `InvalidJob`."""
         said = {mark.name: mark.of(args, kwargs) for mark in self.marks}
         return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, **said))
 

@@ -17,6 +17,7 @@ from rota.cluster.state.keys import Keys
 from rota.cluster.state.quarantine import belongs
 from rota.cluster.state.records import (
     Awaiting,
+    BoundRecord,
     Claim,
     FailedRecord,
     FinishedRecord,
@@ -48,7 +49,7 @@ KEYS = Keys("t")
 TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
     Token, Claim, Awaiting, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord,
-    OperationRecord, RunningRecord, ProgressRecord, LogRecord, RateRecord,
+    OperationRecord, RunningRecord, ProgressRecord, LogRecord, RateRecord, BoundRecord,
 )
 
 
