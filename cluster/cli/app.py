@@ -13,6 +13,7 @@ from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
 from . import (
+    completion,
     demo,
     doctor,
     enqueue,
@@ -62,7 +63,7 @@ def rota(
 NODES, JOBS, START, WATCH = "Run nodes", "Work with jobs", "Start here", "Watch the cluster"
 
 _PANELS: list[tuple[str, dict[str, Callable[..., None]]]] = [
-    (START, {"demo": demo.demo, "dev": serve.dev}),
+    (START, {"demo": demo.demo, "dev": serve.dev, "completion": completion.completion}),
     (NODES, {"init": secrets.init, "token": secrets.token, "node": serve.node, "doctor": doctor.doctor,
              "reset": reset.reset}),
     (WATCH, {"top": watch.top, "tail": watch.tail, "dashboard": watch.dashboard}),

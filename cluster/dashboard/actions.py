@@ -22,7 +22,7 @@ class Actions:
         self._service = service
         self._known: dict[str, Callable[[Any], Awaitable[str]]] = {
             "queue": self._queue, "head": self._head, "job": self._job, "failed": self._failed,
-            "schedule": self._schedule, "flow": self._flow,
+            "schedule": self._schedule, "flow": self._flow, "settings": self._settings,
         }
 
     async def do(self, what: str, form: Any) -> str:
@@ -36,6 +36,17 @@ class Actions:
         queue, verb = queue_name(_text(form, "queue")), _one_of(form, "verb", "pause", "resume")
         await self._service.set_queue(queue, {"paused": verb == "pause"})
         return f"Queue {queue} is paused." if verb == "pause" else f"Queue {queue} goes on."
+
+    async def _settings(self, form: Any) -> str:
+        queue = queue_name(_text(form, "queue"))
+        most = _text(form, "max_concurrency").strip()
+        if most and not (most.isascii() and most.isdigit()):
+            raise InvalidJob(f"At most {most[:40]!r} at a time: a number, or nothing for no limit.")
+        await self._service.set_queue(queue, {
+            "paused": _text(form, "paused") == "on", "serial": _text(form, "serial") == "on",
+            "max_concurrency": int(most[:18]) if most else None, "rate": _text(form, "rate").strip() or None,
+        })
+        return f"Queue {queue} is set."
 
     async def _head(self, form: Any) -> str:
         queue, verb = queue_name(_text(form, "queue")), _one_of(form, "verb", "retry", "skip")

@@ -57,7 +57,7 @@ class Dashboard:
             ("/jobs", "jobs.html", views.jobs), ("/jobs/{id}", "job.html", views.job),
             ("/failed", "failed.html", views.failed), ("/schedules", "schedules.html", views.schedules),
             ("/nodes", "nodes.html", views.nodes), ("/flows", "flows.html", views.flows),
-            ("/flows/{id}", "flow.html", views.flow),
+            ("/flows/{id}", "flow.html", views.flow), ("/settings", "settings.html", views.settings),
         ):
             router.add_get(path, self._page(template, view))
         router.add_get("/login", self._show_login)

@@ -11,7 +11,8 @@ from aiohttp import web
 from rota.client.errors import JobUnknown
 from rota.client.flows import normal_id as normal_flow
 from rota.client.ids import normal
-from rota.client.views import PLACES, JobView
+from rota.client.options import queue_name
+from rota.client.views import PLACES, JobView, QueueView
 
 from ..port.service import NodeService
 from ..port.verbs import job_of, normal_id
@@ -24,6 +25,7 @@ QUEUES_PER_PAGE = 50
 JOBS_PER_PAGE = 50
 SCHEDULES_PER_PAGE = 100
 FLOWS_PER_PAGE = 50
+TASKS_MAX = 500
 
 ENDED = ("finished", "failed", "unknown")
 
@@ -61,6 +63,15 @@ class Views:
             "rows": rows, "find": find, "after": request.query.get("after", ""),
             "next": "/queues?" + urlencode({"after": more} | ({"find": find} if find else {})) if more else "",
         }
+
+    async def settings(self, request: web.Request) -> dict[str, Any]:
+        """Of one queue, and what tasks say in code."""
+        queue = normal(request.query.get("queue", "").strip())
+        row = None
+        if queue:
+            found, _ = await self._service.queue_part(just_before(queue_name(queue)), 1)
+            row = next((row for row in found if row.queue == queue), QueueView(queue))
+        return {"queue": queue, "row": row, "tasks": (await self._service.tasks())[:TASKS_MAX]}
 
     async def jobs(self, request: web.Request) -> dict[str, Any]:
         query = {name: request.query.get(name, "").strip() for name in ("id", "place", "queue", "task", "after")}

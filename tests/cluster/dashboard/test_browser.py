@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +23,15 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt-get install chromium)")
 
+AXE = next((path for path in (
+    Path(os.environ.get("AXE_CORE", "none")), Path(__file__).parents[3] / "node_modules/axe-core/axe.min.js",
+) if path.is_file()), None)
+"""Only for this check; nothing of it is shipped."""
+
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202eevil"
 PATIENCE_MS = 15_000
-PAGES = ("/", "/queues", "/jobs", "/flows", "/failed", "/schedules", "/nodes")
+PAGES = ("/", "/queues", "/jobs", "/flows", "/failed", "/schedules", "/nodes", "/settings?queue=mail")
 
 go_on = threading.Event()
 
@@ -225,6 +231,52 @@ def test_schedules_run_now_pause_resume(cluster: rota.testing.MemoryCluster, see
     assert "is paused." in seen.note()
     seen.page.click("text=Resume >> nth=0")
     assert "goes on." in seen.note()
+    seen.page.click("text=Delete >> nth=0")
+    assert "Schedule hourly is deleted." in seen.note() and seen.asked
+    assert "There is no schedule" in seen.page.locator("#schedules").inner_text()
+
+
+def test_settings_of_a_queue_are_shown_and_changed(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
+    refuses.using(queue="slow", run_after=timedelta(hours=1)).enqueue("later")
+    seen.page.goto("/queues?find=slow")
+    seen.page.click("a[aria-label='Settings of slow']")
+    seen.page.check("[name=paused]")
+    seen.page.fill("[name=max_concurrency]", "4")
+    seen.page.fill("[name=rate]", "100/minute")
+    seen.page.click("text=Save")
+    assert "Queue slow is set." in seen.note()
+    (row,) = [row for row in cluster.client.queues() if row.queue == "slow"]
+    assert (row.paused, row.serial, row.max_concurrency, row.rate) == (True, False, 4, "100/m")
+    assert seen.page.input_value("[name=rate]") == "100/m"
+    seen.page.fill("[name=max_concurrency]", "many")
+    seen.page.click("text=Save")
+    assert "a number, or nothing" in seen.note()
+    seen.page.uncheck("[name=paused]")
+    seen.page.fill("[name=max_concurrency]", "")
+    seen.page.fill("[name=rate]", "")
+    seen.page.click("text=Save")
+    (row,) = [row for row in cluster.client.queues() if row.queue == "slow"]
+    assert (row.paused, row.max_concurrency, row.rate) == (False, None, None)
+    assert refuses.name in seen.page.locator("#tasks").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(cluster: rota.testing.MemoryCluster, seen: Seen, scheme: str) -> None:
+    """WCAG 2.1 A and AA and good practice, as axe-core checks them, on every page."""
+    if AXE is None:
+        pytest.skip("no axe-core (npm install --no-save axe-core, or AXE_CORE=the path of its axe.min.js)")
+    (id_,) = failed(cluster, "axe", 1)
+    cluster.client.schedules.put("axe", hourly, every=timedelta(hours=1))
+    seen.page.emulate_media(color_scheme=scheme)
+    for path in (*PAGES, f"/jobs/{id_}", "/failed?queue=axe", "/jobs?place=nowhere"):
+        seen.page.goto(path)
+        seen.page.evaluate(AXE.read_text())
+        found = seen.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+        wrong = [
+            (it["id"], it["help"], [node["html"][:200] for node in it["nodes"][:3]]) for it in found["violations"]
+        ]
+        assert not wrong, (path, wrong)
+    seen.said = [text for text in seen.said if "400 (Bad Request)" not in text]       # the page that is none
 
 
 def test_jobs_are_found_by_id_state_queue_and_task(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
