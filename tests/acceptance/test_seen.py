@@ -25,9 +25,10 @@ from .test_takeover import all_end, enqueue_naps, holds_work
 async def test_a_killed_master_is_seen_everywhere_with_one_takeover_time(
     etcd: Any, cluster_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = {"log_format": "json", "dev": False, "otel": True}
     async with (
         collector(monkeypatch) as spans,
-        Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=8, log_format="json", dev=False, otel=True) as rig,
+        Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2, sync=1, ttl_s=8, **settings) as rig,
     ):
         handles = await enqueue_naps(rig, tmp_path / "journal", 200)
         victim = await rig.master()
