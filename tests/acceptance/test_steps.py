@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .apps import steps
 from .rig import Rig, read_journal, until
 
@@ -32,6 +34,7 @@ def kept_and_ran_again(journal: Path) -> list[str]:
     return again
 
 
+@pytest.mark.timeout(100 + 40 * KILLS)
 async def test_no_step_runs_twice_that_was_remembered(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     app = "tests.acceptance.apps.steps"
