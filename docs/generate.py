@@ -29,7 +29,7 @@ INTERNAL = {
     "graph", "orders", "send", "take", "take_many",
     "aoutcomes", "aplace", "aplace_many", "aresult", "attempts", "cancel_job", "check",
     "described", "destination", "dress", "is_bare", "key_of", "models", "signature",
-    "order", "outcomes", "place", "place_many", "result_of", "retry_decision", "unique_of", "with_unique",
+    "order", "outcomes", "place", "place_many", "result_of", "retry_decision", "unique_of", "with_marks", "with_unique",
 }
 """Members that rota's own rooms share, and that applications have no use for."""
 
