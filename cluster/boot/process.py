@@ -111,7 +111,7 @@ def _trace(events: Events) -> None:
 
         from ..telemetry.traces import Traces
 
-        Traces(exporting("rota-node"), lambda: _Named.node).listen(events)
+        Traces(exporting("rota-node"), lambda: _Named.node, SystemClock().wall).listen(events)
     except ImportError as error:
         raise ConfigError(f"--otel needs the extra: pip install 'rota[otel]' ({error})") from None
 

@@ -4,8 +4,6 @@ span that made it. Only imported by who asks for it (`rota.otel`, or `rota node 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
 from rota.client import outgoing, tracing
+from rota.client.options import now_s
 from rota.client.retries import Snooze
 from rota.client.tracing import Tracing, describing
 
@@ -25,6 +24,8 @@ LAST, FIRST = 10_000, -10_000
 """Jobs are seen as all other middleware has left them; and a run with all that is round it."""
 
 NS = 1_000_000_000
+UNNAMED = "unknown_service"
+"""What the SDK calls a service that has no name."""
 
 
 def instrument(provider: TracerProvider | None = None) -> None:
@@ -50,7 +51,7 @@ def begin_runner() -> None:
     instrument()
 
 
-def exporting(service: str, **attributes: str) -> Any:
+def exporting(service: str) -> Any:
     """A provider that sends spans by OTLP, as the environment's `OTEL_…` say: the service's name, too. Raises
     ImportError."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -58,8 +59,10 @@ def exporting(service: str, **attributes: str) -> Any:
     from opentelemetry.sdk.trace import TracerProvider as Provider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    named = {"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}
-    provider = Provider(resource=Resource.create(named | attributes))
+    resource = Resource.create()            # what the environment says
+    if str(resource.attributes.get("service.name", UNNAMED)).startswith(UNNAMED):
+        resource = resource.merge(Resource({"service.name": service}))
+    provider = Provider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
@@ -92,7 +95,7 @@ def _run(job: JobContext) -> Iterator[None]:
 
 def _waited(tracer: trace.Tracer, job: JobContext, came_from: Context) -> None:
     """From the enqueue to the first run, its delay included: by the clocks of two machines."""
-    now = time.time_ns()
+    now = int(now_s() * NS)
     span = tracer.start_span(
         f"wait {job.queue}", came_from, SpanKind.INTERNAL,
         describing("wait", job.queue, job.task) | {"messaging.message.id": job.id},

@@ -18,6 +18,7 @@ import rota.testing
 from rota.client import headers as texts
 from rota.client.outgoing import Outgoing
 from rota.client.tracing import created
+from rota.cluster.clock import SystemClock
 from rota.cluster.events import records as r
 from rota.cluster.events.hub import Events
 from rota.cluster.telemetry.traces import Traces
@@ -176,7 +177,7 @@ def test_a_run_after_a_takeover_says_so(seen: Seen) -> None:
 
 def test_a_takeover_is_a_span_as_long_as_it_took(seen: Seen) -> None:
     events = Events()
-    Traces(seen.provider, lambda: "b-1").listen(events)
+    Traces(seen.provider, lambda: "b-1", SystemClock().wall).listen(events)
     events.emit(r.TookOver("a-1", 12, 0.345))
     span = seen.one("takeover")
     assert span.start_time and span.end_time and (span.end_time - span.start_time) / 1e9 == pytest.approx(0.345)
