@@ -194,6 +194,8 @@ class Connection(asyncio.Protocol):
         self._heard_at = self.loop.time()
         try:
             for got in self._frames.feed(data):
+                if self.lost is not None:       # by what came before
+                    return
                 if got.kind == DATA:
                     self._on_data(got)
                 else:
