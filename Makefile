@@ -8,7 +8,7 @@ SEEDS ?= 2000
 EXAMPLES ?= 500
 ARGS ?=
 
-.PHONY: demo test check setup docker-test bench simulate fuzz docs up down lock clean
+.PHONY: demo test check setup docker-test bench bench-peers simulate fuzz docs up down lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup  ## three nodes count the standard library's files; the master is killed on the way
@@ -32,6 +32,9 @@ docker-test: setup  ## the cluster in containers; skipped where there is no Dock
 
 bench: setup  ## two minutes of measurements, beside bare etcd
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: setup  ## rota beside nine other queues; needs redis-server, postgres, node and npm, and installs the rest
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 simulate: setup  ## the whole cluster in one process, under seeded faults: make simulate SEEDS=20000
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
