@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from rota.cluster.boot.child import tied
 from rota.cluster.boot.embedded import free_port
 
 from .environments import Missing, python_of
@@ -42,10 +44,8 @@ def redis(folder: Path, *, durable: bool) -> Iterator[Broker]:
         raise Missing("most rivals need Redis (Debian: apt install redis-server)")
     port = free_port()
     how = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
-    server = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *how],
-        stdout=subprocess.DEVNULL,
-    )
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *how]
+    server = subprocess.Popen(tied(command, signal.SIGKILL), stdout=subprocess.DEVNULL)
     try:
         _wait_for(port)
         yield Broker(psutil.Process(server.pid), {"PEERS_REDIS_PORT": str(port)})
@@ -84,7 +84,7 @@ def postgres(rival: Rival, folder: Path) -> Iterator[Broker]:
         )
         yield Broker(psutil.Process(server.pid), environ)
     finally:
-        server.send_signal(2)       # fast shutdown
+        server.send_signal(signal.SIGINT)       # its fast way down
         server.wait()
 
 

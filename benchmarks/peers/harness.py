@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 
 import msgspec
 import psutil
+
+from rota.cluster.boot.child import tied
 
 from .brokers import Broker, broker_of
 from .environments import INSIDE, folder_of, python_of
@@ -107,8 +110,9 @@ class _Run:
         python = python_of(self._rival)
         for command in self._rival.workers:
             argv = [part.format(bin=python.parent, python=python) for part in command.split()]
+            argv[0] = shutil.which(argv[0]) or argv[0]
             self._workers.append(subprocess.Popen(
-                argv, env=self._environ, cwd=folder_of(self._rival), stdin=subprocess.DEVNULL,
+                tied(argv, signal.SIGTERM), env=self._environ, cwd=folder_of(self._rival), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             ))
         try:
