@@ -34,7 +34,7 @@ from rota.client.named import NamedTask
 from rota.client.tasks import registry
 
 from .fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
-from .tasks import add, echo, fail, shout
+from .sample_tasks import add, echo, fail, shout
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from rota.client.keyring import Keyring
 
 from ..proxy import Mode, Proxy
 from .fake_service import KEYRING, TOKEN, FakeService, FakeStore, fake_node, until
-from .tasks import add
+from .sample_tasks import add
 
 DEAD = "http://127.0.0.1:1"
 

@@ -26,7 +26,7 @@ from rota.client.tasks import as_task, registry
 from rota.cluster.state.keys import Keys
 from rota.testing import inline
 
-from . import tasks as declared
+from . import sample_tasks as declared
 
 HERE = __name__
 

@@ -20,7 +20,7 @@ from rota.cluster.boot.embedded import free_port
 from ..proxy import Mode as ProxyMode
 from ..proxy import Proxy
 from .fake_service import KEYRING, TOKEN, FakeNode, fake_node, until
-from .tasks import add
+from .sample_tasks import add
 
 DEAD = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 LONG_S = 60.0

@@ -17,7 +17,7 @@ from rota.client.errors import InvalidJob, PartlyEnqueued, UnknownTask
 from rota.client.handle import JobHandle
 
 from .fake_service import KEYRING, TOKEN, FakeNode, fake_node, fake_node_in_thread
-from .tasks import add, shout
+from .sample_tasks import add, shout
 
 BAD = UnknownTask("nobody knows it")
 

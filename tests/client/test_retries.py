@@ -13,7 +13,7 @@ from rota.client.errors import InvalidJob
 from rota.client.model import Options
 from rota.client.tasks import Task, make_task
 
-from .tasks import add, shout
+from .sample_tasks import add, shout
 
 
 def task(**said: Any) -> Task[..., Any]:

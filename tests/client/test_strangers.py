@@ -22,7 +22,7 @@ from rota.client.model import ResultEntry, Results
 from rota.client.pickling import dump_value
 
 from .fake_service import KEYRING, TOKEN, FakeService, fake_node
-from .tasks import add, fail
+from .sample_tasks import add, fail
 
 BOOM: list[str] = []
 

@@ -23,7 +23,7 @@ from rota.client.transport import Patience
 from rota.client.views import JobView
 
 from .fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, fake_node_in_thread
-from .tasks import add, echo, fail, shout
+from .sample_tasks import add, echo, fail, shout
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -251,7 +251,7 @@ def script(node: FakeNode, body: str) -> str:
     head = (
         "import asyncio, os, sys, threading, multiprocessing, rota\n"
         "from rota.client.keyring import Keyring\n"
-        "from tests.client.tasks import add, echo\n"
+        "from tests.client.sample_tasks import add, echo\n"
         "key = Keyring({'k1': b'0123456789abcdef0123456789abcdef'})\n"
         f"client = rota.connect({node.url!r}, token={TOKEN!r}, key=key)\n"
     )

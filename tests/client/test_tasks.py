@@ -20,9 +20,9 @@ from rota.client.model import BUNDLE_BYTES_MAX, Options, TaskInfo
 from rota.client.named import NamedTask
 from rota.client.tasks import AsyncTask, SyncTask, Task, as_task, make_task, registry
 
-from .tasks import add, echo, fail, shout
+from .sample_tasks import add, echo, fail, shout
 
-HERE = "tests.client.tasks"
+HERE = "tests.client.sample_tasks"
 
 
 def test_names_and_defaults() -> None:

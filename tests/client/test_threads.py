@@ -18,7 +18,7 @@ from rota.client.errors import ConfigError
 from rota.client.threads import OwnThread, is_own
 
 from .fake_service import KEYRING, TOKEN, FakeNode, fake_node_in_thread
-from .tasks import add
+from .sample_tasks import add
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -72,7 +72,7 @@ GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import gevent, threading, time
 from rota.client.keyring import Keyring
-from tests.client.tasks import add
+from tests.client.sample_tasks import add
 import rota
 rota.connect({url!r}, token={token!r}, key=Keyring({{'k1': b'0123456789abcdef0123456789abcdef'}}))
 beats = []

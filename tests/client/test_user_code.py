@@ -20,7 +20,7 @@ from rota.client.api import AsyncClient, Client
 from rota.client.errors import ClientClosed, InvalidJob
 
 from .fake_service import KEYRING, TOKEN, FakeNode, fake_node_in_thread
-from .tasks import add
+from .sample_tasks import add
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 20.0
@@ -173,7 +173,7 @@ atexit.register(lambda: after_rota())       # before rota's own, so called after
 import asyncio, sys, threading
 import rota
 from rota.client.keyring import Keyring
-from tests.client.tasks import add
+from tests.client.sample_tasks import add
 def connect():
     key = Keyring({{'k1': b'0123456789abcdef0123456789abcdef'}})
     return rota.connect({url!r}, token={token!r}, key=key)

@@ -32,7 +32,7 @@ from rota.cluster.port import answers, gate, websocket
 from rota.cluster.port.http import HttpPort
 
 from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
-from ...client.tasks import add, echo, fail, shout
+from ...client.sample_tasks import add, echo, fail, shout
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JOB = {"task": add.name, "args": [1], "kwargs": {"b": 2}}
@@ -325,7 +325,7 @@ async def test_leaving_twice_is_harmless() -> None:
 
 
 def bundle(name: str, payload: bytes = b"x") -> Enqueue:
-    header = Header(name, "tests.client.tasks:echo", "default", "sync", [0], [len(payload)], 0.0)
+    header = Header(name, "tests.client.sample_tasks:echo", "default", "sync", [0], [len(payload)], 0.0)
     body = Seal(KEYRING, "test").body(header, [payload])
     return Enqueue(name, header.task, header.queue, 1, "sync", body)
 
