@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
 from rota.cluster.ledger.ledger import Delete, Get, Txn, prefix_end
 
 from . import jobs

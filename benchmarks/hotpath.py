@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rota.client import bulk, tasks
+from rota.client.api import bulk
 from rota.client.ids import Names
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Mode
+from rota.client.tasks import task as tasks
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.events.hub import Events
 from rota.cluster.telemetry.tally import Tally
 from rota.worker.channel.channel import Parser, pack

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.state.records import QueueRecord, Token, encode
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.load NAME --seconds S --count N`: connects, prints `ready`, waits for a line, works for S seconds
 or N jobs, whichever is less, and prints what it did as one line of JSON. Times are of the monotonic clock, which all
-processes share. `rota.client.api` and not `rota` is imported: that is lazy, and clients are forked here.
+processes share. `rota.client.api.clients` and not `rota` is imported: that is lazy, and clients are forked here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import msgspec
 import uvloop
 
-from rota.client import coalesce
-from rota.client.api import AsyncClient, Client
+from rota.client.api import coalesce
+from rota.client.api.clients import AsyncClient, Client
+from rota.client.api.pipeline import pipeline
 from rota.client.ids import parse_job_id
-from rota.client.pipeline import pipeline
 
 from . import jobs
 

@@ -8,8 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from rota.client import offload, sealing
-from rota.client.keyring import Keyring
+from rota.client.wire import offload, sealing
+from rota.client.wire.keyring import Keyring
 
 KEYS = Keyring({"k": bytes(range(32))})
 BUNDLE = "0123456789ab-00000001"

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
 
 from . import jobs
 from .stage import Stage

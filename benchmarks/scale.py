@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from rota.client.pickling import load_value
+from rota.client.calls.pickling import load_value
 from rota.cluster.state.records import Member
 
 from .load import Done

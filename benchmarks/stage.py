@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
 from rota.cluster.boot.child import tied
 from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd, free_port

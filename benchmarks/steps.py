@@ -21,10 +21,10 @@ VERIFYING = r"Keyring.verify|.*_job_tags|_job_context|split_body|decode_header|_
 SIGNING = r".*sign_results|.*_result_tags|_entry_facts|encode_results"
 
 NODE: tuple[Row, ...] = (
-    Row("signatures: verify jobs", "client/codec.py", VERIFYING),
-    Row("signatures: sign results", "client/codec.py", SIGNING),
-    Row("receipt digest", "client/codec.py", r"enqueue_digest"),
-    Row("codec, other", "client/codec.py"),
+    Row("signatures: verify jobs", "client/wire/codec.py", VERIFYING),
+    Row("signatures: sign results", "client/wire/codec.py", SIGNING),
+    Row("receipt digest", "client/wire/codec.py", r"enqueue_digest"),
+    Row("codec, other", "client/wire/codec.py"),
     Row("etcd: build requests", "ledger/messages.py", r".*(txn_request|_add_guards|_add_ops)"),
     Row("etcd: read answers and events", "ledger/messages.py"),
     Row("etcd: watches", "ledger/watching.py"),
@@ -42,7 +42,7 @@ NODE: tuple[Row, ...] = (
     Row("enqueue: take in", "cluster/node/volatile.py"),
     Row("enqueue: take in", "cluster/ledger/buckets.py"),
     Row("WebSocket and frames", "cluster/port/websocket.py"),
-    Row("WebSocket and frames", "client/wire.py"),
+    Row("WebSocket and frames", "client/wire/frames.py"),
     Row("WebSocket and frames", "aiohttp/"),
     Row("WebSocket and frames", "cluster/port/http.py"),
     Row("push results", "cluster/node/followers.py"),
@@ -99,7 +99,7 @@ NODE: tuple[Row, ...] = (
 )
 
 RUNNER: tuple[Row, ...] = (
-    Row("unpickle arguments, pickle result", "client/codec.py"),
+    Row("unpickle arguments, pickle result", "client/wire/codec.py"),
     Row("run a job", "worker/runner/execution.py"),
     Row("permits", "worker/channel/permits.py"),
     Row("channel", "worker/channel/channel.py"),
@@ -111,21 +111,21 @@ RUNNER: tuple[Row, ...] = (
 )
 
 CLIENT: tuple[Row, ...] = (
-    Row("pickle arguments", "client/pickling.py", r".*dump_arguments"),
-    Row("sign", "client/codec.py", r".*(sign|_job_tags|_job_context|_context)"),
-    Row("encode body", "client/codec.py"),
-    Row("make bundles", "client/bulk.py"),
-    Row("make bundles", "client/coalesce.py"),
-    Row("make bundles", "client/order.py"),
-    Row("make bundles", "client/tasks.py"),
-    Row("frames and WebSocket", "client/wire.py"),
-    Row("frames and WebSocket", "client/link.py"),
+    Row("pickle arguments", "client/calls/pickling.py", r".*dump_arguments"),
+    Row("sign", "client/wire/codec.py", r".*(sign|_job_tags|_job_context|_context)"),
+    Row("encode body", "client/wire/codec.py"),
+    Row("make bundles", "client/api/bulk.py"),
+    Row("make bundles", "client/api/coalesce.py"),
+    Row("make bundles", "client/calls/order.py"),
+    Row("make bundles", "client/tasks/task.py"),
+    Row("frames and WebSocket", "client/wire/frames.py"),
+    Row("frames and WebSocket", "client/transports/link.py"),
     Row("frames and WebSocket", "aiohttp/"),
-    Row("results", "client/results.py"),
-    Row("results", "client/following.py"),
-    Row("connection", "client/connection.py"),
-    Row("engine", "client/engine.py"),
-    Row("handles", "client/handle.py"),
+    Row("results", "client/api/results.py"),
+    Row("results", "client/transports/following.py"),
+    Row("connection", "client/transports/connection.py"),
+    Row("engine", "client/api/engine.py"),
+    Row("handles", "client/calls/handle.py"),
     Row("the caller (benchmark)", "benchmarks/"),
     Row("api", "client/"),
 )

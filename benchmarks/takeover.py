@@ -21,8 +21,8 @@ from typing import Literal
 import msgspec
 from rich.console import Console
 
-from rota.client.api import AsyncClient
-from rota.client.handle import JobHandle
+from rota.client.api.clients import AsyncClient
+from rota.client.calls.handle import JobHandle
 from rota.client.ids import parse_job_id
 from rota.cluster.ledger.ledger import prefix_end
 from rota.cluster.state.keys import whole

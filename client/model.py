@@ -268,7 +268,7 @@ FlowPartKind = Literal["whole", "first", "more", "last"]
 
 class FlowTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a job that is enqueued with a section of a flow (all that one block enqueues). Nothing of a section begins
-    before its end is stored, which has its graph (`client/graphs.py`). `part`: all bundles of a "whole" section come in
+    before its end is stored, which has its graph (`calls/graphs.py`). `part`: all bundles of a "whole" section come in
     one request, and are stored in one transaction; else a bundle is the "first" of it, the "last", or comes between."""
 
     id: Annotated[str, Meta(max_length=64)]

@@ -12,16 +12,16 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from . import ids
+from .calls.handle import HandleMet, JobHandle, JobHandles, Taking, taking
+from .calls.script import NAMES_SOMETHING
 from .errors import InvalidJob, NotInJob
-from .handle import HandleMet, JobHandle, JobHandles, Taking, taking
 from .ids import parse_job_id
 from .model import UPSTREAM_MAX, ResultEntry, Upstream
-from .script import NAMES_SOMETHING
 
 After: TypeAlias = JobHandle[Any] | str | Iterable[JobHandle[Any] | str]
 
 MARK = b"rota.client.upstream"
-"""In every payload that a handle stood in: the module that pickle names."""
+"""In every payload that a handle stood in: the module that pickle names. What is stored names it, so it stays here."""
 
 MARK_BYTE = NAMES_SOMETHING
 """And so this byte is there, too."""

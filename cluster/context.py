@@ -6,7 +6,7 @@ import random
 
 import msgspec
 
-from rota.client.keyring import Seal
+from rota.client.wire.keyring import Seal
 
 from .clock import Clock
 from .events.hub import Events

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from rota.client import default
+from rota.client.calls import default
+from rota.client.calls.handle import JobHandle
 from rota.client.errors import JobUnknown
-from rota.client.handle import JobHandle
-from rota.client.views import JobView
+from rota.client.wire.views import JobView
 
 R = TypeVar("R")
 

@@ -22,14 +22,16 @@ from os import PathLike
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from rota.client import api, errors, options
-from rota.client.config import ClientConfig, client_config
-from rota.client.engine import Engine
+from rota.client import errors
+from rota.client.api import clients as api
+from rota.client.api.engine import Engine
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown, RotaError
 from rota.client.ids import NAME_RULE, is_name, job_id, new_session
-from rota.client.keyring import Keyring
 from rota.client.model import Enqueue, Receipt
-from rota.client.views import OutboxTurn
+from rota.client.options import checks as options
+from rota.client.settings.config import ClientConfig, client_config
+from rota.client.wire.keyring import Keyring
+from rota.client.wire.views import OutboxTurn
 
 from .rows import ERROR_CHARS_MAX, Row, Rows, bundle_of, now_ms, opened, route_of
 

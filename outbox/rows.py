@@ -13,16 +13,16 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from rota.client import options
-from rota.client.coalesce import OpenBundle
-from rota.client.codec import PYTHON
-from rota.client.config import client_config
+from rota.client.api.coalesce import OpenBundle
+from rota.client.calls.order import Order, Route
 from rota.client.errors import ConfigError, InvalidJob, SignatureRefused
 from rota.client.ids import Names, job_id
-from rota.client.keyring import Keyring, Seal
 from rota.client.model import NO_OPTIONS, NO_TERMS, UNREADABLE, Codec, Enqueue, Mode, Options, Terms
-from rota.client.order import Order, Route
-from rota.client.terms import EXPIRES_S_MIN
+from rota.client.options import checks as options
+from rota.client.options.terms import EXPIRES_S_MIN
+from rota.client.settings.config import client_config
+from rota.client.wire.codec import PYTHON
+from rota.client.wire.keyring import Keyring, Seal
 
 TABLE = "rota_outbox"
 """What the table is called, and the channel of Postgres on which its relay is woken."""

@@ -22,10 +22,10 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
-from rota.client.handle import JobHandle
-from rota.client.keyring import Keyring
-from rota.client.order import Routed
-from rota.client.tasks import Task, as_task
+from rota.client.calls.handle import JobHandle
+from rota.client.calls.order import Routed
+from rota.client.tasks.task import Task, as_task
+from rota.client.wire.keyring import Keyring
 
 from .handle import OutboxHandle
 from .relay import Relay

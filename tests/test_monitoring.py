@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rota.client.views import QueueView
+from rota.client.wire.views import QueueView
 from rota.cluster.telemetry import exposition
 from rota.cluster.telemetry.depths import Depth
 from rota.cluster.telemetry.figures import Figures

@@ -17,19 +17,19 @@ ROOMS = ("client", "cluster", "outbox", "worker")
 WALL_CLOCK = {
     "cluster/clock.py",             # the clock that everything else is given
     "worker/runner/telling.py",     # when a job said how far it is: its own process
-    "client/options.py",            # turns the moment a user names into a delay; when a schedule was put
+    "client/options/checks.py",            # turns the moment a user names into a delay; when a schedule was put
     "cluster/cli/show.py",          # how long ago something was, for people
     "cluster/cli/schedule.py",      # the same, and how soon
     "cluster/cli/options.py",       # a time that a person names
 }
 UNPICKLERS = {
-    "client/pickling.py",           # after the signature was checked
+    "client/calls/pickling.py",           # after the signature was checked
     "worker/",                      # user code's own process
 }
 ENVIRONMENT = {
-    "client/offload.py",            # ROTA_OFFLOAD, likewise
-    "client/sealing.py",            # ROTA_ENCRYPT: what pickles arguments need not load a client
-    "client/config.py",             # ROTA_URL, when a client is made without an address
+    "client/wire/offload.py",            # ROTA_OFFLOAD, likewise
+    "client/wire/sealing.py",            # ROTA_ENCRYPT: what pickles arguments need not load a client
+    "client/settings/config.py",             # ROTA_URL, when a client is made without an address
     "cluster/cli",                  # hands the environment to the loader of settings
     "cluster/boot/launch.py",            # a child inherits it
     "cluster/boot/process.py",           # its settings come in one variable

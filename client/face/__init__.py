@@ -15,8 +15,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rota.client import backoff, default
-from rota.client.dependencies import Depends
+from rota.client.calls import default
+from rota.client.calls.handle import JobHandle, JobHandles
+from rota.client.calls.order import Call
+from rota.client.calls.outgoing import Outgoing, before_enqueue
 from rota.client.errors import (
     ClientClosed,
     ConfigError,
@@ -49,22 +51,21 @@ from rota.client.errors import (
     UnknownTask,
     Unreachable,
 )
-from rota.client.handle import JobHandle, JobHandles
-from rota.client.named import NamedTask
-from rota.client.order import Call
-from rota.client.outgoing import Outgoing, before_enqueue
-from rota.client.queues import Queue
-from rota.client.retries import Retry, Snooze
-from rota.client.tasks import AsyncTask, SyncTask, Task, task
-from rota.client.transport import installed
-from rota.client.views import FlowView, JobEvent, LogLine, LogView, ProgressView
-from rota.client.workers import Worker
+from rota.client.options import backoff
+from rota.client.options.retries import Retry, Snooze
+from rota.client.tasks.dependencies import Depends
+from rota.client.tasks.named import NamedTask
+from rota.client.tasks.queues import Queue
+from rota.client.tasks.task import AsyncTask, SyncTask, Task, task
+from rota.client.tasks.workers import Worker
+from rota.client.transports.transport import installed
+from rota.client.wire.views import FlowView, JobEvent, LogLine, LogView, ProgressView
 
 if TYPE_CHECKING:
-    from rota.client.api import AsyncClient, Client, connect, flow, flow_handle, handle
-    from rota.client.encryption import encrypt
-    from rota.client.flows import Flow, FlowHandle
-    from rota.client.pipeline import pipeline
+    from rota.client.api.clients import AsyncClient, Client, connect, flow, flow_handle, handle
+    from rota.client.api.flows import Flow, FlowHandle
+    from rota.client.api.pipeline import pipeline
+    from rota.client.wire.encryption import encrypt
     from rota.worker.runner.around import around_job
     from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_flow, current_job, touch
     from rota.worker.runner.hooks import on_error, on_runner_start, on_runner_stop
@@ -150,25 +151,25 @@ __all__ = [
 
 
 _LATE = {
-    "AsyncClient": "rota.client.api",
+    "AsyncClient": "rota.client.api.clients",
     "Cancelled": "rota.worker.runner.context",
-    "Client": "rota.client.api",
-    "Flow": "rota.client.flows",
-    "FlowHandle": "rota.client.flows",
+    "Client": "rota.client.api.clients",
+    "Flow": "rota.client.api.flows",
+    "FlowHandle": "rota.client.api.flows",
     "JobContext": "rota.worker.runner.context",
     "around_job": "rota.worker.runner.around",
     "check_cancelled": "rota.worker.runner.context",
-    "connect": "rota.client.api",
-    "encrypt": "rota.client.encryption",
-    "handle": "rota.client.api",
+    "connect": "rota.client.api.clients",
+    "encrypt": "rota.client.wire.encryption",
+    "handle": "rota.client.api.clients",
     "current_flow": "rota.worker.runner.context",
-    "flow": "rota.client.api",
-    "flow_handle": "rota.client.api",
+    "flow": "rota.client.api.clients",
+    "flow_handle": "rota.client.api.clients",
     "current_job": "rota.worker.runner.context",
     "on_error": "rota.worker.runner.hooks",
     "on_runner_start": "rota.worker.runner.hooks",
     "on_runner_stop": "rota.worker.runner.hooks",
-    "pipeline": "rota.client.pipeline",
+    "pipeline": "rota.client.api.pipeline",
     "progress": "rota.worker.runner.telling",
     "sleep": "rota.worker.runner.steps",
     "step": "rota.worker.runner.steps",

@@ -9,7 +9,7 @@ import random
 
 from rota.client.errors import InvalidJob, OperationUnknown, Overloaded, Unreachable
 from rota.client.ids import ALPHABET
-from rota.client.views import FailedFilter, OperationView, Verb
+from rota.client.wire.views import FailedFilter, OperationView, Verb
 
 from ..clock import Clock
 from ..ledger.commits import Commits, created

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
 
-from rota.client.views import QueueView
+from rota.client.wire.views import QueueView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record

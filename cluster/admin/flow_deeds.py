@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from rota.client.graphs import FlowPart
+from rota.client.calls.graphs import FlowPart
 from rota.client.ids import job_id
-from rota.client.views import FailedFilter, FlowDone
+from rota.client.wire.views import FailedFilter, FlowDone
 
 from ..context import IdentityContext
 from ..ledger.ledger import OPS_MAX, Get, Txn

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from rota.client.calls.graphs import FlowPart, last_of, unpack
+from rota.client.calls.graphs import each as each_of
 from rota.client.errors import FlowUnknown
-from rota.client.graphs import FlowPart, last_of, unpack
-from rota.client.graphs import each as each_of
 from rota.client.ids import job_id
-from rota.client.views import (
+from rota.client.wire.views import (
     FLOW_JOB_STATES,
     FlowJobState,
     FlowPartView,

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import job_id, parse_job_id
-from rota.client.keyring import Seal
 from rota.client.model import Past, Step
-from rota.client.views import AttemptView, JobView, Place, ProgressView, StepView
+from rota.client.wire.codec import slice_body
+from rota.client.wire.keyring import Seal
+from rota.client.wire.views import AttemptView, JobView, Place, ProgressView, StepView
 
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan

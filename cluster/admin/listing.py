@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
-from rota.client.views import ANY_JOB, PLACES, JobsFilter, JobsPage, JobView, Place
+from rota.client.wire.views import ANY_JOB, PLACES, JobsFilter, JobsPage, JobView, Place
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record

@@ -8,11 +8,11 @@ import random
 
 import msgspec
 
-from rota.client import rates
-from rota.client.codec import slice_body
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import NAME_RULE, job_id, parse_job_id
-from rota.client.views import FailedFilter, Verb
+from rota.client.options import rates
+from rota.client.wire.codec import slice_body
+from rota.client.wire.views import FailedFilter, Verb
 
 from ..context import IdentityContext
 from ..ledger.commits import unmodified

@@ -9,7 +9,7 @@ import random
 
 from rota.client.errors import InvalidJob, LeaseGone, LedgerUnavailable, Overloaded
 from rota.client.ids import NAME_RULE
-from rota.client.views import OutboxTurn, OutboxView, TurnAsked
+from rota.client.wire.views import OutboxTurn, OutboxView, TurnAsked
 
 from ..context import IdentityContext
 from ..ledger.commits import created, unmodified

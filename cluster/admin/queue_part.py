@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rota.client.model import Rate
-from rota.client.rates import words
-from rota.client.views import QueueView
+from rota.client.options.rates import words
+from rota.client.wire.views import QueueView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rota.client.ids import job_id
-from rota.client.keyring import Seal
 from rota.client.model import Mode, ResultEntry
-from rota.client.rates import words
-from rota.client.views import Place
+from rota.client.options.rates import words
+from rota.client.wire.keyring import Seal
+from rota.client.wire.views import Place
 
 from ..clock import Clock
 from ..ledger.ledger import Get, Ledger, Txn

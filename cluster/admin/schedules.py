@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from msgspec.structs import replace
 
-from rota.client import options, timetable
+from rota.client.calls.pickling import dump_arguments
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerUnavailable, RotaError, UnknownTask
 from rota.client.ids import Names, is_task_name, job_id, template_id
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Receipt, TaskInfo
-from rota.client.pickling import dump_arguments
-from rota.client.views import NewSchedule, ScheduleView
+from rota.client.options import checks as options
+from rota.client.options import timetable
+from rota.client.wire.views import NewSchedule, ScheduleView
 
 from ..context import IdentityContext
 from ..ledger.commits import unmodified

@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from rota.client.calls.signature import shown, signature_of
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
-from rota.client.keyring import Seal
-from rota.client.signature import shown, signature_of
-from rota.client.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
+from rota.client.wire.keyring import Seal
+from rota.client.wire.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record

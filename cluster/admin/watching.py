@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from rota.client.errors import InvalidJob
-from rota.client.views import EventsPage, JobEvent, JobView, LogView
+from rota.client.wire.views import EventsPage, JobEvent, JobView, LogView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger

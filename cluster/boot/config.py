@@ -14,12 +14,12 @@ from typing import Literal, Self
 
 import msgspec
 
-from rota.client.config import load_token
 from rota.client.errors import ConfigError
-from rota.client.hosts import is_loopback
 from rota.client.ids import NAME_RULE
-from rota.client.keyring import Keyring
-from rota.client.options import WINDOW_S_MAX
+from rota.client.options.checks import WINDOW_S_MAX
+from rota.client.settings.config import load_token
+from rota.client.settings.hosts import is_loopback
+from rota.client.wire.keyring import Keyring
 
 from ..state.keys import is_name
 
@@ -104,7 +104,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     receipt_ttl_s: float = 120.0        # how long a repeated enqueue is recognised
     key_file: str = ""                  # signing keys (`rota init` makes one)
     token_file: str = ""                # bearer token of the HTTP port
-    local: bool = False                 # its token is made anew; both are published for the same user (client/local.py)
+    local: bool = False                 # its token is made anew; both are published for this user (`settings.local`)
     offload_url: str = ""               # where runners find and put payloads over the limit
     encrypt_file: str = ""              # encryption keys, for its runners alone
     insecure_no_key: bool = False       # run what nobody has signed

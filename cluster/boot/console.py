@@ -7,8 +7,8 @@ import os
 import time
 from collections import Counter
 
+from rota.client.calls.signature import shown, signature_of
 from rota.client.ids import job_id
-from rota.client.signature import shown, signature_of
 
 from ..events.records import ClusterEvent, JobEnded
 from ..node.node import Node

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Mapping
 
-from rota.client import json_log, offload, sealing
+from rota.client import json_log
+from rota.client.wire import offload, sealing
 from rota.worker.guard import guardlink
 
 from .config import VARIABLE, NodeConfig

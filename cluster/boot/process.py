@@ -19,13 +19,13 @@ from pathlib import Path
 
 import uvloop
 
-from rota.client.config import load_token
 from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
-from rota.client.hosts import is_loopback
 from rota.client.json_log import JsonFormatter
-from rota.client.keyring import UNSIGNED, Keyring, Seal
-from rota.client.local import Local
+from rota.client.settings.config import load_token
+from rota.client.settings.hosts import is_loopback
+from rota.client.settings.local import Local
+from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runners import RunnerPool
 from rota.worker.pool.staff import PoolConfig

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from rota.client.errors import ConfigError
-from rota.client.hosts import is_loopback
 from rota.client.ids import NAME_RULE, is_name, normal
+from rota.client.settings.hosts import is_loopback
 
 from .config import UNIX, EtcdConfig, NodeConfig, split_address
 

@@ -13,7 +13,7 @@ import typer
 from rota.client.errors import Unreachable
 
 if TYPE_CHECKING:
-    from rota.client.api import Client
+    from rota.client.api.clients import Client
 
 CONNECT_S = 3.0
 
@@ -33,8 +33,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def client(url: str | None, token_file: Path | None, key_file: Path | None = None) -> Client:
-    from rota.client.api import Client  # late: `rota --help` need not load asyncio and aiohttp
-    from rota.client.config import client_config, load_token
+    from rota.client.api.clients import Client  # late: `rota --help` need not load asyncio and aiohttp
+    from rota.client.settings.config import client_config, load_token
 
     token = load_token(token_file) if token_file else None
     _somebody_there(client_config(url, token=token, key=key_file).urls)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rota.client.signature import check_call
+from rota.client.calls.signature import check_call
 
 if TYPE_CHECKING:
-    from rota.client.api import Client
+    from rota.client.api.clients import Client
 
 TaskName = Annotated[
     str, typer.Argument(metavar="MODULE:TASK", help="The task's name, as in shop.tasks:thumbnail.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from rota.client.local import Local
+from rota.client.settings.local import Local
 
 from ..boot import settings
 from ..terminal import say
@@ -43,7 +43,7 @@ def doctor(
 
       rota doctor --etcd 127.0.0.1:2379 --url http://127.0.0.1:4100
     """
-    from rota.client.config import load_token
+    from rota.client.settings.config import load_token
 
     from . import examine  # late: other commands need no gRPC
 

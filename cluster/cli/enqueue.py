@@ -89,7 +89,7 @@ def enqueue(
 
     An argument that would be read as JSON but is meant as text goes in quotes of its own: '"2026"'.
     """
-    from rota.client.named import NamedTask  # late, as in `ask.py`
+    from rota.client.tasks.named import NamedTask  # late, as in `ask.py`
 
     args, kwargs = call.values(arguments, named)
     target = NamedTask(task).using(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rota.client.errors import FlowUnknown, InvalidJob
-from rota.client.views import FlowView
+from rota.client.wire.views import FlowView
 
 from ..terminal import Sheet, complain, say
 from . import show
 from .ask import Json, TokenFile, Url, client
 
 if TYPE_CHECKING:
-    from rota.client.api import Client
+    from rota.client.api.clients import Client
 
 FAILED = 1
 
@@ -63,7 +63,7 @@ def flow(
       rota flow k3f9q2m7xa5t-00000000 --dot | dot -Tsvg > import.svg
       rota flow import --retry --wait
     """
-    from rota.client import drawing  # late, as in `ask.py`
+    from rota.client.api import drawing  # late, as in `ask.py`
 
     with client(url, token_file) as asked:
         handle = asked.flow_handle(_id_of(asked, which))

@@ -10,7 +10,7 @@ import typer
 
 from rota.client.errors import JobUnknown, KeyMissing, OffloadUnavailable
 from rota.client.ids import parse_job_id
-from rota.client.views import PLACES, JobsPage, JobView, Place
+from rota.client.wire.views import PLACES, JobsPage, JobView, Place
 
 from ..terminal import complain
 from . import show
@@ -18,7 +18,7 @@ from .ask import Json, KeyFile, TokenFile, Url, client
 from .options import moment
 
 if TYPE_CHECKING:
-    from rota.client.api import Client
+    from rota.client.api.clients import Client
 
 
 def nodes(url: Url = None, token_file: TokenFile = None, json: Json = False) -> None:

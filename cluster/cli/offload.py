@@ -42,8 +42,8 @@ def sweep(
 
       rota offload sweep --store s3://bucket/rota --every 600
     """
-    from rota.client import offload as objects
-    from rota.client.sweeping import sweep
+    from rota.client.api.sweeping import sweep
+    from rota.client.wire import offload as objects
 
     objects.use(store)
     while True:

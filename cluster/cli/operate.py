@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from rota.client.api.operations import LOOK_S, UNSET
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown
 from rota.client.ids import parse_job_id
 from rota.client.model import ON_FULLS
-from rota.client.operations import LOOK_S, UNSET
-from rota.client.options import one_of
-from rota.client.views import FailedFilter, QueueSettings
+from rota.client.options.checks import one_of
+from rota.client.wire.views import FailedFilter, QueueSettings
 
 from ..terminal import say
 from . import show

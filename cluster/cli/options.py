@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.client.model import DURATION_S_MAX
-from rota.client.options import now_s
+from rota.client.options.checks import now_s
 
 ETCD, TRUST, MORE = "etcd", "Keys and token", "More"
 

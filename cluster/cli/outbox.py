@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rota.client.errors import ConfigError
-from rota.client.views import OutboxView
+from rota.client.wire.views import OutboxView
 
 from ..terminal import Sheet, say
 from . import show
@@ -65,7 +65,7 @@ def run(
 
       rota outbox run --database postgresql+psycopg://shop@db/shop --name shop
     """
-    from rota.client.config import load_token
+    from rota.client.settings.config import load_token
     from rota.outbox.relay import Relay
 
     relay = Relay(

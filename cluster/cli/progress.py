@@ -9,7 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rota.client.escape import escaped
-from rota.client.views import OperationView
+from rota.client.wire.views import OperationView
 
 from ..terminal import complain, console
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rota.client.options import one_of
-from rota.client.timetable import CATCH_UPS, OVERLAPS
-from rota.client.views import ScheduleView
+from rota.client.options.checks import one_of
+from rota.client.options.timetable import CATCH_UPS, OVERLAPS
+from rota.client.wire.views import ScheduleView
 
 from ..terminal import Sheet, say
 from . import call, show
@@ -70,7 +70,7 @@ def put(
       rota schedule put nightly shop.tasks:report 2026 --cron '0 3 * * 1-5' --tz Europe/Berlin
       rota schedule put pulse shop.tasks:ping --every 30 --overlap skip
     """
-    from rota.client.named import NamedTask  # late, as in `ask.py`
+    from rota.client.tasks.named import NamedTask  # late, as in `ask.py`
 
     args, kwargs = call.values(arguments, named)
     target = NamedTask(task).using(queue=queue, priority=priority)

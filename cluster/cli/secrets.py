@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rota.client.errors import ConfigError
-from rota.client.local import key_line
+from rota.client.settings.local import key_line
 
 from ..terminal import say
 from .ask import TokenFile, Url
@@ -29,7 +29,7 @@ def token(url: Url = None, token_file: TokenFile = None) -> None:
 
       curl -H "Authorization: Bearer $(rota token)" http://127.0.0.1:4100/v1/queues
     """
-    from rota.client.config import client_config, load_token
+    from rota.client.settings.config import client_config, load_token
 
     given = load_token(token_file) if token_file else None
     config = client_config(url, token=given)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from rota.client.local import Local, key_line, write_secret
+from rota.client.settings.local import Local, key_line, write_secret
 
 from ..boot import settings
 from ..boot.config import NodeConfig, check_files

@@ -40,7 +40,7 @@ def shell(
     from importlib.metadata import version
 
     import rota
-    from rota.client import default
+    from rota.client.calls import default
 
     names: dict[str, object] = {"rota": rota}
     if app:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rota.client.views import (
+from rota.client.wire.views import (
     AttemptView,
     FailedView,
     FinishedView,

@@ -18,7 +18,7 @@ from ..terminal import complain, console, say, say_json
 from .ask import Json, TokenFile, Url, client
 
 if TYPE_CHECKING:       # else late: `rota --help` need not load what these need
-    from rota.client.config import ClientConfig
+    from rota.client.settings.config import ClientConfig
 
     from ..telemetry.overview import Overview
     from ..telemetry.records import Happened
@@ -84,7 +84,7 @@ def tail(
 
       rota tail --jobs --json | jq 'select(.event == "job_ended") | .fields.outcome'
     """
-    from rota.client.config import client_config, load_token
+    from rota.client.settings.config import client_config, load_token
 
     config = client_config(url, token=load_token(token_file) if token_file else None)
     with contextlib.suppress(KeyboardInterrupt):
@@ -187,7 +187,7 @@ def dashboard(url: Url = None, token_file: TokenFile = None) -> None:
     page takes it out of the address at once. Still, whoever sees this line
     can get in.
     """
-    from rota.client.config import client_config, load_token
+    from rota.client.settings.config import client_config, load_token
 
     config = client_config(url, token=load_token(token_file) if token_file else None)
     address = config.urls[0]

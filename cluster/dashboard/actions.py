@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
+from rota.client.api.flows import normal_id
 from rota.client.errors import InvalidJob
-from rota.client.flows import normal_id
 from rota.client.ids import normal
-from rota.client.options import queue_name
-from rota.client.views import FailedFilter, OperationView
+from rota.client.options.checks import queue_name
+from rota.client.wire.views import FailedFilter, OperationView
 
 from ..port.service import NodeService
 

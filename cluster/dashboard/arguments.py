@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from rota.client.codec import decode_header, payloads
 from rota.client.errors import RotaError
-from rota.client.offload import is_check
-from rota.client.sealing import is_sealed, key_of
+from rota.client.wire.codec import decode_header, payloads
+from rota.client.wire.offload import is_check
+from rota.client.wire.sealing import is_sealed, key_of
 
 CHARS_MAX = 4_000
 TEXT_MAX = 300

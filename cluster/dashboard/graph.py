@@ -1,6 +1,6 @@
 """A flow as a picture: SVG, laid out on the server. Pure.
 
-Boxes (`rota.client.drawing`) stand in columns by how far they are from the beginning; within a column near those that
+Boxes (`api.drawing`) stand in columns by how far they are from the beginning; within a column near those that
 they wait for.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.drawing import Box, boxes
-from rota.client.views import FlowView
+from rota.client.api.drawing import Box, boxes
+from rota.client.wire.views import FlowView
 
 WIDTH, HEIGHT = 210, 54
 GAP_X, GAP_Y = 64, 18

@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from rota.client.api.flows import normal_id as normal_flow
 from rota.client.errors import JobUnknown
-from rota.client.flows import normal_id as normal_flow
 from rota.client.ids import normal
-from rota.client.options import queue_name
-from rota.client.views import PLACES, JobView, QueueView
+from rota.client.options.checks import queue_name
+from rota.client.wire.views import PLACES, JobView, QueueView
 
 from ..port.service import NodeService
 from ..port.verbs import job_of, normal_id

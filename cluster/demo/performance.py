@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.text import Text
 
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
+from rota.client.calls.handle import JobHandle
 from rota.client.errors import ConfigError, JobFailed, RotaError
-from rota.client.handle import JobHandle
 
 from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from ..ledger.channels import EtcdConfig

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from rota.client.tasks import task
+from rota.client.tasks.task import task
 
 TOKENIZED_BYTES_MAX = 40_000
 """Tokenizing is slow; larger files are only parsed."""

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from rota.client.errors import RotaError
-from rota.client.keyring import Keyring
-from rota.client.local import key_line, write_secret
+from rota.client.settings.local import key_line, write_secret
+from rota.client.wire.keyring import Keyring
 
 from ..boot.child import tied
 from ..boot.config import EtcdConfig, NodeConfig

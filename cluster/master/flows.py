@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rota.client.graphs import jobs_of, last_of, unpack
+from rota.client.calls.graphs import jobs_of, last_of, unpack
 
 from ..context import TermContext
 from ..ledger.buckets import Buckets

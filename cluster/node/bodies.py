@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-from rota.client.codec import function_in
 from rota.client.errors import LedgerError, RotaError, SignatureRefused
 from rota.client.model import Header
+from rota.client.wire.codec import function_in
 
 from ..context import IdentityContext
 from ..events.records import BundleRefused

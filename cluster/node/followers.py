@@ -16,11 +16,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeAlias
 
-from rota.client.codec import encode_results
 from rota.client.errors import InvalidJob, JobUnknown, LedgerError, Overloaded
 from rota.client.ids import BUNDLE, SESSION, job_id
-from rota.client.keyring import Seal
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry, Results
+from rota.client.wire.codec import encode_results
+from rota.client.wire.keyring import Seal
 
 from ..clock import Clock
 from ..events.sparse import Sparse

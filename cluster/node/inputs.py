@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rota.client.errors import ResultInvalid
-from rota.client.keyring import Seal
 from rota.client.model import ResultEntry
+from rota.client.wire.keyring import Seal
 
 from ..ledger.ledger import Ledger
 from ..ledger.scan import scan

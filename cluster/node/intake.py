@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, enqueue_digest
 from rota.client.errors import (
     EnqueueError,
     InvalidJob,
@@ -39,7 +38,8 @@ from rota.client.model import (
     Terms,
     Upstream,
 )
-from rota.client.options import KEY_CHARS_MAX
+from rota.client.options.checks import KEY_CHARS_MAX
+from rota.client.wire.codec import BODY_BYTES_MAX, enqueue_digest
 
 from ..context import IdentityContext
 from ..ledger.buckets import Bucket

@@ -6,9 +6,9 @@ import asyncio
 
 from msgspec.structs import replace
 
-from rota.client.codec import decode_header, slice_body
 from rota.client.errors import LedgerError
 from rota.client.model import Outcome
+from rota.client.wire.codec import decode_header, slice_body
 from rota.worker.channel.frames import Work
 
 from ..context import IdentityContext

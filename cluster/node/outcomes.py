@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from rota.client.codec import slice_body
 from rota.client.model import Outcome, ResultEntry, Terms, Upstream
+from rota.client.wire.codec import slice_body
 
 from ..clock import Clock
 from ..context import IdentityContext

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from rota.client.errors import LedgerError
 from rota.client.model import LOG_LINES_MAX, Outcome
-from rota.client.views import LogLine
+from rota.client.wire.views import LogLine
 from rota.worker.channel.frames import Said
 
 from ..context import IdentityContext

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+from rota.client.calls.graphs import GRAPH_BYTES_MAX, SECTIONS_MAX, unpack
 from rota.client.errors import EnqueueError, InvalidJob
-from rota.client.graphs import GRAPH_BYTES_MAX, SECTIONS_MAX, unpack
 from rota.client.ids import BUNDLE, is_name
 from rota.client.model import Enqueue, FlowTerms
 

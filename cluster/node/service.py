@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from rota.client import rates
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
-from rota.client.views import (
+from rota.client.options import rates
+from rota.client.wire.views import (
     ANY_JOB,
     EventsPage,
     FailedFilter,

@@ -10,11 +10,11 @@ import asyncio
 
 import msgspec
 
-from rota.client.codec import encode_results
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded
 from rota.client.ids import job_id
-from rota.client.keyring import Seal
 from rota.client.model import Enqueue, Outcome, Receipt, ResultEntry, Results
+from rota.client.wire.codec import encode_results
+from rota.client.wire.keyring import Seal
 from rota.worker.channel.frames import Work
 from rota.worker.pool.interface import Runners
 

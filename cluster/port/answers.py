@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from rota.client.errors import InvalidJob
-from rota.client.options import duration_s
+from rota.client.options.checks import duration_s
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 WAIT_S_MAX = 60.0

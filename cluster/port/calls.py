@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from rota.client.codec import encode_body
+from rota.client.calls.signature import check_call
 from rota.client.errors import InvalidJob, JobTooLarge, UnknownTask
-from rota.client.headers import checked
 from rota.client.ids import normal
-from rota.client.keyring import Keyring
 from rota.client.model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, NO_OPTIONS, Header, Options
-from rota.client.options import queue_name
-from rota.client.signature import check_call
+from rota.client.options.checks import queue_name
+from rota.client.options.headers import checked
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import Keyring
 
 from .service import NodeService
 from .websocket import as_mode

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from rota.client.api.flows import WHOLE_MAX, normal_id
+from rota.client.calls.graphs import FlowPart, pack
 from rota.client.errors import InvalidJob, RotaError
-from rota.client.flows import WHOLE_MAX, normal_id
-from rota.client.graphs import FlowPart, pack
 from rota.client.ids import Names, is_name, job_id
 from rota.client.model import Enqueue, FlowTerms, Seconds
 

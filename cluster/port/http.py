@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from rota.client import wire
 from rota.client.errors import ConfigError
-from rota.client.hosts import is_loopback
-from rota.client.keyring import UNSIGNED, Keyring
+from rota.client.settings.hosts import is_loopback
+from rota.client.wire import frames as wire
+from rota.client.wire.keyring import UNSIGNED, Keyring
 
 from . import openapi
 from .answers import json_page, refuse

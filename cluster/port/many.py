@@ -9,8 +9,8 @@ from aiohttp import web
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import normal
-from rota.client.options import queue_name
-from rota.client.views import FailedFilter, Verb
+from rota.client.options.checks import queue_name
+from rota.client.wire.views import FailedFilter, Verb
 
 from .answers import json_page, wait_s
 from .service import NodeService

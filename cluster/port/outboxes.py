@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rota.client.views import TurnAsked
+from rota.client.wire.views import TurnAsked
 
 from .service import NodeService
 from .verbs import read

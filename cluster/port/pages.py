@@ -12,19 +12,20 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from rota.client import errors, options
-from rota.client.backoff import TABLE_MAX
+from rota.client import errors
+from rota.client.api.results import gone
 from rota.client.errors import InvalidJob, LedgerError, Overloaded, RotaError
 from rota.client.ids import Names, idempotent_id, job_id, normal, parse_job_id
-from rota.client.keyring import Keyring
 from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, FlowTerms, Options, Receipt, ResultEntry, Terms
-from rota.client.offload import is_check
-from rota.client.options import duration_s, priority, queue_name
-from rota.client.results import gone
-from rota.client.sealing import is_sealed, key_of
-from rota.client.terms import IDEMPOTENCY_CHARS_MAX, Said
+from rota.client.options import checks as options
+from rota.client.options.backoff import TABLE_MAX
+from rota.client.options.checks import duration_s, priority, queue_name
+from rota.client.options.terms import IDEMPOTENCY_CHARS_MAX, Said
 from rota.client.upstream import refs_of, upstream_of
-from rota.client.views import JobsFilter
+from rota.client.wire.keyring import Keyring
+from rota.client.wire.offload import is_check
+from rota.client.wire.sealing import is_sealed, key_of
+from rota.client.wire.views import JobsFilter
 
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall

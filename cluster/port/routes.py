@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from rota.client.model import OnFull, ScheduleInfo
-from rota.client.views import (
+from rota.client.wire.views import (
     EventsPage,
     FailedView,
     FinishedView,

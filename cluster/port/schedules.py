@@ -10,7 +10,7 @@ from aiohttp import web
 from rota.client.errors import InvalidJob
 from rota.client.ids import template_id
 from rota.client.model import ScheduleInfo
-from rota.client.views import NewSchedule
+from rota.client.wire.views import NewSchedule
 
 from .answers import json_page, limit_of, listed
 from .calls import Calls, JsonCall

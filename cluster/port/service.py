@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Parameter, Receipt
-from rota.client.views import (
+from rota.client.wire.views import (
     ANY_JOB,
     EventsPage,
     FailedFilter,

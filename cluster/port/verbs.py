@@ -12,7 +12,7 @@ from aiohttp import web
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id, parse_job_id
 from rota.client.model import UNREADABLE
-from rota.client.options import queue_name
+from rota.client.options.checks import queue_name
 
 from .service import NodeService
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rota.client import wire
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerError, Overloaded, RotaError
-from rota.client.keyring import Keyring
 from rota.client.model import UNREADABLE, Mode, Receipt
+from rota.client.wire import frames as wire
+from rota.client.wire.keyring import Keyring
 
 from .service import NodeService
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
-from rota.client.keyring import Seal
 from rota.client.model import EXPIRED, ResultEntry
+from rota.client.wire.keyring import Seal
 
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from rota.client.codec import BODY_BYTES_MAX, slice_body
-from rota.client.keyring import Seal
 from rota.client.model import Header, ResultEntry
+from rota.client.wire.codec import BODY_BYTES_MAX, slice_body
+from rota.client.wire.keyring import Seal
 
 from ..clock import Clock
 from ..ledger.buckets import Buckets

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from rota.client.codec import decode_header
 from rota.client.errors import InvalidJob
 from rota.client.ids import parse_job_id
 from rota.client.model import (
@@ -46,8 +45,9 @@ from rota.client.model import (
     Text,
     Upstream,
 )
-from rota.client.options import KEY_CHARS_MAX
-from rota.client.views import FailedFilter, LogLine, OperationState, Verb
+from rota.client.options.checks import KEY_CHARS_MAX
+from rota.client.wire.codec import decode_header
+from rota.client.wire.views import FailedFilter, LogLine, OperationState, Verb
 
 from ..ledger.ledger import Record
 from .keys import ORDER_MAX, Keys, is_name, record_id

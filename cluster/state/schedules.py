@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from rota.client.errors import InvalidJob
 from rota.client.ids import template_id
-from rota.client.keyring import Seal
 from rota.client.model import HEADER_SCHEMA, Mode, Text
-from rota.client.timetable import CatchUp, Overlap, Timetable, timetable
+from rota.client.options.timetable import CatchUp, Overlap, Timetable, timetable
+from rota.client.wire.keyring import Seal
 
 from .keys import ORDER_MAX, is_name
 from .records import Number, Place, Priority, Schema, Token, Weight, decode, schema

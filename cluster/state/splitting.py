@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import decode_header, slice_body
+from rota.client.wire.codec import decode_header, slice_body
 
 from .keys import whole
 from .records import Token

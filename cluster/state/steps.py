@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from rota.client.ids import job_id
-from rota.client.keyring import Seal
 from rota.client.model import UNREADABLE, Step, Text
+from rota.client.wire.keyring import Seal
 
 from ..ledger.ledger import Ledger
 from ..ledger.scan import scan

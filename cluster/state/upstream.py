@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import msgspec
 
 from rota.client.errors import ResultInvalid
-from rota.client.keyring import Seal
 from rota.client.model import JOBS_PER_BUNDLE_MAX, ResultEntry
+from rota.client.wire.keyring import Seal
 
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan

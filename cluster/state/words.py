@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import History, Results
+from rota.client.wire.keyring import UNSIGNED, Seal
 
 from .keys import whole
 from .records import FailedRecord, Failure, Token

@@ -9,7 +9,7 @@ import asyncio
 import msgspec
 
 from rota.client.errors import LedgerError
-from rota.client.views import QueueView
+from rota.client.wire.views import QueueView
 
 from ..admin.counts import Counts
 from ..admin.strides import Known

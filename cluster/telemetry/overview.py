@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from rota.client.views import QueueView
+from rota.client.wire.views import QueueView
 
 from ..ledger.ledger import StoreStatus
 from ..state.directory import Directory

@@ -19,17 +19,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rota.client import default, flows, graphs, tasks
-from rota.client.engine import value_of
+from rota.client.api import flows
+from rota.client.api.engine import value_of
+from rota.client.api.flows import Flow, FlowHandle
+from rota.client.calls import default, graphs
+from rota.client.calls.graphs import FlowPart
+from rota.client.calls.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
+from rota.client.calls.order import Call, Order, Routed
 from rota.client.errors import FlowUnknown, InvalidJob, ResultTimeout, UnknownTask
-from rota.client.flows import Flow, FlowHandle
-from rota.client.graphs import FlowPart
-from rota.client.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.ids import Names, job_id, parse_job_id
 from rota.client.model import Outcome, ResultEntry, Step, Upstream
-from rota.client.order import Call, Order, Routed
-from rota.client.threads import Future
-from rota.client.views import (
+from rota.client.process.threads import Future
+from rota.client.tasks import task as tasks
+from rota.client.wire.views import (
     EventsPage,
     FlowDone,
     FlowJobState,

@@ -14,10 +14,11 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from rota.client import queues, tasks
+from rota.client.calls.pickling import load_function
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
-from rota.client.pickling import load_function
-from rota.client.threads import Future
+from rota.client.process.threads import Future
+from rota.client.tasks import queues
+from rota.client.tasks import task as tasks
 from rota.worker.channel.frames import Question, Reply, Said, Work
 from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.questions import Questions

@@ -22,11 +22,12 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rota.client import default, options
-from rota.client.api import Client
+from rota.client.api.clients import Client
+from rota.client.calls import default
 from rota.client.errors import InvalidJob
-from rota.client.keyring import Keyring, Seal
-from rota.client.local import Local
+from rota.client.options import checks as options
+from rota.client.settings.local import Local
+from rota.client.wire.keyring import Keyring, Seal
 from rota.worker.runner.steps import Waits
 
 from ..boot.sites import sites_of

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from rota.client.handle import JobHandle
-from rota.client.keyring import Keyring
-from rota.client.order import Routed
-from rota.client.tasks import Task, as_task
+from rota.client.calls.handle import JobHandle
+from rota.client.calls.order import Routed
+from rota.client.tasks.task import Task, as_task
+from rota.client.wire.keyring import Keyring
 
 from ..handle import OutboxHandle
 from ..rows import NewRow, Signer, row_of

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from rota.client.api import AsyncClient
-from rota.client.local import key_line, write_secret
+from rota.client.api.clients import AsyncClient
+from rota.client.settings.local import key_line, write_secret
 from rota.cluster.boot.child import tied
 from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.cluster.boot.embedded import free_port

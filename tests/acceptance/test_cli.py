@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from rota.client.codec import PYTHON, encode_body, function_digest
-from rota.client.keyring import UNSIGNED
+from rota.client.calls.pickling import dump_arguments, dump_function
 from rota.client.model import Header
-from rota.client.pickling import dump_arguments, dump_function
+from rota.client.wire.codec import PYTHON, encode_body, function_digest
+from rota.client.wire.keyring import UNSIGNED
 from rota.worker.guard.revoke import SocketConnection
 
 from .processes import ROTA, Running, dev, environment, rota, wait_ready

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
 
 from .rig import Rig, until
 

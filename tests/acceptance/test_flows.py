@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import rota
-from rota.client.flows import Flow
-from rota.client.handle import JobHandle, JobHandles
+from rota.client.api.flows import Flow
+from rota.client.calls.handle import JobHandle, JobHandles
 from rota.client.ids import parse_job_id
 from rota.cluster.ledger.ledger import Delete, Txn
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 import rota
-from rota.client.codec import encode_body
 from rota.client.ids import job_id
-from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Header
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.boot.embedded import EmbeddedConfig, EmbeddedEtcd
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.state.keys import split_job

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client import default
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
+from rota.client.calls import default
 from rota.client.ids import parse_job_id
 from rota.cluster.ledger.ledger import prefix_end
 from rota.cluster.state.records import Claim, Token, decode

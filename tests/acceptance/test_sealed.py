@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rota.client import sealing
-from rota.client.local import key_line, write_secret
+from rota.client.settings.local import key_line, write_secret
+from rota.client.wire import sealing
 
 from .apps.outbox import tell
 from .rig import Rig

@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rota.client.codec import encode_results, enqueue_digest
+from rota.client.calls.pickling import dump_value, load_arguments, load_function
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError, UnknownTask
 from rota.client.ids import parse_job_id
-from rota.client.keyring import Keyring, Seal
 from rota.client.model import Enqueue, Receipt, ResultEntry, Results
-from rota.client.pickling import dump_value, load_arguments, load_function
-from rota.client.tasks import registry
-from rota.client.views import FailedView, JobView, NodeView, QueueView, StatsView, TaskView
+from rota.client.tasks.task import registry
+from rota.client.wire.codec import encode_results, enqueue_digest
+from rota.client.wire.keyring import Keyring, Seal
+from rota.client.wire.views import FailedView, JobView, NodeView, QueueView, StatsView, TaskView
 from rota.cluster.port.http import HttpPort
 
 Push = Callable[[str, bytes], None]

@@ -16,8 +16,9 @@ import cloudpickle
 import pytest
 
 import rota
-from rota.client import errors, wire
+from rota.client import errors
 from rota.client.errors import RotaError
+from rota.client.wire import frames as wire
 
 MADE: dict[str, tuple[Any, ...]] = {
     "Compacted": (7,),

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client import queues
-from rota.client.bulk import frames
+from rota.client.api.bulk import frames
 from rota.client.errors import ConfigError, InvalidJob
 from rota.client.ids import Names
-from rota.client.keyring import UNSIGNED, Seal
-from rota.client.named import NamedTask
-from rota.client.tasks import Task, make_task
+from rota.client.tasks import queues
+from rota.client.tasks.named import NamedTask
+from rota.client.tasks.task import Task, make_task
+from rota.client.wire.keyring import UNSIGNED, Seal
 
 
 def bill(customer: str, cents: int = 0) -> None: ...

@@ -20,12 +20,12 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from rota.client.codec import encode_body
 from rota.client.errors import InvalidJob, JobUnknown, Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
-from rota.client.timetable import timetable
-from rota.client.views import FailedFilter
+from rota.client.options.timetable import timetable
+from rota.client.wire.codec import encode_body
+from rota.client.wire.views import FailedFilter
 from rota.cluster.ledger.ledger import Put, Record, Txn
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import (

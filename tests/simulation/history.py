@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from rota.client.codec import decode_header
 from rota.client.errors import RotaError
 from rota.client.model import Level, Results
+from rota.client.wire.codec import decode_header
 from rota.cluster.ledger.keyspace import Change
 from rota.cluster.ledger.ledger import Condition, Record, Target, Txn
 from rota.cluster.ledger.memory_store import Entry

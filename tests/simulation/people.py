@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rota.client.codec import encode_body, function_digest
 from rota.client.errors import EnqueueError, InvalidJob, Overloaded, RotaError, SignatureRefused
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Mode, Receipt
-from rota.client.views import FailedFilter, Verb
+from rota.client.wire.codec import encode_body, function_digest
+from rota.client.wire.views import FailedFilter, Verb
 from rota.cluster.node.service import Service
 
 from .history import Order

@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rota.client.keyring import Keyring, Seal
 from rota.client.model import Outcome, TaskInfo
+from rota.client.wire.keyring import Keyring, Seal
 from rota.cluster.context import NodeContext
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.memory import MemoryLedger

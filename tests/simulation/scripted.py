@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
-from rota.client.views import LogLine
+from rota.client.wire.views import LogLine
 from rota.worker.channel.frames import Said, Work
 from rota.worker.channel.slots import slot_of
 from rota.worker.pool.inquest import Inquest

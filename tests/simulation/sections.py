@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rota.client.calls.graphs import FlowPart, each, jobs_of, pack, unpack
 from rota.client.errors import EnqueueError
-from rota.client.graphs import FlowPart, each, jobs_of, pack, unpack
 from rota.client.ids import bundle_id
 from rota.client.model import Enqueue, FlowPartKind, FlowTerms, OnUpstream, Receipt, Terms, Upstream
 from rota.cluster.ledger.ledger import Delete, Txn

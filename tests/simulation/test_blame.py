@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from rota.client.ids import bundle_id
-from rota.client.keyring import UNSIGNED
+from rota.client.wire.keyring import UNSIGNED
 from rota.cluster.state.records import FailedRecord, decode
 
 from . import world as worlds

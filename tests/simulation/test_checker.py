@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from rota.client.codec import encode_body, encode_results
 from rota.client.model import Header, Level, ResultEntry, Results
+from rota.client.wire.codec import encode_body, encode_results
 from rota.cluster.ledger.commits import created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record, Txn
 from rota.cluster.ledger.memory_store import MemoryStore

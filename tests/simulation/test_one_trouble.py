@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.client.codec import encode_body
 from rota.client.errors import LedgerUnavailable, Overloaded
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.wire.codec import encode_body
 from rota.cluster.ledger.ledger import Page
 from rota.cluster.node.reach import PATIENCE_S
 

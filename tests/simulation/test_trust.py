@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.client.codec import encode_body, encode_results, function_digest
 from rota.client.errors import LedgerDenied, LedgerUnavailable
 from rota.client.ids import bundle_id, new_session
-from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Receipt, ResultEntry, Results
-from rota.client.views import FailedFilter
+from rota.client.wire.codec import encode_body, encode_results, function_digest
+from rota.client.wire.keyring import UNSIGNED, Keyring
+from rota.client.wire.views import FailedFilter
 from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
 from rota.cluster.node.body_cache import BodyCache
 from rota.cluster.state.quarantine import ADVICE

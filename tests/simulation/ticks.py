@@ -11,12 +11,12 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rota.client.codec import encode_body
 from rota.client.errors import RotaError
 from rota.client.ids import template_id, tick_id
-from rota.client.keyring import UNSIGNED
 from rota.client.model import HEADER_SCHEMA, Header
-from rota.client.views import NewSchedule
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import UNSIGNED
+from rota.client.wire.views import NewSchedule
 from rota.cluster.admin.schedules import ScheduleAdmin
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys

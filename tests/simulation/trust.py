@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rota.client.codec import decode_header
-from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Results
+from rota.client.wire.codec import decode_header
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.ledger.ledger import Put, Record, Txn
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys, whole

@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Outcome
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from rota.client import pickling
+from rota.client.calls import pickling
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt, Step
 from rota.worker.channel.frames import Said, Work

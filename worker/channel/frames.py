@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from rota.client.model import Codec, Enqueue, Mode, Options, Outcome, QueueInfo, Receipt, ResultEntry, Step, TaskInfo
-from rota.client.views import LogLine
-from rota.client.wire import Refusal
+from rota.client.wire.frames import Refusal
+from rota.client.wire.views import LogLine
 
 EXIT_CHANNEL = 70
 """The exit status of a runner whose channel is gone or garbled."""

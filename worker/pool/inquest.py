@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from rota.client.backoff import delay_s as backoff_s
 from rota.client.ids import job_id
 from rota.client.model import Mode, Outcome, TaskInfo
+from rota.client.options.backoff import delay_s as backoff_s
 
 from ..channel.frames import Work
 from ..channel.slots import job_of, slot_of

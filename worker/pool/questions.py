@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import Protocol
 
-from rota.client import wire
 from rota.client.errors import EnqueueError, NotInJob, RotaError
 from rota.client.model import Receipt
+from rota.client.wire import frames as wire
 
 from ..channel.frames import Answer, Ask, AskFunction, AskMode, AskSteps, Question, Remembered, Reply, Stored, Told
 from .interface import NodeSide

@@ -19,11 +19,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar, overload
 
-from rota.client.dependencies import Dependency, injected_of
+from rota.client.calls.handle import JobHandle
+from rota.client.calls.models import Adapter, validated
 from rota.client.errors import ConfigError, InvalidJob, RotaError
-from rota.client.handle import JobHandle
 from rota.client.model import Codec
-from rota.client.models import Adapter, validated
+from rota.client.tasks.dependencies import Dependency, injected_of
 
 from .context import JobContext, current_job
 from .resources import Here, Resources, Stack
@@ -41,7 +41,7 @@ class Unfit(RotaError):
 
 
 class Described(Protocol):
-    """What is asked of a `rota.client.tasks.Task`."""
+    """What is asked of a `rota.client.tasks.task.Task`."""
 
     models: dict[str, Adapter]
     signature: inspect.Signature

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
-from rota.client.batches import outcomes_of, unwrapped
 from rota.client.model import TaskInfo
-from rota.client.naming import mode_of
+from rota.client.tasks.batches import outcomes_of, unwrapped
+from rota.client.tasks.naming import mode_of
 
 from .context import Runner, running
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rota.client import default, ids
-from rota.client.headers import NONE as NO_HEADERS
+from rota.client import ids
+from rota.client.calls import default
 from rota.client.model import Outcome
-from rota.client.threads import Future
+from rota.client.options.headers import NONE as NO_HEADERS
+from rota.client.process.threads import Future
 
 from ..channel.frames import Question, Work
 
 if TYPE_CHECKING:
-    from rota.client.flows import FlowHandle
+    from rota.client.api.flows import FlowHandle
 
 
 class JobContext(msgspec.Struct, frozen=True):

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from rota.client import offload, sealing
+from rota.client.api.results import check_entry
+from rota.client.calls.handle import JobHandle
+from rota.client.calls.pickling import bare, dump_value, load_call, load_function, load_value
 from rota.client.errors import JobTooLarge, KeyMissing, OffloadUnavailable, RotaError
-from rota.client.handle import JobHandle
 from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, ResultEntry, TaskInfo
-from rota.client.options import now_s
-from rota.client.pickling import bare, dump_value, load_call, load_function, load_value
-from rota.client.results import check_entry
-from rota.client.retries import Decision, Retries, Snooze
+from rota.client.options.checks import now_s
+from rota.client.options.retries import Decision, Retries, Snooze
 from rota.client.upstream import MARK, MARK_BYTE, open_with
+from rota.client.wire import offload, sealing
 
 from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.lease import now
@@ -40,7 +40,7 @@ KEY_S = 10.0
 
 
 class Runnable(Protocol):
-    """What a runner needs of a `rota.client.tasks.Task`."""
+    """What a runner needs of a `rota.client.tasks.task.Task`."""
 
     name: str
     function: Callable[..., Any]

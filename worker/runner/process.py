@@ -14,7 +14,11 @@ import os
 import socket
 import sys
 
-from rota.client import errors, queues, sealing, tasks, transport
+from rota.client import errors
+from rota.client.tasks import queues
+from rota.client.tasks import task as tasks
+from rota.client.transports import transport
+from rota.client.wire import sealing
 
 from ..channel import channel
 from ..channel.frames import Broken, Ready, Work

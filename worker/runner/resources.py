@@ -9,7 +9,7 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from rota.client.dependencies import Dependency
+from rota.client.tasks.dependencies import Dependency
 
 from .waiting import Blocking, Waits, at_once, awaits
 

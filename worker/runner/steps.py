@@ -22,14 +22,16 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from rota.client import default, errors, handle, wire
-from rota.client.handle import JobHandle, JobHandles, Taking, taking
+from rota.client import errors
+from rota.client.api.results import check_entry
+from rota.client.calls import default, handle
+from rota.client.calls.handle import JobHandle, JobHandles, Taking, taking
+from rota.client.calls.pickling import dump_value, load_value
 from rota.client.ids import job_id
 from rota.client.model import BUNDLE_BYTES_MAX, DURATION_S_MAX, ResultEntry, Step
-from rota.client.pickling import dump_value, load_value
-from rota.client.results import check_entry
-from rota.client.threads import Future, wait
+from rota.client.process.threads import Future, wait
 from rota.client.upstream import upstream_of
+from rota.client.wire import frames as wire
 
 from ..channel.frames import AskRemember, AskSteps, Question, Work
 from . import forks

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rota.client.errors import InvalidJob
-from rota.client.views import LogLine
+from rota.client.wire.views import LogLine
 
 from ..channel.frames import Said, Work
 from . import forks

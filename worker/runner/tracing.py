@@ -12,10 +12,10 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
-from rota.client import outgoing, tracing
-from rota.client.options import now_s
-from rota.client.retries import Snooze
-from rota.client.tracing import Tracing, describing
+from rota.client.calls import outgoing, tracing
+from rota.client.calls.tracing import Tracing, describing
+from rota.client.options.checks import now_s
+from rota.client.options.retries import Snooze
 
 from . import around, hooks
 from .context import Cancelled, JobContext, suspended_in

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterable
 from typing import TypeVar
 
-from rota.client import errors, wire
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client import errors
 from rota.client.model import Enqueue, Mode, QueueInfo, Receipt
-from rota.client.threads import Future, OwnThread
-from rota.client.transport import Follower, Patience
-from rota.client.views import JobView
+from rota.client.process.threads import Future, OwnThread
+from rota.client.transports.transport import Follower, Patience
+from rota.client.wire import frames as wire
+from rota.client.wire.keyring import UNSIGNED, Seal
+from rota.client.wire.views import JobView
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
 from ..channel.frames import Ask, AskFunction, AskMode, Question, Reply, StopAsked, Stored, ToAsker, Told, Work

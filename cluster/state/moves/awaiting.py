@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from rota.client.codec import encode_results
-from rota.client.keyring import Seal
 from rota.client.model import ResultEntry, Results
+from rota.client.wire.codec import encode_results
+from rota.client.wire.keyring import Seal
 
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put, Target, prefix_end

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from rota.client.codec import slice_body
 from rota.client.model import History
+from rota.client.wire.codec import slice_body
 
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rota.client.codec import encode_results, slice_body
-from rota.client.keyring import Seal
 from rota.client.model import ResultEntry, Results
+from rota.client.wire.codec import encode_results, slice_body
+from rota.client.wire.keyring import Seal
 
 from ...ledger.ledger import Put
 from ..keys import Keys, whole

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rota.client.keyring import Seal
 from rota.client.model import Step
+from rota.client.wire.keyring import Seal
 
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put, Target, prefix_end

@@ -9,7 +9,7 @@ from ..switching import CLUSTER, NEVER_S, PROMISES, change, declared_otherwise, 
 # -- arguments, results ------------------------------------------------------------------------------------------------
 
 
-@switch("E3 T2", f"{CLUSTER}: arguments_arrive_as_enqueued", "rota.client.pickling",
+@switch("E3 T2", f"{CLUSTER}: arguments_arrive_as_enqueued", "rota.client.calls.pickling",
         fails=r"== given -> AssertionError")
 def native_arguments(pickling: Any) -> None:
     """Arguments go through JSON, as far as that takes them."""
@@ -26,7 +26,7 @@ def native_arguments(pickling: Any) -> None:
     change(pickling, "dump_arguments", through_json)
 
 
-@switch("B8", f"{PROMISES}: json_arrives_as_written", "rota.client.pickling",
+@switch("B8", f"{PROMISES}: json_arrives_as_written", "rota.client.calls.pickling",
         fails=r"assert arrived == .* -> AssertionError")
 def json_key_order(pickling: Any) -> None:
     """The keys of JSON arguments are sorted, as many stores do it."""
@@ -41,7 +41,7 @@ def json_key_order(pickling: Any) -> None:
     change(pickling, "load_arguments", in_order)
 
 
-@switch("B8", "cluster/port/test_http.py: test_json_arrives_exactly", "rota.client.pickling",
+@switch("B8", "cluster/port/test_http.py: test_json_arrives_exactly", "rota.client.calls.pickling",
         fails="== .*value.* -> AssertionError")
 def json_large_numbers(pickling: Any) -> None:
     """Numbers of JSON arguments are floats, as in JavaScript."""
@@ -83,8 +83,8 @@ def results_last(buckets: Any) -> None:
     )
 
 
-@switch("E3", "client/test_pickling.py: test_what_pickle_refuses_goes_through_cloudpickle", "rota.client.pickling",
-        fails=r"pickling\.dump_arguments.* -> .*NotSerializable")
+@switch("E3", "client/calls/test_pickling.py: test_what_pickle_refuses_goes_through_cloudpickle",
+        "rota.client.calls.pickling", fails=r"pickling\.dump_arguments.* -> .*NotSerializable")
 def what_pickle_refuses(pickling: Any) -> None:
     """What pickle refuses is refused."""
     def refuse(value: Any, name: str = "") -> bytes:
@@ -103,7 +103,7 @@ def done_only_on_success(execution: Any) -> None:
     execution.Call.failed = lambda self, index, error: execution.Outcome(index, "ok", execution.NONE_PICKLED)
 
 
-@switch("E9 T5 X7 X13 Q1", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.client.retries",
+@switch("E9 T5 X7 X13 Q1", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.client.options.retries",
         fails=r"aresult.* -> .*JobFailed")
 def retries(module: Any) -> None:
     """Nothing is tried again."""
@@ -124,7 +124,7 @@ def delay_between_attempts(execution: Any) -> None:
     change(execution.Call, "_decide", at_once)
 
 
-@switch("E9 T5", "client/test_retries.py: test_retries_are_on_by_default", "rota.client.backoff",
+@switch("E9 T5", "client/options/test_retries.py: test_retries_are_on_by_default", "rota.client.options.backoff",
         fails=r"== \(5, 1\.0, 3600\.0\) -> AssertionError")
 def retries_by_default(backoff: Any) -> None:
     """A task that says nothing is tried once."""
@@ -184,7 +184,7 @@ def errors_in_the_log(execution: Any) -> None:
     execution.log.error = execution.log.warning
 
 
-@switch("X14 T13", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up", "rota.client.retries",
+@switch("X14 T13", f"{PROMISES}: errors_are_reported_only_when_the_retries_are_used_up", "rota.client.options.retries",
         fails=r"handle\.aresult\(PATIENCE_S\) -> .*ResultTimeout", patience_s=NEVER_S)
 def the_last_attempt(module: Any) -> None:
     """Jobs are tried for ever."""
@@ -194,7 +194,7 @@ def the_last_attempt(module: Any) -> None:
     )
 
 
-@switch("E15 Q12", f"{PROMISES}: attempts_per_enqueue", "rota.client.retries",
+@switch("E15 Q12", f"{PROMISES}: attempts_per_enqueue", "rota.client.options.retries",
         fails=r"failed after 1 attempt.* -> AssertionError: Regex pattern did not match")
 def max_attempts_per_enqueue(module: Any) -> None:
     """Only the task says how often a job is tried."""
@@ -204,42 +204,42 @@ def max_attempts_per_enqueue(module: Any) -> None:
     )
 
 
-@switch("T43 B3", "client/test_retries.py: test_the_number_of_attempts_per_task_and_per_enqueue", "rota.client.tasks",
-        fails=r"shout\.retry_decision\(error, 3\)\.delay_s is None -> AssertionError")
+@switch("T43 B3", "client/options/test_retries.py: test_the_number_of_attempts_per_task_and_per_enqueue",
+        "rota.client.tasks.task", fails=r"shout\.retry_decision\(error, 3\)\.delay_s is None -> AssertionError")
 def max_attempts_per_task(tasks: Any) -> None:
     """Every task has five attempts."""
     declared_otherwise(tasks, lambda said: {"max_attempts": None})
 
 
-@switch("E15 T43", "client/test_retries.py: test_backoff_doubles_up_to_its_cap_and_leaves_half_to_chance",
-        "rota.client.backoff", fails=r"delays\(1\.0\) == .* -> AssertionError")
+@switch("E15 T43", "client/options/test_retries.py: test_backoff_doubles_up_to_its_cap_and_leaves_half_to_chance",
+        "rota.client.options.backoff", fails=r"delays\(1\.0\) == .* -> AssertionError")
 def exponential_backoff(backoff: Any) -> None:
     """The same delay after every failure."""
     backoff.exponential_s = lambda base_s, cap_s, attempt, chance=None: base_s
 
 
-@switch("T5", "client/test_retries.py: test_the_schedules_of_those_before_us", "rota.client.backoff",
+@switch("T5", "client/options/test_retries.py: test_the_schedules_of_those_before_us", "rota.client.options.backoff",
         fails=r"\[toniq\(n\) .* -> AssertionError")
 def toniqs_schedule(backoff: Any) -> None:
     """Toniq's schedule is the ordinary one."""
     backoff.toniq = backoff.exponential
 
 
-@switch("Q4", "client/test_retries.py: test_the_schedules_of_those_before_us", "rota.client.backoff",
+@switch("Q4", "client/options/test_retries.py: test_the_schedules_of_those_before_us", "rota.client.options.backoff",
         fails=r"\[queuetopia\(n\) .* -> AssertionError")
 def queuetopias_schedule(backoff: Any) -> None:
     """Queuetopia's schedule is the ordinary one."""
     backoff.queuetopia = backoff.exponential
 
 
-@switch("B4", "client/test_retries.py: test_a_plain_callable_decides_the_delay", "rota.client.retries",
+@switch("B4", "client/options/test_retries.py: test_a_plain_callable_decides_the_delay", "rota.client.options.retries",
         fails=r"== \[0\.101, 0\.108, 0\.127\] -> AssertionError")
 def retry_delay(module: Any) -> None:
     """A function for the delay is not asked."""
     change(module, "retries", lambda made: lambda delay, only_on, never_on: made(None, only_on, never_on))
 
 
-@switch("B4", f"{PROMISES}: a_backoff_that_raises_fails_the_job_and_says_so", "rota.client.retries",
+@switch("B4", f"{PROMISES}: a_backoff_that_raises_fails_the_job_and_says_so", "rota.client.options.retries",
         fails=r"handle\.aresult\(PATIENCE_S\) -> .*ResultTimeout", patience_s=NEVER_S)
 def a_broken_retry_delay_is_told(module: Any) -> None:
     """A `retry_delay` that raises is as good as none."""
@@ -308,21 +308,21 @@ def timeouts_of_coroutines(execution: Any) -> None:
     execution.Call.timeout_s = None
 
 
-@switch("Q12 T48", f"{PROMISES}: timeouts_of_both_kinds", "rota.client.order",
+@switch("Q12 T48", f"{PROMISES}: timeouts_of_both_kinds", "rota.client.calls.order",
         fails=r"timed out after 0\\.2 s.* -> AssertionError: Regex pattern did not match")
 def timeout_per_enqueue(order: Any) -> None:
     """Only the task says how long a job may take."""
     change(order.Routed, "using", lambda using: lambda self, timeout=None, **said: using(self, **said))
 
 
-@switch("B9 Q12 B10", "client/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks",
-        fails=r"== \(None, None, None\) -> AssertionError")
+@switch("B9 Q12 B10", "client/tasks/test_tasks.py: test_what_holds_for_a_task_that_says_nothing",
+        "rota.client.tasks.task", fails=r"== \(None, None, None\) -> AssertionError")
 def no_timeout_by_default(tasks: Any) -> None:
     """A task that says nothing may take a second, as Backy's may."""
     declared_otherwise(tasks, lambda said: {"timeout": 1.0} if said.timeout is None else {})
 
 
-@switch("B11 E16", "client/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks",
+@switch("B11 E16", "client/tasks/test_tasks.py: test_what_holds_for_a_task_that_says_nothing", "rota.client.tasks.task",
         fails=r"== \(.requeue., 0\.0, 3600\.0\) -> AssertionError")
 def orphans_by_default(tasks: Any) -> None:
     """A task that says nothing waits ten seconds when its node was lost, as Backy's do."""
@@ -379,15 +379,16 @@ def dynamic_queues(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", declared)
 
 
-@switch("T1 X1 X11", f"{PROMISES}: a_class_is_a_worker", "rota.client.workers", fails=r"handles = .* -> .*UnknownTask")
+@switch("T1 X1 X11", f"{PROMISES}: a_class_is_a_worker",
+        "rota.client.tasks.workers", fails=r"handles = .* -> .*UnknownTask")
 def worker_classes(workers: Any) -> None:
     """A class does not become a task."""
-    from rota.client.tasks import make_task
+    from rota.client.tasks.task import make_task
 
     workers.declare = lambda function=None, /, **said: lambda function: make_task(function, **said)
 
 
-@switch("X12", f"{PROMISES}: a_class_is_a_worker", "rota.client.workers", fails=r">= 0\.6.* -> AssertionError")
+@switch("X12", f"{PROMISES}: a_class_is_a_worker", "rota.client.tasks.workers", fails=r">= 0\.6.* -> AssertionError")
 def perform_in_is_minutes(workers: Any) -> None:
     """`perform_in` takes seconds."""
     def perform_in(cls: Any, delay: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -396,28 +397,28 @@ def perform_in_is_minutes(workers: Any) -> None:
     workers.Worker.perform_in = classmethod(perform_in)
 
 
-@switch("X12", "client/test_workers.py: test_enqueueing", "rota.client.workers",
+@switch("X12", "client/tasks/test_workers.py: test_enqueueing", "rota.client.tasks.workers",
         fails=r"== \[0\.0, 600\.0, 3\.0\] -> AssertionError")
 def perform_in_waits(workers: Any) -> None:
     """`perform_in` does not wait."""
     workers.Worker.perform_in = classmethod(lambda cls, delay, /, *args, **kwargs: cls.perform_async(*args, **kwargs))
 
 
-@switch("X10 T1", "client/test_workers.py: test_enqueueing", "rota.client.tasks",
+@switch("X10 T1", "client/tasks/test_workers.py: test_enqueueing", "rota.client.tasks.task",
         fails=r"with pytest\.raises\(InvalidJob.*DID NOT RAISE")
 def arguments_are_checked(tasks: Any) -> None:
     """Arguments are not compared with the signature."""
     tasks.Task.check = lambda self, args, kwargs: None
 
 
-@switch("X9", "client/test_workers.py: test_class_options", "rota.client.workers",
+@switch("X9", "client/tasks/test_workers.py: test_class_options", "rota.client.tasks.workers",
         fails=r"info\.max_attempts\) == .* -> AssertionError")
 def retries_of_a_class(workers: Any) -> None:
     """`retries` counts the first attempt, too."""
     workers.attempts = lambda count: count - 1
 
 
-@switch("T1 T23 T27", f"{CLUSTER}: test_the_whole_path", "rota.client.tasks",
+@switch("T1 T23 T27", f"{CLUSTER}: test_the_whole_path", "rota.client.tasks.task",
         fails=r"await arguments_arrive.* -> .*UnknownTask")
 def many_tasks_in_a_module(tasks: Any) -> None:
     """A module has one task, its first."""
@@ -434,7 +435,7 @@ def many_tasks_in_a_module(tasks: Any) -> None:
     change(tasks, "_declare", one)
 
 
-@switch("B14", "client/test_api.py: test_a_job_there_and_back", "rota.client.api",
+@switch("B14", "client/api/test_api.py: test_a_job_there_and_back", "rota.client.api.clients",
         fails=r"await handle == 3 -> TypeError")
 def a_handle_is_returned(api: Any) -> None:
     """An enqueue returns nothing."""

@@ -29,7 +29,7 @@ def only_good_jobs_are_kept(outcomes: Any) -> None:
     change(outcomes, "_finished", whole)
 
 
-@switch("B4 E15 Q12 T43", f"{KEEPING}: an_enqueue_says_how_it_is_retried", "rota.client.backoff",
+@switch("B4 E15 Q12 T43", f"{KEEPING}: an_enqueue_says_how_it_is_retried", "rota.client.options.backoff",
         fails=r"handle\.aresult\(PATIENCE_S\) == 3 -> .*ResultTimeout", patience_s=NEVER_S)
 def retry_options_of_an_enqueue(backoff: Any) -> None:
     """Only the task's own backoff counts."""

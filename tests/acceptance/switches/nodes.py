@@ -213,7 +213,7 @@ def namespaces(keys: Any) -> None:
     change(keys.Keys, "__init__", lambda init: lambda self, cluster: init(self, "shared"))
 
 
-@switch("T42", "client/test_codec.py: test_a_body_is_for_one_cluster", "rota.client.keyring",
+@switch("T42", "client/wire/test_codec.py: test_a_body_is_for_one_cluster", "rota.client.wire.keyring",
         fails=r"with pytest\.raises.*DID NOT RAISE")
 def bodies_are_for_one_cluster(keyring: Any) -> None:
     """A signature does not say for which cluster."""
@@ -224,7 +224,7 @@ def bodies_are_for_one_cluster(keyring: Any) -> None:
     change(keyring.Keyring, "verify", anywhere)
 
 
-@switch("Q7", "client/test_codec.py: test_a_newer_schema_is_refused_by_name", "rota.client.codec",
+@switch("Q7", "client/wire/test_codec.py: test_a_newer_schema_is_refused_by_name", "rota.client.wire.codec",
         fails=r"with pytest\.raises.* -> ")
 def schema_versions(codec: Any) -> None:
     """A body of a schema that is not known is read all the same."""

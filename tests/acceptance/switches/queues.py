@@ -41,7 +41,7 @@ def limits_count_what_runs(picture: Any) -> None:
     picture.Picture._count_jobs = lambda self, held, jobs: None
 
 
-@switch("E4 T7 T8 B10", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.client.tasks",
+@switch("E4 T7 T8 B10", f"{PROMISES}: without_a_limit_many_run_at_once", "rota.client.tasks.task",
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def no_limit_by_default(tasks: Any) -> None:
     """A task that says nothing runs one job at a time, as Toniq's do."""
@@ -237,7 +237,7 @@ def due_jobs_are_moved(scheduler: Any) -> None:
     scheduler.Scheduler.move_due = move_due
 
 
-@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.client.order",
+@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.client.calls.order",
         fails=r">= asked \+ timedelta.* -> AssertionError")
 def delays(order: Any) -> None:
     """Nothing waits."""
@@ -269,14 +269,14 @@ def stored_before_the_answer(intake: Any) -> None:
     change(intake.Intake, "enqueue", hasty)
 
 
-@switch("T9", f"{PROMISES}: levels_of_persistence", "rota.client.tasks",
+@switch("T9", f"{PROMISES}: levels_of_persistence", "rota.client.tasks.task",
         fails=r"run\(app\.fleeting\) == .none. -> AssertionError")
 def level_per_task(tasks: Any) -> None:
     """The level that a task asks for is not heard."""
     declared_otherwise(tasks, lambda said: {"level": "durable"})
 
 
-@switch("T10 T45", f"{PROMISES}: levels_of_persistence", "rota.client.order",
+@switch("T10 T45", f"{PROMISES}: levels_of_persistence", "rota.client.calls.order",
         fails=r"level=.delayed.\)\) == .delayed. -> AssertionError")
 def level_per_enqueue(order: Any) -> None:
     """The level that an enqueue asks for is not heard."""
@@ -317,8 +317,8 @@ def bundles(model: Any) -> None:
     model.JOBS_PER_BUNDLE_MAX = 1
 
 
-@switch("T36", "client/test_connection.py: test_no_definite_answer_within_the_window", "rota.client.connection",
-        fails=r"rota\.enqueue\(add, 1\) -> .*LinkLost")
+@switch("T36", "client/transports/test_connection.py: test_no_definite_answer_within_the_window",
+        "rota.client.transports.connection", fails=r"rota\.enqueue\(add, 1\) -> .*LinkLost")
 def the_unknown_is_named(connection: Any) -> None:
     """An enqueue of unknown fate looks like one that never left."""
     connection._UNSURE = ()
@@ -367,8 +367,8 @@ def watches_are_resumed(watching: Any) -> None:
     change(watching.EtcdWatch, "_read_stream", final)
 
 
-@switch("T35", "client/test_connection.py: test_waiting_for_results_survives_a_node", "rota.client.following",
-        fails=r"follow_calls\) == 1\) -> ", patience_s=NEVER_S)
+@switch("T35", "client/transports/test_connection.py: test_waiting_for_results_survives_a_node",
+        "rota.client.transports.following", fails=r"follow_calls\) == 1\) -> ", patience_s=NEVER_S)
 def clients_follow_on(following: Any) -> None:
     """A client whose link is lost asks nobody else for its results."""
     following.Following.link_lost = lambda self: None

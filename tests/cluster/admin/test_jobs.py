@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import rota
-from rota.client.views import PLACES, JobsPage
+from rota.client.wire.views import PLACES, JobsPage
 from rota.cluster.admin import listing
 from rota.cluster.cli import look, show
 from rota.cluster.node import shown

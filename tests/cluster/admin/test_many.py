@@ -13,9 +13,9 @@ import pytest
 import typer
 
 import rota
-from rota.client.codec import encode_body
 from rota.client.model import Header
-from rota.client.views import OperationView
+from rota.client.wire.codec import encode_body
+from rota.client.wire.views import OperationView
 from rota.cluster.admin import counts
 from rota.cluster.cli import look, operate, show
 from rota.cluster.ledger.ledger import Put, Txn, prefix_end

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from rota.client.codec import decode_header, encode_body
 from rota.client.ids import job_id
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Header
+from rota.client.wire.codec import decode_header, encode_body
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.admin.operations import Operations
 from rota.cluster.admin.status import Status
 from rota.cluster.clock import SystemClock

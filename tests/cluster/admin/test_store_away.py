@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from rota.client.errors import LedgerUnavailable, NoSpace, RotaError, WriteUnknown
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.cli import look, operate
 from rota.cluster.cli.app import UNREACHABLE, exit_code
 from rota.cluster.clock import SystemClock

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rota.client.errors import ConfigError
-from rota.client.hosts import is_loopback
-from rota.client.local import write_secret
+from rota.client.settings.hosts import is_loopback
+from rota.client.settings.local import write_secret
 from rota.cluster.boot.config import EtcdConfig, NodeConfig, check_files
 from rota.cluster.boot.settings import SETTINGS, load, variable
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from rota.client import errors
-from rota.client.views import FailedView, FinishedView, JobView, NodeView, QueueView
+from rota.client.wire.views import FailedView, FinishedView, JobView, NodeView, QueueView
 from rota.cluster import terminal
 from rota.cluster.cli import app, show
 from rota.cluster.demo.observer import Seen

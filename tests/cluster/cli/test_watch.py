@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import rota
-from rota.client.views import QueueView
+from rota.client.wire.views import QueueView
 from rota.cluster.cli import picture, watch
 from rota.cluster.events import records as r
 from rota.cluster.telemetry.hour import Minute

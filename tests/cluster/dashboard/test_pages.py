@@ -16,10 +16,10 @@ import pytest
 
 import rota
 import rota.testing
-from rota.client.codec import encode_body
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.calls.pickling import dump_arguments
 from rota.client.model import Header
-from rota.client.pickling import dump_arguments
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.dashboard.arguments import CHARS_MAX, described
 from rota.cluster.dashboard.charts import latency, nice_top, throughput
 from rota.cluster.dashboard.render import Note

@@ -8,7 +8,7 @@ import random
 import pytest
 
 import rota
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.context import NodeContext
 from rota.cluster.events import records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.clock import Clock
 from rota.cluster.context import TermContext
 from rota.cluster.events.hub import Events

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import pytest
 
-from rota.client.codec import encode_body
 from rota.client.errors import NoSpace, OperationUnknown, Overloaded
 from rota.client.model import Header
-from rota.client.views import FailedFilter, OperationView, Verb
+from rota.client.wire.codec import encode_body
+from rota.client.wire.views import FailedFilter, OperationView, Verb
 from rota.cluster.admin import bulk as asked
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits

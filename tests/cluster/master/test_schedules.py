@@ -8,11 +8,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rota.client.codec import encode_body
 from rota.client.ids import template_id, tick_id
-from rota.client.keyring import Keyring, Seal
 from rota.client.model import Header
-from rota.client.timetable import Timetable, timetable
+from rota.client.options.timetable import Timetable, timetable
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import Keyring, Seal
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import ClusterEvent, ScheduleRefused, ScheduleSkipped
 from rota.cluster.ledger.commits import Commits

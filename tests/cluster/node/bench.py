@@ -6,9 +6,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 
-from rota.client.codec import encode_body
-from rota.client.keyring import UNSIGNED, Keyring, Seal
 from rota.client.model import Header, Mode, QueueInfo, TaskInfo
+from rota.client.wire.codec import encode_body
+from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 from rota.cluster.context import IdentityContext, NodeContext, TermContext
 from rota.cluster.events.hub import Events
 from rota.cluster.ledger.buckets import Buckets

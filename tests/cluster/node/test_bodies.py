@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rota.client.errors import LedgerUnavailable
-from rota.client.keyring import UNSIGNED, Keyring
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.events.records import BundleRefused
 from rota.cluster.ledger.ledger import Txn, TxnResult
 from rota.cluster.node.bodies import FETCH_MAX, Bodies, Found
@@ -127,7 +127,7 @@ def test_code_that_was_shipped_by_value() -> None:
     async def deed(bench: Bench) -> None:
         from hashlib import sha256
 
-        from rota.client.keyring import Seal
+        from rota.client.wire.keyring import Seal
 
         code = b"code"
         digest = sha256(code).hexdigest()

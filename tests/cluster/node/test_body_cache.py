@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
-from rota.client import bulk
+from rota.client.api import bulk
 from rota.client.ids import Names
-from rota.client.keyring import UNSIGNED, Seal
-from rota.client.tasks import make_task
+from rota.client.tasks.task import make_task
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.node import body_cache
 from rota.cluster.node.body_cache import BodyCache, VerifiedBody
 

@@ -15,11 +15,11 @@ import aiohttp
 import pytest
 
 import rota
-from rota.client import wire
-from rota.client.api import AsyncClient
+from rota.client.api.clients import AsyncClient
+from rota.client.calls.handle import JobHandle
 from rota.client.errors import InvalidJob, JobFailed, JobUnknown, Overloaded, ResultTimeout
-from rota.client.handle import JobHandle
-from rota.client.keyring import UNSIGNED, Seal
+from rota.client.wire import frames as wire
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger import memory as memory_ledger
 from rota.cluster.ledger.ledger import Put, Txn

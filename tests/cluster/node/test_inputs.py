@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rota.client.codec import BODY_BYTES_MAX
 from rota.client.model import STEPS_BYTES_MAX
-from rota.client.tasks import FUNCTION_BYTES_MAX
+from rota.client.tasks.task import FUNCTION_BYTES_MAX
+from rota.client.wire.codec import BODY_BYTES_MAX
 from rota.cluster.node.inputs import BYTES_MAX
 from rota.worker.channel.channel import FRAME_BYTES_MAX
 

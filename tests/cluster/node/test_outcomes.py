@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from rota.client.codec import decode_header
 from rota.client.model import Outcome
+from rota.client.wire.codec import decode_header
 from rota.cluster.ledger.ledger import Delete, Put
 from rota.cluster.node import outcomes
 from rota.cluster.node.claims import Claims

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from rota.client.keyring import UNSIGNED, Keyring
 from rota.client.model import Outcome, TaskInfo
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.node.cancels import Cancels
 from rota.cluster.node.claims import Claims
 from rota.cluster.node.held import Held

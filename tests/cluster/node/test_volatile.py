@@ -9,8 +9,8 @@ import pytest
 
 from rota.client.errors import InvalidJob, Overloaded
 from rota.client.ids import job_id
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Enqueue, Outcome, Receipt
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import VolatileFailed, VolatileLost
 from rota.cluster.node import volatile

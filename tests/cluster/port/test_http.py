@@ -13,9 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rota.client import wire
-from rota.client.api import AsyncClient
-from rota.client.codec import split_body
+from rota.client.api.clients import AsyncClient
 from rota.client.errors import (
     ConfigError,
     EnqueueError,
@@ -25,9 +23,11 @@ from rota.client.errors import (
     RotaError,
     WriteUnknown,
 )
-from rota.client.keyring import UNSIGNED, Keyring, Seal
 from rota.client.model import Enqueue, Header
-from rota.client.named import NamedTask
+from rota.client.tasks.named import NamedTask
+from rota.client.wire import frames as wire
+from rota.client.wire.codec import split_body
+from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 from rota.cluster.port import answers, gate, websocket
 from rota.cluster.port.http import HttpPort
 

@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import rota
 import rota.testing
-from rota.client import wire
+from rota.client.wire import frames as wire
 from rota.cluster.port.http import HttpPort
 from rota.cluster.port.seen import SeenPages
 from rota.cluster.telemetry.telemetry import Telemetry

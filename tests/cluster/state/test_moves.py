@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rota.client.codec import decode_header, encode_body
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Header, ResultEntry, Terms, Upstream
-from rota.client.timetable import Timetable
+from rota.client.options.timetable import Timetable
+from rota.client.wire.codec import decode_header, encode_body
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.ledger.commits import Write, created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rota.client.codec import encode_body
 from rota.client.model import Header
+from rota.client.wire.codec import encode_body
 from rota.cluster.ledger.ledger import Record
 from rota.cluster.state import records
 from rota.cluster.state.keys import Keys

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rota.client.codec import encode_results
-from rota.client.keyring import Keyring, Seal
 from rota.client.model import ResultEntry, Results
+from rota.client.wire.codec import encode_results
+from rota.client.wire.keyring import Keyring, Seal
 from rota.cluster.ledger.ledger import Record
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.upstream import DELETED, NOT_KEPT, judge, latest, sorted_out

@@ -16,9 +16,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import rota
-from rota.client.keyring import UNSIGNED, Seal
 from rota.client.model import Outcome
-from rota.client.views import QueueView
+from rota.client.wire.keyring import UNSIGNED, Seal
+from rota.client.wire.views import QueueView
 from rota.cluster.clock import SystemClock
 from rota.cluster.context import NodeContext
 from rota.cluster.events import records as r

@@ -11,7 +11,7 @@ import pytest
 
 import rota
 import rota.testing
-from rota.client import outgoing
+from rota.client.calls import outgoing
 from rota.worker.runner import around
 
 from . import around_tasks as app

@@ -6,7 +6,7 @@ import json
 import urllib.request
 
 import rota.testing
-from rota.client.views import StatsView
+from rota.client.wire.views import StatsView
 
 from . import flow_tasks as app
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client.codec import encode_results
 from rota.client.ids import parse_job_id
 from rota.client.model import ResultEntry, Results
+from rota.client.wire.codec import encode_results
 from rota.cluster.ledger.ledger import Delete, Put, Txn, prefix_end
 from rota.testing import MemoryCluster, inline
 

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 import rota
-from rota.client import offload, sealing
-from rota.client.codec import payloads
+from rota.client.api.sweeping import sweep
 from rota.client.errors import InvalidJob, JobTooLarge
-from rota.client.keyring import Keyring
-from rota.client.sweeping import sweep
+from rota.client.wire import offload, sealing
+from rota.client.wire.codec import payloads
+from rota.client.wire.keyring import Keyring
 from rota.cluster.cli.app import app as command
 from rota.cluster.dashboard.arguments import described
 from rota.testing import MemoryCluster

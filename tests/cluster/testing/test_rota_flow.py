@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client import flows as client_flows
+from rota.client.api import flows as client_flows
 from rota.client.ids import parse_job_id
 from rota.client.model import Enqueue
-from rota.client.views import FlowView
+from rota.client.wire.views import FlowView
 from rota.cluster.ledger.ledger import Delete, Txn
 from rota.testing import MemoryCluster, inline
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 import rota
-from rota.client.tasks import registry
+from rota.client.tasks.task import registry
 from rota.testing import MemoryCluster
 
 from . import scheduled_tasks as app
@@ -84,7 +84,7 @@ def test_what_is_refused(cluster: MemoryCluster) -> None:
     with pytest.raises(rota.InvalidJob, match="too many positional"):
         put("x", app.nightly, (1, 2), every=60)
     with pytest.raises(rota.InvalidJob, match="shipped by value"):
-        put("x", rota.client.tasks.as_task(lambda: 1), every=60)
+        put("x", rota.client.tasks.task.as_task(lambda: 1), every=60)
     with pytest.raises(rota.InvalidJob, match="run_after"):
         put("x", app.nightly.using(run_after=5), every=60)
     with pytest.raises(rota.UnknownTask):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import rota
-from rota.client import sealing
-from rota.client.codec import payloads
 from rota.client.errors import ConfigError, KeyMissing
-from rota.client.keyring import Keyring
-from rota.client.local import key_line
+from rota.client.settings.local import key_line
+from rota.client.wire import sealing
+from rota.client.wire.codec import payloads
+from rota.client.wire.keyring import Keyring
 from rota.cluster.cli import look
 from rota.cluster.dashboard.arguments import described
 from rota.cluster.ledger.ledger import Record
@@ -119,7 +119,7 @@ def test_what_is_sealed_opens_in_its_place_only() -> None:
 def test_jobs_in_json_stay_as_they_are(cluster: MemoryCluster) -> None:
     """Whoever enqueues over HTTP has no key, and is to read the result."""
     sealing.use(OLD)
-    from rota.client.pickling import dump_value
+    from rota.client.calls.pickling import dump_value
 
     assert dump_value({"a": 1}, "json") == (b'{"a": 1}', "json")
     assert sealing.is_sealed(dump_value({"a": 1})[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rota
-from rota.client import default
+from rota.client.calls import default
 from rota.testing import MemoryCluster, inline
 
 from . import testing_tasks as app

@@ -15,9 +15,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 import rota
 import rota.otel
 import rota.testing
-from rota.client import headers as texts
-from rota.client.outgoing import Outgoing
-from rota.client.tracing import created
+from rota.client.calls.outgoing import Outgoing
+from rota.client.calls.tracing import created
+from rota.client.options import headers as texts
 from rota.cluster.clock import SystemClock
 from rota.cluster.events import records as r
 from rota.cluster.events.hub import Events

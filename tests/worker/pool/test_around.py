@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rota.client import pickling
+from rota.client.calls import pickling
 
 from ..rig import Rig
 

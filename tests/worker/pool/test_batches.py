@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rota.client import pickling
+from rota.client.calls import pickling
 
 from ..rig import Rig
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.client import pickling
+from rota.client.calls import pickling
 from rota.client.errors import ConfigError
 from rota.client.model import Options
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rota.client.calls.pickling import load_value
 from rota.client.model import Options
-from rota.client.pickling import load_value
 
 from ..rig import Rig, kill
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from rota.client import codec, pickling
+from rota.client.calls import pickling
 from rota.client.errors import ConfigError
 from rota.client.ids import job_id
 from rota.client.model import BUNDLE_BYTES_MAX, Options
+from rota.client.wire import codec
 
 from ..rig import APPS, BUNDLE, Rig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rota.client.pickling import load_value
+from rota.client.calls.pickling import load_value
 from rota.worker.pool import spares
 
 from ..rig import Rig

@@ -1,0 +1,1 @@
+"""The clients that applications hold, and their machinery: enqueues out, results in."""

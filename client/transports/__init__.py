@@ -1,0 +1,1 @@
+"""How frames reach a node: one link to one of several, and what is followed over it."""

@@ -1,0 +1,441 @@
+"""The transport of an application: a link to one of several nodes, replaced by one to the next node when it breaks.
+
+Everything it asks can be asked again, of any node: bundles carry their ids, and a receipt answers a repeat. So whatever
+is unanswered when a link breaks goes out again, unchanged, until the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Iterable
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+
+from ..errors import (
+    ClientClosed,
+    ConfigError,
+    EnqueueUnknown,
+    Overloaded,
+    ProtocolMismatch,
+    QueueFull,
+    ResultInvalid,
+    RotaError,
+    SignatureRefused,
+    Unauthorized,
+    Unreachable,
+)
+from ..model import UNREADABLE, Enqueue, Mode, QueueInfo, Receipt
+from ..settings.config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S
+from ..settings.hosts import is_loopback
+from ..settings.local import Local
+from ..wire import frames as wire
+from ..wire.codec import is_harmless
+from ..wire.frames import NodeFault
+from ..wire.keyring import Keyring, Seal
+from ..wire.views import JobView
+from .following import Following
+from .link import Link, LinkLost
+from .transport import Follower, Patience
+
+T = TypeVar("T")
+
+CONNECT_S = 3.0
+ANSWER_S = 10.0
+"""How long to wait for one node's answer while there are others to ask, and for a page."""
+
+LISTED_MAX = 1_000
+"""Items that a node lists at a time."""
+
+UNSURE_S = 0.5
+"""Room in a full queue is not asked for so shortly before the end: without an answer one would not know."""
+
+BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
+"""Between rounds in which no address answered."""
+
+
+_FATAL = (Unauthorized, ProtocolMismatch, ConfigError)
+_UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
+_RETRIED = (*_UNSURE, Overloaded)
+
+
+class Connection:
+    """A `Transport` over WebSocket. Belongs to the event loop it is made on."""
+
+    def __init__(
+        self,
+        urls: Iterable[str],
+        keyring: Keyring,
+        token: str | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        local: Local | None = None,
+        connect_s: float = CONNECT_TIMEOUT_S,
+        retry_s: float = RETRY_WINDOW_S,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._rng = rng or random.Random()
+        self._urls = [url.rstrip("/") for url in urls]
+        self._rng.shuffle(self._urls)       # many clients with the same list spread over the nodes
+        self._at = 0
+        self._keyring = keyring
+        self._headers = {wire.PROTOCOL_HEADER: str(wire.PROTOCOL)}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._tls = tls
+        self._local = local
+        self._seal: Seal | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._link: Link | None = None
+        self._connecting = asyncio.Lock()
+        self._faults: dict[str, str] = {}
+        self._misses = 0
+        self._connect_s = connect_s
+        self._down_since: float | None = None       # no address has led to a node since then
+        self._round_ended: float | None = None      # when all of them had been tried in vain, the last time
+        self._closed = False
+        self._following = Following(lambda until: self._link_by(Patience(until, connect_s), unsure=True), retry_s)
+
+    # -- requests
+
+    async def seal(self, patience: Patience) -> Seal:
+        if self._seal is None:
+            await self._link_by(patience)
+        assert self._seal is not None
+        return self._seal
+
+    async def enqueue(
+        self, bundles: list[Enqueue], seen_revision: int, patience: Patience
+    ) -> list[Receipt | RotaError]:
+        answers: dict[int, Receipt | RotaError] = {}
+        todo = list(range(len(bundles)))
+        unsure: set[int] = set()            # handed over at least once without a definite answer
+        for tries in count():
+            request = wire.EnqueueRequest(0, seen_revision, [bundles[i] for i in todo])
+            try:
+                reply = await self._ask(request, wire.EnqueueReply, patience, unsure=bool(unsure))
+                outcomes = _outcomes(reply, len(todo))
+            except RotaError as error:
+                outcomes = [error] * len(todo)
+            answers.update(zip(todo, outcomes, strict=True))
+            unsure.update(i for i in todo if isinstance(answers[i], _UNSURE))
+            todo = [i for i in todo if _is_asked_again(answers[i])]
+            if not todo or not await self._pause(answers[todo[0]], tries, patience):
+                break
+        for i, answer in answers.items():
+            if i in unsure and isinstance(answer, (*_RETRIED, Unreachable, QueueFull)):
+                answers[i] = EnqueueUnknown(bundles[i].bundle)
+        return [answers[i] for i in range(len(bundles))]
+
+    async def put_function(self, digest: str, code: bytes, patience: Patience) -> None:
+        link = await self._link_by(patience)
+        if digest not in link.functions:
+            blob = (await self.seal(patience)).function(code)
+            await self._ask_until(wire.FunctionRequest(0, digest, blob), wire.Done, patience)
+            link.functions.add(digest)      # if meanwhile another link took it: the cluster has it
+
+    async def task_mode(self, task: str, patience: Patience) -> Mode | None:
+        return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, patience)).mode
+
+    async def declare(self, queue: QueueInfo, patience: Patience) -> None:
+        path, changes = f"/v1/queues/{quote(queue.name, safe='')}", queue.said
+        for tries in count():
+            try:
+                await self.post(path, changes, dict[str, Any])
+            except (Unreachable, Overloaded) as error:      # saying it twice is harmless
+                if not await self._pause(error, tries, patience):
+                    raise Unreachable(f"queue {queue.name} could not be declared: {error}") from None
+            else:
+                return
+
+    def follow(self, bundles: Iterable[str], follower: Follower) -> None:
+        self._following.follow(bundles, follower)
+
+    def unfollow(self, bundles: Iterable[str]) -> None:
+        self._following.unfollow(bundles)
+
+    async def job(self, job_id: str) -> JobView:
+        return await self.get(f"/v1/jobs/{job_id}", JobView)
+
+    async def get(self, path: str, kind: type[T]) -> T:
+        """One of the JSON pages that nodes serve, from the first node that answers."""
+        return msgspec.json.decode(await self.fetch(path), type=kind)
+
+    async def listed(self, path: str, item: type[T], limit: int) -> list[T]:
+        """Up to `limit` items of a list that nodes serve in parts."""
+        items: list[T] = []
+        part = f"{path}limit={min(limit, LISTED_MAX)}"
+        while part and len(items) < limit:
+            body, part = await self._look(part)
+            items += msgspec.json.decode(body, type=list[item])  # type: ignore[valid-type]
+        return items[:limit]
+
+    async def fetch_to_unpickle(self, path: str) -> bytes:
+        """The same, of what may be read by unpickling it. Raises `SignatureRefused` where it could not be told whose it
+        is: a name may stand for one machine now and for another one a moment later."""
+        strangers = [url for url in self._urls if not is_loopback(urlsplit(url).hostname or "")]
+        if strangers and not self._keyring:
+            raise SignatureRefused(without_a_key(path, strangers[0]))
+        return await self.fetch(path)
+
+    async def fetch(self, path: str) -> bytes:
+        """What a node answers to a GET."""
+        return (await self._look(path))[0]
+
+    async def _look(self, path: str) -> tuple[bytes, str]:
+        """The answer to a GET, and the path of the next part of it, if there is one."""
+        patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
+        for tries in count(1):
+            link = await self._link_by(patience)
+            try:
+                async with asyncio.timeout_at(patience.until), self._get(link, path) as response:
+                    body = await response.read()
+                if response.status < 300:
+                    following = response.links.get("next")
+                    parts = urlsplit(str(following["url"])) if following is not None else None
+                    return body, f"{parts.path}?{parts.query}" if parts is not None else ""
+                if not self._cut_off(response.status, tries):
+                    raise _error_in(body, response)
+                link.abandon()
+            except TimeoutError:
+                raise Unreachable(f"{link.url}{path}: no answer within {ANSWER_S:g} s") from None
+            except (OSError, aiohttp.ClientError):
+                link.abandon()
+        raise AssertionError("count() never ends")
+
+    def _cut_off(self, status: int, tries: int) -> bool:
+        """Whether a node could not do now what another one may: each is asked once."""
+        return status == 503 and tries < len(self._urls)
+
+    async def post(self, path: str, body: object, kind: type[T]) -> T:
+        """Ask for something to be done: by another node if one certainly did not do it, never twice."""
+        patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
+        data = msgspec.json.encode(body)
+        for tries in count(1):
+            link = await self._link_by(patience)
+            try:
+                async with (
+                    asyncio.timeout_at(patience.until),
+                    self._open_session().post(
+                        link.url + path, data=data, headers=link.headers, allow_redirects=False
+                    ) as response,
+                ):
+                    answer = await response.read()
+                if response.status < 300:
+                    return msgspec.json.decode(answer, type=kind)
+                if not self._cut_off(response.status, tries):
+                    raise _error_in(answer, response)
+                link.abandon()
+            except Overloaded as error:         # it has no identity now: nothing was done
+                if not await self._pause(error, 0, patience):
+                    raise
+                link.abandon()
+            except aiohttp.ClientConnectorError:
+                link.abandon()
+            except (TimeoutError, OSError, aiohttp.ClientError) as error:
+                raise Unreachable(
+                    f"{link.url}{path}: no answer ({type(error).__name__}); it may have been carried out: have a look"
+                ) from None
+        raise AssertionError("count() never ends")
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._following.close()
+        if self._link is not None:
+            await self._link.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask_until(self, request: wire.Request, reply: type[T], patience: Patience) -> T:
+        """Ask until there is a definite answer."""
+        for tries in count():
+            try:
+                return await self._ask(request, reply, patience)
+            except _RETRIED as error:
+                if not await self._pause(error, tries, patience):
+                    raise Unreachable(str(error)) from None
+        raise AssertionError("count() never ends")
+
+    async def _ask(self, request: wire.Request, reply: type[T], patience: Patience, *, unsure: bool = False) -> T:
+        """Ask one node, once. `unsure`: somebody has been asked the same, and may have carried it out."""
+        link = await self._link_by(patience, unsure=unsure)
+        elsewhere = len(self._urls) > 1
+        until = patience.until
+        if elsewhere:
+            until = min(until, asyncio.get_running_loop().time() + ANSWER_S)
+        try:
+            answer = await link.ask(request, until)
+        except TimeoutError:
+            if elsewhere:
+                link.abandon()              # it is alive, but stuck: perhaps cut off from the store
+            raise LinkLost(f"the node at {link.url} gave no answer in time") from None
+        except Overloaded:
+            if elsewhere:
+                link.abandon()              # the node as a whole cannot now
+            raise
+        if not isinstance(answer, reply):
+            link.abandon()
+            raise LinkLost(f"the node at {link.url} answered with a {type(answer).__name__}")
+        return answer
+
+    async def _pause(self, why: object, tries: int, patience: Patience) -> bool:
+        """Wait before asking again: as long as the node said, or ever longer; not at all after the first lost link.
+        False if the deadline comes first."""
+        if isinstance(why, Overloaded | QueueFull):
+            pause_s = why.retry_after_s * self._rng.uniform(0.5, 1.5)
+        else:
+            pause_s = self._backoff_s(tries - isinstance(why, LinkLost))
+        left_s = UNSURE_S if isinstance(why, QueueFull) else 0.0
+        if asyncio.get_running_loop().time() + pause_s >= patience.until - left_s:
+            return False
+        await asyncio.sleep(pause_s)
+        return True
+
+    def _take_results(self, link: Link, results: Iterable[tuple[str, bytes]]) -> None:
+        if self._keyring or link.is_local:
+            self._following.push(results)
+            return
+        for bundle, data in results:
+            if is_harmless(data):
+                self._following.push([(bundle, data)])
+            else:
+                self._following.refuse([bundle], ResultInvalid(without_a_key(f"the results of {bundle}", link.url)))
+
+    # -- links
+
+    async def _link_by(self, patience: Patience, *, unsure: bool = False) -> Link:
+        """A link that works. Raises `Unreachable` when patience is over, or at once what no other address will mend."""
+        if self._link is not None and not self._link.lost:
+            return self._link
+        entered = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(patience.until):
+                while True:
+                    async with self._connecting:    # for one address at a time: others may be less patient
+                        if self._link is not None and not self._link.lost:
+                            return self._link
+                        if not unsure and self._is_hopeless(entered, patience.connect_s):
+                            raise TimeoutError
+                        await self._connect()
+        except TimeoutError:
+            faults = "; ".join(self._faults.values()) or f"no answer from {', '.join(self._urls)}"
+            raise Unreachable(f"no node can be reached: {faults}. Is one running there? (ROTA_URL)") from None
+
+    def _is_hopeless(self, entered: float, connect_s: float) -> bool:
+        """Whether no address has led anywhere for so long, and each has been tried since `entered`. So who comes later
+        does not wait all over again, and finds a node that has come back meanwhile."""
+        round_ended, down_since = self._round_ended, self._down_since
+        return down_since is not None and round_ended is not None and (
+            round_ended >= entered and asyncio.get_running_loop().time() - down_since >= connect_s
+        )
+
+    async def _connect(self) -> None:
+        """Try one address."""
+        if self._closed:
+            raise ClientClosed("the client was closed")
+        if self._link is not None:
+            lost, self._link = self._link, None
+            self._at += 1
+            await lost.close()
+        if self._down_since is None:
+            self._down_since = asyncio.get_running_loop().time()
+        url = self._urls[self._at % len(self._urls)]
+        own = self._local.secrets(url) if self._local is not None else None
+        headers = {"Authorization": f"Bearer {own.token}"} if own is not None else {}
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                link = await Link.open(
+                    self._open_session(), url, self._take_results, self._following.link_lost, headers
+                )
+        except TimeoutError:
+            await self._missed(url, Unreachable(f"{url}: no answer within {CONNECT_S:g} s"))
+            return
+        except RotaError as error:      # a token that was found may be that of the node before: look again
+            await self._missed(url, Unreachable(str(error)) if own and isinstance(error, Unauthorized) else error)
+            return
+        self._link = link
+        keyring = own.keyring if own is not None else self._keyring
+        if self._seal is None:
+            self._seal = Seal(keyring, link.hello.cluster)
+        elif self._seal.cluster == link.hello.cluster:
+            self._seal.keyring = keyring        # one that was found may have changed with its node
+        else:
+            link.abandon()
+            raise ConfigError(
+                f"{url} belongs to the cluster {link.hello.cluster!r}, other addresses to {self._seal.cluster!r}: "
+                "give one client the addresses of one cluster"
+            )
+        self._faults.clear()
+        self._misses = 0
+        self._down_since = None
+
+    async def _missed(self, url: str, error: RotaError) -> None:
+        self._faults[url] = str(error)
+        self._at += 1
+        self._misses += 1
+        rounds, rest = divmod(self._misses, len(self._urls))
+        if isinstance(error, _FATAL) and len(self._urls) == len(self._faults):
+            raise error
+        if rest == 0:
+            now = self._round_ended = asyncio.get_running_loop().time()
+            left_s = self._connect_s - (now - self._down_since if self._down_since is not None else 0.0)
+            pause_s = self._backoff_s(rounds)
+            await asyncio.sleep(min(pause_s, left_s) if left_s > 0 else pause_s)
+
+    def _backoff_s(self, tries: int) -> float:
+        if tries < 0:
+            return 0.0
+        return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(tries, 10)) * self._rng.uniform(0.5, 1.0)
+
+    def _get(self, link: Link, path: str) -> aiohttp.client._RequestContextManager:
+        return self._open_session().get(link.url + path, headers=link.headers, allow_redirects=False)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(headers=self._headers, connector=connector)
+        return self._session
+
+
+def _is_asked_again(answer: Receipt | RotaError) -> bool:
+    """Whether another answer may come, of a node that can, or of a queue that has room then."""
+    return isinstance(answer, _RETRIED) or (isinstance(answer, QueueFull) and answer.waits)
+
+
+def without_a_key(what: str, url: str) -> str:
+    return (
+        f"{what} would come from {url}, which is not this machine, and without a key nobody can say whose they are: "
+        "reading them could run anybody's code. Give the cluster's key file (ROTA_KEY_FILE, or key=...)"
+    )
+
+
+def _outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:
+    outcomes: list[Receipt | RotaError] = []
+    for place in range(count):
+        receipt = reply.receipts[place] if place < len(reply.receipts) else None
+        refusal = reply.refusals.get(place)
+        outcomes.append(receipt or (wire.error_of(refusal) if refusal else NodeFault("the node left out an answer")))
+    return outcomes
+
+
+class _Page(msgspec.Struct):
+    error: str = ""
+    message: str = ""
+
+
+def _error_in(body: bytes, response: aiohttp.ClientResponse) -> RotaError:
+    try:
+        page = msgspec.json.decode(body, type=_Page)
+    except UNREADABLE:
+        return NodeFault(f"the node answered {response.status}")
+    error = wire.error_of(wire.Refusal(page.error, page.message))
+    if isinstance(error, Overloaded):
+        with contextlib.suppress(ValueError):
+            error.retry_after_s = float(response.headers.get("Retry-After", error.retry_after_s))
+    return error

@@ -1,0 +1,135 @@
+"""Bytes: bodies, results and code shipped by value, as they travel and are stored. Who signed them: see `keyring`.
+
+A body is `u32 length of the header | msgpack(Header) | payloads back to back`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sys
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ..errors import InvalidJob
+from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, Results
+
+TAG_BYTES = 16
+HEADER_BYTES_MAX = 16 * 1024
+"""60 jobs need under 2 KiB, a table of retries 1 KiB; names are short. A longer header is garbage."""
+
+BODY_BYTES_MAX = 4 + HEADER_BYTES_MAX + BUNDLE_BYTES_MAX
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""What cloudpickled code is bound to."""
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Header).decode
+decode_results = msgspec.msgpack.Decoder(Results).decode
+
+
+class FunctionBlob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Code shipped by value, as stored below functions/<sha256 of code>."""
+
+    code: bytes
+    python: str
+    key_id: str = ""
+    tag: bytes = b""
+    v: int = 1
+
+
+def encode_body(header: Header, payloads: Iterable[bytes]) -> bytes:
+    head = encode(header)
+    return b"".join((len(head).to_bytes(4, "big"), head, *payloads))
+
+
+def decode_header(body: bytes) -> tuple[Header, int]:
+    """The header, and the offset of the first payload. Raises `InvalidJob` for anything that is no body."""
+    offset = 4 + int.from_bytes(body[:4], "big")
+    if len(body) < 4 or offset > min(len(body), HEADER_BYTES_MAX):
+        raise InvalidJob("malformed body: its header is cut short or too long")
+    try:
+        header = _decode_header(body[4:offset])
+    except UNREADABLE as error:
+        raise InvalidJob(f"malformed body: {error}") from None
+    fault = _fault_of(header, len(body) - offset)
+    if fault:
+        raise InvalidJob(f"malformed body of bundle {header.bundle!r:.60}: {fault}")
+    return header, offset
+
+
+def _fault_of(header: Header, payload_bytes: int) -> str:
+    indexes, sizes = header.indexes, header.sizes
+    if not 1 <= header.v <= HEADER_SCHEMA:
+        return f"schema {header.v} is newer than this release of rota"
+    if header.v == 1 and (header.priority, header.key, header.delay_s) != (0, "", 0.0):
+        return "its schema covers neither priority, key nor delay, and it says some"
+    if not 0 < len(indexes) <= JOBS_PER_BUNDLE_MAX or len(sizes) != len(indexes):
+        return f"{len(indexes)} indexes, {len(sizes)} sizes"
+    if not all(0 <= index < JOBS_PER_BUNDLE_MAX for index in indexes) or len(set(indexes)) != len(indexes):
+        return "indexes out of range, or repeated"
+    if min(sizes) < 0 or sum(sizes) != payload_bytes or payload_bytes > BUNDLE_BYTES_MAX:
+        return f"{payload_bytes} payload bytes where its header says {sum(sizes)}"
+    if len(header.tags) not in (0, TAG_BYTES * len(indexes)):
+        return f"{len(header.tags)} bytes of signatures for {len(indexes)} jobs"
+    return ""
+
+
+def split_body(body: bytes) -> tuple[Header, list[bytes]]:
+    """The header and each job's payload, in the order of `header.indexes`. Not verified: see `Keyring.verify`."""
+    header, offset = decode_header(body)
+    payloads = []
+    for size in header.sizes:
+        payloads.append(body[offset : offset + size])
+        offset += size
+    return header, payloads
+
+
+def payloads(body: bytes) -> list[bytes]:
+    """Each job's payload."""
+    return split_body(body)[1]
+
+
+def slice_body(body: bytes, indexes: Sequence[int]) -> bytes:
+    """A body with only these jobs (of the bundle as enqueued). Their signatures stay valid."""
+    header, jobs = split_body(body)
+    at = [header.indexes.index(index) for index in indexes]
+    tags = header.tags and b"".join(header.tags[TAG_BYTES * i : TAG_BYTES * (i + 1)] for i in at)
+    part = msgspec.structs.replace(header, indexes=list(indexes), sizes=[header.sizes[i] for i in at], tags=tags)
+    return encode_body(part, [jobs[i] for i in at])
+
+
+def enqueue_digest(body: bytes) -> bytes:
+    """16 bytes that are equal for two enqueues that ask for the same: all but the time, the key and its tags. For
+    receipts: a repeated enqueue (a POST with an Idempotency-Key) is encoded anew, at another time."""
+    header, offset = decode_header(body)
+    bare = msgspec.structs.replace(header, enqueued_at=0.0, key_id="", tags=b"")
+    return hashlib.blake2b(encode(bare) + body[offset:], digest_size=TAG_BYTES).digest()
+
+
+def is_harmless(results: bytes) -> bool:
+    """Whether results hold nothing that would be unpickled: whoever sent them can lie, and no more."""
+    try:
+        entries = decode_results(results).entries if results else []
+    except UNREADABLE:
+        return False
+    return all(entry.codec == "json" or not entry.value for entry in entries)
+
+
+def function_digest(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest()
+
+
+def function_in(digest: str, blob: bytes) -> bytes | None:
+    """The code with this digest, or None if the blob holds no such. Enough for who has the digest from a verified body:
+    to take code from a stranger, see `Keyring.open_function`."""
+    try:
+        code = msgspec.msgpack.decode(blob, type=FunctionBlob).code
+    except UNREADABLE:
+        return None
+    return code if hmac.compare_digest(function_digest(code).encode(), digest.encode()) else None
+
+
+def encode_results(results: Results) -> bytes:
+    return encode(results)
