@@ -77,7 +77,7 @@ def test_a_target_says_whether_it_is_met() -> None:
 
 def test_the_innermost_known_frame_names_the_step() -> None:
     line = (
-        "<module> (/x/cluster/boot/process.py:1);Reporter.flush (/x/cluster/node/reporter.py:9);"
+        "<module> (/x/cluster/boot/process.py:1);Reporter.flush (/x/cluster/node/outcomes/reporter.py:9);"
         "Keyring.sign_results (/x/client/wire/codec.py:7);replace (/y/msgspec/structs.py:3) 12"
     )
     stack, seen = frames(line)

@@ -151,10 +151,10 @@ def text(name: str) -> str:
 WRITTEN_BY_HAND = {
     "cluster/telemetry/chronicle.py": {"self._keys.seen_asked", "key"}, # for people who look
     "cluster/master/election.py": {"self.key", "record.key"},           # candidates
-    "cluster/node/membership.py": {"key"},                              # a member
-    "cluster/node/own_record.py": {"identity.key", "self._identity.key"},
+    "cluster/node/membership/membership.py": {"key"},                              # a member
+    "cluster/node/membership/own_record.py": {"identity.key", "self._identity.key"},
     "cluster/node/service.py": {"context.keys.function(digest)"},
-    "cluster/node/registration.py": {"key"},                            # tasks
+    "cluster/node/membership/registration.py": {"key"},                            # tasks
     "cluster/admin/outboxes.py": {"key"},                               # whose turn it is to move rows
     "cluster/admin/operations.py": {"key"},                             # settings of queues
     "cluster/admin/schedules.py": {"self._keys.schedule(name)", "self._keys.template(name)"},
@@ -163,13 +163,13 @@ WRITTEN_BY_HAND = {
         "keys.graph(terms.id, terms.section)", "at.key", "sections", "keys.flow_ended(flow)",
     },
     "cluster/master/sweeping.py": {"keys.graphs_of(name)"},             # what is left of flows
-    "cluster/node/shown.py": {"context.keys.running_on(context.node)"},
+    "cluster/node/running/shown.py": {"context.keys.running_on(context.node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
     "cluster/master/bulk.py": {"key"},
     "cluster/master/operation.py": {"self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
-    "cluster/node/settlement.py": {"op.key"},                           # leases put to what moves made
-    "cluster/node/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
+    "cluster/node/claims/settlement.py": {"op.key"},                           # leases put to what moves made
+    "cluster/node/outcomes/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
     "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
     "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
 }

@@ -15,8 +15,8 @@ from ..events import records as event
 from ..ledger.commits import Commits
 from ..state.records import Member
 from .life import Drained, Life, Parts
-from .membership import IdentityLost, Membership
-from .registration import code_of
+from .membership.membership import IdentityLost, Membership
+from .membership.registration import code_of
 
 
 class Identities:

@@ -22,22 +22,22 @@ from ..ledger.commits import Commits
 from ..ledger.patience import steadily
 from ..state.directory import Directory
 from ..state.records import Member
-from .admission import Admission
-from .body_cache import BodyCache
-from .candidate import Candidate
-from .executor import Executor
-from .intake import Intake
-from .membership import Identity, Membership
-from .outcomes import Keep
-from .own_record import OwnRecord
-from .pressure import Pressure
-from .progress import Progress
-from .reach import Reach
-from .registration import Code, Registration
+from .bodies.cache import BodyCache
+from .intake.admission import Admission
+from .intake.intake import Intake
+from .intake.pressure import Pressure
+from .membership.candidate import Candidate
+from .membership.membership import Identity, Membership
+from .membership.own_record import OwnRecord
+from .membership.reach import Reach
+from .membership.registration import Code, Registration
+from .membership.standing import Standing
+from .outcomes.progress import Progress
+from .outcomes.settle import Keep
+from .running.executor import Executor
+from .running.shown import Shown
+from .running.volatile import Volatile
 from .settings import NodeSettings
-from .shown import Shown
-from .standing import Standing
-from .volatile import Volatile
 
 FUNCTION_S = 30 * 86_400.0
 """Code shipped by value is kept this long after it was last shipped."""

@@ -18,22 +18,22 @@ from ..admin.status import Status
 from ..context import NodeContext
 from ..events.records import ClusterEvent, JobSetAside
 from ..ledger.patience import steadily
+from ..recent import Recent
 from ..state.directory import Directory
-from .body_cache import BodyCache
-from .followers import Followers
+from .bodies.cache import BodyCache
 from .identities import Identities
-from .keeping import KeptFailures
 from .life import Parts
+from .membership.reach import Reach
+from .membership.standing import Standing
 from .observation import Observation
-from .progress import Progress
-from .reach import Reach
-from .recent import Recent
+from .outcomes.followers import Followers
+from .outcomes.keeping import KeptFailures
+from .outcomes.progress import Progress
 from .runners_side import RunnersSide
+from .running.shown import Shown
+from .running.volatile import RESULTS_MAX, Volatile
 from .service import Service
 from .settings import NodeSettings
-from .shown import Shown
-from .standing import Standing
-from .volatile import RESULTS_MAX, Volatile
 
 
 class Node:

@@ -8,8 +8,8 @@ from ..clock import Clock
 from ..ledger.ledger import Condition
 from ..telemetry.figures import Figures
 from .identities import Identities
+from .membership.standing import Standing
 from .service import Service
-from .standing import Standing
 
 
 class Observation:

@@ -6,8 +6,8 @@ from rota.worker.pool.interface import Runners
 
 from ..state.directory import Directory
 from .identities import Identities
-from .reach import Reach
-from .standing import Standing
+from .membership.reach import Reach
+from .membership.standing import Standing
 
 
 class Readiness:

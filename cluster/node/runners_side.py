@@ -11,12 +11,12 @@ from rota.client.model import Enqueue, Mode, Outcome, Receipt, Step
 from rota.worker.channel.frames import Said
 
 from ..events.records import JobStarted
+from .claims.memory import void
 from .identities import Identities
 from .life import Parts
-from .memory import void
-from .remembering import Remembering
+from .running.remembering import Remembering
+from .running.volatile import FIRST_KEY
 from .service import Service
-from .volatile import FIRST_KEY
 
 
 class RunnersSide:

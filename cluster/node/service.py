@@ -36,10 +36,10 @@ from ..admin.schedules import ScheduleAdmin
 from ..ledger.ledger import Put
 from ..state.records import QueueRecord
 from ..state.words import Words
-from .admission import NO_MEMBER
-from .followers import Followers
 from .identities import Identities
+from .intake.admission import NO_MEMBER
 from .life import Life, Parts
+from .outcomes.followers import Followers
 from .readiness import Readiness
 
 SEEN_S = 1.0

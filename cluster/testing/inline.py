@@ -48,7 +48,7 @@ from rota.worker.runner.context import Runner
 from rota.worker.runner.telling import telling
 
 from ..clock import SystemClock
-from ..node.outcomes import GOES_ON, upstream_in
+from ..node.outcomes.settle import GOES_ON, upstream_in
 from ..state.upstream import indexes
 from .local import call_of, run_async, run_sync
 

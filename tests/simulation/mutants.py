@@ -39,22 +39,14 @@ from rota.cluster.master.limits import Limits
 from rota.cluster.master.paces import Pace
 from rota.cluster.master.picture import Picture
 from rota.cluster.master.queues import UNLIMITED
-from rota.cluster.node import (
-    claims,
-    executor,
-    handback,
-    intake,
-    life,
-    membership,
-    memory,
-    own_record,
-    progress,
-    reach,
-    reporter,
-    running,
-    volatile,
-)
-from rota.cluster.node.held import Held
+from rota.cluster.node import life
+from rota.cluster.node.claims import memory
+from rota.cluster.node.claims import table as claims
+from rota.cluster.node.claims.held import Held
+from rota.cluster.node.intake import intake
+from rota.cluster.node.membership import membership, own_record, reach
+from rota.cluster.node.outcomes import progress, reporter
+from rota.cluster.node.running import executor, handback, running, volatile
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.moves import claimed, waiting

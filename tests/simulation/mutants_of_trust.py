@@ -11,8 +11,9 @@ from rota.client.errors import LedgerError
 from rota.cluster.ledger.commits import Write
 from rota.cluster.ledger.ledger import Event, Get, Txn
 from rota.cluster.master.claims import Claims
-from rota.cluster.node import bodies, running
-from rota.cluster.node.held import Held
+from rota.cluster.node.bodies import loading as bodies
+from rota.cluster.node.claims.held import Held
+from rota.cluster.node.running import running
 from rota.cluster.state import quarantine, records
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ..cluster.master import test_bulk, test_heavy, test_rates, test_takeover, test_tenants
-from ..cluster.node import test_bounds
+from ..cluster.node.intake import test_bounds
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
 from .campaign import Verdict, run

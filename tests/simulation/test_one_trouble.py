@@ -14,7 +14,7 @@ from rota.client.ids import bundle_id, new_session
 from rota.client.model import Enqueue, Header, Level, Receipt
 from rota.client.wire.codec import encode_body
 from rota.cluster.ledger.ledger import Page
-from rota.cluster.node.reach import PATIENCE_S
+from rota.cluster.node.membership.reach import PATIENCE_S
 
 from .checker import Checker
 from .conduct import STARVED_S_MAX

@@ -16,7 +16,7 @@ from rota.client.wire.codec import encode_body, encode_results, function_digest
 from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.client.wire.views import FailedFilter
 from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
-from rota.cluster.node.body_cache import BodyCache
+from rota.cluster.node.bodies.cache import BodyCache
 from rota.cluster.state.quarantine import ADVICE
 from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode
 from rota.cluster.state.words import NOT_OURS

@@ -66,7 +66,7 @@ def finished_jobs_are_deleted(moves: Any) -> None:
     change(moves, "end", lambda end: lambda *arguments: end(*arguments)[:1])
 
 
-@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.node.reporter",
+@switch("B6", f"{PROMISES}: results_are_kept_as_long_as_asked", "rota.cluster.node.outcomes.reporter",
         fails=r"== \(1, 0\) -> AssertionError")
 def keep_result(reporter: Any) -> None:
     """Every result is kept for an hour, whatever was asked for."""
@@ -131,7 +131,7 @@ def retries_by_default(backoff: Any) -> None:
     backoff.MAX_ATTEMPTS = 1
 
 
-@switch("Q1 X7 X13", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes",
+@switch("Q1 X7 X13", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes.settle",
         fails=r"it has failed once.* -> AssertionError: not within", patience_s=NEVER_S)
 def attempts_are_counted(outcomes: Any) -> None:
     """The number of the attempt is not kept with the job."""
@@ -144,7 +144,7 @@ def attempts_are_counted(outcomes: Any) -> None:
     change(outcomes, "_again", uncounted)
 
 
-@switch("Q1", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes",
+@switch("Q1", f"{PROMISES}: an_attempt_is_recorded", "rota.cluster.node.outcomes.settle",
         fails=r"token\.error\) == .* -> AssertionError")
 def errors_are_recorded(outcomes: Any) -> None:
     """The last error is not kept with the job."""

@@ -9,14 +9,14 @@ from ..switching import NEVER_S, change, switch
 KEEPING = "acceptance/test_keeping.py"
 
 
-@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.node.reporter",
+@switch("B6", f"{KEEPING}: finished_jobs_are_kept_as_asked", "rota.cluster.node.outcomes.reporter",
         fails=r"assert views\.keys\(\) == .* -> AssertionError")
 def keep_finished(reporter: Any) -> None:
     """Nothing is kept of jobs that ended well."""
     reporter.Reporter._keep_finished_of = lambda self, held: 0.0
 
 
-@switch("B6", f"{KEEPING}: finished_jobs_are_kept_per_job_of_a_bundle", "rota.cluster.node.outcomes",
+@switch("B6", f"{KEEPING}: finished_jobs_are_kept_per_job_of_a_bundle", "rota.cluster.node.outcomes.settle",
         fails=r"== good -> AssertionError")
 def only_good_jobs_are_kept(outcomes: Any) -> None:
     """A bundle is kept as a whole, whatever became of its jobs."""

@@ -70,7 +70,7 @@ def grace(life: Any) -> None:
     change(life.Life, "_leave_when_asked", hasty)
 
 
-@switch("E17", f"{PROMISES}: what_has_not_begun_moves_at_once", "rota.cluster.node.executor",
+@switch("E17", f"{PROMISES}: what_has_not_begun_moves_at_once", "rota.cluster.node.running.executor",
         fails=r"only what runs lies under it.* -> AssertionError: not within", patience_s=NEVER_S)
 def handing_back(executor: Any) -> None:
     """A node that leaves keeps what it has not begun."""
@@ -80,14 +80,14 @@ def handing_back(executor: Any) -> None:
     executor.Executor.release_unstarted = release_unstarted
 
 
-@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.node.running",
+@switch("X4", f"{PROMISES}: what_waits_behind_long_jobs_moves", "rota.cluster.node.running.running",
         fails=r"behind\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def nothing_is_stuck(running: Any) -> None:
     """What was given ahead to a node stays there, however long it waits."""
     running.Running._review_after = lambda self, held, seconds: None
 
 
-@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.running",
+@switch("E16", f"{PROMISES}: test_orphans", "rota.cluster.node.running.running",
         fails=r"may not run twice has failed.* -> AssertionError: not within", patience_s=NEVER_S)
 def on_orphan_fail(running: Any) -> None:
     """What must not run twice is not marked when it begins."""

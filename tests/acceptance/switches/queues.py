@@ -247,7 +247,7 @@ def delays(order: Any) -> None:
 # -- persistence -------------------------------------------------------------------------------------------------------
 
 
-@switch("E2 T23 T36", f"{PROMISES}: an_enqueue_returns_when_the_job_is_stored", "rota.cluster.node.intake",
+@switch("E2 T23 T36", f"{PROMISES}: an_enqueue_returns_when_the_job_is_stored", "rota.cluster.node.intake.intake",
         fails=r"bundle_of\(handle\)\.encode\(\) in .* -> AssertionError")
 def stored_before_the_answer(intake: Any) -> None:
     """An enqueue is acknowledged a second before it is stored."""
@@ -283,14 +283,14 @@ def level_per_enqueue(order: Any) -> None:
     change(order.Routed, "using", lambda using: lambda self, level=None, **said: using(self, **said))
 
 
-@switch("T9 T10 T45 T47", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake",
+@switch("T9 T10 T45 T47", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake.intake",
         fails=r"stored\(.none.\) == \(0, 0\) -> AssertionError")
 def level_none(intake: Any) -> None:
     """Jobs of level none are stored as any other."""
     _all_durable(intake, "none")
 
 
-@switch("T45 T46", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake",
+@switch("T45 T46", f"{PROMISES}: what_each_level_stores", "rota.cluster.node.intake.intake",
         fails=r"assert 0 < body == claim -> AssertionError")
 def level_delayed(intake: Any) -> None:
     """Jobs of level delayed are stored first, and wait for the master."""

@@ -16,7 +16,7 @@ import rota
 from rota.client.wire.views import PLACES, JobsPage
 from rota.cluster.admin import listing
 from rota.cluster.cli import look, show
-from rota.cluster.node import shown
+from rota.cluster.node.running import shown
 from rota.testing import MemoryCluster
 
 from . import view_tasks as app

@@ -1,0 +1,81 @@
+"""What the jobs of one bundle remember, as their node knows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from rota.client.errors import InvalidJob, JobTooLarge, RotaError
+from rota.client.model import BUNDLE_BYTES_MAX, STEPS_BYTES_MAX, STEPS_MAX, Step
+
+from ...state.steps import Steps
+
+
+class Memory:
+    """Of the jobs of one bundle. `told`: what of it is in the store, by job and by name."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.told: dict[int, dict[str, Step]] = {
+            index: {step.name: step for _, step in sorted(found.items())} for index, found in steps.items()
+        }
+        self.late: set[int] = set()         # they ended while a step of theirs was under way
+        self._next = {index: max(found, default=-1) + 1 for index, found in steps.items()}
+        self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
+        self.marking: asyncio.Future[None] | None = None
+
+    def number(self, index: int) -> int:
+        """Of its next step."""
+        number = self._next.get(index, 0)
+        self._next[index] = number + 1
+        return number
+
+    def begin(self, index: int, name: str) -> asyncio.Future[None]:
+        future = self._under_way[index, name] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())     # whoever waits may be gone
+        return future
+
+    def under_way(self, index: int, name: str) -> asyncio.Future[None] | None:
+        return self._under_way.get((index, name))
+
+    def is_stored(self, index: int, step: Step) -> None:
+        self.told.setdefault(index, {})[step.name] = step
+        future = self._under_way.pop((index, step.name), None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def give_up(self) -> None:
+        """The claim is not ours any more."""
+        marking = [self.marking] if self.marking is not None else []
+        for future in (*self._under_way.values(), *marking):
+            if not future.done():
+                future.set_exception(void())
+        self._under_way.clear()
+
+    def ended(self, indexes: Iterable[int], *, final: bool) -> list[int]:
+        """Which of these jobs, that have ended, have left something to be deleted with that. `final`: their bundle
+        ends, too."""
+        going = [index for index in indexes if index in self.told or index in self._next]
+        running = {index for index, _ in self._under_way}
+        self.late.update(index for index in going if index in running)
+        return sorted({*going, *self.late}) if final else going
+
+    def leave(self, indexes: Iterable[int]) -> None:
+        """These jobs go elsewhere, and what they remember is told there."""
+        for index in indexes:
+            self.told.pop(index, None)
+            self._next.pop(index, None)
+
+    def refuse_more(self, index: int, step: Step) -> None:
+        """Raises what keeps a job from remembering this, too."""
+        if not step.name or len(step.value) > BUNDLE_BYTES_MAX:
+            raise JobTooLarge(len(step.value), BUNDLE_BYTES_MAX, f"what step {step.name!r:.80} returned")
+        told = self.told.get(index, {})
+        if len(told) >= STEPS_MAX:
+            raise InvalidJob(f"a job remembers {STEPS_MAX:,} steps at the most: let it enqueue others for the rest")
+        size = len(step.value) + sum(len(known.value) for known in told.values())
+        if size > STEPS_BYTES_MAX:
+            raise JobTooLarge(size, STEPS_BYTES_MAX, f"what this job remembers, with step {step.name!r:.80},")
+
+
+def void() -> RotaError:
+    return RotaError("this run of the job is void: its node has given it up meanwhile, and what it does counts no more")

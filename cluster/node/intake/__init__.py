@@ -1,0 +1,1 @@
+"""Taking jobs in: whether, and how."""

@@ -1,0 +1,1 @@
+"""What becomes of jobs that have ended: written to the store, and told to who waits."""
