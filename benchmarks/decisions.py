@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from rota.client.model import Mode
 from rota.cluster.ledger.ledger import Event, Record
-from rota.cluster.master.commands import GiveClaim, Split
-from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.master.picture import Picture
+from rota.cluster.master.dispatch.aggregator import Aggregator
+from rota.cluster.master.dispatch.commands import GiveClaim, Split
+from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member, TaskRecord, Token, claim_of, encode
 

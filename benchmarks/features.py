@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import rota
 from rota.cluster.ledger.commits import Write, created
-from rota.cluster.master.commands import GiveClaim
+from rota.cluster.master.dispatch.commands import GiveClaim
 from rota.cluster.state import moves
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member, TaskRecord, Token, claim_of, encode

@@ -150,7 +150,7 @@ def text(name: str) -> str:
 
 WRITTEN_BY_HAND = {
     "cluster/telemetry/chronicle.py": {"self._keys.seen_asked", "key"}, # for people who look
-    "cluster/master/election.py": {"self.key", "record.key"},           # candidates
+    "cluster/master/election/election.py": {"self.key", "record.key"},           # candidates
     "cluster/node/membership/membership.py": {"key"},                              # a member
     "cluster/node/membership/own_record.py": {"identity.key", "self._identity.key"},
     "cluster/node/service.py": {"context.keys.function(digest)"},
@@ -162,11 +162,11 @@ WRITTEN_BY_HAND = {
         "keys.section_open(section)", "keys.section_open(terms.section)", "keys.flow(terms.id)", "at",
         "keys.graph(terms.id, terms.section)", "at.key", "sections", "keys.flow_ended(flow)",
     },
-    "cluster/master/sweeping.py": {"keys.graphs_of(name)"},             # what is left of flows
+    "cluster/master/duties/sweeping.py": {"keys.graphs_of(name)"},             # what is left of flows
     "cluster/node/running/shown.py": {"context.keys.running_on(context.node)"},
     "cluster/admin/bulk.py": {"key"},                                   # bulk operations
-    "cluster/master/bulk.py": {"key"},
-    "cluster/master/operation.py": {"self._key", "self._keys.operation_ended(name)"},
+    "cluster/master/duties/bulk.py": {"key"},
+    "cluster/master/duties/operation.py": {"self._key", "self._keys.operation_ended(name)"},
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/claims/settlement.py": {"op.key"},                           # leases put to what moves made
     "cluster/node/outcomes/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs

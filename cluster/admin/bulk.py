@@ -1,5 +1,5 @@
-"""Bulk operations, as people meet them: begun by any node, carried out by the master (`rota.cluster.master.bulk`), and
-looked at through any node.
+"""Bulk operations, as people meet them: begun by any node, carried out by the master
+(`rota.cluster.master.duties.bulk`), and looked at through any node.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from ..state import moves
 from ..state.discarding import Discards
 from ..state.quarantine import SetAside, damage
 from ..state.records import RateRecord, Token, encode
-from .authority import Authority
-from .commands import Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
-from .dispatch import Aggregator
-from .lanes import Item
-from .rates import Reserve
-from .takeover import take_over
+from .dispatch.aggregator import Aggregator
+from .dispatch.commands import Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
+from .dispatch.lanes import Item
+from .dispatch.rates import Reserve
+from .duties.takeover import take_over
+from .election.authority import Authority
 
 RATE_KEPT_S = 10.0
 

@@ -8,8 +8,8 @@ from ..clock import Clock
 from ..ledger.ledger import Event, Ledger, Page, Record, prefix_end
 from ..ledger.scan import pages
 from ..state.keys import Keys
-from .authority import OutOfStep
-from .picture import Picture
+from .dispatch.picture import Picture
+from .election.authority import OutOfStep
 
 COMPARE_S = 30.0
 PAGE_FIRST = 1_000

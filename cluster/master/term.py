@@ -23,15 +23,15 @@ from ..ledger.patience import steadily
 from ..state.discarding import Discards
 from ..state.keys import shown
 from ..state.quarantine import SetAside
-from .authority import Authority, OutOfStep
-from .bulk import Bulk
 from .carrying_out import CarryingOut
-from .dependants import Dependants
-from .dispatch import Aggregator
-from .picture import Picture
-from .retention import Retention
-from .scheduler import Scheduler
-from .schedules import Schedules
+from .dispatch.aggregator import Aggregator
+from .dispatch.picture import Picture
+from .duties.bulk import Bulk
+from .duties.dependants import Dependants
+from .duties.retention import Retention
+from .duties.scheduler import Scheduler
+from .duties.schedules import Schedules
+from .election.authority import Authority, OutOfStep
 from .snapshot import compare, take_snapshot
 
 TICK_S = 0.25

@@ -39,8 +39,8 @@ from ..ledger.commits import Commits, created
 from ..ledger.ledger import Get, Record, Txn, prefix_end
 from ..ledger.memory import MemoryLedger
 from ..ledger.scan import scan
-from ..master.scheduler import Scheduler
-from ..master.schedules import Schedules
+from ..master.duties.scheduler import Scheduler
+from ..master.duties.schedules import Schedules
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort

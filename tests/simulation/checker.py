@@ -30,7 +30,7 @@ import msgspec
 
 from rota.cluster.ledger.ledger import Condition, Put, Target, Txn
 from rota.cluster.ledger.memory_store import Entry
-from rota.cluster.master.takeover import LOSSES_MAX
+from rota.cluster.master.duties.takeover import LOSSES_MAX
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, Token
 

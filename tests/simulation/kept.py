@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-from rota.cluster.master.dispatch import Aggregator
+from rota.cluster.master.dispatch.aggregator import Aggregator
 
 
 def kept_by(aggregator: Aggregator, with_settings: Container[str]) -> Iterator[str]:

@@ -15,30 +15,15 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import (
-    bulk,
-    carrying_out,
-    dependants,
-    flows,
-    heavy,
-    lanes,
-    limits,
-    members,
-    operation,
-    placement,
-    queues,
-    rates,
-    scheduler,
-    schedules,
-    takeover,
-    tenants,
-)
-from rota.cluster.master.claims import Claims
-from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.master.limits import Limits
-from rota.cluster.master.paces import Pace
-from rota.cluster.master.picture import Picture
-from rota.cluster.master.queues import UNLIMITED
+from rota.cluster.master import carrying_out
+from rota.cluster.master.dispatch import heavy, lanes, limits, members, placement, queues, rates, tenants
+from rota.cluster.master.dispatch.aggregator import Aggregator
+from rota.cluster.master.dispatch.claims import Claims
+from rota.cluster.master.dispatch.limits import Limits
+from rota.cluster.master.dispatch.paces import Pace
+from rota.cluster.master.dispatch.picture import Picture
+from rota.cluster.master.dispatch.queues import UNLIMITED
+from rota.cluster.master.duties import bulk, dependants, flows, operation, scheduler, schedules, takeover
 from rota.cluster.node import life
 from rota.cluster.node.claims import memory
 from rota.cluster.node.claims import table as claims

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rota.cluster.ledger.ledger import Ledger, Record
-from rota.cluster.master import takeover
+from rota.cluster.master.duties import takeover
 
 from .mutants import mutant
 

@@ -10,7 +10,7 @@ import msgspec
 from rota.client.errors import LedgerError
 from rota.cluster.ledger.commits import Write
 from rota.cluster.ledger.ledger import Event, Get, Txn
-from rota.cluster.master.claims import Claims
+from rota.cluster.master.dispatch.claims import Claims
 from rota.cluster.node.bodies import loading as bodies
 from rota.cluster.node.claims.held import Held
 from rota.cluster.node.running import running

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ..cluster.master import test_bulk, test_heavy, test_rates, test_takeover, test_tenants
+from ..cluster.master.dispatch import test_heavy, test_rates, test_tenants
+from ..cluster.master.duties import test_bulk, test_takeover
 from ..cluster.node.intake import test_bounds
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust

@@ -20,8 +20,8 @@ from rota.cluster.ledger import memory
 from rota.cluster.ledger.ledger import Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory_store import Entry, MemoryStore
 from rota.cluster.master import term
-from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.master.picture import Picture
+from rota.cluster.master.dispatch.aggregator import Aggregator
+from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.node.service import Service
 from rota.cluster.state.keys import Keys, shown
 from rota.cluster.state.records import Token, decode, encode

@@ -9,7 +9,7 @@ from rota.client.errors import StoreRewound
 
 from ...context import IdentityContext, NodeContext
 from ...events.records import BecameMaster, MastershipEnded
-from ...master.election import Deposed, Election
+from ...master.election.election import Deposed, Election
 from ...master.term import Master
 from .standing import Standing
 

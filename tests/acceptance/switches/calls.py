@@ -363,7 +363,7 @@ def fencing_tokens(context: Any) -> None:
     change(context, "current_job", fixed)
 
 
-@switch("Q3", f"{PROMISES}: a_job_knows_itself", "rota.cluster.master.dispatch",
+@switch("Q3", f"{PROMISES}: a_job_knows_itself", "rota.cluster.master.dispatch.aggregator",
         fails=r"known = await .* -> .*ResultTimeout", patience_s=NEVER_S)
 def dynamic_queues(aggregator: Any) -> None:
     """A queue that nobody has declared is not served."""

@@ -36,7 +36,7 @@ def retry_options_of_an_enqueue(backoff: Any) -> None:
     change(backoff, "delay_s", lambda delay: lambda info, said, attempt: delay(info, backoff.Options(), attempt))
 
 
-@switch("E10 T13", f"{KEEPING}: test_old_failed_jobs_are_dropped_where_asked", "rota.cluster.master.retention",
+@switch("E10 T13", f"{KEEPING}: test_old_failed_jobs_are_dropped_where_asked", "rota.cluster.master.duties.retention",
         fails=r"they are dropped.* -> AssertionError", patience_s=NEVER_S)
 def keep_failed(retention: Any) -> None:
     """The failed set keeps everything, whatever was asked for."""

@@ -9,7 +9,7 @@ from ..switching import NEVER_S, PROMISES, TAKEOVER, change, switch
 # -- nodes come and go -------------------------------------------------------------------------------------------------
 
 
-@switch("E5 T37", f"{PROMISES}: jobs_outlive_all_nodes", "rota.cluster.master.takeover",
+@switch("E5 T37", f"{PROMISES}: jobs_outlive_all_nodes", "rota.cluster.master.duties.takeover",
         fails=r"results = .* -> .*ResultTimeout", patience_s=NEVER_S)
 def what_was_left_is_run_again(takeover: Any) -> None:
     """What lies under a node that is gone stays there."""
@@ -23,7 +23,7 @@ def _no_takeover(takeover: Any) -> None:
     takeover.take_over = take_over
 
 
-@switch("E16 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.cluster.master.takeover",
+@switch("E16 X6", f"{TAKEOVER}: test_kill_9_of_nodes_and_masters", "rota.cluster.master.duties.takeover",
         fails=r"moved_s\(rig, victim\) < 3\.0 -> AssertionError: not within", patience_s=NEVER_S)
 def takeover(module: Any) -> None:
     """The jobs of a node that was killed stay where they are."""
@@ -37,7 +37,7 @@ def the_lease_of_the_dead_is_revoked(guard: Any) -> None:
     guard.Etcd.revoke = lambda self, lease: "not revoked"
 
 
-@switch("T19", f"{TAKEOVER}: test_a_lost_machine", "rota.cluster.master.takeover",
+@switch("T19", f"{TAKEOVER}: test_a_lost_machine", "rota.cluster.master.duties.takeover",
         fails=r"moved_s\(rig, victim\) < .* -> AssertionError: not within", patience_s=NEVER_S)
 def takeover_of_a_lost_machine(module: Any) -> None:
     """The jobs of a machine that is gone stay where they are."""
@@ -101,7 +101,7 @@ def requeue_delay(moves: Any) -> None:
     change(moves, "take_over", lambda move: lambda *arguments, due_ms=0, **more: move(*arguments, **more))
 
 
-@switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.master.dispatch",
+@switch("X4", f"{PROMISES}: load_is_spread_over_the_nodes", "rota.cluster.master.dispatch.aggregator",
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def load_is_spread(aggregator: Any) -> None:
     """The master does not keep account of what a node has, nor of what came back."""
@@ -109,8 +109,8 @@ def load_is_spread(aggregator: Any) -> None:
     aggregator.Seat.gave_back = lambda self, mode, now: None
 
 
-@switch("X4", "cluster/master/test_dispatch.py: test_work_spreads_to_the_node_with_most_room",
-        "rota.cluster.master.dispatch",
+@switch("X4", "cluster/master/dispatch/test_dispatch.py: test_work_spreads_to_the_node_with_most_room",
+        "rota.cluster.master.dispatch.aggregator",
         fails=r"sorted\(nodes\) == .* -> AssertionError")
 def the_node_with_most_room(aggregator: Any) -> None:
     """Work goes to any node that has room."""
@@ -118,7 +118,7 @@ def the_node_with_most_room(aggregator: Any) -> None:
     aggregator.Seat.idle = lambda self, mode: 1
 
 
-@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.claims",
+@switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.dispatch.claims",
         fails=r"the last one runs, too.* -> AssertionError: not within", patience_s=NEVER_S)
 def joining(claims: Any) -> None:
     """A master knows the nodes that were there when it became master."""
@@ -144,8 +144,8 @@ def queues_of_a_node(identities: Any) -> None:
     change(identities.Identities, "_member", all_of_them)
 
 
-@switch("X8", "cluster/master/test_dispatch.py: test_a_node_gets_only_its_queues_and_only_while_active",
-        "rota.cluster.master.dispatch", fails=r"table\.given\(\) == \[\] -> AssertionError")
+@switch("X8", "cluster/master/dispatch/test_dispatch.py: test_a_node_gets_only_its_queues_and_only_while_active",
+        "rota.cluster.master.dispatch.aggregator", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def nodes_that_leave(aggregator: Any) -> None:
     """A node that is leaving is still given work."""
     from msgspec.structs import replace  # not at the top: the guard, which has no packages, reads this module

@@ -9,14 +9,14 @@ from ..switching import NEVER_S, PROMISES, change, declared_otherwise, switch
 # -- limits, queues, delays --------------------------------------------------------------------------------------------
 
 
-@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.limits",
+@switch("E4 T6 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch.limits",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency(limits: Any) -> None:
     """The limit of a task is not looked at."""
     limits.Limits.left_of_task = lambda self, task: 1_000_000
 
 
-@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.picture",
+@switch("E4 T8", f"{PROMISES}: limits_hold_over_the_cluster", "rota.cluster.master.dispatch.picture",
         fails=r"most_at_once\(journal\) == limit -> AssertionError")
 def max_concurrency_of_a_queue(picture: Any) -> None:
     """The limit of a queue is not looked at."""
@@ -33,8 +33,8 @@ def max_concurrency_of_a_queue(picture: Any) -> None:
     change(picture.Picture, "_queue_settings", without)
 
 
-@switch("T6", "cluster/master/test_dispatch.py: test_a_limit_holds_across_nodes_and_bundles",
-        "rota.cluster.master.picture",
+@switch("T6", "cluster/master/dispatch/test_dispatch.py: test_a_limit_holds_across_nodes_and_bundles",
+        "rota.cluster.master.dispatch.picture",
         fails=r"len\(table\.given\(\)\) == 3 -> AssertionError")
 def limits_count_what_runs(picture: Any) -> None:
     """A limit looks at the one bundle only, not at what runs already."""
@@ -117,8 +117,8 @@ def a_failure_blocks(moves: Any) -> None:
     change(moves, "claim", lambda claim: lambda *arguments, serial, **more: claim(*arguments, serial=False, **more))
 
 
-@switch("E14 Q2", "cluster/master/test_dispatch.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
-        "rota.cluster.master.picture", fails=r"table\.given\(\) == \[\] -> AssertionError")
+@switch("E14 Q2", "cluster/master/dispatch/test_dispatch.py: test_the_head_of_a_serial_queue_blocks_whatever_its_state",
+        "rota.cluster.master.dispatch.picture", fails=r"table\.given\(\) == \[\] -> AssertionError")
 def serial_queues(picture: Any) -> None:
     """A serial queue is as any other."""
     picture.Picture._queue_settings = lambda self, event: None
@@ -158,7 +158,7 @@ def _head_untouched(operations: Any) -> None:
     change(operations.Operations, "head", looking)
 
 
-@switch("Q5", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master.dispatch",
+@switch("Q5", f"{PROMISES}: a_serial_queue_waits_for_success", "rota.cluster.master.dispatch.aggregator",
         fails=r"other\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def queues_are_isolated(aggregator: Any) -> None:
     """A queue that is blocked holds up all others."""
@@ -175,14 +175,14 @@ def queues_are_isolated(aggregator: Any) -> None:
     change(aggregator.Aggregator, "_next", together)
 
 
-@switch("Q5", "cluster/master/test_dispatch.py: test_queues_take_turns", "rota.cluster.master.turns",
+@switch("Q5", "cluster/master/dispatch/test_dispatch.py: test_queues_take_turns", "rota.cluster.master.dispatch.turns",
         fails=r"assert .small. in .* -> AssertionError")
 def queues_take_turns(turns: Any) -> None:
     """The first queue gives out all it has before another has its turn."""
     turns.Turns.served = lambda self, queue: None
 
 
-@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.master.dispatch",
+@switch("T18", f"{PROMISES}: jobs_start_by_priority_and_in_order", "rota.cluster.master.dispatch.aggregator",
         fails=r"assert started == .* -> AssertionError")
 def priorities(aggregator: Any) -> None:
     """The lowest priority goes first."""
@@ -199,8 +199,8 @@ def order_of_enqueue(keys: Any) -> None:
     change(keys.Keys, "job", backwards)
 
 
-@switch("T18", "cluster/master/test_dispatch.py: test_jobs_go_out_in_key_order_up_to_the_slots",
-        "rota.cluster.master.dispatch",
+@switch("T18", "cluster/master/dispatch/test_dispatch.py: test_jobs_go_out_in_key_order_up_to_the_slots",
+        "rota.cluster.master.dispatch.aggregator",
         fails=r"assert table\.given\(\) == .* -> AssertionError")
 def slots_are_counted(aggregator: Any) -> None:
     """A node is given whatever there is."""
@@ -227,7 +227,7 @@ def watches_not_polling(master: Any) -> None:
     change(master.Master, "_see", sleepy)
 
 
-@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.cluster.master.scheduler",
+@switch("B5 X12", f"{PROMISES}: delays_of_all_kinds", "rota.cluster.master.duties.scheduler",
         fails=r"handle\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def due_jobs_are_moved(scheduler: Any) -> None:
     """What is due stays scheduled."""

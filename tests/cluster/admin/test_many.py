@@ -19,7 +19,7 @@ from rota.client.wire.views import OperationView
 from rota.cluster.admin import counts
 from rota.cluster.cli import look, operate, show
 from rota.cluster.ledger.ledger import Put, Txn, prefix_end
-from rota.cluster.master import operation
+from rota.cluster.master.duties import operation
 from rota.cluster.port import many
 from rota.cluster.state.records import FailedRecord, Failure, Token, encode
 from rota.testing import MemoryCluster

@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rota.cluster.ledger.ledger import Event, Record
-from rota.cluster.master.commands import Command, GiveClaim, Split
-from rota.cluster.master.dispatch import Aggregator
-from rota.cluster.master.picture import Picture
+from rota.cluster.master.dispatch.aggregator import Aggregator
+from rota.cluster.master.dispatch.commands import Command, GiveClaim, Split
+from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, claim_of, encode
 

@@ -12,8 +12,8 @@ import pytest
 from rota.cluster.events.records import SnapshotRetaken
 from rota.cluster.ledger.commits import created
 from rota.cluster.ledger.ledger import Put, Txn
-from rota.cluster.master.authority import Authority, OutOfStep
-from rota.cluster.master.election import Deposed
+from rota.cluster.master.election.authority import Authority, OutOfStep
+from rota.cluster.master.election.election import Deposed
 from rota.cluster.master.term import Master
 
 from ..node.bench import KEYS, Bench, a_moment, play

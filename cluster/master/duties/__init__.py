@@ -1,0 +1,1 @@
+"""What only the master does beside dispatch: a file for each duty."""

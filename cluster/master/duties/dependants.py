@@ -1,0 +1,309 @@
+"""Jobs that wait for other jobs: let in what has ended, and release who waits for nothing more. The master runs it.
+
+Whatever happens to a job that others wait for shows below the cluster's root; then it is looked up what has become of
+it, and those that wait get their part: what it returned (signed anew, on no lease), or that it ended. The last part
+comes in the transaction that releases. So nothing has to be counted: what a job has got only grows, each write is
+guarded by its token as it was seen, and a master that begins anew reads what the one before has written.
+(docs/decisions/0025)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+from rota.client.ids import job_id
+from rota.client.model import ResultEntry
+
+from ...context import TermContext
+from ...ledger.buckets import Buckets
+from ...ledger.commits import Verdict, Write
+from ...ledger.ledger import Changes, Event, Put, Record
+from ...ledger.scan import pages
+from ...state import moves
+from ...state.discarding import Discards
+from ...state.keys import whole
+from ...state.quarantine import SetAside
+from ...state.records import Awaiting, awaiting_at, bits
+from ...state.upstream import Became, read, sorted_out
+from .awaited import Awaited, Waiting
+from .flows import Flows
+from .letting_in import LettingIn
+from .sweeping import sweep
+
+AT_ONCE = 32
+"""Bundles that are looked up at a time."""
+
+MOVES_AT_ONCE = 256
+
+LOOK_S = 10.0
+LOOKED_MAX = 500
+"""Watches are edges, not truth: so many bundles are looked up again every so often, in turn."""
+
+SWEEP_S = 20.0
+"""What jobs were given goes so long after they have ended, at the most."""
+
+
+class Dependants:
+    """One term's. `see` what the watch shows; `run` in the background."""
+
+    def __init__(self, context: TermContext, aside: SetAside, buckets: Buckets) -> None:
+        self._context = context
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._commits = context.commits
+        self._fence = context.fence
+        self._aside = aside
+        self._discards = Discards(context.ledger, context.keys, context.seal, buckets)
+        self._awaited = Awaited()
+        self._letting_in = LettingIn(context)
+        self._flows = Flows(context, buckets, self._awaited, self._letting_in)
+        self._of_flows = context.keys.root + b"flow"        # how keys of flows begin
+        self._unreadable: list[Record] = []
+        self._seen = 0
+        self._wake = asyncio.Event()
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def see(self, changes: Changes) -> None:
+        self._seen = changes.revision
+        for event in changes.events:
+            key = event.record.key
+            if key.startswith(self._keys.awaiting):
+                self._note(event)
+            elif key.startswith(self._of_flows):
+                self._begin(self._flows.sections.see(event))
+                self._wake.set()
+                continue
+            if self._awaited and (bundle := self._bundle_of(key)) in self._awaited:
+                self._awaited.to_look[bundle] = None
+                self._wake.set()
+
+    def _note(self, event: Event) -> None:
+        if event.deleted:
+            self._forget(event.record.key)
+        else:
+            self._add(event.record)
+
+    def _add(self, record: Record) -> None:
+        known = self._awaited.waiting.get(record.key)
+        if known is not None and known.mod_revision >= record.mod_revision:
+            return
+        token = awaiting_at(self._keys, record)
+        if token is None:
+            if self._keys.parse_awaits(record.key) is not None:     # else it is not ours: left alone
+                self._unreadable.append(record)
+                self._wake.set()
+            return
+        self._wake.set()
+        if known is not None:
+            known.mod_revision, known.token = record.mod_revision, token
+            self._awaited.look_at_all(known)
+            return
+        waiting = Waiting(
+            record.key, record.key.rpartition(b"/")[2].decode(), record.mod_revision, token,
+            {one.bundle: int(one.jobs or "0", 16) for one in token.upstream},
+            {one.bundle: int(one.wanted or "0", 16) for one in token.upstream},
+        )
+        self._awaited.put(waiting)
+        if token.section and not self._flows.sections.is_there(token.section):
+            self._flows.sections.hold(token.section, record.key)
+        else:
+            self._awaited.begin(waiting)
+
+    def _begin(self, keys: set[bytes]) -> None:
+        """The section of these is there."""
+        for key in sorted(keys):
+            if (waiting := self._awaited.waiting.get(key)) is not None:
+                self._awaited.begin(waiting)
+
+    def _forget(self, key: bytes) -> None:
+        waiting = self._awaited.forget(key)
+        if waiting is not None and waiting.token is not None and waiting.token.section:
+            self._flows.sections.let_go(waiting.token.section, key)
+
+    def _bundle_of(self, key: bytes) -> str:
+        """The bundle, as enqueued, that a key tells something of."""
+        if key.startswith(self._keys.failed):
+            parsed = self._keys.parse_failed(key)
+            return parsed[1] if parsed is not None else ""
+        return whole(key.rpartition(b"/")[2].decode(errors="replace"))
+
+    # -- the duty ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        await self._load()
+        next_look = next_sweep = self._clock.monotonic()
+        while True:
+            self._wake.clear()
+            await self.settle()
+            now = self._clock.monotonic()
+            if now >= next_look:
+                next_look = now + LOOK_S
+                await self.expire()
+                self._awaited.look_again(LOOKED_MAX)
+                self._flows.sections.doubt_all()
+            if now >= next_sweep:
+                next_sweep = now + SWEEP_S
+                await self.sweep()
+            if self._has_work():
+                continue
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _has_work(self) -> bool:
+        return bool(self._awaited.to_look or self._awaited.ready or self._unreadable or self._flows.has_work)
+
+    async def _load(self) -> None:
+        """All that waits, and what it has got already."""
+        self._begin(await self._flows.read_all())
+        async for page in pages(self._ledger, self._keys.awaiting):
+            for record in page.records:
+                self._add(record)
+        self._flows.sections.doubt_all()
+        by_bundle = {waiting.bundle: waiting for waiting in self._awaited.waiting.values() if waiting.token is not None}
+        if not by_bundle:
+            return
+        async for page in pages(self._ledger, self._keys.inputs, keys_only=True):
+            for record in page.records:
+                parsed = self._keys.parse_input(record.key)
+                found = by_bundle.get(parsed[0]) if parsed is not None else None
+                if parsed is not None and found is not None:
+                    _, upstream, jobs, well = parsed
+                    if well:
+                        self._awaited.has_got(found, upstream, jobs)
+                    else:
+                        found.badly[upstream] = found.badly.get(upstream, 0) | jobs
+
+    async def settle(self) -> None:
+        """Look up what is to be looked up, until nothing is."""
+        unreadable, self._unreadable = self._unreadable, []
+        for record in unreadable:
+            await self._commits.submit(await self._aside.unreadable((self._fence,), record))
+        while self._has_work():
+            if self._unreadable and not (self._awaited.to_look or self._awaited.ready or self._flows.has_work):
+                return
+            await self._flows.settle()
+            await self._let_go()
+            batch = list(islice(self._awaited.to_look, AT_ONCE))
+            for bundle in batch:
+                del self._awaited.to_look[bundle]
+            await asyncio.gather(*(self._settle(bundle) for bundle in batch))
+
+    async def _let_go(self) -> None:
+        """Those that wait for nothing more."""
+        while self._awaited.ready:
+            batch = [
+                waiting for key in islice(self._awaited.ready, MOVES_AT_ONCE)
+                if (waiting := self._awaited.waiting.get(key)) is not None
+            ]
+            for key in list(islice(self._awaited.ready, MOVES_AT_ONCE)):
+                del self._awaited.ready[key]
+            await asyncio.gather(*(self._release(waiting, ()) for waiting in batch))
+
+    async def expire(self) -> None:
+        """Too late for some of them, whatever they wait for."""
+        now_ms = self._clock.wall() * 1000
+        late = [
+            (waiting, waiting.token) for waiting in self._awaited.waiting.values()
+            if waiting.token is not None and waiting.begun and 0 < waiting.token.expires <= now_ms
+        ]
+        for start in range(0, len(late), AT_ONCE):
+            await asyncio.gather(*(self._expire(*one) for one in late[start : start + AT_ONCE]))
+
+    async def _expire(self, waiting: Waiting, token: Awaiting) -> None:
+        record = Record(waiting.key, b"", 0, waiting.mod_revision, 0)
+        await self._move(waiting, await self._discards.expired((self._fence,), record, token))
+
+    async def sweep(self) -> None:
+        """Take away what jobs were given that have ended since, and what is left of flows."""
+        await sweep(self._context, self._awaited)
+
+    async def _settle(self, upstream: str) -> None:
+        """One bundle, and all that wait for jobs of it."""
+        those = self._awaited.of(upstream)
+        jobs = 0
+        for waiting in those:
+            jobs |= waiting.left.get(upstream, 0)
+        if not jobs:
+            return
+        became = await read(self._ledger, self._keys, self._context.seal, upstream, jobs)
+        if became.is_empty and not any(upstream in waiting.badly for waiting in those):
+            return
+        for start in range(0, len(those), MOVES_AT_ONCE):
+            await asyncio.gather(*(
+                self._let_in(waiting, upstream, became) for waiting in those[start : start + MOVES_AT_ONCE]
+            ))
+
+    async def _let_in(self, waiting: Waiting, upstream: str, became: Became) -> None:
+        token = waiting.token
+        if token is None:
+            if not await self._flows.note(waiting, upstream, became):
+                await self._read_again(waiting)
+            return
+        good, bad = sorted_out(
+            became, waiting.left.get(upstream, 0), waiting.wanted.get(upstream, 0), waiting.badly.get(upstream, 0)
+        )
+        if bad and token.on_upstream == "cancel":
+            await self._cancel(waiting, token, job_id(upstream, bad[0].index), bad[0])
+            return
+        if bad and token.on_upstream == "run":
+            good, bad = good + bad, []
+        told = waiting.badly.get(upstream, 0)
+        badly = bits([entry.index for entry in bad if entry.index in became.badly or told >> entry.index & 1])
+        if not await self._letting_in.tell_badly(waiting, upstream, badly):
+            await self._read_again(waiting)
+            return
+        parts = list(self._letting_in.parts(waiting, upstream, good))
+        for number, (jobs, put) in enumerate(parts):
+            if number == len(parts) - 1 and waiting.left == {upstream: jobs}:
+                wanted = jobs & waiting.wanted.get(upstream, 0)
+                await self._release(waiting, (put,) if wanted else ())
+                return
+            if not await self._letting_in.let_in(waiting, put):
+                await self._read_again(waiting)
+                return
+            self._awaited.has_got(waiting, upstream, jobs)      # (others may come in at the same time)
+
+    async def _release(self, waiting: Waiting, came: tuple[Put, ...]) -> None:
+        if waiting.token is None:
+            await self._move(waiting, await self._flows.over(waiting))
+            return
+        order = max(self._seen, self._commits.revision, waiting.token.order)
+        await self._move(waiting, moves.release(
+            self._keys, (self._fence,), waiting.at, waiting.bundle, waiting.token, order, came,
+            int(self._clock.wall() * 1000),
+        ))
+
+    async def _cancel(self, waiting: Waiting, token: Awaiting, job: str, entry: ResultEntry) -> None:
+        record = Record(waiting.key, b"", 0, waiting.mod_revision, 0)
+        why = f"job {job}, which it waited for, {ENDED.get(entry.status, 'did not end well')}"
+        write = await self._discards.waiting((self._fence,), record, token, why=why)
+        assert write is not None        # it is for all of its jobs
+        await self._move(waiting, write)
+
+    async def _move(self, waiting: Waiting, write: Write) -> None:
+        verdict: Verdict = await self._commits.submit(write)
+        if verdict.applied:
+            self._forget(waiting.key)
+        else:
+            await self._read_again(waiting)
+
+    async def _read_again(self, waiting: Waiting) -> None:
+        """Somebody else has moved or changed it, or we had without knowing."""
+        page = await self._ledger.read(waiting.key)
+        if not page.records:
+            self._forget(waiting.key)
+        elif self._awaited.waiting.get(waiting.key) is not waiting:
+            return
+        elif waiting.token is None:
+            self._flows.sections.to_load[waiting.bundle] = None
+        else:
+            self._add(page.records[0])
+
+
+ENDED = {"failed": "failed", "cancelled": "was cancelled", "expired": "expired"}

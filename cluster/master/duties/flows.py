@@ -1,0 +1,204 @@
+"""Flows, as a master keeps them: which sections are there, and what waits for one that is on its way; and the flow
+itself, which waits for all of its jobs, and is over when all of them have ended (docs/decisions/0030)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rota.client.calls.graphs import jobs_of, last_of, unpack
+
+from ...context import TermContext
+from ...ledger.buckets import Buckets
+from ...ledger.commits import Write
+from ...ledger.ledger import Event, Get, Txn
+from ...ledger.scan import pages, scan
+from ...state import flows, moves
+from ...state.keys import Keys
+from ...state.records import FlowRecord, decode
+from ...state.upstream import Became, got, sorted_out
+from .awaited import Awaited, Waiting
+from .letting_in import LettingIn
+
+GRAPHS_PER_PAGE = 50
+AT_ONCE = 256
+
+
+class Sections:
+    """Which are there, and the tokens (their keys) that wait for those that are not. In memory."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._there: dict[str, str] = {}            # section -> flow
+        self._of: dict[str, set[str]] = {}          # flow -> sections
+        self._held: dict[str, set[bytes]] = {}
+        self.doubtful: dict[str, None] = {}         # that may never come
+        self.to_load: dict[str, None] = {}          # flows that are new, or were added to
+        self.over: list[str] = []
+
+    def is_there(self, section: str) -> bool:
+        return section in self._there
+
+    def hold(self, section: str, key: bytes) -> None:
+        self._held.setdefault(section, set()).add(key)
+
+    def let_go(self, section: str, key: bytes) -> None:
+        held = self._held.get(section)
+        if held is not None:
+            held.discard(key)
+            if not held:
+                del self._held[section]
+
+    def held(self, section: str) -> set[bytes]:
+        return self._held.get(section, set())
+
+    def doubt_all(self) -> None:
+        """What is waited for, and is not there: a new master looks whether it is on its way."""
+        self.doubtful.update(dict.fromkeys(self._held))
+
+    def see(self, event: Event) -> set[bytes]:
+        """A key of flows has changed. Returns the tokens that may go on."""
+        key, keys = event.record.key, self._keys
+        if key.startswith(keys.flow_sections):
+            return self._see_section(event)
+        if key.startswith(keys.flows_open):
+            section = keys.parse_open(key)
+            if event.deleted and section is not None and section in self._held:
+                self.doubtful[section] = None
+        elif key.startswith(keys.flows) and (flow := keys.parse_flow(key)) is not None:
+            if event.deleted:
+                self._forget(flow)
+            else:
+                self.to_load[flow] = None
+        return set()
+
+    def _see_section(self, event: Event) -> set[bytes]:
+        parsed = self._keys.parse_section(event.record.key)
+        if parsed is None or event.deleted:
+            return set()
+        flow, section = parsed
+        self._there[section] = flow
+        self._of.setdefault(flow, set()).add(section)
+        self.to_load[flow] = None
+        self.doubtful.pop(section, None)
+        return self._held.pop(section, set())
+
+    def _forget(self, flow: str) -> None:
+        self.to_load.pop(flow, None)
+        for section in self._of.pop(flow, ()):
+            self._there.pop(section, None)
+        self.over.append(flow)
+
+
+class Flows:
+    """One term's."""
+
+    def __init__(self, context: TermContext, buckets: Buckets, awaited: Awaited, letting_in: LettingIn) -> None:
+        self._ledger = context.ledger
+        self._keys = context.keys
+        self._clock = context.clock
+        self._commits = context.commits
+        self._fence = context.fence
+        self._buckets = buckets
+        self._awaited = awaited
+        self._letting_in = letting_in
+        self.sections = Sections(context.keys)
+
+    async def read_all(self) -> set[bytes]:
+        """Before tokens are: which sections are there, and which flows are not over. Returns the tokens that may go on:
+        those that the watch has shown by now."""
+        begun: set[bytes] = set()
+        for prefix in (self._keys.flow_sections, self._keys.flows):
+            async for page in pages(self._ledger, prefix, keys_only=True):
+                for record in page.records:
+                    begun |= self.sections.see(Event(False, record))
+        return begun
+
+    @property
+    def has_work(self) -> bool:
+        sections = self.sections
+        return bool(sections.to_load or sections.doubtful or sections.over)
+
+    async def settle(self) -> None:
+        """What has come in, what never will, what is over."""
+        sections = self.sections
+        over, sections.over = sections.over, []
+        for flow in over:
+            self._awaited.forget(self._keys.flow(flow))
+        while sections.doubtful:
+            section = next(iter(sections.doubtful))
+            del sections.doubtful[section]
+            await self._abandon(section)
+        while sections.to_load:
+            flow = next(iter(sections.to_load))
+            del sections.to_load[flow]
+            await self._load(flow)
+
+    async def _abandon(self, section: str) -> None:
+        """Its client has gone while it stored it: what is there of it was never enqueued, if it can come no more."""
+        opened = await self._ledger.read(self._keys.section_open(section), keys_only=True)
+        if opened.records or self.sections.is_there(section):
+            return
+        waiting = [it for key in self.sections.held(section) if (it := self._awaited.waiting.get(key)) is not None]
+        for start in range(0, len(waiting), AT_ONCE):
+            await asyncio.gather(*(self._commits.submit(self._gone(one)) for one in waiting[start : start + AT_ONCE]))
+
+    def _gone(self, waiting: Waiting) -> Write:
+        token = waiting.token
+        assert token is not None
+        return moves.abandon(self._keys, (self._fence,), waiting.at, waiting.bundle, token.flow, token.section)
+
+    async def _load(self, flow: str) -> None:
+        """The record first: what is added behind it writes it anew."""
+        key = self._keys.flow(flow)
+        found = (await self._ledger.commit(Txn((), (Get(key),)))).answers[0]
+        record = decode(FlowRecord, found[0].value) if found else None
+        if record is None:
+            self._awaited.forget(key)
+            return
+        parts = []
+        async for stored in scan(self._ledger, self._keys.graphs_of(flow), size=GRAPHS_PER_PAGE):
+            parts += unpack(stored.value) or []
+        has, told = await got(self._ledger, self._keys, flow)
+        left, count = {}, 0
+        for bundle, jobs in jobs_of(parts).items():
+            count += jobs.bit_count()
+            if jobs := jobs & ~has.get(bundle, 0):
+                left[bundle] = jobs
+        self._awaited.forget(key)
+        waiting = Waiting(
+            key, flow, found[0].mod_revision, None, left, last_of(parts), dict(told), record, count
+        )
+        self._awaited.put(waiting)
+        self._awaited.begin(waiting)
+
+    async def note(self, waiting: Waiting, upstream: str, became: Became) -> bool:
+        """What has become of some of its jobs. What is in the failed set has not ended: a person may retry it. False:
+        the flow is not any more what it was seen as."""
+        left, told = waiting.left.get(upstream, 0), waiting.badly.get(upstream, 0)
+        good, bad = sorted_out(became, left, 0, told)
+        ended = 0
+        for entry in bad:
+            if not became.failed >> entry.index & 1:
+                ended |= 1 << entry.index
+        badly = told & ~left
+        for entry in bad:
+            badly |= 1 << entry.index
+        if not await self._letting_in.tell_badly(waiting, upstream, badly):
+            return False
+        for jobs, put in self._letting_in.parts(waiting, upstream, good):
+            if not await self._letting_in.let_in(waiting, put):
+                return False
+            ended |= jobs
+        if ended:
+            self._awaited.has_got(waiting, upstream, ended)
+        return True
+
+    async def over(self, waiting: Waiting) -> Write:
+        """All of its jobs have ended."""
+        assert waiting.flow is not None
+        badly = sum(jobs.bit_count() for jobs in waiting.badly.values())
+        lease = await self._buckets.of(waiting.flow.keep_s).lease()
+        return flows.over(
+            self._keys, (self._fence,), waiting.at, waiting.bundle, waiting.flow, waiting.jobs, badly,
+            round(self._clock.wall(), 3), lease,
+        )

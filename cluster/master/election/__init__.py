@@ -1,0 +1,1 @@
+"""Who is master, and whether its term goes on."""
