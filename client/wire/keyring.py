@@ -315,6 +315,8 @@ def _job_context(header: Header, cluster: str) -> bytes:
         facts += (*map(_seconds, said), tuple(map(float, options.retry_delays_s)))
     if options.keep_log is not None:
         facts += ("keep_log", options.keep_log)
+    if header.flow:
+        facts += ("flow", header.flow)
     return encode(facts)
 
 

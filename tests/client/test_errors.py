@@ -14,6 +14,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from grpc import StatusCode
 
 import rota
 from rota.client import errors
@@ -23,6 +24,7 @@ from rota.client.wire import frames as wire
 MADE: dict[str, tuple[Any, ...]] = {
     "Compacted": (7,),
     "EnqueueUnknown": ("k3f9q2m7xa5t-0000001f",),
+    "FlowStuck": ("k3f9q2m7xa5t", ["k3f9q2m7xa5t_0000001f_0"], 3),
     "JobCancelled": ("it was", "k3f9q2m7xa5t_0000001f_0"),
     "JobFailed": ("k3f9q2m7xa5t_0000001f_0", "ValueError: no", "Traceback …", 3),
     "JobExists": ("one like it is there", "k3f9q2m7xa5t_0000001f_0"),
@@ -30,11 +32,14 @@ MADE: dict[str, tuple[Any, ...]] = {
     "JobUnknown": ("no trace", "k3f9q2m7xa5t_0000001f_0"),
     "Overloaded": ("come back", 5.0),
     "PartlyEnqueued": (["k3f9q2m7xa5t_0000001f_0"], ValueError("the third")),
+    "PeerError": (1, "a push"),
     "ResultInvalid": ("forged", "k3f9q2m7xa5t_0000001f_0"),
     "ResultTimeout": ("too late", "k3f9q2m7xa5t_0000001f_0"),
     "Retry": ("again",),
+    "RpcFailed": (StatusCode.UNAVAILABLE, "no"),
     "SignatureRefused": ("unsigned", "k1"),
     "Snooze": (30,),
+    "Suspended": ("sleep", "until noon"),
 }
 """Arguments of those that take more than a text."""
 

@@ -54,8 +54,11 @@ class Suspended(BaseException):
     def __init__(
         self, status: Literal["sleep", "wait"], text: str, *, delay_s: float = 0.0, value: bytes = b""
     ) -> None:
-        super().__init__(text)
+        super().__init__(status, text)
         self._said = (status, value, text, delay_s)
+
+    def __str__(self) -> str:
+        return self._said[2]
 
     def outcome(self, index: int) -> Outcome:
         """How the run has ended."""

@@ -43,8 +43,11 @@ class PeerError(Exception):
     """The peer broke the protocol: nothing on this connection can be trusted any more."""
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
+        super().__init__(code, text)
+        self.code, self.text = code, text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Frame(NamedTuple):

@@ -36,7 +36,7 @@ class Awaited:
         self.waiting: dict[bytes, Waiting] = {}
         self.ready: dict[bytes, None] = {}          # that wait for nothing more, in order
         self.to_look: dict[str, None] = {}          # bundles, in order
-        self._of: dict[str, set[bytes]] = {}        # bundle -> keys of those that wait for jobs of it
+        self._of: dict[str, dict[bytes, None]] = {}     # bundle -> keys of those that wait for jobs of it
         self._turn = 0
 
     def __bool__(self) -> bool:
@@ -55,7 +55,7 @@ class Awaited:
     def begin(self, waiting: Waiting) -> None:
         waiting.begun = True
         for upstream in waiting.left:
-            self._of.setdefault(upstream, set()).add(waiting.key)
+            self._of.setdefault(upstream, {})[waiting.key] = None
         self.look_at_all(waiting)
 
     def look_at_all(self, waiting: Waiting) -> None:
@@ -94,7 +94,7 @@ class Awaited:
             self.to_look[bundle] = None
 
     def _part(self, key: bytes, upstream: str) -> None:
-        keys = self._of.get(upstream, set())
-        keys.discard(key)
+        keys = self._of.get(upstream, {})
+        keys.pop(key, None)
         if not keys:
             self._of.pop(upstream, None)

@@ -138,7 +138,8 @@ class Flows:
         opened = await self._ledger.read(self._keys.section_open(section), keys_only=True)
         if opened.records or self.sections.is_there(section):
             return
-        waiting = [it for key in self.sections.held(section) if (it := self._awaited.waiting.get(key)) is not None]
+        held = sorted(self.sections.held(section))
+        waiting = [one for key in held if (one := self._awaited.waiting.get(key)) is not None]
         for start in range(0, len(waiting), AT_ONCE):
             await asyncio.gather(*(self._commits.submit(self._gone(one)) for one in waiting[start : start + AT_ONCE]))
 

@@ -65,6 +65,7 @@ CHANGED: dict[str, Any] = {
     "priority": 0,
     "key": "",
     "delay_s": 0.0,
+    "flow": "k3f9q2m7xa5t",
 }
 
 

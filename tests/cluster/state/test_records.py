@@ -21,6 +21,7 @@ from rota.cluster.state.records import (
     Claim,
     FailedRecord,
     FinishedRecord,
+    FlowRecord,
     LogRecord,
     Member,
     OperationRecord,
@@ -29,6 +30,7 @@ from rota.cluster.state.records import (
     RateRecord,
     ReceiptRecord,
     RunningRecord,
+    SectionRecord,
     TaskRecord,
     Token,
     claim_in,
@@ -50,6 +52,7 @@ TOKEN = Token("m:f", "q", 0, 7, 3, "sync", 1_000, done="1")
 KINDS: tuple[type[msgspec.Struct], ...] = (
     Token, Claim, Awaiting, Member, TaskRecord, QueueRecord, FailedRecord, FinishedRecord, ReceiptRecord,
     OperationRecord, RunningRecord, ProgressRecord, LogRecord, RateRecord, BoundRecord,
+    FlowRecord, SectionRecord,
 )
 
 
