@@ -62,7 +62,8 @@ def test_a_queue_is_operated(running: Running) -> None:
         "queue mail: paused, serial, at most 3 at a time"
     )
     assert running.json("queue", "set", "mail", "--no-serial", "--no-limit") == {
-        "paused": True, "serial": False, "max_concurrency": None, "rate": None,
+        "paused": True, "serial": False, "max_concurrency": None, "rate": None, "max_waiting": None,
+        "on_full": "refuse",
     }
     assert say(running, "queue", "resume", "mail") == "queue mail: open"
     assert "there is nothing to skip" in say(running, "queue", "skip-head", "mail", code=4)

@@ -550,7 +550,9 @@ async def the_port_says_the_same(rig: Rig) -> None:
     async def asked(path: str, body: Any) -> tuple[int, Any]:
         return await asyncio.to_thread(post, path, body)
 
-    settings = {"paused": True, "serial": False, "max_concurrency": 3, "rate": None}
+    settings = {
+        "paused": True, "serial": False, "max_concurrency": 3, "rate": None, "max_waiting": None, "on_full": "refuse",
+    }
     assert await asked("/v1/queues/web", {"paused": True, "max_concurrency": 3}) == (200, settings)
     status, answer = await asked("/v1/queues/web", {"colour": "red"})
     assert status == 400 and "a queue has no setting colour" in answer["message"]
