@@ -21,7 +21,7 @@ from .jobs import Jobs, parsed
 LOOK_S = 0.5
 SHARE = 20
 """A look that takes long is taken less often: at most one part of so many of the time goes into looking."""
-LOG_LATE_S = 0.3
+LOG_LATE_S = 0.5
 """The last lines of a log, and the first of a job that was quick, may come behind the outcome, by so much."""
 ENDED = ("finished", "failed", "unknown")
 

@@ -109,11 +109,20 @@ class Reader:
             assert f"/rota/{self.cluster}/nodes/page-" in page and f"/rota/{self.cluster}/tasks/tasks:hello" in page
             return
         if arguments[0] == "watch":
-            command += ["--rev", "1"]           # (nothing comes or goes while the test looks)
+            command += ["--rev", self.joined()]     # (nothing comes or goes while the test looks)
         with subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             until(lambda: "page-" in process.stdout.readline())     # type: ignore[union-attr]
             process.kill()
+
+    def joined(self) -> str:
+        """The revision at which the node came: what lies before may have been compacted by others' tests."""
+        keys = ["get", "--prefix", f"/rota/{self.cluster}/nodes/page-", "-w", "fields"]
+        command = [etcdctl_binary(), "--endpoints", self.endpoint, *keys]
+        fields = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
+        found = re.search(r'"CreateRevision" : (\d+)', fields.stdout)
+        assert found, fields.stdout
+        return found[1]
 
     @contextlib.contextmanager
     def node(self) -> Iterator[None]:

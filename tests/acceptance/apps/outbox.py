@@ -19,7 +19,7 @@ outbox = Outbox()
 @rota.task
 def tell(journal: str, number: int) -> None:
     with open(journal, "a") as file:        # noqa: PTH123 - one write, appended as a whole
-        file.write(f"{number}\n")
+        file.write(f"{number} {rota.current_job().id}\n")
 
 
 class Mortal(SqlRows):

@@ -25,7 +25,7 @@ async def test_a_generator_has_not_run(task: str) -> None:
 
 
 @pytest.mark.parametrize(("task", "words"), [
-    ("waits", "NotInJob: a job cannot wait"),
+    ("waits", "NotInJob: inside of a job a wait has no timeout"),
     ("awaits_several", "ExceptionGroup"),
     ("looks_up", "NotInJob: a job does not operate"),
 ])
