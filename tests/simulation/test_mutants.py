@@ -27,7 +27,8 @@ ALWAYS = [
     "operations_die_with_their_master", "orphans_run_again", "bodies_are_not_compared", "nobody_is_told",
     "unique_keys_without_guard", "nobody_looks_at_expiries", "work_waits_for_a_node",
     "ticks_without_their_record", "nobody_waits_for_the_last", "sections_are_always_there",
-    "tokens_say_how_a_task_runs", "progress_outlives_its_job", "a_heavy_job_takes_one_slot", "steps_without_their_claim", "a_digit_is_a_number",
+    "tokens_say_how_a_task_runs", "progress_outlives_its_job", "a_heavy_job_takes_one_slot",
+    "steps_without_their_claim", "a_digit_is_a_number",
 ]
 """Planted in every run of the suite; the others with `ROTA_MUTANTS=all`, which takes some minutes."""
 
