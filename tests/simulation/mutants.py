@@ -932,6 +932,19 @@ def nothing_is_kept_for_what_is_heavy() -> None:
 
 
 @mutant
+def what_is_heavy_keeps_both_kinds() -> None:
+    """A node that is kept for a heavy job is given nothing of the other kind, either."""
+    original = heavy.Heavy._wait
+
+    def _wait(self: heavy.Heavy, gate: Any, now: float) -> None:
+        original(self, gate, now)
+        if gate.id in self._kept:
+            self._kept[gate.id][1].kept.update(members.MODES)
+
+    heavy.Heavy._wait = _wait
+
+
+@mutant
 def progress_outlives_its_job() -> None:
     """What a job said of itself stays, under the lease of a node that lives, when the job has ended."""
     progress.Progress.ended = lambda self, outcomes: None

@@ -3,7 +3,7 @@ nothing forbids that it runs there. (Rule L4; decision 0014.)
 
 What forbids it: a pause, a limit, a serial queue's order, a key that the node does not have; what was lost while it ran
 is given to nodes that have nothing else, and for a while has such a node for itself. A job waits in its queue, or under
-a node that has not begun it.
+a node that has not begun it. A node's slots of one kind may be kept for a job that takes more of them than are free.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .history import indexes_of
 from .plans import SERIAL
 from .scripted import Run
 
-Free: TypeAlias = list[tuple[str, Member, Mode]]
+Free: TypeAlias = list[tuple[str, Member, Mode, int]]
 Limited: TypeAlias = Callable[[Token], Iterator[tuple[tuple[str, ...], int | None]]]
 
 
@@ -96,6 +96,7 @@ class Slots:
         what has limits, or was lost while it ran.)"""
         running = {held.claim.queue for held in claims.values()} | {SERIAL}
         spare = self._free(members, claims, spare=True)
+        spare = [slot for slot in spare if not _is_kept(slot, waiting)]
         apart = {held.node for held in claims.values() if held.claim.lost}
         found: dict[bytes, str] = {}
         for key, token in sorted(waiting.items()) if spare else ():
@@ -116,7 +117,8 @@ class Slots:
             used[place] = used.get(place, 0) + held.claim.pending * held.claim.weight
             spare = spare and held.claim.weight == 1
         return [
-            (node, member, mode) for node, member in members.items() if member.state == "active"
+            (node, member, mode, slots - used.get((node, mode), 0))
+            for node, member in members.items() if member.state == "active"
             for mode in ("sync", "async") if (slots := member.capacity.get(mode, 0))
             and slots + spare * member.spare.get(mode, 0) > used.get((node, mode), 0)
         ]
@@ -127,16 +129,17 @@ class Slots:
         return any(not done >> index & 1 and index not in begun for index in self._indexes.get(name, ()))
 
 
-def _is_kept(slot: tuple[str, Member, Mode], waiting: Mapping[bytes, Token]) -> bool:
-    """What is heavy waits until so much is free on a node, and others with it."""
-    _, member, mode = slot
+def _is_kept(slot: tuple[str, Member, Mode, int], waiting: Mapping[bytes, Token]) -> bool:
+    """What is heavy waits until so much is free on a node, and others with it. (Where so much is free, it need not.)"""
+    _, member, mode, free = slot
     return any(
-        token.weight > 1 and member.serves(token.queue) and member.mode_of(token) == mode for token in waiting.values()
+        token.weight > max(1, free) and member.serves(token.queue) and member.mode_of(token) == mode
+        for token in waiting.values()
     )
 
 
 def _slot_for(token: Token, free: Free, without: Container[str]) -> str:
-    for node, member, mode in free:
+    for node, member, mode, _ in free:
         if node not in without and member.serves(token.queue) and member.mode_of(token) == mode and (
             member.keys is not None and member.can_verify(token.signed)     # (one of the release before may have it)
         ):

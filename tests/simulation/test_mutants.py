@@ -45,6 +45,7 @@ RARE = {
     "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,
     "tenants_take_no_turns": test_tenants.test_who_has_enqueued_much_does_not_keep_others_waiting,
     "nothing_is_kept_for_what_is_heavy": test_heavy.test_where_slots_come_free_one_by_one_a_node_is_kept_for_it,
+    "what_is_heavy_keeps_both_kinds": test_heavy.test_only_slots_of_its_kind_are_kept_for_it,
     "a_bound_without_guard": lambda: asyncio.run(test_bounds.test_of_two_nodes_one_takes_the_last_place()),
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
 }

@@ -55,6 +55,7 @@ class Seat:
         self.alone = 0
         self.heavy: dict[str, int] = {"async": 0, "sync": 0}     # claims of jobs that take several slots
         self.is_closed = False      # for a moment: what it was given last should have it for itself
+        self.kept: set[str] = set()     # modes of which it is given nothing: a job that takes several slots waits
         self._through = {"async": Throughput(), "sync": Throughput()}
         self.away_until: dict[str, float] = {"async": 0.0, "sync": 0.0}
 
@@ -74,12 +75,16 @@ class Seat:
 
     def idle(self, mode: Mode) -> int:
         """Slots that have nothing to do."""
-        return 0 if self.is_closed else self.member.capacity.get(mode, 0) - self.outstanding[mode]
+        if self.is_closed or mode in self.kept:
+            return 0
+        return self.member.capacity.get(mode, 0) - self.outstanding[mode]
 
     def spare(self, mode: Mode) -> int:
         """Slots for queues of which nothing runs: what it has beyond its capacity counts. (Not beside jobs that take
         several: they have these for themselves.)"""
-        capacity = 0 if self.is_closed or self.heavy[mode] else self.member.capacity.get(mode, 0)
+        if self.is_closed or mode in self.kept or self.heavy[mode]:
+            return 0
+        capacity = self.member.capacity.get(mode, 0)
         return capacity + self.member.spare.get(mode, 0) - self.outstanding[mode] if capacity else 0
 
     @property
@@ -97,7 +102,7 @@ class Seat:
 
     def room(self, mode: Mode, now: float) -> int:
         """Jobs it may still be given: its capacity plus what it gets through in a slice, less what it has."""
-        if self.is_closed or not self.member.capacity.get(mode):
+        if self.is_closed or mode in self.kept or not self.member.capacity.get(mode):
             return 0
         if self.heavy[mode]:            # what is given ahead would begin in slots that it takes
             return self.idle(mode)

@@ -75,6 +75,42 @@ def test_where_slots_come_free_one_by_one_a_node_is_kept_for_it() -> None:
     assert sorted([*given, *(name for name, _ in table.given())]) == ["c", "d", "e"]
 
 
+def test_only_slots_of_its_kind_are_kept_for_it() -> None:
+    table = Table()
+    table.member("n1", tasks={"m:f": "sync", "m:g": "async"}, capacity={"sync": 2, "async": 3}, spare={"sync": 1})
+    light = table.job("a")
+    assert table.given() == [("a", "n1")]
+    table.claimed("n1", "a", light)
+    table.job("heavy", weight=2)
+    table.decide()
+    table.now += WAIT_S
+    table.decide()
+    table.job("b", queue="other")
+    table.job("c", queue="other", task="m:g", mode="async")
+    table.job("wide", task="m:g", mode="async", weight=2)
+    assert sorted(table.given()) == [("c", "n1"), ("wide", "n1")]
+    table.now += WAIT_S
+    assert table.given() == []                      # nor is a spare slot of its kind given away
+    table.ended("n1", "a")
+    assert table.given() == [("heavy", "n1")]
+
+
+def test_a_node_whose_code_runs_it_otherwise_by_now_is_not_kept_for_it() -> None:
+    table = Table()
+    table.member("n1", capacity={"sync": 2, "async": 1})
+    light = table.job("a")
+    assert table.given() == [("a", "n1")]
+    table.claimed("n1", "a", light)
+    table.job("heavy", weight=2)
+    table.decide()
+    table.now += WAIT_S
+    table.decide()
+    table.job("b", task="m:g")
+    assert table.given() == []
+    table.member("n1", tasks={"m:f": "async", "m:g": "sync"}, capacity={"sync": 2, "async": 1})
+    assert table.given() == [("b", "n1")]
+
+
 def test_a_node_that_is_kept_for_nobody_any_more_is_for_all() -> None:
     table = Table()
     table.member("n1", slots=2)
