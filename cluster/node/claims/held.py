@@ -46,6 +46,7 @@ class Held(msgspec.Struct, gc=False):
     failed: set[int] = set()    # of those that remember something: jobs that are in the failed set
     queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
     writing: bool = False
+    marking: bool = False       # its claim is being changed before it begins: what it says is not known now
     flush_at: float = 0.0
     submitted: bool = False
     over: bool = False          # it does not lie under us any more
@@ -78,7 +79,7 @@ class Held(msgspec.Struct, gc=False):
     @property
     def is_settled(self) -> bool:
         """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
-        return not (self.writing or self.queue or self.outcomes or self.retries)
+        return not (self.writing or self.marking or self.queue or self.outcomes or self.retries)
 
     def without_outcome(self) -> list[tuple[int, bytes]]:
         """The jobs that have none."""

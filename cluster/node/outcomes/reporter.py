@@ -134,6 +134,7 @@ class Reporter:
         if self.over or held.over:
             return
         marked = begun(held.claim, started=started)
+        held.marking = True     # until it is known, it does not go back: as what it was, it would have its key again
         member, at = self.conditions(held)
         future = self._commits.submit(moves.mark_started(self._context.keys, (member,), at, held.claim, marked))
 
@@ -149,7 +150,7 @@ class Reporter:
             elif not done.result().repeated and self.overwritten(held, done.result()):
                 again()
             elif self.took_place(held, done.result()):
-                held.claim = marked
+                held.claim, held.marking = marked, False
                 then(held)
             else:
                 self.void(held)

@@ -313,6 +313,21 @@ def test_a_node_that_leaves_hands_nothing_back_before_its_record_says_so() -> No
     act(deed)
 
 
+def test_a_node_that_leaves_waits_for_what_it_marks_and_hands_back_no_key_that_is_given_up() -> None:
+    """Its unique key is held until it begins. The write that gives the key up was under way when the node let go of the
+    bundle: it went back as what has the key still, and nobody held that for it (seed 379, U2)."""
+    async def deed(stage: Stage) -> None:
+        held = await stage.take(count=1, unique="a", until_begun=True)
+        while not held.marking:         # noqa: ASYNC110 - no one says so
+            await asyncio.sleep(0)
+        stage.running.drain()
+        assert await stage.running.release_unstarted() == 0
+        await a_moment()
+        assert held.over and not stage.given and not (await stage.waiting()).unique
+
+    act(deed)
+
+
 def test_after_an_outage_all_goes_back_less_what_has_ended() -> None:
     async def deed(stage: Stage) -> None:
         held = await stage.take()
