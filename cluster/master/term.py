@@ -28,6 +28,7 @@ from .dispatch.aggregator import Aggregator
 from .dispatch.picture import Picture
 from .duties.bulk import Bulk
 from .duties.dependants import Dependants
+from .duties.ends import Ends
 from .duties.retention import Retention
 from .duties.scheduler import Scheduler
 from .duties.schedules import Schedules
@@ -82,9 +83,10 @@ class Master:
         buckets = Buckets(self._ledger, self._clock, self._rng)
         aside = SetAside(self._ledger, self._keys, self._clock, self._seal, buckets, teller(self._events))
         discards = Discards(self._ledger, self._keys, self._seal, buckets)
-        self._scheduler = Scheduler(context, aside, discards)
+        ends = Ends(self._ledger, self._keys, context.commits, picture.is_serial)
+        self._scheduler = Scheduler(context, aside, discards, ends)
         self._schedules = Schedules(context)
-        self._dependants = Dependants(context, aside, buckets)
+        self._dependants = Dependants(context, aside, buckets, ends)
         self._bulk = Bulk(context, self._authority)
         revision = await take_snapshot(self._ledger, self._keys, self._clock, picture)
         self._wake.set()

@@ -39,6 +39,7 @@ from ..ledger.commits import Commits, created
 from ..ledger.ledger import Get, Record, Txn, prefix_end
 from ..ledger.memory import MemoryLedger
 from ..ledger.scan import scan
+from ..master.duties.ends import Ends
 from ..master.duties.scheduler import Scheduler
 from ..master.duties.schedules import Schedules
 from ..node.node import Node
@@ -219,7 +220,11 @@ class MemoryCluster:
         async with Commits(self._ledger) as commits:
             aside = SetAside(self._ledger, self._keys, self.clock, self._seal, self._buckets)
             discards = Discards(self._ledger, self._keys, self._seal, self._buckets)
-            await Scheduler(self._term(commits), aside, discards).move_due()
+            ends = Ends(self._ledger, self._keys, commits, self._is_serial)
+            await Scheduler(self._term(commits), aside, discards, ends).move_due()
+
+    def _is_serial(self, queue: str) -> bool:
+        return (record := self._node.directory.queues.get(queue)) is not None and record.serial
 
     def _term(self, commits: Commits) -> TermContext:
         """As if we were master, beside it: what was done is not done again."""

@@ -114,6 +114,9 @@ class Picture:
             queue = self.queues[name] = Queue(name, self.turns)
         return queue
 
+    def is_serial(self, name: str) -> bool:
+        return (queue := self.queues.get(name)) is not None and queue.settings.serial
+
     def wake(self, name: str) -> None:
         """This queue may give something out again."""
         if (queue := self.queues.get(name)) is not None:

@@ -18,7 +18,7 @@ from rota.client.model import ResultEntry
 from ...context import TermContext
 from ...ledger.buckets import Buckets
 from ...ledger.commits import Verdict, Write
-from ...ledger.ledger import Changes, Event, Put, Record
+from ...ledger.ledger import Changes, Condition, Event, Put, Record
 from ...ledger.scan import pages
 from ...state import moves
 from ...state.discarding import Discards
@@ -27,6 +27,7 @@ from ...state.quarantine import SetAside
 from ...state.records import Awaiting, awaiting_at, bits
 from ...state.upstream import Became, read, sorted_out
 from .awaited import Awaited, Waiting
+from .ends import Ends, Entry
 from .flows import Flows
 from .letting_in import LettingIn
 from .sweeping import sweep
@@ -47,7 +48,7 @@ SWEEP_S = 20.0
 class Dependants:
     """One term's. `see` what the watch shows; `run` in the background."""
 
-    def __init__(self, context: TermContext, aside: SetAside, buckets: Buckets) -> None:
+    def __init__(self, context: TermContext, aside: SetAside, buckets: Buckets, ends: Ends) -> None:
         self._context = context
         self._ledger = context.ledger
         self._keys = context.keys
@@ -55,6 +56,7 @@ class Dependants:
         self._commits = context.commits
         self._fence = context.fence
         self._aside = aside
+        self._ends = ends
         self._discards = Discards(context.ledger, context.keys, context.seal, buckets)
         self._awaited = Awaited()
         self._letting_in = LettingIn(context)
@@ -273,11 +275,16 @@ class Dependants:
         if waiting.token is None:
             await self._move(waiting, await self._flows.over(waiting))
             return
-        order = max(self._seen, self._commits.revision, waiting.token.order)
-        await self._move(waiting, moves.release(
-            self._keys, (self._fence,), waiting.at, waiting.bundle, waiting.token, order, came,
-            int(self._clock.wall() * 1000),
-        ))
+        token, at, now_ms = waiting.token, waiting.at, int(self._clock.wall() * 1000)
+        order = max(self._seen, self._commits.revision, token.order)
+
+        def release(order: int, tail: Condition | None) -> Write:
+            return moves.release(self._keys, (self._fence,), at, waiting.bundle, token, order, came, now_ms, tail)
+
+        if token.due > now_ms:
+            await self._move(waiting, release(order, None))
+        else:
+            await self._moved(waiting, await self._ends.enter(Entry(token.queue, order, release)))
 
     async def _cancel(self, waiting: Waiting, token: Awaiting, job: str, entry: ResultEntry) -> None:
         record = Record(waiting.key, b"", 0, waiting.mod_revision, 0)
@@ -287,7 +294,9 @@ class Dependants:
         await self._move(waiting, write)
 
     async def _move(self, waiting: Waiting, write: Write) -> None:
-        verdict: Verdict = await self._commits.submit(write)
+        await self._moved(waiting, await self._commits.submit(write))
+
+    async def _moved(self, waiting: Waiting, verdict: Verdict) -> None:
         if verdict.applied:
             self._forget(waiting.key)
         else:

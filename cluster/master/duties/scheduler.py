@@ -11,19 +11,20 @@ import asyncio
 
 from ...context import TermContext
 from ...ledger.commits import Write, unmodified
-from ...ledger.ledger import Changes, Record
+from ...ledger.ledger import Changes, Condition, Record
 from ...ledger.scan import pages
 from ...state import moves
 from ...state.discarding import Discards
 from ...state.quarantine import SetAside
 from ...state.records import token_in
 from .due import LOOK_S_MAX, until_due
+from .ends import Ends, Entry
 
 PAGE = 1_000
 
 
 class Scheduler:
-    def __init__(self, context: TermContext, aside: SetAside, discards: Discards) -> None:
+    def __init__(self, context: TermContext, aside: SetAside, discards: Discards, ends: Ends) -> None:
         self._ledger = context.ledger
         self._keys = context.keys
         self._clock = context.clock
@@ -31,6 +32,7 @@ class Scheduler:
         self._fence = context.fence
         self._aside = aside
         self._discards = discards
+        self._ends = ends
         self._next_ms = 0
         self._earlier = asyncio.Event()
         self._seen = 0
@@ -57,8 +59,11 @@ class Scheduler:
         now_ms = int(self._clock.wall() * 1000)
         self._next_ms = now_ms + 1          # what is shown to be due by then, and was not in its page, wakes us
         async for page in pages(self._ledger, keys.scheduled, keys.due_before(now_ms), size=PAGE):
-            writes = [write for record in page.records if (write := await self._move(record)) is not None]
-            await asyncio.gather(*(self._commits.submit(write) for write in writes))
+            moves_ = [move for record in page.records if (move := await self._move(record)) is not None]
+            await asyncio.gather(
+                *(self._commits.submit(move) for move in moves_ if isinstance(move, Write)),
+                self._ends.enter_all(move for move in moves_ if isinstance(move, Entry)),
+            )
         self._next_ms = horizon_ms = now_ms + int(LOOK_S_MAX * 1000)    # from here on, what is seen brings it forward
         after = await self._ledger.read(
             keys.due_before(now_ms), keys.due_before(horizon_ms), limit=1, keys_only=True
@@ -67,7 +72,7 @@ class Scheduler:
         if parsed is not None:
             self._next_ms = min(self._next_ms, parsed[0])
 
-    async def _move(self, record: Record) -> Write | None:
+    async def _move(self, record: Record) -> Write | Entry | None:
         """A job that is due gets a fresh order: it stands in line behind those that came before it was due."""
         parsed = self._keys.parse_due(record.key)
         if parsed is None:
@@ -79,5 +84,9 @@ class Scheduler:
             return await self._discards.expired((self._fence,), record, token)
         order = max(self._seen, self._commits.revision, token.order)
         at = unmodified(record.key, record.mod_revision)
-        return moves.become_due(self._keys, (self._fence,), at, parsed[2], token, order)
+
+        def become_due(order: int, tail: Condition | None) -> Write:
+            return moves.become_due(self._keys, (self._fence,), at, parsed[2], token, order, tail)
+
+        return Entry(token.queue, order, become_due)
 

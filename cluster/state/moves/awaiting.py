@@ -12,7 +12,7 @@ from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put, Target, prefix_end
 from ..keys import Keys
 from ..records import Awaiting, bits, token_of
-from .ops import Conditions, Ops, put_held, put_scheduled, put_waiting
+from .ops import Conditions, Ops, moved_tail, put_held, put_scheduled, put_waiting
 
 
 def given(keys: Keys, seal: Seal, bundle: str, upstream: str, entries: list[ResultEntry]) -> Put:
@@ -45,13 +45,15 @@ def let_out(who: Conditions, at: Condition, gone: bytes) -> Write:
 
 def release(
     keys: Keys, who: Conditions, at: Condition, bundle: str, token: Awaiting, order: int, came: Ops = (),
-    now_ms: int = 0,
+    now_ms: int = 0, tail: Condition | None = None,
 ) -> Write:
-    """All of them have: into its queue, behind those that are there, or among the scheduled if it is due later."""
+    """All of them have: into its queue, behind those that are there, or among the scheduled if it is due later. `tail`:
+    as in `enqueue`, if it goes into its queue."""
     plain = msgspec.structs.replace(token_of(token), order=order)
     put = put_waiting(keys, bundle, plain) if token.due <= now_ms else put_scheduled(keys, bundle, plain, token.due)
     held = (put_held(keys, keys.unique(token.task, token.unique), bundle, put, token.at),) if token.unique else ()
-    return Write((*who, at), (Delete(at.key), put, *held, *came))
+    conditions, moved = moved_tail(tail, order)
+    return Write((*who, at, *conditions), (Delete(at.key), put, *held, *came, *moved))
 
 
 def abandon(keys: Keys, who: Conditions, at: Condition, bundle: str, flow: str, section: str) -> Write:

@@ -24,6 +24,11 @@ def put_held(keys: Keys, key: bytes, bundle: str, at: Put, now_ms: int, until_ms
     return Put(key, encode(UniqueRecord(bundle, place, now_ms, until_ms)), lease)
 
 
+def moved_tail(tail: Condition | None, order: int) -> tuple[Conditions, Ops]:
+    """Of a serial queue whose new end has this order. `tail`: as it was seen; None: there is none to be moved."""
+    return ((tail,), (Put(tail.key, b"%d" % order),)) if tail is not None else ((), ())
+
+
 def put_waiting(keys: Keys, bundle: str, token: Token) -> Put:
     """The token at its place in its queue."""
     return Put(keys.job(token.queue, token.priority, token.order, bundle), encode(token))

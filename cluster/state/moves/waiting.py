@@ -11,7 +11,7 @@ from ...ledger.ledger import Condition, Delete, Put, Record
 from ..keys import Keys
 from ..records import Token, bits, claim_of, encode, hex_bits
 from ..splitting import pieces
-from .ops import Conditions, freed, put_held, put_waiting
+from .ops import Conditions, freed, moved_tail, put_held, put_waiting
 
 
 def claim(
@@ -32,11 +32,15 @@ def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token,
     return Write((*who, at), (*deletes, *(Put(name, value) for name, value in puts.items())))
 
 
-def become_due(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, order: int) -> Write:
-    """Into its queue, with a fresh order: it stands behind those that came before it was due."""
+def become_due(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, order: int, tail: Condition | None = None
+) -> Write:
+    """Into its queue, with a fresh order: it stands behind those that came before it was due. `tail`: as in
+    `enqueue`."""
     put = put_waiting(keys, bundle, struct_replace(token, order=order))
     held = (put_held(keys, keys.unique(token.task, token.unique), bundle, put, token.at),) if token.unique else ()
-    return Write((*who, at), (Delete(at.key), put, *held))
+    conditions, moved = moved_tail(tail, order)
+    return Write((*who, at, *conditions), (Delete(at.key), put, *held, *moved))
 
 
 def cancel(

@@ -53,6 +53,7 @@ PLACES = {
 WAITING, SCHEDULED, HELD_BACK, CLAIMED, FAILED = PLACES.values()
 FAILURE = moves.fail(KEYS, BUNDLE, 1, TOKEN, body=b"", error="no", at_s=1.0)
 
+TAIL = unmodified(KEYS.tail("q"), 11)
 SCHEDULE = unmodified(KEYS.schedule("nightly"), 11)
 RECORD = ScheduleRecord("m:f", "q", "sync", Timetable(every_s=60.0), 1_000, 1_000)
 
@@ -62,6 +63,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("enqueue", NOWHERE, moves.enqueue(KEYS, WHO, BUNDLE, AWAITING, BODY, "digest", 1)),
     ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12)),
     ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, LATER, 12)),
+    ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12, tail=TAIL)),
     ("cancel_some", "awaiting", moves.cancel_some(WHO, HELD_BACK, AWAITING, [1])),
     ("cancel", "awaiting", moves.cancel(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING)),
     ("replace", "awaiting", moves.replace(
@@ -109,6 +111,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("set_aside", "scheduled", moves.set_aside(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, FAILURE)),
     ("set_aside", "claimed", moves.set_aside(KEYS, WHO, CLAIMED, BUNDLE, TOKEN, FAILURE)),
     ("become_due", "scheduled", moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12)),
+    ("become_due", "scheduled", moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12, TAIL)),
     ("mark_started", "claimed", moves.mark_started(KEYS, WHO, CLAIMED, CLAIM, begun(CLAIM, started=True))),
     ("record", "claimed", moves.record(CLAIMED.key, CLAIM)),
     ("give_back", "claimed", moves.give_back(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [1, 2, 3], 2)),
@@ -253,6 +256,14 @@ def test_what_is_cancelled_counts_as_done() -> None:
 
 def test_a_due_job_stands_behind_those_before_it() -> None:
     assert token_put(moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12)).order == 12
+
+
+@pytest.mark.parametrize("write", [
+    moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12, TAIL),
+    moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12, tail=TAIL),
+])
+def test_in_a_serial_queue_it_is_the_new_end(write: Write) -> None:
+    assert TAIL in write.conditions and Put(TAIL.key, b"12") in write.ops
 
 
 def test_handing_back_changes_nothing_of_the_token() -> None:

@@ -12,6 +12,7 @@ from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.duties.due import LOOK_S_MAX
+from rota.cluster.master.duties.ends import Ends
 from rota.cluster.master.duties.scheduler import Scheduler
 from rota.cluster.state.discarding import Discards
 from rota.cluster.state.keys import Keys
@@ -46,9 +47,10 @@ def discards(ledger: MemoryLedger, clock: SystemClock) -> Discards:
     return Discards(ledger, KEYS, Seal(UNSIGNED, "t"), Buckets(ledger, clock, random.Random()))
 
 
-def scheduler_of(ledger: MemoryLedger, clock: SystemClock, commits: Commits) -> Scheduler:
+def scheduler_of(ledger: MemoryLedger, clock: SystemClock, commits: Commits, serial: str = "") -> Scheduler:
+    ends = Ends(ledger, KEYS, commits, lambda queue: queue == serial)
     aside_, discards_ = aside(ledger, clock), discards(ledger, clock)
-    return Scheduler(term(ledger, commits, KEYS, clock), aside_, discards_)
+    return Scheduler(term(ledger, commits, KEYS, clock), aside_, discards_, ends)
 
 
 async def test_it_reads_no_further_than_to_its_next_look() -> None:
@@ -103,6 +105,41 @@ async def test_what_is_due_and_comes_while_it_moves_others_is_moved_at_once() ->
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+async def test_in_a_serial_queue_what_is_due_is_its_new_end() -> None:
+    """A node that had seen less of the store appended before it: when the job was tried again, it was not the head any
+    more (seed 325, Q2)."""
+    clock, ledger = SystemClock(), Meanwhile()
+    due_ms, tail = int(clock.wall() * 1000) - 5, KEYS.tail("q")
+    await ledger.commit(Txn((), (
+        Put(tail, b"40"),
+        *(Put(KEYS.due(due_ms, queue, name), encode(Token("m:f", queue, 0, 1, 1, "async", 0)))
+          for queue, name in (("q", "b0"), ("q", "b1"), ("plain", "b2"))),
+    )))
+    ledger.tail = tail
+    async with Commits(ledger) as commits:
+        await scheduler_of(ledger, clock, commits, "q").move_due()
+    assert (await ledger.read(tail)).records[0].value == b"52"          # behind what came meanwhile, each at its place
+    moved = (await ledger.read(KEYS.jobs, prefix_end(KEYS.jobs), keys_only=True)).records
+    names = {record.key.rpartition(b"/")[2]: KEYS.parse_job(record.key) for record in moved}
+    assert {name: job.order for name, job in names.items() if job is not None and job.queue == "q"} == {
+        b"b0": 51, b"b1": 52,
+    }
+    assert names[b"b2"] is not None and not (await ledger.read(KEYS.tail("plain"))).records
+
+
+class Meanwhile(MemoryLedger):
+    """A node appends just after the tail was read."""
+
+    tail = b""
+
+    async def read(self, key: bytes, range_end: bytes = b"", **how: object) -> Page:
+        page = await super().read(key, range_end, **how)  # type: ignore[arg-type]
+        if self.tail and key == self.tail:
+            self.tail = b""
+            await self.commit(Txn((), (Put(key, b"50"),)))
+        return page
 
 
 class LateArrival(MemoryLedger):
