@@ -193,10 +193,7 @@ class Conduct:
                 if change.event.deleted and change.event.record.key.startswith(prefix)]
         for change in entry.changes:
             record, new = change.event.record, change.previous is None and not change.event.deleted
-            receipt = keys.receipt(record.key.rpartition(b"/")[2].decode())
-            if new and record.key.startswith(prefix) and any(
-                other.event.record.key == receipt for other in entry.changes    # enqueued here, not handed back
-            ):
+            if new and record.key.startswith(prefix) and self._comes_in(entry, record.key.rpartition(b"/")[2]):
                 token = decode(Token, record.value)
                 if token is not None and token.order <= self._last_order:
                     self._say("Q2", f"{record.key.decode()} was appended behind order {self._last_order}")
@@ -219,6 +216,16 @@ class Conduct:
                 self._say("Q2", f"{source.decode()} was claimed, and {sibling.decode()} comes first")
             if claim.blocked or claim.not_before > wall_ms:
                 self._say("Q3", f"{source.decode()} was claimed, and it is blocked, or not due")
+
+    def _comes_in(self, entry: Entry, name: bytes) -> bool:
+        """Whether this bundle is enqueued here, or has become due, or waits for nothing more; it is not handed back."""
+        keys = self.keys
+        return any(
+            other.event.record.key == keys.receipt(name.decode())
+            or (other.event.deleted and other.event.record.key.startswith((keys.scheduled, keys.awaiting))
+                and other.event.record.key.rpartition(b"/")[2] == name)
+            for other in entry.changes
+        )
 
     def _earlier_sibling(self, key: bytes) -> bytes | None:
         """A job of the same bundle, at the same place in the queue, with a lower index."""

@@ -23,7 +23,7 @@ from rota.cluster.master.dispatch.limits import Limits
 from rota.cluster.master.dispatch.paces import Pace
 from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.master.dispatch.queues import UNLIMITED
-from rota.cluster.master.duties import bulk, dependants, flows, operation, scheduler, schedules, takeover
+from rota.cluster.master.duties import bulk, dependants, ends, flows, operation, scheduler, schedules, takeover
 from rota.cluster.node import life
 from rota.cluster.node.claims import memory
 from rota.cluster.node.claims import table as claims
@@ -599,6 +599,17 @@ def serial_retries_at_once() -> None:
 
 
 @mutant
+def what_is_due_passes_the_tail_by() -> None:
+    """What comes into a serial queue late does not move its tail: a node appends before it. (It was so.)"""
+    original = ends.Ends.__init__
+
+    def __init__(self: ends.Ends, ledger: Any, keys: Keys, commits: Any, is_serial: Any) -> None:
+        original(self, ledger, keys, commits, lambda queue: False)
+
+    ends.Ends.__init__ = __init__
+
+
+@mutant
 def a_lost_node_costs_an_attempt() -> None:
     """Jobs that are taken over have one attempt less."""
     _change_orphans(lambda claim: msgspec.structs.replace(claim, attempt=claim.attempt + 1))
@@ -872,6 +883,12 @@ def unique_keys_without_guard() -> None:
 def unique_keys_outlive_their_jobs() -> None:
     """A job that ends under a node keeps its key."""
     claimed.freed = lambda keys, token: ()
+
+
+@mutant
+def handed_back_while_it_is_marked() -> None:
+    """A node that leaves does not wait for the write that gives up a key. (It was so.)"""
+    Held.is_settled = property(lambda self: not (self.writing or self.queue or self.outcomes or self.retries))
 
 
 @mutant
