@@ -396,6 +396,34 @@ def test_a_serial_queue_waits_for_who_looks_at_a_damaged_head() -> None:
     assert [job for job, _ in runs] == [f"{second.bundle}/0"] and list(failed(world)) == [f"{first.bundle}/0"]
 
 
+def test_a_damaged_step_holds_up_a_serial_queue_until_a_person_decides() -> None:
+    """What it has remembered is not done twice, nor is it forgotten: it blocks, and says why. Made whole, it runs."""
+    first, second = (order(Keyring(OLD), bundle_id(SESSION, n), 1, SERIAL, "m:sync") for n in (0, 1))
+
+    async def deed(world: World, process: Process) -> None:
+        await process.node.set_queue(SERIAL, {"paused": True})
+        await take(process, first, second)
+        (head, *_) = world.records(world.keys.queue_jobs(SERIAL))
+        token = decode(Token, head.value)
+        assert token is not None
+        put(world, head.key, encode(msgspec.structs.replace(token, steps=True)))
+        step = world.keys.step(first.bundle, 0, 0)
+        put(world, step, b"\xff no step")
+        await process.node.set_queue(SERIAL, {"paused": False})
+        for verb in ("retry", "skip"):
+            await world.until(lambda: world.is_blocked(SERIAL), 20.0, "its head blocks")
+            assert not world.runs
+            (row,) = [row for row in await process.node.queues() if row.queue == SERIAL]
+            assert row.blocked and ADVICE["steps invalid"] in str(row.why)
+            await process.node.queue_head(SERIAL, verb)
+        await world.until(lambda: bool(world.runs), 20.0, "the next one goes on")
+        world.store.commit(Txn((), (Delete(step),)), HAND)
+        assert await retry(process, FailedFilter(all=True)) == 1
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert sorted(job for job, _ in runs) == [f"{first.bundle}/0", f"{second.bundle}/0"] and not failed(world)
+
+
 # -- what is said of jobs --------------------------------------------------------------------------------------------
 
 
