@@ -11,7 +11,7 @@ place. A **claim** is a token under a node, with the fence of the master that pu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -99,6 +99,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
     inputs: bool = False        # results of other jobs belong into its arguments: they lie below `inputs/`
     steps: bool = False         # its jobs remember what they have done: it lies below `steps/`
+    late: Bitmap = ""           # of those in `done`, jobs of which a step may have come after they had ended
     weight: Weight = 1          # slots that each of its jobs takes
     fair: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""       # whose it is: these take turns in their queue
     rate_key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""   # what a rate per key counts it by; "": by `key`
@@ -108,6 +109,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def done_bits(self) -> int:
         return int(self.done, 16) if self.done else 0
+
+    @property
+    def late_indexes(self) -> list[int]:
+        late = int(self.late, 16) & self.done_bits if self.late else 0
+        return [index for index in range(late.bit_length()) if late >> index & 1]
 
     @property
     def pending(self) -> int:
@@ -503,7 +509,7 @@ def failure_in(value: bytes) -> Failure:
     return failure if failure is not None else Failure(b"", "", b"")
 
 
-def bits(indexes: list[int]) -> int:
+def bits(indexes: Iterable[int]) -> int:
     total = 0
     for index in indexes:
         total |= 1 << index

@@ -31,4 +31,4 @@ def piece_name(bundle: str, indexes: list[int]) -> str:
 
 
 def shrunk(token: Token, count: int, **changes: object) -> Token:
-    return msgspec.structs.replace(token, count=count, done="", **changes)
+    return msgspec.structs.replace(token, count=count, done="", late="", **changes)

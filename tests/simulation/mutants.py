@@ -1005,10 +1005,16 @@ def steps_without_their_claim() -> None:
 @mutant
 def what_was_remembered_is_not_told() -> None:
     """A node does not look what the jobs that it is given have done elsewhere."""
-    running.Memory = lambda found: memory.Memory({})
+    running.Memory = lambda *arguments: memory.Memory({})
 
 
 @mutant
 def memories_outlive_their_jobs() -> None:
     """What a job remembers stays when it has ended."""
     moves.forget_steps = lambda *arguments: ()
+
+
+@mutant
+def what_came_late_stays() -> None:
+    """A step that was stored after its job had ended is deleted by that node only, not when it is lost meanwhile."""
+    Token.late_indexes = property(lambda token: [])

@@ -13,7 +13,7 @@ import pytest
 from ..cluster.master.dispatch import test_heavy, test_rates, test_tenants
 from ..cluster.master.duties import test_bulk, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
-from ..cluster.node.running import test_running
+from ..cluster.node.running import test_remembering, test_running
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
 from .campaign import Verdict, run
@@ -48,6 +48,8 @@ RARE = {
     "nothing_is_kept_for_what_is_heavy": test_heavy.test_where_slots_come_free_one_by_one_a_node_is_kept_for_it,
     "what_is_heavy_keeps_both_kinds": test_heavy.test_only_slots_of_its_kind_are_kept_for_it,
     "a_bound_without_guard": lambda: asyncio.run(test_bounds.test_of_two_nodes_one_takes_the_last_place()),
+    "what_came_late_stays":
+        test_remembering.test_a_step_that_came_after_the_end_of_its_job_goes_when_the_bundle_is_split,
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
     "what_is_due_passes_the_tail_by":
         lambda: asyncio.run(test_scheduler.test_in_a_serial_queue_what_is_due_is_its_new_end()),

@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.client.model import Header, Outcome, ResultEntry
 from rota.worker.channel.frames import Work
 
 from ...ledger.ledger import Record
-from ...state.records import Claim, bits
+from ...state.records import Claim, bits, hex_bits
 from .memory import Memory
 from .settlement import Settlement
 
@@ -80,6 +81,11 @@ class Held(msgspec.Struct, gc=False):
     def is_settled(self) -> bool:
         """Whether its claim is in the store, and so is all that has ended: what goes back is what the bitmap leaves."""
         return not (self.writing or self.marking or self.queue or self.outcomes or self.retries)
+
+    def shown(self, done: int) -> Claim:
+        """Its claim as it is to be written when these have ended."""
+        late = self.claim.late if self.memory is None else hex_bits(bits(self.memory.late) & done)
+        return replace(self.claim, done=hex_bits(done), back=self.back, late=late)
 
     def without_outcome(self) -> list[tuple[int, bytes]]:
         """The jobs that have none."""

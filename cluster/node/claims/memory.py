@@ -14,11 +14,12 @@ from ...state.steps import Steps
 class Memory:
     """Of the jobs of one bundle. `told`: what of it is in the store, by job and by name."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, late: Iterable[int] = ()) -> None:
         self.told: dict[int, dict[str, Step]] = {
             index: {step.name: step for _, step in sorted(found.items())} for index, found in steps.items()
         }
-        self.late: set[int] = set()         # they ended while a step of theirs was under way
+        self.late = set(late)           # they ended, and a step of theirs may have come, or may come, after that
+        self._loose: set[int] = set()   # a write of theirs was repeated: it may apply once more when it is deleted
         self._next = {index: max(found, default=-1) + 1 for index, found in steps.items()}
         self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
         self.marking: asyncio.Future[None] | None = None
@@ -43,6 +44,10 @@ class Memory:
         if future is not None and not future.done():
             future.set_result(None)
 
+    def was_repeated(self, index: int) -> None:
+        """The write of a step of this job: a twin of it may be on its way."""
+        self._loose.add(index)
+
     def give_up(self) -> None:
         """The claim is not ours any more."""
         marking = [self.marking] if self.marking is not None else []
@@ -55,7 +60,7 @@ class Memory:
         """Which of these jobs, that have ended, have left something to be deleted with that. `final`: their bundle
         ends, too."""
         going = [index for index in indexes if index in self.told or index in self._next]
-        running = {index for index, _ in self._under_way}
+        running = self._loose.union(index for index, _ in self._under_way)
         self.late.update(index for index in going if index in running)
         return sorted({*going, *self.late}) if final else going
 

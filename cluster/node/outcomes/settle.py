@@ -17,7 +17,7 @@ from ...context import IdentityContext
 from ...ledger.ledger import Delete, Put
 from ...state import moves
 from ...state.keys import Keys
-from ...state.records import Claim, Token, awaiting_of, bits, due_by, hex_bits, token_of
+from ...state.records import Token, awaiting_of, bits, due_by, token_of
 from ...state.words import Words
 from ..claims.held import Held
 from ..claims.settlement import Kept, Settlement
@@ -59,7 +59,7 @@ def settle(
             if not final:
                 ended = [outcome.index for outcome in step if outcome.status != "failed"]
                 ops += _forgotten(context, held, ended, final=False)
-        ops += _end(context, held, done) if final else moves.record(held.record.key, _shown(held, done))
+        ops += _end(context, held, done) if final else moves.record(held.record.key, held.shown(done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         all_well = all(outcome.status == "ok" for outcome in step)
         without = deletes if final and all_well and len(deletes) == len(ops) else None
@@ -83,14 +83,10 @@ def settle(
 
 def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settlement:
     """Return jobs of a bundle to their queue, in pieces of `size`: they have not begun here."""
-    claim = _shown(held, held.done)
+    claim = held.shown(held.done)
     return Settlement(
         moves.give_back(keys, held.record.key, held.bundle, claim, held.body, indexes, size), False, 0
     )
-
-
-def _shown(held: Held, done: int) -> Claim:
-    return replace(held.claim, done=hex_bits(done), back=held.back)
 
 
 def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:

@@ -17,7 +17,7 @@ from ...ledger.commits import Verdict, Write, unmodified
 from ...ledger.ledger import Record, prefix_end
 from ...state import moves
 from ...state.quarantine import SetAside
-from ...state.records import claim_in, hex_bits
+from ...state.records import claim_in
 from ...state.words import Words
 from ..claims.held import Held
 from ..claims.table import Claims, must_not_repeat
@@ -49,8 +49,8 @@ class HandBack:
         """A bundle that is settled. Nobody else will repeat it: while the store refuses it (it may be full), it is
         tried again."""
         member, at = self._reporter.conditions(held)
-        claim = replace(held.claim, done=hex_bits(held.done))
-        future = self._commits.submit(moves.hand_back(self._keys, (member,), at, held.bundle, claim))
+        write = moves.hand_back(self._keys, (member,), at, held.bundle, held.shown(held.done))
+        future = self._commits.submit(write)
 
         def settled(done: asyncio.Future[Verdict]) -> None:
             if done.cancelled() or self._reporter.over:

@@ -18,7 +18,6 @@ from rota.client.model import Step
 from ...context import IdentityContext
 from ...ledger.ledger import Put
 from ...state import moves
-from ...state.records import hex_bits
 from ..claims.held import Held
 from ..claims.memory import Memory, void
 from ..claims.settlement import Settlement
@@ -68,7 +67,7 @@ class Remembering:
 
     def _held(self, key: int, index: int) -> Held:
         held = self._find(key)
-        if held is None or held.over or index not in (i for i, _ in held.jobs):
+        if held is None or held.over or index not in (i for i, _ in held.without_outcome()):
             raise void()
         return held
 
@@ -84,7 +83,7 @@ class Remembering:
                 marking.set_result(None)
             memory.is_stored(index, step)
 
-        claim = replace(held.claim, done=hex_bits(held.done), back=held.back)
+        claim = held.shown(held.done)
         held.queue.append(Settlement(moves.remember_first(held.record.key, claim, put), False, 0, stored=stored))
         self._advance(held)
 
@@ -95,8 +94,11 @@ class Remembering:
             try:
                 verdict = await context.commits.submit(write)
             except LedgerError:
+                memory.was_repeated(index)
                 await asyncio.sleep(AGAIN_S)
                 continue
+            if verdict.repeated:
+                memory.was_repeated(index)
             if verdict.applied or (verdict.failed is not None and verdict.failed.key == put.key):
                 memory.is_stored(index, step)
                 return

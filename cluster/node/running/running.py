@@ -229,7 +229,7 @@ class Running:
         elif isinstance(found, Foreign):
             self._give_elsewhere(held, found.key_id)
         else:
-            held.memory = Memory(found)
+            held.memory = Memory(found, held.claim.late_indexes)
             self.submit(held)
 
     def _hand_over(self, held: Held, jobs: list[tuple[int, bytes]]) -> None:

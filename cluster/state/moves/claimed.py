@@ -98,7 +98,7 @@ def _later(
 ) -> Ops:
     if len(again) == 1:
         ((_, token, due_ms),) = again
-        return (Delete(key), _put_later(keys, bundle, replace(token, done=hex_bits(done)), due_ms))
+        return (Delete(key), _put_later(keys, bundle, replace(token, done=hex_bits(done), late=""), due_ms))
     ops: list[Put | Delete] = [Delete(key)]
     bodies = []
     for indexes, token, due_ms in again:

@@ -13,7 +13,7 @@ from ..records import FailedRecord, Failure, Token, encode
 from ..uniques import Hold
 from ..words import UNSIGNED_WORDS, Words
 from .ops import Conditions, Ops, freed, put_held, put_waiting
-from .remembered import forget_steps
+from .remembered import forget_late, forget_steps
 
 
 def fail(
@@ -36,7 +36,8 @@ def set_aside(
     keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failures: Ops, told: Iterable[Put] = ()
 ) -> Write:
     """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`). `told`: for who waits."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *failures, *told))
+    ops = (*freed(keys, token), *forget_late(keys, bundle, token), *failures, *told)
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *ops))
 
 
 def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failure: Ops) -> Write:

@@ -12,6 +12,7 @@ from rota.client.wire.keyring import Seal
 from ...ledger.commits import Write, created
 from ...ledger.ledger import Condition, Delete, Put, Target, prefix_end
 from ..keys import Keys
+from ..records import Token
 from ..steps import StepRecord, stamp_of
 from .ops import Conditions, Ops
 
@@ -26,6 +27,12 @@ def remember(who: Conditions, claim: bytes, created_at: int, step: Put) -> Write
     """Store it, if the run that has made it is the one that counts: its claim, created then, still lies there. (Its
     claim says already that its jobs remember something.)"""
     return Write((*who, Condition(claim, Target.CREATE, "==", created_at), created(step.key, 0)), (step,))
+
+
+def forget_late(keys: Keys, bundle: str, token: Token) -> Ops:
+    """Its bundle ends, or goes on without those that have ended: what came late of these goes. Nothing more can come:
+    the claim that it was stored under is gone."""
+    return forget_steps(keys, bundle, token.late_indexes)
 
 
 def forget_steps(keys: Keys, bundle: str, indexes: Iterable[int]) -> Ops:

@@ -12,6 +12,7 @@ from ..keys import Keys
 from ..records import Token, bits, claim_of, encode, hex_bits
 from ..splitting import pieces
 from .ops import Conditions, freed, moved_tail, put_held, put_waiting
+from .remembered import forget_late
 
 
 def claim(
@@ -29,7 +30,8 @@ def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token,
         puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
         puts[keys.body(name)] = piece_body
     deletes = [Delete(gone) for gone in (at.key, body.key) if gone not in puts]
-    return Write((*who, at), (*deletes, *(Put(name, value) for name, value in puts.items())))
+    late = forget_late(keys, bundle, token)
+    return Write((*who, at), (*deletes, *late, *(Put(name, value) for name, value in puts.items())))
 
 
 def become_due(
@@ -47,7 +49,8 @@ def cancel(
     keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put | Delete] = ()
 ) -> Write:
     """All of its jobs. `told`: for who waits for them, less what they remembered."""
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *told))
+    late = forget_late(keys, bundle, token)
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *late, *told))
 
 
 def expire(
