@@ -74,5 +74,7 @@ def cancel_some(
 
 
 def retry_head(who: Conditions, at: Condition, token: Token) -> Write:
-    """The head of a serial queue, which has failed or waits to be tried again: from its first attempt, now."""
-    return Write((*who, at), (Put(at.key, encode(struct_replace(token, blocked=False, not_before=0, attempt=1))),))
+    """The head of a serial queue, which has failed or waits to be tried again: from its first attempt, now. (It does
+    not expire any more, like what is run again from the failed set: a person wants it, however late.)"""
+    again = struct_replace(token, blocked=False, not_before=0, attempt=1, expires=0)
+    return Write((*who, at), (Put(at.key, encode(again)),))

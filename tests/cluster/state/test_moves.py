@@ -297,10 +297,12 @@ def test_what_fails_together_is_retried_together() -> None:
 
 
 def test_a_blocked_head_is_freed_for_its_first_attempt() -> None:
-    blocked = token_put(moves.block(KEYS, CLAIMED.key, BUNDLE, Token("m:f", "q", 0, 7, 1, "sync", 1_000, 5)))
+    token = Token("m:f", "q", 0, 7, 1, "sync", 1_000, 5, expires=2_000)
+    blocked = token_put(moves.block(KEYS, CLAIMED.key, BUNDLE, token))
     assert blocked.blocked and blocked.attempt == 5
     freed = token_put(moves.retry_head(WHO, WAITING, blocked))
     assert not freed.blocked and freed.attempt == 1 and freed.not_before == 0
+    assert freed.expires == 0       # a person wants it, however late
 
 
 def test_what_failed_can_be_looked_at_and_run_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -49,6 +50,16 @@ def test_a_retry_that_would_come_too_late_does_not(cluster: MemoryCluster) -> No
     with pytest.raises(rota.JobExpired):
         handle.result(5)
     assert app.events == ["fleeting no"]
+
+
+def test_what_a_person_has_run_again_comes_however_late(cluster: MemoryCluster) -> None:
+    handle = app.fleeting_in_line.enqueue()
+    while handle.status().place != "blocked":
+        time.sleep(0.01)
+    cluster._call(travelled(cluster, 31))
+    assert handle.status().place == "blocked"
+    cluster.client.retry_head("strict")
+    assert handle.result(5) == "after all"
 
 
 @pytest.mark.parametrize("queue", ["default", "strict"])

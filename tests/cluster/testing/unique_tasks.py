@@ -54,6 +54,14 @@ async def fleeting_async() -> str:
 strict = rota.Queue("strict", serial=True)
 
 
+@rota.task(expires=30, queue=strict, max_attempts=1)
+def fleeting_in_line() -> str:
+    events.append("fleeting in line")
+    if len(events) == 1:
+        raise ValueError("no")
+    return "after all"
+
+
 @rota.task(rate="2/hour", max_attempts=1)
 def seldom(number: int) -> int:
     events.append(f"seldom {number}")
