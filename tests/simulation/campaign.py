@@ -51,6 +51,7 @@ def judge(history: History) -> list[str]:
     )
     checker.feed(history.journal)
     orders = history.orders | checker.ticks.orders
+    checker.expiries.finish(history.runs, checker.again)
     violations = checker.finish(
         acked_at=history.acknowledged,
         invoked=orders,

@@ -11,7 +11,7 @@
     S19 nothing outside the cluster's roots                     S21  acknowledged means committed
     S22 each tick of a schedule makes one job (`ticks.py`)
     F1  what waits for other jobs is released when they have ended (`flows.py`); F3, F4: flows (`sections.py`)
-    D1–D3 what jobs remember (`memories.py`)
+    D1–D3 what jobs remember (`memories.py`); E1 when they expire (`expiry.py`)
     S20 what only a person may do, the master does for an operation that goes on
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
@@ -34,6 +34,7 @@ from rota.cluster.master.duties.takeover import LOSSES_MAX
 from rota.cluster.state.keys import Keys, whole
 from rota.cluster.state.records import Claim, Token
 
+from .expiry import Expiries
 from .flows import check_release, may_cancel
 from .history import Actor, Job, Move, Order, Place, Step, World, whereabouts
 from .memories import Doing, Memories
@@ -129,6 +130,7 @@ class Checker:
         self.ticks = Ticks(self.keys, self._say)
         self.sections = SectionsSeen(self.keys, self._say)
         self.memories = Memories(self.keys, self._say)
+        self.expiries = Expiries(self._say, wall_of or (lambda at: at), due_skew_s)
 
     def feed(self, journal: Iterable[Entry]) -> None:
         """Fold what has come since the last time. (Entries that were seen are passed over.)"""
@@ -197,6 +199,7 @@ class Checker:
         for bundle in sorted(fired):
             if self.enqueued.get(bundle) != step.revision:
                 self._say("S22", f"the tick of bundle {bundle} was fired once more")
+        self.expiries.see(step)
         self.sections.see(entry, step, self.ended)
         self._check_records(step)
         self.memories.see(entry, self.world.where, self.ended)

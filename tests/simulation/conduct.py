@@ -77,7 +77,7 @@ class Conduct:
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         blame = Blame(self.keys, self._say)
         shares = Shares(self.keys, self._say)
-        alone = Alone(self.keys, self._say, DUE_SKEW_S)
+        alone = Alone(self.keys, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
@@ -95,7 +95,7 @@ class Conduct:
             self._check_limits()
             if calm is not None:
                 calm.see(entry)
-        alone.finish(self.history.runs, self.history.existing)
+        alone.finish(self.history.existing)
         self._check_overlaps()
         if self.history.settle_s > self.history.settle_s_max:
             self._say("L1", f"it took {self.history.settle_s:.1f} s until all was done, "

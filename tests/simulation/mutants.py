@@ -30,7 +30,7 @@ from rota.cluster.node.claims import table as claims
 from rota.cluster.node.claims.held import Held
 from rota.cluster.node.intake import intake
 from rota.cluster.node.membership import membership, own_record, reach
-from rota.cluster.node.outcomes import progress, reporter
+from rota.cluster.node.outcomes import progress, reporter, settle
 from rota.cluster.node.running import executor, handback, running, volatile
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
@@ -912,6 +912,13 @@ def nobody_looks_at_expiries() -> None:
 
     Aggregator._expire = _expire
     scripted.ScriptedRunners._is_late = lambda self, work: False
+
+
+@mutant
+def a_retry_never_expires() -> None:
+    """What is tried again has lost the time by which it has to begin."""
+    original = settle._again
+    settle._again = lambda context, held, group: msgspec.structs.replace(original(context, held, group), expires=0)
 
 
 @mutant

@@ -102,3 +102,8 @@ def test_an_orphan_that_does_not_wait() -> None:
 
 def test_killed_before_it_was_asked_is_no_excuse() -> None:
     assert rules(MEMORY, start(1, fence=0), killings=((0.5, "n1"), (2.0, "n2"))) == {"T5"}
+
+
+def test_what_nobody_asked_for_is_judged_elsewhere() -> None:
+    terms = Terms(TASKS, {}, again={}, orphaned={}, own=(), killings=(), slack_s=0.01)
+    assert not terms.judge([start(2.0), end(3.0)])

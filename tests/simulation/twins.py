@@ -4,9 +4,9 @@
     U2  a key is there as long as its job has it, and no longer: what holds it is there, whatever has happened
     U3  an enqueue that is told of a job that exists is told of one with its own key
     R1  of a task with a rate, no more jobs are given out in any time than the rate and its burst allow
-    E1  nothing begins after it has expired, nor ends as expired before
 
-(A key that is held for a time is on a lease, and is nobody's when that time is over: U2 is not about such.)
+(A key that is held for a time is on a lease, and is nobody's when that time is over: U2 is not about such. When jobs
+expire is judged in `expiry.py`.)
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from rota.client.errors import RotaError
 from rota.client.model import Enqueue, Receipt, Terms
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys, whole
-from rota.cluster.state.records import Claim, Token, decode, results_in
+from rota.cluster.state.records import Claim, Token, decode
 from rota.cluster.state.uniques import UniqueRecord
 
-from .loop import EPOCH_S
 from .people import Client
 from .plans import QUEUES, SERIAL, TASKS
-from .scripted import Run
 
 if TYPE_CHECKING:
     from .process import Process
@@ -78,17 +76,15 @@ class Twins(Client):
 
 
 class Alone:
-    """Judges one revision after the other (U1, U2), then all of it (U3, E1)."""
+    """Judges one revision after the other (U1, U2), then all of it (U3)."""
 
-    def __init__(self, keys: Keys, say: Callable[[str, str], None], skew_s: float) -> None:
+    def __init__(self, keys: Keys, say: Callable[[str, str], None]) -> None:
         self._keys = keys
         self._say = say
-        self._skew_s = skew_s
         self._given: list[float] = []           # when jobs of the task with a rate were given out
         self._tokens: dict[bytes, Token] = {}
         self._owners: dict[tuple[str, str], dict[bytes, str]] = {}      # (task, key) -> tokens that say they have it
         self._held: dict[tuple[str, str], UniqueRecord] = {}
-        self._expires: dict[str, int] = {}      # bundle as enqueued -> ms since 1970; until a person has it run again
         self._wanted: dict[str, tuple[str, str]] = {}       # bundle as enqueued -> its task and unique key
 
     def see(self, entry: Entry) -> None:
@@ -107,8 +103,6 @@ class Alone:
                 else:
                     self._held[parsed] = held
                     self._wanted[whole(held.bundle)] = parsed
-            elif key.startswith(self._keys.results) and not deleted:
-                self._ended(value, entry.at)
         for unique in sorted(touched):
             self._judge(unique)
 
@@ -140,7 +134,6 @@ class Alone:
         if token is not None:
             self._tokens[key] = token
             bundle = key.rpartition(b"/")[2].decode()
-            self._expires[whole(bundle)] = token.expires
             if token.unique:
                 touched.add((token.task, token.unique))
                 self._owners.setdefault((token.task, token.unique), {})[key] = bundle
@@ -156,21 +149,8 @@ class Alone:
         if bundle not in (owners.values() or [None]):
             self._say("U2", f"{unique} is held for {bundle}, and those that have it are {sorted(owners.values())}")
 
-    def _ended(self, value: bytes, at: float) -> None:
-        results = results_in(value)
-        expires = self._expires.get(results.bundle, 0)
-        for entry in results.entries:
-            if entry.status == "expired" and (EPOCH_S + at + self._skew_s) * 1000 < expires:
-                self._say("E1", f"job {results.bundle}/{entry.index} ended as expired before its time, {expires}")
-            elif entry.status == "expired" and not expires:
-                self._say("E1", f"job {results.bundle}/{entry.index} ended as expired, and never does")
-
-    def finish(self, runs: Iterable[Run], existing: Iterable[tuple[str, str, str]]) -> None:
+    def finish(self, existing: Iterable[tuple[str, str, str]]) -> None:
         self._check_rate()
-        for run in runs:
-            expires = self._expires.get(run.job.partition("/")[0], 0)
-            if run.what == "start" and expires and (EPOCH_S + run.at - self._skew_s) * 1000 > expires:
-                self._say("E1", f"job {run.job} was started at {run.at:.3f} s on {run.node}, and had expired")
         for bundle, task, key in existing:
             if self._wanted.get(bundle) != (task, key):
                 had = self._wanted.get(bundle)
