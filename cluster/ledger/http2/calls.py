@@ -60,12 +60,10 @@ class Receiving:
 class Unary:
     """One answer, for whoever awaits `answer`."""
 
-    __slots__ = ("_parts", "_receiving", "answer", "block", "body", "deadline", "over", "stream", "widen", "window")
+    __slots__ = ("_parts", "_receiving", "_widen", "answer", "deadline", "over", "stream", "window")
 
-    def __init__(
-        self, answer: asyncio.Future[bytes], block: bytes, body: bytes, deadline: float, widen: Widen
-    ) -> None:
-        self.answer, self.block, self.body, self.deadline, self.widen = answer, block, body, deadline, widen
+    def __init__(self, answer: asyncio.Future[bytes], deadline: float, widen: Widen) -> None:
+        self.answer, self.deadline, self._widen = answer, deadline, widen
         self.stream = self.window = 0
         self.over = False
         self._parts: list[bytes] = []
@@ -73,7 +71,7 @@ class Unary:
 
     def data(self, payload: bytes, size: int) -> None:
         if self._receiving is None:
-            self._receiving = Receiving(self.stream, self.widen)
+            self._receiving = Receiving(self.stream, self._widen)
         self._parts.append(payload)
         self._receiving.came(size)
         self._receiving.taken(size)

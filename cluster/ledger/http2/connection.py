@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._frames = FrameReader()
         self._headers = HeaderReader()
         self._calls: dict[int, Call] = {}
-        self._waiting: deque[Unary] = deque()       # for a free stream
+        self._waiting: deque[tuple[Unary, bytes, bytes]] = deque()      # with block and body, for a free stream
         self._streams_max = WINDOW_MAX
         self._next = 1
         self._received = 0
@@ -106,11 +106,11 @@ class Connection(asyncio.Protocol):
     async def unary(self, block: bytes, body: bytes, timeout_s: float) -> bytes:
         """The one answer to a call. Raises `RpcFailed`."""
         self._refuse_if_over()
-        call = Unary(self.loop.create_future(), block, body, self.loop.time() + timeout_s, self._widen)
+        call = Unary(self.loop.create_future(), self.loop.time() + timeout_s, self._widen)
         if len(self._calls) >= self._streams_max:
-            self._waiting.append(call)
+            self._waiting.append((call, block, body))
         else:
-            self._begin(call, timeout_s)
+            self._begin(call, block + time_limit(timeout_s), body)
         if self._timer is None or self._timer.when() > call.deadline:
             self._arm()
         try:
@@ -137,11 +137,11 @@ class Connection(asyncio.Protocol):
         if not self.usable:
             raise RpcFailed(StatusCode.UNAVAILABLE, "the connection takes no calls any more", sent=False)
 
-    def _begin(self, call: Unary, timeout_s: float) -> None:
+    def _begin(self, call: Unary, block: bytes, body: bytes) -> None:
         call.stream = self._number()
         call.window = self._sender.initial_window
         self._calls[call.stream] = call
-        self._sender.open(call, call.block + time_limit(timeout_s), call.body)
+        self._sender.open(call, block, body)
 
     def _number(self) -> int:
         number, self._next = self._next, self._next + 2
@@ -165,9 +165,9 @@ class Connection(asyncio.Protocol):
     def _ended(self, stream: int) -> None:
         del self._calls[stream]
         while self._waiting and len(self._calls) < self._streams_max:
-            call = self._waiting.popleft()
+            call, block, body = self._waiting.popleft()
             if not call.over:
-                self._begin(call, max(call.deadline - self.loop.time(), 0.001))
+                self._begin(call, block + time_limit(call.deadline - self.loop.time()), body)
         if self.draining and not self._calls:
             self.close()
 
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
         for stream in [stream for stream in self._calls if stream > last]:
             self._calls.pop(stream).fail(unsent)
         while self._waiting:
-            self._waiting.popleft().fail(unsent)
+            self._waiting.popleft()[0].fail(unsent)
         if not self._calls:
             self.close()
 
@@ -299,7 +299,8 @@ class Connection(asyncio.Protocol):
         if self.lost is not None or not (self._calls or self._waiting):
             return
         silence = self._ping_at + KEEPALIVE_TIMEOUT_S if self._ping_at else self._heard_at + KEEPALIVE_S
-        first = min((call.deadline for call in (*self._calls.values(), *self._waiting)), default=NO_DEADLINE)
+        open_ = (*self._calls.values(), *(call for call, _, _ in self._waiting))
+        first = min((call.deadline for call in open_), default=NO_DEADLINE)
         self._timer = self.loop.call_at(max(min(silence, first), self.loop.time() + 0.01), self._on_time)
 
     def _on_time(self) -> None:
@@ -324,9 +325,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(frame(RST_STREAM, 0, call.stream, u32(CANCEL)))
             call.fail(RpcFailed(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
             self._ended(call.stream)
-        for waiting in [call for call in self._waiting if call.deadline <= now]:
+        for waiting in [waiting for waiting in self._waiting if waiting[0].deadline <= now]:
             self._waiting.remove(waiting)
-            waiting.fail(RpcFailed(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded before it was sent", sent=False))
+            waiting[0].fail(
+                RpcFailed(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded before it was sent", sent=False)
+            )
 
     def _lose(self, why: RpcFailed, code: int = NO_ERROR) -> None:
         if self.lost is not None:
@@ -339,7 +342,7 @@ class Connection(asyncio.Protocol):
         for call in calls.values():
             call.fail(why)
         while self._waiting:
-            self._waiting.popleft().fail(RpcFailed(why.code, why.details, sent=False))
+            self._waiting.popleft()[0].fail(RpcFailed(why.code, why.details, sent=False))
         if not self.greeted.done():
             self.greeted.set_exception(RpcFailed(why.code, why.details, sent=False))
             self.greeted.exception()        # whoever connects may have given up
