@@ -78,7 +78,7 @@ def test_a_target_says_whether_it_is_met() -> None:
 def test_the_innermost_known_frame_names_the_step() -> None:
     line = (
         "<module> (/x/cluster/boot/process.py:1);Reporter.flush (/x/cluster/node/outcomes/reporter.py:9);"
-        "Keyring.sign_results (/x/client/wire/codec.py:7);replace (/y/msgspec/structs.py:3) 12"
+        "Keyring.sign_results (/x/client/wire/keyring.py:7);replace (/y/msgspec/structs.py:3) 12"
     )
     stack, seen = frames(line)
     assert seen == 12
@@ -89,12 +89,14 @@ def test_the_innermost_known_frame_names_the_step() -> None:
 
 
 def test_the_files_that_stand_for_steps_are_there() -> None:
-    """One that was moved would count as something else, and say nothing. (Ours; those of packages end with a slash.)"""
+    """One that was moved would count as something else, and say nothing. (Ours: files, and rooms as a whole.)"""
     files = [path.as_posix() for folder in ("benchmarks", "client", "cluster", "worker") for path in ROOT.joinpath(
         folder).rglob("*.py")]
     rows = {row.file for table in TABLES.values() for row in table if row.file.endswith(".py")}
     assert len(rows) > 60
     assert not [name for name in sorted(rows) if not any(file.endswith(f"/{name}") for file in files)]
+    ours = {row.file for table in TABLES.values() for row in table if row.file.startswith(("client", "cluster"))}
+    assert not [name for name in sorted(ours - rows) if not ROOT.joinpath(name).is_dir()]
 
 
 def test_percentiles_are_measured_values() -> None:
