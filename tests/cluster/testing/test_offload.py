@@ -17,6 +17,7 @@ from rota.client.wire.codec import payloads
 from rota.client.wire.keyring import Keyring
 from rota.cluster.cli.app import app as command
 from rota.cluster.dashboard.arguments import described
+from rota.cluster.ledger.ledger import Delete, Txn, prefix_end
 from rota.testing import MemoryCluster
 
 from . import offload_tasks as app
@@ -90,23 +91,28 @@ def test_what_was_changed_or_is_gone_does_not_run(cluster: MemoryCluster, store:
 
 
 def test_a_sweep_takes_what_has_no_job(cluster: MemoryCluster, store: str) -> None:
-    """Whatever the job's end was: nothing of it is kept, so its object is stray, as is one whose enqueue never came."""
-    brief = app.size.using(keep_result=0)
-    assert brief.enqueue(b"x").id
-    ended = brief.enqueue(LARGE)
-    waits, cancelled = app.size.using(run_after=3600).enqueue(LARGE), brief.using(run_after=3600).enqueue(LARGE)
+    """Whatever a job's end was: its object is stray when nothing of it is kept, as is one whose enqueue never came."""
+    ended = app.size.enqueue(LARGE)
+    waits, cancelled = (app.size.using(run_after=3600).enqueue(LARGE) for _ in range(2))
     cancelled.cancel()
     offload.stored(LARGE, "0123456789ab-00000001", 0, "arguments")      # a client that was killed before its enqueue
-    result = app.make.using(keep_result=0).enqueue(400_000)
+    result = app.make.enqueue(400_000)
     cluster.settle()
     status = cluster.client.job
+
+    def left() -> set[str]:
+        return {one.job_id for one in offload.objects()}
+
     assert sweep(status) == (5, 0)                          # all are young
-    assert sweep(status, grace_s=-1)[0] <= 4 - (ended.status().place == "unknown")
-    left = {one.job_id for one in offload.objects()}
-    assert {waits.id, result.id} <= left and "0123456789ab_00000001_0" not in left
-    assert (ended.id in left) == (ended.status().place != "unknown")
+    assert sweep(status, grace_s=-1) == (4, 1)              # (what has ended is still known)
+    assert left() == {ended.id, waits.id, cancelled.id, result.id}
+    for area in (cluster._keys.receipts, cluster._keys.results):        # the time that these are kept is over
+        cluster._call(cluster._ledger.commit(Txn((), (Delete(area, prefix_end(area)),))))
+    assert [handle.status().place for handle in (ended, cancelled, result)] == ["unknown"] * 3
     done = CliRunner().invoke(command, ["offload", "sweep", "--store", store, "--url", cluster.url, "--grace", "0"])
-    assert done.exit_code == 0 and {waits.id, result.id} <= {one.job_id for one in offload.objects()}
+    assert done.exit_code == 0 and "2 objects were deleted, 2 are kept" in done.output
+    assert left() == {waits.id, result.id}                  # another job may have been given the result
+    assert sweep(status, grace_s=-1, result_s=-1) == (1, 1) and left() == {waits.id}
 
 
 def test_without_a_store_large_jobs_are_refused(cluster: MemoryCluster) -> None:
