@@ -1,7 +1,7 @@
 """Heavy jobs, tenants, and a queue that takes so many only.
 
     W1  of a node that the master has given a heavy job, the slots that are claimed never exceed those that it has
-    B2  an enqueue to a queue that takes so many waiting jobs leaves no more than these there
+    W2  an enqueue to a queue that takes so many waiting jobs leaves no more than these there
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Shares:
         for node, mode in sorted(given):
             self._check_slots(node, mode, members)
         if enqueued and sum(self._waiting.values()) > BOUND and len(self._waiting) > 1:
-            self._say("B2", f"{sum(self._waiting.values())} jobs wait in {BOUNDED} after an enqueue, {BOUND} may")
+            self._say("W2", f"{sum(self._waiting.values())} jobs wait in {BOUNDED} after an enqueue, {BOUND} may")
 
     def _check_slots(self, node: str, mode: str, members: Mapping[str, Member]) -> None:
         prefix = self._keys.claims_of(node)
