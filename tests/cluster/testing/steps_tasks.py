@@ -138,7 +138,7 @@ def misuse(how: str) -> Any:
     return None
 
 
-@rota.task(timeout=0.4, max_attempts=1)
+@rota.task(timeout=4, max_attempts=1)
 def slow_but_asleep() -> str:
     rota.sleep(5)
     return "rested"
@@ -205,3 +205,11 @@ def keyed(pages: list[int]) -> list[int]:
 async def stuck(seconds: list[float]) -> list[float]:
     await asyncio.sleep(max(seconds))
     return seconds
+
+
+@rota.task(batch=2, batch_wait=60, max_attempts=1)
+async def held(pages: list[int]) -> list[int]:
+    """Until it may go on."""
+    sizes.append(len(pages))
+    await asyncio.to_thread(gate.wait, 60)
+    return pages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,13 +66,16 @@ def test_time_limits_and_cancellation(cluster: MemoryCluster) -> None:
     for handle in handles:                  # they share the call, and its end
         with pytest.raises(rota.JobFailed, match=r"timed out after 0\.5 s"):
             handle.result(5)
-    handles = app.stuck.using(timeout=60).enqueue_many([(0.3,), (0.3,)])
-    while handles[0].status().place != "running":
-        pass
+    app.gate.clear()
+    handles = app.held.enqueue_many([(1,), (2,)])
+    while not app.sizes:                    # now they are in the call
+        time.sleep(0.01)
     handles[0].cancel()
     with pytest.raises(rota.JobCancelled):
         handles[0].result(5)
-    assert handles[1].result(5) == 0.3
+    assert handles[1].status().place == "running"       # the function goes on for it
+    app.gate.set()
+    assert handles[1].result(5) == 2 and app.sizes == [2]
 
 
 def test_alone_it_is_a_batch_of_one() -> None:
