@@ -377,7 +377,7 @@ class FlowPartView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class FlowView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A flow. `state`: "running"; "stuck": jobs of it have failed, and nothing can go on before a person retries or
-    cancels them; "done": all of its jobs have ended well; "failed": all have ended, some of them not well. `counts`:
+    deletes them; "done": all of its jobs have ended well; "failed": all have ended, some of them not well. `counts`:
     jobs by state. `parts`: in the order of their enqueues, without what was not asked for."""
 
     id: str
