@@ -43,7 +43,7 @@ def main() -> None:
             get_us = us(lambda check=check: offload.fetched(check), 3)
             print(f"{size:>9,} bytes: put {put_us:,.0f} µs, get {get_us:,.0f} µs; claim check of {len(check)} bytes")
     plain = b"\x80\x05" + os.urandom(300)
-    print(f"a payload that is neither: {us(lambda: plain[:1] == sealing.FIRST, 100_000) * 1000:.0f} ns")
+    print(f"a payload that is neither: {us(lambda: plain < sealing.PLAIN_FROM, 100_000) * 1000:.0f} ns")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def load_arguments(codec: Codec, payload: bytes) -> tuple[tuple[Any, ...], dict[
 def load_call(codec: Codec, payload: bytes) -> tuple[Any, ...]:
     """Arguments, those by name and, if it has some, headers: two things or three. Raises whatever user code raises, or
     `KeyMissing`."""
-    if payload[:1] == sealing.FIRST:
+    if payload < sealing.PLAIN_FROM:
         payload = bare(payload, sealing.ARGUMENTS)
     if codec == "json":
         call = json.loads(payload)
@@ -120,7 +120,7 @@ def bare(payload: bytes, purpose: bytes) -> bytes:
 def load_value(codec: Codec, payload: bytes) -> Any:
     """A verified result. Raises `ResultInvalid` if it cannot be rebuilt here, `KeyMissing`, `OffloadUnavailable`."""
     try:
-        if payload[:1] == sealing.FIRST:
+        if payload < sealing.PLAIN_FROM:
             payload = bare(payload, sealing.RESULT)
         if codec == "json":
             return json.loads(payload)

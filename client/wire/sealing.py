@@ -16,8 +16,9 @@ from .keyring import Keyring
 
 VARIABLE = "ROTA_ENCRYPT"
 PREFIX = b"\0rota-sealed\1"
-FIRST = PREFIX[:1]
-"""No pickle and no JSON begins with it."""
+PLAIN_FROM = b"\1"
+"""A payload that is less is sealed or lies in the object store: no pickle and no JSON begins with a zero. Every job is
+held against it, and a comparison makes nothing."""
 
 NONCE_BYTES = 12
 OVERHEAD_BYTES_MAX = len(PREFIX) + 1 + 32 + NONCE_BYTES + 16

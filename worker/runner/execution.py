@@ -22,6 +22,7 @@ from rota.client.options.checks import now_s
 from rota.client.options.retries import Decision, Retries, Snooze
 from rota.client.upstream import MARK, MARK_BYTE, open_with
 from rota.client.wire import offload, sealing
+from rota.client.wire.sealing import PLAIN_FROM
 
 from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.lease import now
@@ -74,7 +75,7 @@ class Call:
             self.timeout_s = task.info.timeout_s
 
     def arguments(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if payload[:1] == sealing.FIRST:
+        if payload < PLAIN_FROM:
             payload = bare(payload, sealing.ARGUMENTS)
         call: tuple[Any, ...]
         if MARK_BYTE not in payload and not self.is_json:
