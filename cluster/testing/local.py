@@ -27,9 +27,10 @@ from rota.worker.runner import hooks, resources, steps
 from rota.worker.runner.around import around_of
 from rota.worker.runner.batches import Batches
 from rota.worker.runner.context import Runner, running
-from rota.worker.runner.execution import Call, Runnable, awaited
+from rota.worker.runner.execution import Call, Runnable
 from rota.worker.runner.process import keep_of
 from rota.worker.runner.telling import heard, telling
+from rota.worker.runner.waiting import awaited
 
 Slot = tuple[int, int]
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from rota.client.api.results import check_entry
-from rota.client.calls.handle import JobHandle
 from rota.client.calls.pickling import bare, dump_value, load_call, load_function, load_value
 from rota.client.errors import JobTooLarge, KeyMissing, OffloadUnavailable, RotaError
 from rota.client.model import BUNDLE_BYTES_MAX, EXPIRED, Codec, Options, Outcome, ResultEntry, TaskInfo
@@ -27,7 +26,7 @@ from rota.client.wire.sealing import PLAIN_FROM
 from ..channel.frames import FUNCTIONS_MAX, Work
 from ..channel.lease import now
 from ..channel.outcomes import ERROR_CHARS_MAX, NONE_PICKLED, is_delay
-from . import hooks
+from . import hooks, telling
 from .around import Around, Unfit, around_of
 from .batches import Batches
 from .context import Cancelled, headers, suspended_in
@@ -253,13 +252,6 @@ def _opened(job_id: str, entry: ResultEntry) -> Any:
     return load_value(entry.codec, entry.value)
 
 
-async def awaited(result: Any) -> Any:
-    """What a job returned in the end: a plain function may hand over a coroutine, a future, or several in a row."""
-    while hasattr(type(result), "__await__") and not isinstance(result, JobHandle):     # which is refused as a result
-        result = await result
-    return result
-
-
 def describe(error: BaseException) -> str:
     """One bounded line. Never raises, whatever the exception's own methods do."""
     try:
@@ -271,9 +263,7 @@ def describe(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    line = " ".join(text[: 4 * ERROR_CHARS_MAX].split())
-    line = line.encode("utf-8", "replace").decode()         # lone surrogates cannot be stored
-    return line if len(line) <= ERROR_CHARS_MAX else line[: ERROR_CHARS_MAX - 1] + "…"
+    return telling.one_line(text, ERROR_CHARS_MAX)
 
 
 def trace_of(error: BaseException) -> str:

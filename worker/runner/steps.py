@@ -37,6 +37,7 @@ from ..channel.frames import AskRemember, AskSteps, Question, Work
 from . import forks
 from .context import Runner, Suspended, running
 from .telling import telling
+from .waiting import awaited
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,8 +63,7 @@ class _Memory:
         return AskSteps(0, self.work.key, self.index)
 
     def learn(self, reply: Any) -> None:
-        if reply.refusal is not None:
-            raise wire.error_of(reply.refusal)
+        _told(reply)
         if self.known is None:
             self.known, self.serial = {step.name: step for step in reply.steps}, reply.serial
 
@@ -142,9 +142,7 @@ async def _astep(
         return _loaded(known)
     began_ms, token = _now_ms(), _in_step.set(name)
     try:
-        result = function(*args, **kwargs)
-        while hasattr(type(result), "__await__") and not isinstance(result, JobHandle):
-            result = await result
+        result = await awaited(function(*args, **kwargs))
     finally:
         _in_step.reset(token)
     made = _made(memory, name, result, began_ms)

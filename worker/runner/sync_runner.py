@@ -33,9 +33,10 @@ from ..channel.lease import Lease, now
 from ..channel.permits import take
 from . import forks, hooks, logs, resources
 from .context import Runner, running
-from .execution import Call, Functions, after, awaited
+from .execution import Call, Functions, after
 from .surroundings import Surroundings
 from .telling import telling
+from .waiting import awaited
 
 
 class SyncRunner:

@@ -185,5 +185,6 @@ def heard(record: logging.LogRecord, keep_of: Callable[[Work], int]) -> None:
 
 
 def one_line(text: str, chars_max: int) -> str:
-    line = " ".join(text[: 4 * chars_max].split()).encode("utf-8", "replace").decode()
+    line = " ".join(text[: 4 * chars_max].split())
+    line = line.encode("utf-8", "replace").decode()         # lone surrogates cannot be stored
     return line if len(line) <= chars_max else line[: chars_max - 1] + "…"

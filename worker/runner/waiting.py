@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar
 
+from rota.client.calls.handle import JobHandle
+
 T = TypeVar("T")
 
 _MISSING = object()
@@ -73,6 +75,14 @@ def _run(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, T], context: Con
         return runner.run(coroutine, context=context)
     with ThreadPoolExecutor(1) as another:
         return another.submit(lambda: runner.run(coroutine, context=context)).result()
+
+
+async def awaited(result: Any) -> Any:
+    """What a job or a step returned in the end: a plain function may hand over a coroutine, a future, or several in a
+    row."""
+    while hasattr(type(result), "__await__") and not isinstance(result, JobHandle):     # which is none to wait for
+        result = await result
+    return result
 
 
 async def _finish(awaitable: Awaitable[T]) -> T:
