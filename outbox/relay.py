@@ -73,8 +73,7 @@ class Relay:
         name: of the outbox in its cluster: relays of one name take turns. Give different ones to different tables.
         urls, token, key, ca_file: as those of `rota.Client`.
         poll: how long a row waits at the most if nobody wakes the relay, in seconds or as a timedelta; five seconds
-        at the
-            most.
+            at the most.
         remember: how long the cluster recognises a row that was moved already.
         unsigned: take rows that nobody has signed: then whoever can write to the table can run code on the nodes.
     """
@@ -146,11 +145,7 @@ class Relay:
                 if moved < BATCH:
                     await self._rest()
         finally:
-            with contextlib.suppress(RotaError, TimeoutError):
-                async with asyncio.timeout(5):
-                    await self._ask_turn(engine, leave=True)
-            await engine.close()
-            self._rows.close()
+            await self._end(engine)
 
     def run_until_empty(self, timeout: float = 30.0) -> int:
         """Move what is there and return: for tests and scripts. Returns how many rows this relay has moved in all.
@@ -165,10 +160,16 @@ class Relay:
                     if await self._go(engine) == 0:
                         await asyncio.sleep(PAUSE_S)
         finally:
-            await self._ask_turn(engine, leave=True)
-            await engine.close()
-            self._rows.close()
+            await self._end(engine)
         return self.moved
+
+    async def _end(self, engine: Engine) -> None:
+        """Let another relay have its turn, if a node can be told at once, and close."""
+        with contextlib.suppress(RotaError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._ask_turn(engine, leave=True)
+        await engine.close()
+        self._rows.close()
 
     async def _go(self, engine: Engine) -> int:
         """Move a batch, if it is our turn; returns how many rows were there."""
