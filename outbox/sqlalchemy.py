@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -23,8 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from rota.client.calls.handle import JobHandle
-from rota.client.calls.order import Routed
-from rota.client.tasks.task import Task, as_task
+from rota.client.tasks.task import Target, Task, as_task
 from rota.client.wire.keyring import Keyring
 
 from .handle import OutboxHandle
@@ -33,8 +32,6 @@ from .rows import TABLE, Aside, Counts, NewRow, Row, Signer, aside_of, checked_t
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Target = Routed | str | Callable[..., Any]
 
 POSTGRES = "postgresql"
 

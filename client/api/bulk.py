@@ -76,7 +76,7 @@ def _bundles(
                 yield PAUSE
                 continue
             else:
-                args, kwargs = _arguments(call)
+                args, kwargs = arguments_of(call)
             if kwargs or len(args) not in checked:
                 task.check(args, kwargs)
                 if not kwargs:
@@ -140,7 +140,8 @@ def _alone(route: Route, payload: bytes, codec: Codec) -> OpenBundle:
     return bundle
 
 
-def _arguments(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def arguments_of(call: Call | tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Of one call that is no plain tuple. Raises `InvalidJob`."""
     if isinstance(call, Call):
         return call
     raise InvalidJob(f"{call!r:.80} is not a call: give tuples of arguments, (x,) for a single one, or task.call(...)")

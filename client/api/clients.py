@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from .. import ids
 from ..calls import default
 from ..calls.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
-from ..calls.order import Call, Order, Routed
+from ..calls.order import Order, Routed
 from ..calls.pickling import load_arguments
 from ..errors import SignatureRefused
 from ..ids import parse_job_id
@@ -31,7 +31,7 @@ from ..process import background, ending
 from ..process.threads import Future
 from ..settings.config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
 from ..tasks.named import NamedTask
-from ..tasks.task import Task, as_task
+from ..tasks.task import Target, Task, as_task
 from ..transports.connection import Connection
 from ..transports.transport import Transport
 from ..wire.keyring import Keyring
@@ -53,6 +53,7 @@ from ..wire.views import (
     TaskView,
 )
 from . import flows, pipeline, schedules
+from .bulk import Calls
 from .coalesce import Ref
 from .engine import Engine, outcome_of, value_of
 from .flows import Flow, FlowHandle
@@ -68,9 +69,6 @@ T = TypeVar("T")
 
 NEWS_S = 5.0
 """How long a node waits for something to tell of a job, before it says that there is nothing."""
-
-Calls = Iterable[Call | tuple[Any, ...]]
-Target = Routed | str | Callable[..., Any]
 
 
 class AsyncClient(AsyncOperations):

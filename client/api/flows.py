@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar, Token
 from datetime import timedelta
 from types import TracebackType
@@ -24,7 +24,7 @@ import msgspec
 
 from ..calls.graphs import FLOW_JOBS_MAX, GRAPH_BYTES_MAX, FlowPart, pack
 from ..calls.handle import JobHandle, JobHandles, Source
-from ..calls.order import Call, Order, Route, Routed
+from ..calls.order import EMPTY, Order, Route, Routed
 from ..errors import FlowStuck, InvalidJob, JobUnknown, ResultTimeout, RotaError
 from ..ids import BUNDLE, Names, is_name, job_id
 from ..model import NO_TERMS, Enqueue, FlowTerms, ResultEntry, Terms
@@ -32,6 +32,7 @@ from ..options import checks as options
 from ..wire.frames import CLIENT_FRAME_BYTES
 from ..wire.keyring import Seal
 from ..wire.views import FlowDone, FlowResults, FlowView
+from .bulk import Calls, arguments_of
 from .coalesce import OpenBundle
 from .engine import Engine, value_of
 
@@ -393,15 +394,10 @@ async def entries_of(fetch: Callable[[str], Awaitable[bytes]], seal: Seal, flow_
         after = page.next
 
 
-def orders_of(task: Routed, calls: Iterable[Call | tuple[Any, ...]]) -> Iterator[Order]:
+def orders_of(task: Routed, calls: Calls) -> Iterator[Order]:
     for number, call in enumerate(calls, 1):
         try:
-            if isinstance(call, Call):
-                yield task.order(call.args, call.kwargs)
-            elif type(call) is tuple:
-                yield task.order(call, {})
-            else:
-                raise InvalidJob(f"{call!r:.80} is not a call: give tuples of arguments, (x,) for a single one")
+            yield task.order(call, EMPTY) if type(call) is tuple else task.order(*arguments_of(call))
         except RotaError as error:
             error.add_note(f"call {number:,} of enqueue_many")
             raise

@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
@@ -457,7 +457,10 @@ def make_task(function: Callable[..., Any], **options: Any) -> Task[..., Any]:
     return kind(function, Declaration(**options))
 
 
-def as_task(target: Routed | str | Callable[..., Any]) -> Routed:
+Target: TypeAlias = Routed | str | Callable[..., Any]
+
+
+def as_task(target: Target) -> Routed:
     """What `client.enqueue` was given: a task, a name, or a plain function, which is shipped by value."""
     if isinstance(target, Routed):
         return target

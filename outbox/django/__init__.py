@@ -12,13 +12,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from rota.client.calls.handle import JobHandle
-from rota.client.calls.order import Routed
-from rota.client.tasks.task import Task, as_task
+from rota.client.tasks.task import Target, Task, as_task
 from rota.client.wire.keyring import Keyring
 
 from ..handle import OutboxHandle
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Target = Routed | str | Callable[..., Any]
 
 
 class Outbox:
