@@ -10,7 +10,9 @@ import threading
 from collections import deque
 from collections.abc import Coroutine
 from contextvars import copy_context
+from types import CoroutineType
 
+from rota.client.calls.handle import JobHandle
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, LoopEnd
@@ -140,6 +142,8 @@ class AsyncRunner:
             around = call.around
             result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
             while result is not None and hasattr(type(result), "__await__"):        # (as `awaited`)
+                if type(result) is not CoroutineType and isinstance(result, JobHandle):
+                    break                   # a job that waited for it would run again, and make another one
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner
             outcome = self._raised(call, index, slot, began, error)

@@ -78,3 +78,13 @@ async def awaits_several(x):
 def looks_up(x):
     handle = hands_over.enqueue(x)
     return handle.cancel()
+
+
+@rota.task(max_attempts=5)
+def hands_a_handle(x):
+    return hands_over.enqueue(x)
+
+
+@rota.task(max_attempts=5)
+async def ahands_a_handle(x):
+    return await hands_over.aenqueue(x)

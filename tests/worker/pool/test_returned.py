@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rota.client.model import Mode
+
 from ..rig import Rig
 
 
@@ -33,3 +35,13 @@ async def test_what_a_job_cannot_have_it_is_refused_once(task: str, words: str) 
     async with Rig.open(async_=5, app="wrapped") as rig:
         outcome = await rig.run(task, 1, app="wrapped")
         assert outcome.status == "failed" and words in outcome.error
+
+
+@pytest.mark.parametrize(("task", "mode"), [
+    ("hands_a_handle", "sync"), ("hands_a_handle", "async"), ("ahands_a_handle", "sync"), ("ahands_a_handle", "async"),
+])
+async def test_a_handle_is_no_result_and_not_waited_for(task: str, mode: Mode) -> None:
+    """To wait for it would begin the job anew, which enqueues another one, and so on."""
+    async with Rig.open(async_=5, app="wrapped") as rig:
+        outcome = await rig.run(task, 1, app="wrapped", mode=mode)
+        assert outcome.status == "failed" and "a job handle belongs to its client" in outcome.error
