@@ -75,7 +75,7 @@ async def remembers(handle: rota.JobHandle[bytes]) -> None:
     await rota.sleep(1.5)
     rota.sleep(hours=1)
     assert_type(await handle, bytes)
-    rota.step("len", len, 5)        # type: ignore[arg-type]
+    rota.step("len", len, 5)        # type: ignore[call-overload]
 
 
 assert_type(injected.using(headers={"a": "b"}).enqueue(1).result(), str)
