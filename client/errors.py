@@ -259,8 +259,8 @@ class FlowStuck(RotaError):
     def __init__(self, flow: str, job_ids: list[str], count: int) -> None:
         more = f" and {count - len(job_ids):,} more" if count > len(job_ids) else ""
         super().__init__(
-            f"flow {flow} cannot go on: job {', '.join(job_ids)}{more} failed; flow.retry() runs them again, "
-            "flow.cancel() gives it up"
+            f"flow {flow} cannot go on: job {', '.join(job_ids)}{more} failed; flow.retry() runs them again; "
+            "to give it up, delete them from the failed set, and flow.cancel() the rest"
         )
         self.flow = flow
         self.job_ids = job_ids
