@@ -12,7 +12,7 @@ from ..keys import Keys
 from ..records import Awaiting, BoundRecord, Claim, ReceiptRecord, Token, encode
 from ..schedules import ScheduleRecord
 from ..uniques import Hold
-from .ops import Conditions, put_awaiting, put_held, put_scheduled, put_waiting
+from .ops import Conditions, moved_tail, put_awaiting, put_held, put_scheduled, put_waiting
 
 
 def enqueue(
@@ -36,9 +36,8 @@ def enqueue(
     if bound is not None:
         conditions += (bound.at,)
         ops += (Put(bound.at.key, encode(BoundRecord(bound.enqueued + token.count))),)
-    if tail is None:
-        return Write(conditions, ops)
-    return Write((*conditions, tail), (*ops, Put(tail.key, b"%d" % token.order)))
+    guard, moved = moved_tail(tail, token.order)
+    return Write((*conditions, *guard), (*ops, *moved))
 
 
 def enqueue_claimed(
