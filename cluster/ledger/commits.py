@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -47,6 +47,13 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     ops: tuple[Put | Delete, ...]
     on_applied: Callable[[], None] | None = None
     """Called when it is known to be in the store, once at the most."""
+
+
+def merged(writes: Sequence[Write]) -> Write:
+    """All of them or none. Of what they do to one key the last counts."""
+    ops = {op.key: op for write in writes for op in write.ops}
+    conditions = dict.fromkeys(condition for write in writes for condition in write.conditions)
+    return Write(tuple(conditions), tuple(ops.values()))
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

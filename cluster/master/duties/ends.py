@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
-from ...ledger.commits import Commits, Verdict, Write, unmodified
+from ...ledger.commits import Commits, Verdict, Write, merged, unmodified
 from ...ledger.ledger import Condition, Ledger
 from ...state.keys import Keys
-from ...state.records import tail_of
+from ...state.tails import end_of
+
+TOGETHER = 20
+"""What is due in one serial queue goes into it so many at a time."""
 
 Writes: TypeAlias = Callable[[int, Condition | None], Write]
 
@@ -34,32 +37,47 @@ class Ends:
         self._ledger = ledger
         self._keys = keys
         self._commits = commits
-        self._is_serial = is_serial
+        self.is_serial = is_serial
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def enter_all(self, entries: Iterable[Entry]) -> None:
         """In the order given; what is for other queues does not wait for what is for a serial one."""
         plain, serial = list[asyncio.Future[Verdict]](), dict[str, list[Entry]]()
         for entry in entries:
-            if self._is_serial(entry.queue):
+            if self.is_serial(entry.queue):
                 serial.setdefault(entry.queue, []).append(entry)
             else:
                 plain.append(self._commits.submit(entry.write(entry.order, None)))
         await asyncio.gather(*plain, *(self._enter_in_turn(some) for some in serial.values()))
 
     async def _enter_in_turn(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            await self.enter(entry)
+        """Many at a time; where one of them has moved meanwhile, each by itself."""
+        queue = entries[0].queue
+        async with self._turn(queue):
+            for start in range(0, len(entries), TOGETHER):
+                some = entries[start : start + TOGETHER]
+                if not (await self._append(queue, some)).applied:
+                    for entry in some if len(some) > 1 else ():
+                        await self._append(queue, [entry])
 
     async def enter(self, entry: Entry) -> Verdict:
-        if not self._is_serial(entry.queue):
+        if not self.is_serial(entry.queue):
             return await self._commits.submit(entry.write(entry.order, None))
-        key = self._keys.tail(entry.queue)
-        turn = self._turns.setdefault(entry.queue, asyncio.Lock())
-        async with turn:
-            while True:
-                found = (await self._ledger.read(key)).records
-                at, last = (found[0].mod_revision, tail_of(found[0])) if found else (0, 0)
-                verdict = await self._commits.submit(entry.write(max(entry.order, last + 1), unmodified(key, at)))
-                if verdict.applied or verdict.failed is None or verdict.failed.key != key:
-                    return verdict
+        async with self._turn(entry.queue):
+            return await self._append(entry.queue, [entry])
+
+    def _turn(self, queue: str) -> asyncio.Lock:
+        return self._turns.setdefault(queue, asyncio.Lock())
+
+    async def _append(self, queue: str, entries: list[Entry]) -> Verdict:
+        """All or none, each behind the one before."""
+        key = self._keys.tail(queue)
+        while True:
+            at, last = await end_of(self._ledger, self._keys, queue)
+            writes = []
+            for entry in entries:
+                last = max(entry.order, last + 1)
+                writes.append(entry.write(last, unmodified(key, at)))
+            verdict = await self._commits.submit(merged(writes))
+            if verdict.applied or verdict.failed is None or verdict.failed.key != key:
+                return verdict

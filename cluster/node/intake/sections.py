@@ -11,7 +11,7 @@ from rota.client.ids import BUNDLE, is_name
 from rota.client.model import Enqueue, FlowTerms
 
 from ...context import IdentityContext
-from ...ledger.commits import Commits, Verdict, Write
+from ...ledger.commits import Commits, Verdict, Write, merged
 from ...ledger.ledger import OPS_MAX, prefix_end
 from ...state import flows
 
@@ -83,14 +83,13 @@ class Sections:
         terms = self._sealed.get(section)
         if terms is None:
             raise InvalidJob(f"section {section} of a flow came without its end")
-        conditions = tuple(dict.fromkeys(condition for write in writes for condition in write.conditions))
-        merged = Write(conditions, tuple(op for write in writes for op in write.ops))
-        merged = flows.sealing(
-            self._context.keys, merged, terms, await self._flow(terms), self._context.clock.wall(), was_open=False
+        whole = flows.sealing(
+            self._context.keys, merged(writes), terms, await self._flow(terms), self._context.clock.wall(),
+            was_open=False,
         )
-        if len(merged.ops) > OPS_MAX or len(merged.conditions) > OPS_MAX:
+        if len(whole.ops) > OPS_MAX or len(whole.conditions) > OPS_MAX:
             raise InvalidJob(f"section {section} of a flow is too large for one transaction")
-        return merged
+        return whole
 
     async def _flow(self, terms: FlowTerms) -> bytes:
         """The flow's record: of a new one, made here. Raises `InvalidJob` if it is over, or has too many sections."""

@@ -6,7 +6,7 @@ import asyncio
 
 from ...ledger.ledger import Ledger
 from ...state.keys import Keys
-from ...state.records import tail_of
+from ...state.tails import end_of
 
 TAILS_MAX = 10_000
 """Queues that are kept in mind."""
@@ -29,10 +29,7 @@ class Tails:
     async def end_of(self, queue: str) -> tuple[int, int]:
         """(mod revision, order) of its tail. It is known again when what follows is stored."""
         known = self._tails.pop(queue, None)
-        if known is None:
-            page = await self._ledger.read(self._keys.tail(queue))
-            known = (page.records[0].mod_revision, tail_of(page.records[0])) if page.records else (0, 0)
-        return known
+        return known if known is not None else await end_of(self._ledger, self._keys, queue)
 
     def stored(self, queue: str, mod_revision: int, order: int) -> None:
         self._tails[queue] = mod_revision, order

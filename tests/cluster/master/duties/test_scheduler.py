@@ -9,7 +9,7 @@ from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits
-from rota.cluster.ledger.ledger import Changes, Event, Page, Put, Record, Txn, prefix_end
+from rota.cluster.ledger.ledger import Changes, Delete, Event, Page, Put, Record, Txn, TxnResult, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.duties.due import LOOK_S_MAX
 from rota.cluster.master.duties.ends import Ends
@@ -127,6 +127,37 @@ async def test_in_a_serial_queue_what_is_due_is_its_new_end() -> None:
         b"b0": 51, b"b1": 52,
     }
     assert names[b"b2"] is not None and not (await ledger.read(KEYS.tail("plain"))).records
+
+
+async def test_what_is_due_in_a_serial_queue_enters_it_together() -> None:
+    """Each by itself it was a read and a commit for each, and what is due in other queues waited."""
+    clock, ledger = SystemClock(), Counting()
+    due_ms = int(clock.wall() * 1000) - 5
+    names = [f"b{number:02d}" for number in range(30)]
+    await ledger.commit(Txn((), tuple(
+        Put(KEYS.due(due_ms, "q", name), encode(Token("m:f", "q", 0, 1, 1, "async", 0))) for name in names
+    )))
+    ledger.taken, ledger.commits = KEYS.due(due_ms, "q", "b03"), 0
+    async with Commits(ledger) as commits:
+        await scheduler_of(ledger, clock, commits, "q").move_due()
+    moved = (await ledger.read(KEYS.jobs, prefix_end(KEYS.jobs), keys_only=True)).records
+    places = [KEYS.parse_job(record.key) for record in moved]
+    assert [place.bundle for place in places if place is not None] == [name for name in names if name != "b03"]
+    assert ledger.commits == 1 + 20 + 1         # what one of twenty had been taken from, came one by one
+
+
+class Counting(MemoryLedger):
+    """One of the jobs is cancelled just after it was seen to be due."""
+
+    taken = b""
+    commits = 0
+
+    async def commit(self, txn: Txn) -> TxnResult:
+        self.commits += 1
+        if self.taken:
+            taken, self.taken = self.taken, b""
+            await super().commit(Txn((), (Delete(taken),)))
+        return await super().commit(txn)
 
 
 class Meanwhile(MemoryLedger):
