@@ -87,7 +87,7 @@ class Master:
         self._scheduler = Scheduler(context, aside, discards, ends)
         self._schedules = Schedules(context)
         self._dependants = Dependants(context, aside, buckets, ends)
-        self._bulk = Bulk(context, self._authority)
+        self._bulk = Bulk(context, self._authority, picture.is_serial)
         revision = await take_snapshot(self._ledger, self._keys, self._clock, picture)
         self._wake.set()
         async with asyncio.TaskGroup() as group:

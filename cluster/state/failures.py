@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
 from ..clock import Clock
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Record
+from ..ledger.ledger import Condition, Record
 from . import moves
 from .keys import Keys, split_job
 from .records import FailedRecord, Token, decode, failure_in, header_of
@@ -19,10 +24,17 @@ def wanted(keys: Keys, failure: Record | None) -> bytes | None:
     return keys.unique(said.task, said.unique) if said is not None and said.unique else None
 
 
+class Again(NamedTuple):
+    """`write`: what puts it into its queue, by its order and (as in `enqueue`) the tail of that."""
+
+    queue: str
+    write: Callable[[int, Condition | None], Write]
+
+
 def retry(
     keys: Keys, clock: Clock, who: moves.Conditions, record: Record, failed: FailedRecord, failure: Record | None,
-    order: int, hold: Hold | None = None, *, words: Words = UNSIGNED_WORDS,
-) -> Write | None:
+    hold: Hold | None = None, *, words: Words = UNSIGNED_WORDS,
+) -> Again | None:
     """Put it at the end of its queue, as a first attempt. None: there is nothing that could be run. `hold`: how to have
     what it wants for itself (`wanted`)."""
     if failure is None:
@@ -34,7 +46,7 @@ def retry(
         return None
     past = words.heard_token(bundle, said).past if said else ()
     token = Token(          # what the body says is signed, what its token said may be why it was set aside
-        header.task, header.queue, header.priority if header.v > 1 or said is None else said.priority, order, 1,
+        header.task, header.queue, header.priority if header.v > 1 or said is None else said.priority, 0, 1,
         header.mode, int(clock.wall() * 1000), python=header.python, function=header.function,
         key=header.key if header.v > 1 or said is None else said.key,
         signed=said.signed if said else header.key_id, past=past,
@@ -42,6 +54,13 @@ def retry(
         inputs=said.inputs if said else True,       # (it costs a read to find that there are none)
         steps=said.steps if said else True,
     )
-    at = unmodified(record.key, record.mod_revision)
-    told = words.token(bundle, token)
-    return moves.revive(keys, who, at, failure.key, piece_name(bundle, [index]), told, kept.body, hold)
+    if said is not None:        # (where it may run, and what it counts as: no body says that)
+        token = replace(token, weight=said.weight, fair=said.fair, rate_key=said.rate_key, requires=said.requires)
+    at, told = unmodified(record.key, record.mod_revision), words.token(bundle, token)
+
+    def write(order: int, tail: Condition | None) -> Write:
+        return moves.revive(
+            keys, who, at, failure.key, piece_name(bundle, [index]), replace(told, order=order), kept.body, hold, tail
+        )
+
+    return Again(header.queue, write)

@@ -24,6 +24,7 @@ from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, decode
+from rota.cluster.state.splitting import piece_name
 
 from .blame import Blame
 from .codes import Codes
@@ -218,12 +219,15 @@ class Conduct:
                 self._say("Q3", f"{source.decode()} was claimed, and it is blocked, or not due")
 
     def _comes_in(self, entry: Entry, name: bytes) -> bool:
-        """Whether this bundle is enqueued here, or has become due, or waits for nothing more; it is not handed back."""
+        """Whether this bundle is enqueued here, or has become due, or waits for nothing more, or is run again from the
+        failed set; it is not handed back."""
         keys = self.keys
         return any(
             other.event.record.key == keys.receipt(name.decode())
             or (other.event.deleted and other.event.record.key.startswith((keys.scheduled, keys.awaiting))
                 and other.event.record.key.rpartition(b"/")[2] == name)
+            or (other.event.deleted and (failed := keys.parse_failed(other.event.record.key)) is not None
+                and piece_name(failed[1], [failed[2]]).encode() == name)
             for other in entry.changes
         )
 

@@ -7,6 +7,7 @@ once hinder nobody: who comes first does it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from rota.client.errors import LedgerError
 
@@ -19,6 +20,7 @@ from ...ledger.scan import scan
 from ...state.records import operation_in
 from ...state.words import Words
 from ..election.authority import Authority
+from .ends import Ends
 from .operation import Operation, Writer, name_of
 
 AT_ONCE_MAX = 4
@@ -31,9 +33,10 @@ AGAIN_S = 1.0
 class Bulk:
     """One term's."""
 
-    def __init__(self, context: TermContext, authority: Authority) -> None:
+    def __init__(self, context: TermContext, authority: Authority, is_serial: Callable[[str], bool]) -> None:
         self._context = context
         self._authority = authority
+        self._is_serial = is_serial
         self._ledger, self._keys = context.ledger, context.keys
         self._buckets = Buckets(context.ledger, context.clock, context.rng)
         self._words = Words(context.seal)
@@ -55,7 +58,8 @@ class Bulk:
             self._waiting[record.key] = None
         async with Commits(self._ledger) as commits, asyncio.TaskGroup() as group:
             self._commits = commits
-            self._writer = Writer(self._context, self._authority, commits, self._buckets)
+            ends = Ends(self._ledger, self._keys, commits, self._is_serial)
+            self._writer = Writer(self._context, self._authority, commits, self._buckets, ends)
             while True:
                 while self._waiting and len(self._at_work) < AT_ONCE_MAX:
                     key = next(iter(self._waiting))

@@ -7,7 +7,7 @@ the operation's record, and the fence), so whatever was done before is not done 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -25,6 +25,7 @@ from ...state.records import FailedRecord, OperationRecord, encode
 from ...state.uniques import Holder, look
 from ...state.words import Words
 from ..election.authority import Authority
+from .ends import Ends, Entry
 from .targets import Target, Targets
 
 BATCH = 40
@@ -46,8 +47,12 @@ KEEP_S = 3600.0
 class Writer:
     """What operations write, beside what else the master does. `buckets`: leases for what is kept for a while."""
 
-    def __init__(self, context: TermContext, authority: Authority, commits: Commits, buckets: Buckets) -> None:
+    def __init__(
+        self, context: TermContext, authority: Authority, commits: Commits, buckets: Buckets, ends: Ends
+    ) -> None:
         self.buckets = buckets
+        self.is_serial = ends.is_serial
+        self._ends = ends
         self._context = context
         self._authority = authority
         self._commits = commits
@@ -57,8 +62,10 @@ class Writer:
         """The newest that it has seen."""
         return self._commits.revision
 
-    async def submit(self, writes: list[Write]) -> list[Verdict | BaseException]:
-        verdicts = await asyncio.gather(*map(self._commits.submit, writes), return_exceptions=True)
+    async def submit(self, writes: Sequence[Write | Entry]) -> list[Verdict | BaseException]:
+        verdicts = await asyncio.gather(*(
+            self._ends.enter(write) if isinstance(write, Entry) else self._commits.submit(write) for write in writes
+        ), return_exceptions=True)
         for verdict in verdicts:
             failed = verdict.failed if isinstance(verdict, Verdict) else None
             if failed is not None and failed.key == self._context.fence.key:
@@ -184,7 +191,7 @@ class Operation:
 
     # -- what is done to it --------------------------------------------------------------------------------------------
 
-    async def _write(self, target: Target) -> Write | None:
+    async def _write(self, target: Target) -> Write | Entry | None:
         """None: it cannot be done with this one."""
         record, conditions = target.record, self._conditions
         if isinstance(target.what, FailedRecord):
@@ -201,9 +208,14 @@ class Operation:
                 if isinstance(met, Holder):
                     return None         # another job of its key is there
                 hold = met
-            return failures.retry(
-                self._keys, self._clock, conditions, record, target.what, kept, order, hold, words=self._words
+            again = failures.retry(
+                self._keys, self._clock, conditions, record, target.what, kept, hold, words=self._words
             )
+            if again is None:
+                return None
+            if not self._writer.is_serial(again.queue):
+                return again.write(order, None)
+            return Entry(again.queue, order, again.write)
         if self._operation.verb == "retry":
             return moves.retry_head(conditions, unmodified(record.key, record.mod_revision), target.what)
         if record.key.startswith(self._keys.claims):

@@ -12,7 +12,7 @@ from ..keys import Keys, record_id
 from ..records import FailedRecord, Failure, Token, encode
 from ..uniques import Hold
 from ..words import UNSIGNED_WORDS, Words
-from .ops import Conditions, Ops, freed, put_held, put_waiting
+from .ops import Conditions, Ops, freed, moved_tail, put_held, put_waiting
 from .remembered import forget_late, forget_steps
 
 
@@ -47,15 +47,16 @@ def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, token: To
 
 def revive(
     keys: Keys, who: Conditions, at: Condition, failure_key: bytes, name: str, token: Token, body: bytes,
-    hold: Hold | None = None,
+    hold: Hold | None = None, tail: Condition | None = None,
 ) -> Write:
     """Run a failed job again, in a bundle of its own. Not while jobs that were in one piece with it still lie under
-    that name; nor, if it wants something for itself (`hold`), while another job has that."""
+    that name; nor, if it wants something for itself (`hold`), while another job has that. `tail`: as in `enqueue`."""
     body_key, put = keys.body(name), put_waiting(keys, name, token)
     held = () if hold is None else (put_held(keys, hold.at.key, name, put, token.at),)
+    guard, moved = moved_tail(tail, token.order)
     return Write(
-        (*who, at, created(body_key, 0), *(() if hold is None else hold.conditions)),
-        (Delete(at.key), Delete(failure_key), Put(body_key, body), put, *held),
+        (*who, at, created(body_key, 0), *(() if hold is None else hold.conditions), *guard),
+        (Delete(at.key), Delete(failure_key), Put(body_key, body), put, *held, *moved),
     )
 
 

@@ -86,8 +86,10 @@ async def test_a_skipped_head_comes_back_without_the_job_that_was_cancelled_besi
     failed = decode(FailedRecord, record.value)
     assert failed is not None
     kept = (await ledger.read(KEYS.failure(BUNDLE, 0))).records[0]
-    write = failures.retry(KEYS, CLOCK, (), record, failed, kept, 1)
-    assert write is not None and (await ledger.commit(Txn(write.conditions, write.ops))).succeeded
+    again = failures.retry(KEYS, CLOCK, (), record, failed, kept)
+    assert again is not None
+    write = again.write(1, None)
+    assert (await ledger.commit(Txn(write.conditions, write.ops))).succeeded
     (back,) = (await ledger.read(KEYS.bodies, KEYS.bodies + b"\xff")).records
     assert decode_header(back.value)[0].indexes == [0]
     await ledger.close()

@@ -94,7 +94,7 @@ class Stage:
         fence = (await self.ledger.commit(Txn((), (Put(key, b"n"),)))).revision
         fenced: Condition = created(key, fence)
         context = term(self.ledger, self.commits, KEYS, CLOCK, fence=fenced, node=f"n{self.terms}")
-        duty = bulk.Bulk(context, Authority())
+        duty = bulk.Bulk(context, Authority(), lambda queue: queue == "line")
 
         async def watch() -> None:
             async with self.ledger.watch(KEYS.root, prefix_end(KEYS.root), from_revision=fence) as changes:
@@ -200,6 +200,25 @@ async def test_the_head_that_blocks_a_serial_queue_is_retried_at_its_place() -> 
         assert (view.state, view.count) == ("done", 1)
         head = (await stage.ledger.read(KEYS.queue_jobs("line"), prefix_end(KEYS.jobs), limit=1)).records[0]
         assert b"blocked" not in head.value and b'"attempt"' not in head.value
+
+
+async def test_what_is_retried_into_a_serial_queue_is_its_new_end() -> None:
+    """Else a node that had seen less of the store would append before it, and it would not be the head any more when it
+    is tried again."""
+    async with staged() as stage:
+        tail = 1_000_000        # further than this master has seen
+        await stage.failed(3, queue="line")
+        await stage.put(Put(KEYS.tail("line"), str(tail).encode()))
+        for number in range(3):
+            bundle = f"{SESSION}-{number:08x}"
+            body = encode_body(Header(bundle, "m:f", "line", "async", [0], [1], 0.0), [b"x"])
+            kept = Failure(body, "trace", encode(Token("m:f", "line", 0, 1, 1, "async", 0)))
+            await stage.put(Put(KEYS.failure(bundle, 0), msgspec.msgpack.encode(kept)))
+        assert (await stage.do("retry", ALL)).count == 3
+        waiting = (await stage.ledger.read(KEYS.queue_jobs("line"), prefix_end(KEYS.queue_jobs("line")))).records
+        places = [KEYS.parse_job(record.key) for record in waiting]
+        assert [place.order for place in places if place is not None] == [tail + 1, tail + 2, tail + 3]
+        assert (await stage.ledger.read(KEYS.tail("line"))).records[0].value == str(tail + 3).encode()
 
 
 async def test_a_queue_is_emptied_if_there_are_as_many_jobs_as_its_owner_believes() -> None:
