@@ -88,6 +88,12 @@ class SetAside:
         token = self._token_from(record, header_of(body))
         return await self._write(who, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
 
+    async def to_part(self, bundle: str, claim: Claim) -> bytes:
+        """The body of a bundle whose jobs go back apart; nothing if they do not, or it cannot be cut (whoever gets it
+        next sets it aside)."""
+        body = await self._body(bundle) if claim.parts_ways else b""
+        return b"" if damage(bundle, claim, body) else body
+
     async def _body(self, bundle: str) -> bytes:
         page = await self._ledger.read(self._keys.body(bundle))
         return page.records[0].value if page.records else b""

@@ -146,6 +146,13 @@ class Claim(Token, frozen=True, omit_defaults=True, gc=False):
     started: bool = False
     serial: bool = False        # of a serial queue: it retries at its place
     back: Count = 0             # jobs that the node gave back in pieces, because they run slowly; part of `done`
+    slept: Bitmap = ""          # of what expires, jobs that sleep or wait for others by now: these do not any more
+
+    @property
+    def parts_ways(self) -> bool:
+        """Whether some of its jobs may not expire any more, and others do: where it goes back, each do so by
+        themselves."""
+        return bool(self.slept and self.expires)
 
 
 class Awaiting(Token, frozen=True, omit_defaults=True, gc=False):

@@ -16,6 +16,9 @@ from ...state.records import Claim, bits, hex_bits
 from .memory import Memory
 from .settlement import Settlement
 
+SUSPENDED = ("sleep", "wait")
+"""What a job has ended with that goes on later, by what it remembers."""
+
 
 class LocalJob(msgspec.Struct, frozen=True):
     """A job that lies here: what its record says of it."""
@@ -44,6 +47,7 @@ class Held(msgspec.Struct, gc=False):
     done: int = 0               # jobs whose outcome is committed, or on its way
     outcomes: list[Outcome] = []
     retries: list[Outcome] = []
+    slept: int = 0              # of what expires, jobs that do not any more: its claim says so, or is about to
     failed: set[int] = set()    # of those that remember something: jobs that are in the failed set
     queue: deque[Settlement] = msgspec.field(default_factory=deque)    # writes still to be committed, in order
     writing: bool = False
@@ -72,6 +76,16 @@ class Held(msgspec.Struct, gc=False):
         return self.claim.count - self.done.bit_count() - len(self.outcomes) - len(self.retries)
 
     @property
+    def asleep(self) -> int:
+        """Of what expires, jobs that sleep or wait for others, and so do not any more."""
+        return bits(one.index for one in self.retries if one.status in SUSPENDED) if self.claim.expires else 0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its claim has to be told something, though not all of its jobs have ended."""
+        return bool(self.outcomes or self.asleep & ~self.slept)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every job has an outcome."""
         assert self.header is not None
@@ -85,7 +99,7 @@ class Held(msgspec.Struct, gc=False):
     def shown(self, done: int) -> Claim:
         """Its claim as it is to be written when these have ended."""
         late = self.claim.late if self.memory is None else hex_bits(bits(self.memory.late) & done)
-        return replace(self.claim, done=hex_bits(done), back=self.back, late=late)
+        return replace(self.claim, done=hex_bits(done), back=self.back, late=late, slept=hex_bits(self.slept))
 
     def without_outcome(self) -> list[tuple[int, bytes]]:
         """The jobs that have none."""

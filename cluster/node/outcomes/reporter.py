@@ -84,7 +84,7 @@ class Reporter:
         for held in list(self._partial.values()):
             if held.over:
                 del self._partial[held.key]
-            elif not held.outcomes:
+            elif not held.has_news:
                 continue            # only retries so far: they are moved with the rest of the bundle
             elif held.flush_at <= now:
                 self.flush(held)
@@ -97,6 +97,7 @@ class Reporter:
         self._partial.pop(held.key, None)
         outcomes, held.outcomes = held.outcomes, []
         held.done |= bits([outcome.index for outcome in outcomes])
+        held.slept |= held.asleep
         result_s, finished_s = self._keep_result_of(held), self._keep_finished_of(held)
         keep = Keep(max(result_s, finished_s) if result_s else 0.0, finished_s)     # who is kept keeps its result
         held.queue.extend(settle(self._context, held, outcomes, complete=complete, keep=keep))

@@ -19,11 +19,11 @@ from ...state import moves
 from ...state.keys import Keys
 from ...state.records import Token, awaiting_of, bits, due_by, token_of
 from ...state.words import Words
-from ..claims.held import Held
+from ..claims.held import SUSPENDED, Held
 from ..claims.settlement import Kept, Settlement
 
 FAILURES_PER_WRITE = 20
-GOES_ON = ("retry", "snooze", "sleep", "wait")
+GOES_ON = ("retry", "snooze", *SUSPENDED)
 """What a job has ended with that is run again."""
 SLEEP_TOGETHER_MS = 1_000
 """Jobs of one bundle that wake up in the same second do so together."""
@@ -136,7 +136,7 @@ def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
     for outcome in held.retries:
         groups.setdefault((outcome.status, _company(context.clock, outcome)), []).append(outcome)
     expires = held.claim.expires
-    move = moves.suspend if any(status in ("sleep", "wait") for status, _ in groups) else moves.retry
+    move = moves.suspend if any(status in SUSPENDED for status, _ in groups) else moves.retry
     return (*move(keys, key, bundle, held.body, done, [
         (
             [outcome.index for outcome in group], _again(context, held, group),
@@ -173,7 +173,7 @@ def _coarse(delay_s: float) -> int:
 def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     """The token of the next attempt. A snooze is not counted as one, nor is what sleeps or waits for others."""
     outcome = group[0]
-    if outcome.status in ("sleep", "wait"):     # (it has begun: it cannot expire any more)
+    if outcome.status in SUSPENDED:     # (it has begun: it cannot expire any more)
         token = replace(token_of(held.claim), expires=0)
         if outcome.status == "sleep":
             return token

@@ -104,4 +104,5 @@ class HandBack:
             told = words.heard_token(bundle, claim)
             past = told.and_past(self._context.node, ran[bundle], now_ms, why)
             claim = words.token(bundle, replace(told, past=past))
-        return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past)
+        body = await self._aside.to_part(bundle, claim)
+        return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past, body)

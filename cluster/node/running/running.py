@@ -388,6 +388,6 @@ class Running:
         held.submitted = False
 
     def _flush_before_release(self, held: Held) -> None:
-        if held.header is not None and held.outcomes:
+        if held.header is not None and held.has_news:
             self._reporter.flush(held)
         self.forget(held)

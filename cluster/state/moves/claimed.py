@@ -5,7 +5,9 @@ What returns `Ops` is one of several writes that a node has ready for one claim:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
@@ -15,9 +17,13 @@ from rota.client.wire.codec import slice_body
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
-from ..records import Awaiting, Claim, Token, encode, hex_bits, token_of
+from ..records import Awaiting, Claim, Token, encode, header_of, hex_bits, token_of
 from ..splitting import piece_name, shrunk
 from .ops import Conditions, Ops, freed, put_awaiting, put_scheduled, put_waiting
+from .remembered import forget_late
+
+Place: TypeAlias = Callable[[str, Token], Put]
+"""Where a token goes, by the name of its bundle."""
 
 
 def mark_started(keys: Keys, who: Conditions, at: Condition, claim: Claim, marked: Claim) -> Write:
@@ -28,27 +34,46 @@ def mark_started(keys: Keys, who: Conditions, at: Condition, claim: Claim, marke
 
 
 def hand_back(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, past: History | None = None
+    keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, past: History | None = None,
+    body: bytes = b"",
 ) -> Write:
     """Back to its place, as if it had never been given: no attempt is used up. `past`: what is told of it, if it had
-    begun."""
+    begun. `body`: its own, if some of its jobs have slept (`Claim.parts_ways`)."""
     token = token_of(claim)
     token = token if past is None else replace(token, past=past)
-    return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, token)))
+    return Write((*who, at), (Delete(at.key), *_back(keys, bundle, claim, token, body, partial(put_waiting, keys))))
 
 
 def take_over(
     keys: Keys, who: Conditions, at: Condition, bundle: str, claim: Claim, *, lost: int, due_ms: int = 0,
-    past: History = (),
+    past: History = (), body: bytes = b"",
 ) -> Write:
     """From under a node that is gone, back to its place; or, if it shall wait until `due_ms`, among the scheduled. (In
-    a serial queue it waits at its place.) `lost`: how often it was running then; `past`: its attempts so far."""
+    a serial queue it waits at its place.) `lost`: how often it was running then; `past`: its attempts so far;
+    `body`: as in `hand_back`."""
     token = replace(token_of(claim), orphanings=claim.orphanings + 1, lost=lost, past=past)
+    put: Place = partial(put_waiting, keys)
     if due_ms and claim.serial:
         token = replace(token, not_before=due_ms)
     elif due_ms:
-        return Write((*who, at), (Delete(at.key), put_scheduled(keys, bundle, token, due_ms)))
-    return Write((*who, at), (Delete(at.key), put_waiting(keys, bundle, token)))
+        put = partial(put_scheduled, keys, due_ms=due_ms)
+    return Write((*who, at), (Delete(at.key), *_back(keys, bundle, claim, token, body, put)))
+
+
+def _back(keys: Keys, bundle: str, claim: Claim, token: Token, body: bytes, put: Place) -> Ops:
+    header = header_of(body) if claim.parts_ways else None
+    if header is None:
+        return (put(bundle, token),)
+    left, slept = [index for index in header.indexes if not claim.done_bits >> index & 1], int(claim.slept, 16)
+    parts = [
+        (indexes, replace(token, expires=expires), put) for indexes, expires in (
+            ([index for index in left if slept >> index & 1], 0),
+            ([index for index in left if not slept >> index & 1], token.expires),
+        ) if indexes
+    ]
+    if len(parts) == 1:
+        return (put(bundle, parts[0][1]),)
+    return (*_apart(keys, bundle, body, parts), *forget_late(keys, bundle, token))
 
 
 def record(key: bytes, claim: Claim) -> Ops:
@@ -99,12 +124,18 @@ def _later(
     if len(again) == 1:
         ((_, token, due_ms),) = again
         return (Delete(key), _put_later(keys, bundle, replace(token, done=hex_bits(done), late=""), due_ms))
-    ops: list[Put | Delete] = [Delete(key)]
+    parts = [(indexes, token, partial(_put_later, keys, due_ms=due_ms)) for indexes, token, due_ms in again]
+    return (Delete(key), *_apart(keys, bundle, body, parts))
+
+
+def _apart(keys: Keys, bundle: str, body: bytes, parts: Sequence[tuple[list[int], Token, Place]]) -> Ops:
+    """Each of these is a piece of its own."""
+    ops: list[Put | Delete] = []
     bodies = []
-    for indexes, token, due_ms in again:
+    for indexes, token, put in parts:
         name = piece_name(bundle, indexes)
         bodies.append(Put(keys.body(name), slice_body(body, indexes)))
-        ops += [_put_later(keys, name, shrunk(token, len(indexes)), due_ms), bodies[-1]]
+        ops += [put(name, shrunk(token, len(indexes))), bodies[-1]]
     if keys.body(bundle) not in [put.key for put in bodies]:
         ops.append(Delete(keys.body(bundle)))
     return tuple(ops)

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from rota.cluster.ledger.commits import Write, created
-from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.ledger.ledger import Put, Txn, prefix_end
 from rota.cluster.master.duties import takeover
 from rota.cluster.master.duties.takeover import LOSSES_ALONE_MAX, LOSSES_MAX, take_over
 from rota.cluster.state.quarantine import SetAside
@@ -173,5 +173,46 @@ def test_a_master_that_was_succeeded_moves_nothing() -> None:
         aside = SetAside(context.ledger, KEYS, context.clock, context.seal, context.buckets)
         assert await take_over(bench.term(created(FENCE, 3)), DEAD, tasks=TASKS, aside=aside) is None
         assert await bench.names(KEYS.claims)
+
+    play(deed)
+
+
+@pytest.mark.parametrize("task", ["m:f", "m:patient"])
+def test_what_slept_does_not_expire_any_more_and_its_siblings_do(task: str) -> None:
+    """It lay with them in one token: in the midst of what it did, it ended as expired."""
+    async def deed(bench: Bench) -> None:
+        await orphan(bench, count=4, task=task, expires=9_000, slept="6", done="2", steps=True, late="2")
+        await bench.put((KEYS.step(BUNDLE, 1, 3), b"x"))
+        assert await taken(bench) == 1
+        area = KEYS.jobs if task == "m:f" else KEYS.scheduled
+        page = await bench.ledger.read(area, prefix_end(area))
+        tokens = {
+            record.key.rpartition(b"/")[2].decode(): decode(Token, record.value) for record in page.records
+        }
+        assert {name: (made.count, made.done, made.expires) for name, made in tokens.items() if made is not None} == {
+            f"{BUNDLE}.00": (2, "", 9_000), f"{BUNDLE}.02": (1, "", 0),
+        }
+        assert await bench.names(KEYS.bodies) == [f"{BUNDLE}.00", f"{BUNDLE}.02"]
+        assert not await bench.names(KEYS.steps)            # what came late of the one that has ended
+
+    play(deed)
+
+
+def test_where_all_that_is_left_has_slept_the_bundle_stays_whole() -> None:
+    async def deed(bench: Bench) -> None:
+        await orphan(bench, expires=9_000, slept="2", done="1")
+        assert await taken(bench) == 1
+        assert ((await waiting(bench)).done_bits, (await waiting(bench)).expires) == (0b1, 0)
+
+    play(deed)
+
+
+def test_what_cannot_be_cut_stays_whole() -> None:
+    """Whoever gets it next sets it aside."""
+    async def deed(bench: Bench) -> None:
+        await orphan(bench, expires=9_000, slept="2")
+        await bench.put((KEYS.body(BUNDLE), b"\xff"))
+        assert await taken(bench) == 1
+        assert ((await waiting(bench)).pending, (await waiting(bench)).expires) == (2, 9_000)
 
     play(deed)

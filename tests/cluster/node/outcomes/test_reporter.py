@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rota.client.errors import NoSpace
-from rota.client.model import Outcome
+from rota.client.model import Outcome, Status
 from rota.cluster.events.records import JobEnded, OutcomeVoid, OverwriteMended
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.node.claims.held import Held
@@ -180,5 +181,24 @@ def test_after_the_end_of_the_identity_nothing_is_written() -> None:
             reporter.take(held, [Outcome(index, "ok")], 0.0)
         await a_moment(1.0)
         assert not ended and await bench.names(KEYS.claims)
+
+    report(deed)
+
+
+@pytest.mark.parametrize("status", ["sleep", "wait"])
+def test_that_one_sleeps_is_told_where_the_others_expire(status: Status) -> None:
+    """Their node may be lost before they end; and nothing is written for what does not expire."""
+    async def deed(bench: Bench, reporter_: Reporter, held: Held, ended: Told) -> None:
+        for expires, slept in ((0, ""), (9_000, "1")):
+            held.claim, held.retries = replace(held.claim, expires=expires), []
+            before = (await bench.record(held.record.key)).mod_revision
+            reporter_.take(held, [Outcome(0, status, delay_s=5.0)], bench.clock.monotonic())
+            await a_moment(reporter.PARTIAL_S)
+            assert reporter_.flush_due() is None
+            await a_moment()
+            record = await bench.record(held.record.key)
+            claim = decode(Claim, record.value)
+            assert claim is not None and (claim.slept, claim.done, ended) == (slept, "", [])
+            assert (record.mod_revision > before) == bool(slept) and len(held.retries) == 1
 
     report(deed)

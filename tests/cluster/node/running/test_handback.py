@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from rota.client.errors import NoSpace
 from rota.client.model import TaskInfo
@@ -129,5 +130,15 @@ def test_a_node_that_is_no_member_any_more_hands_back_nothing() -> None:
         await bench.delete(KEYS.node(NODE))
         assert await at(bench, Claims()).all(but_held=True) == 0
         assert await bench.names(KEYS.claims)
+
+    play(deed)
+
+
+def test_what_slept_does_not_expire_any_more() -> None:
+    async def deed(bench: Bench) -> None:
+        claim = replace(claim_of(token(2), 5), expires=9_000, slept="2")
+        await bench.claim(claim=claim)
+        assert await at(bench, Claims()).all(but_held=False) == 1
+        assert [(await waiting(bench, f"{BUNDLE}.{index:02d}")).expires for index in range(2)] == [9_000, 0]
 
     play(deed)
