@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from rota.client.calls.graphs import FlowPart, last_of, unpack
 from rota.client.calls.graphs import each as each_of
 from rota.client.errors import FlowUnknown
 from rota.client.ids import job_id
+from rota.client.model import JOBS_PER_BUNDLE_MAX
 from rota.client.wire.views import (
     FLOW_JOB_STATES,
     FlowJobState,
@@ -34,6 +36,9 @@ RESULTS_PER_PAGE = 200
 RESULT_BYTES = 4 * 1024 * 1024
 FAILED_NAMED = 10
 LOOK_S_MIN, LOOK_S_MAX = 0.02, 0.5
+
+Held: TypeAlias = tuple[dict[str, int], dict[str, int]]
+"""What nodes have, and what of it runs: bitmaps by bundle."""
 
 
 class Known:
@@ -70,15 +75,16 @@ class FlowStatus:
         names = [flow for flow, _ in found]
         start = names.index(after) + 1 if after in names else 0
         part = found[start : start + limit]
+        held = None if all(record.ended_at for _, record in part) else await self._held()      # once for all of them
         views = [
-            self._over(flow, record) if record.ended_at else await self.summary(flow) for flow, record in part
+            self._over(flow, record) if record.ended_at else await self.summary(flow, held) for flow, record in part
         ]
         return FlowsPage([view for view in views if view], part[-1][0] if start + limit < len(found) else "")
 
-    async def summary(self, flow: str) -> FlowView | None:
+    async def summary(self, flow: str, held: Held | None = None) -> FlowView | None:
         """A flow without its parts."""
         try:
-            view, _ = await self._view(flow)
+            view, _ = await self._view(flow, held)
         except FlowUnknown:
             return None
         return FlowView(
@@ -143,9 +149,9 @@ class FlowStatus:
 
     # -- where its jobs are ------------------------------------------------------------------------------------------
 
-    async def _view(self, flow: str) -> tuple[FlowView, Known]:
+    async def _view(self, flow: str, held: Held | None = None) -> tuple[FlowView, Known]:
         known = await self.known(flow)
-        states = await self.states(known)
+        states = await self.states(known, held)
         counts: dict[str, int] = dict.fromkeys(FLOW_JOB_STATES, 0)
         failed: list[str] = []
         for part, now in zip(known.parts, states, strict=True):
@@ -168,11 +174,11 @@ class FlowStatus:
         )
         return view, known
 
-    async def states(self, known: Known) -> list[list[FlowJobState]]:
-        """Of every job, by part."""
+    async def states(self, known: Known, held: Held | None = None) -> list[list[FlowJobState]]:
+        """Of every job, by part. `held`: what nodes have, if that was read already."""
         left = [part for part in known.parts if known.left(part)]
         awaiting, failed = await self._places(left)
-        claimed, running = await self._held() if left and not known.is_over else ({}, {})
+        claimed, running = (held or await self._held()) if left and not known.is_over else ({}, {})
         found: list[list[FlowJobState]] = []
         for part in known.parts:
             well, badly = known.well.get(part.bundle, 0), known.badly.get(part.bundle, 0)
@@ -210,8 +216,7 @@ class FlowStatus:
                 failed[part.bundle] = _bits_of(answers[2 * at + 1])
         return awaiting, failed
 
-    async def _held(self) -> tuple[dict[str, int], dict[str, int]]:
-        """What nodes have, and what of it runs: bitmaps by bundle."""
+    async def _held(self) -> Held:
         claimed: dict[str, int] = {}
         running: dict[str, int] = {}
         async for record in scan(self._ledger, self._keys.claims, limit=CLAIMS_MAX):
@@ -219,7 +224,7 @@ class FlowStatus:
             if parsed is None or claim is None:
                 continue
             bundle, _, piece = parsed[1].partition(".")
-            bits = 1 << int(piece) if piece else (1 << 60) - 1
+            bits = 1 << int(piece) if piece else (1 << JOBS_PER_BUNDLE_MAX) - 1
             claimed[bundle] = claimed.get(bundle, 0) | bits & ~claim.done_bits
         async for record in scan(self._ledger, self._keys.running):
             told = decode(RunningRecord, record.value)
