@@ -56,9 +56,9 @@ class Table:
         self.spent_s += time.process_time() - began
         for command in commands:
             if isinstance(command, GiveClaim):
-                item, claim = command.item, KEYS.claim(command.seat.node, command.item.bundle)
+                item, claim = command.item, KEYS.claim(command.node.name, command.item.bundle)
                 self.aggregator.settle(
-                    item, command.seat, command.held, applied=True, token_stale=False, doubtful_at=None, now=self.now
+                    item, command.node, command.held, applied=True, token_stale=False, doubtful_at=None, now=self.now
                 )
                 self.see(True, item.key)
                 self.see(False, claim, encode(claim_of(item.token, 5)))

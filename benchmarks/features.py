@@ -98,10 +98,10 @@ def _round(table: Table) -> int:
     for command in given:
         name, token = command.item.bundle, command.item.token
         table.aggregator.settle(
-            command.item, command.seat, command.held, applied=True, token_stale=False, doubtful_at=None, now=table.now
+            command.item, command.node, command.held, applied=True, token_stale=False, doubtful_at=None, now=table.now
         )
         table.see(True, command.item.key)
-        claim = KEYS.claim(command.seat.node, name)
+        claim = KEYS.claim(command.node.name, name)
         table.see(False, claim, encode(claim_of(token, 5)))
         table.see(True, claim)
     return len(given)

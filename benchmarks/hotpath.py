@@ -33,10 +33,10 @@ from rota.cluster.events.hub import Events
 from rota.cluster.telemetry.tally import Tally
 from rota.worker.channel.channel import Parser, pack
 from rota.worker.channel.frames import Done, Ready, Run, Stop, ToRunner, Well, Work
+from rota.worker.channel.job_numbers import job_number
 from rota.worker.channel.lease import Lease, now
 from rota.worker.channel.outcomes import returned_none
-from rota.worker.channel.slots import slot_of
-from rota.worker.pool.seat import Seat
+from rota.worker.pool.runner_handle import RunnerHandle
 from rota.worker.runner.async_runner import AsyncRunner
 from rota.worker.runner.execution import Functions
 from rota.worker.runner.sync_runner import SyncRunner
@@ -164,10 +164,10 @@ def pool(meter: Meter, bundles: int) -> None:
     well = Well([(1, list(range(BUNDLE)), [0.001] * BUNDLE)])
     work = _work("async", 1)
     for _ in range(bundles):
-        seat = Seat(1, "async", 0.0)
-        seat.sent = {slot_of(1, job[0]): (work, job) for job in work.jobs}
+        handle = RunnerHandle(1, "async", 0.0)
+        handle.sent = {job_number(1, job[0]): (work, job) for job in work.jobs}
         with meter:
-            assert len(seat.settle(returned_none(well.jobs))) == BUNDLE
+            assert len(handle.settle(returned_none(well.jobs))) == BUNDLE
 
 
 def counting(meter: Meter, bundles: int) -> None:

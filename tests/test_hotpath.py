@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import hotpath
-from rota.worker.runner import surroundings
+from rota.worker.runner.environment import surroundings
 
 CALLS_MAX = {"client": 8.6, "runner-async": 37.8, "runner-plain": 33.5, "pool": 6.1, "telemetry": 2.1}
 

@@ -19,7 +19,7 @@ WALL_CLOCK = {
     "worker/runner/telling.py",     # when a job said how far it is: its own process
     "client/options/checks.py",            # turns the moment a user names into a delay; when a schedule was put
     "cluster/cli/show.py",          # how long ago something was, for people
-    "cluster/cli/schedule.py",      # the same, and how soon
+    "cluster/cli/manage/schedule.py",      # the same, and how soon
     "cluster/cli/options.py",       # a time that a person names
 }
 UNPICKLERS = {
@@ -36,10 +36,10 @@ ENVIRONMENT = {
     "cluster/testing/memory.py",    # where secrets are published, as a node's process does
     "worker/guard/guard.py",
     "worker/guard/outlet.py",           # whether lines are JSON
-    "worker/runner/logs.py",            # likewise
-    "worker/runner/frameworks.py",  # which settings Django is to load
+    "worker/runner/environment/logs.py",            # likewise
+    "worker/runner/environment/frameworks.py",  # which settings Django is to load
     "worker/runner/process.py",
-    "worker/runner/search_path.py",
+    "worker/runner/environment/search_path.py",
 }
 LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(work|root)/|(?<![\w.])/home/\w|pypi\.org|pythonhosted|index-url|--trusted-host")
@@ -171,7 +171,7 @@ WRITTEN_BY_HAND = {
     "cluster/node/claims/settlement.py": {"op.key"},                           # leases put to what moves made
     "cluster/node/outcomes/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
     "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
-    "cluster/cli/reset.py": {"records[0].key"},                         # everything, with no node left
+    "cluster/cli/manage/reset.py": {"records[0].key"},                         # everything, with no node left
 }
 """Keys that are put or deleted outside the ledger and the moves. None of them is that of a token."""
 

@@ -12,23 +12,10 @@ import typer
 from rota.client import errors
 
 from ..terminal import complain, finish, nobody_reads, prepare, say
-from . import (
-    completion,
-    demo,
-    doctor,
-    enqueue,
-    flow,
-    look,
-    offload,
-    operate,
-    outbox,
-    reset,
-    schedule,
-    secrets,
-    serve,
-    shell,
-    watch,
-)
+from . import completion
+from .inspect import doctor, flow, look, watch
+from .manage import enqueue, offload, operate, outbox, reset, schedule, shell
+from .start import demo, secrets, serve
 
 DONE, FAILED, MISTAKEN, UNREACHABLE, REFUSED, UNKNOWN, TIMED_OUT = range(7)
 INTERRUPTED = 130

@@ -67,12 +67,12 @@ class CarryingOut:
 
     def _give(self, command: GiveClaim) -> None:
         """Move the token under the node: refused if it has moved, if the node has changed, or if we are deposed."""
-        item, seat, aggregator = command.item, command.seat, self._aggregator
+        item, node, aggregator = command.item, command.node, self._aggregator
         token = item.token if item.token.mode == command.held.mode else replace(item.token, mode=command.held.mode)
         keys, fence = self._context.keys, self._context.fence
         write = moves.claim(
-            keys, (fence, unmodified(keys.node(seat.node), seat.mod_revision)),
-            unmodified(item.key, item.mod_revision), item.bundle, token, seat.node, fence=self._fence_revision,
+            keys, (fence, unmodified(keys.node(node.name), node.mod_revision)),
+            unmodified(item.key, item.mod_revision), item.bundle, token, node.name, fence=self._fence_revision,
             serial=command.serial,
         )
 
@@ -80,7 +80,7 @@ class CarryingOut:
             verdict = self._verdict(future)
             if verdict is not None:
                 aggregator.settle(
-                    item, seat, command.held, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
+                    item, node, command.held, applied=verdict.applied, token_stale=self._is_about(verdict, item.key),
                     doubtful_at=verdict.revision if verdict.repeated else None, now=self._context.clock.monotonic(),
                     revision=self._instead(verdict, item.key), wall_ms=int(self._context.clock.wall() * 1000) + 1,
                 )

@@ -54,7 +54,7 @@ async def compare(ledger: Ledger, keys: Keys, picture: Picture) -> None:
         members = await ledger.read(keys.nodes, prefix_end(keys.nodes), keys_only=True)
         await asyncio.sleep(2.0)        # by now the watch must have shown all that
         now = await ledger.read(keys.nodes, prefix_end(keys.nodes), keys_only=True)
-        known = {keys.node(node) for node in picture.seats}
+        known = {keys.node(node) for node in picture.nodes}
         before, after = _members_in(keys, members), _members_in(keys, now)
         stable, gone = before & after, known - before - after
         if stable - known or gone:

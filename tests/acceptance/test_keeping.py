@@ -12,7 +12,7 @@ import pytest
 
 import rota
 from rota.client.errors import ConfigError, JobUnknown
-from rota.cluster.cli.reset import delete_all
+from rota.cluster.cli.manage.reset import delete_all
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.state.keys import Keys
 

@@ -82,11 +82,11 @@ def test_they_fit_the_code() -> None:
 def misfits() -> dict[str, tuple[Changer, str]]:
     def renamed(limits: Any) -> None:
         """A method that is gone."""
-        limits.TimeLimits._check_head = lambda self, seat, now: None
+        limits.TimeLimits._check_head = lambda self, runner, now: None
 
     def called_otherwise(limits: Any) -> None:
         """A parameter too few, a name that the module has not, and one that its class has not."""
-        limits.TimeLimits._look_sync = lambda self, seat: limits.Gone(self.lost)
+        limits.TimeLimits._look_sync = lambda self, runner: limits.Gone(self.lost)
 
     limits = "rota.worker.pool.time_limits"
     return {"renamed": (renamed, limits), "called_otherwise": (called_otherwise, limits)}
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_said() -> None:
     assert faults["renamed"] == ["TimeLimits had no _check_head"]
     assert [fault.partition(":")[0] for fault in faults["called_otherwise"]] == [
         "rota.worker.pool.time_limits has no Gone",
-        "TimeLimits._look_sync(self, seat", "TimeLimits has no lost",
+        "TimeLimits._look_sync(self, runner", "TimeLimits has no lost",
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from docker import DockerClient
 
 import rota
-from rota.cluster.cli.secrets import init
+from rota.cluster.cli.start.secrets import init
 
 ROOT = Path(__file__).parent.parent.parent
 STAND_IN = "gcr.io/etcd-development/etcd:v3.5.16"

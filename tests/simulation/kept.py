@@ -23,9 +23,9 @@ def kept_by(aggregator: Aggregator, with_settings: Container[str]) -> Iterator[s
     ):
         for thing in names:
             yield f"{what} {thing}"
-    for seat in claims.seats.values():
-        for bundle in seat.held:
-            yield f"the claim of {seat.node} on {bundle}"
+    for node in claims.nodes.values():
+        for bundle in node.held:
+            yield f"the claim of {node.name} on {bundle}"
     for gate in aggregator._turns.gates.values():
         if gate.splitting:
             yield f"{gate.splitting} jobs that are being split, at gate {gate.id}"

@@ -189,8 +189,8 @@ def the_dead_do_not_count() -> None:
 
     def see_node(self: Claims, event: Event) -> str | None:
         gone = original(self, event)
-        for seat in self.gone.values():
-            for held in seat.held.values():
+        for node in self.gone.values():
+            for held in node.held.values():
                 self._count(held, -held.pending)
         self.gone.clear()
         return gone
@@ -924,13 +924,13 @@ def a_retry_never_expires() -> None:
 @mutant
 def a_heavy_job_takes_one_slot() -> None:
     """The master counts a job that takes several slots as one."""
-    original = members.Seat.hold
+    original = members.NodeLoad.hold
 
-    def hold(self: members.Seat, bundle: str, held: Any) -> None:
+    def hold(self: members.NodeLoad, bundle: str, held: Any) -> None:
         held.weight = 1
         original(self, bundle, held)
 
-    members.Seat.hold = hold
+    members.NodeLoad.hold = hold
     heavy.Heavy.has_room = lambda self, gate: True
     heavy.Heavy.place = lambda self, gate, item, allowed, now: placement.place(
         gate, item, allowed, careful=True, pace=Pace.UNKNOWN, now=now

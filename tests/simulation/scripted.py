@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.wire.views import LogLine
 from rota.worker.channel.frames import Said, Work
-from rota.worker.channel.slots import slot_of
+from rota.worker.channel.job_numbers import job_number
 from rota.worker.pool.inquest import Inquest
 from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.suspects import Sent
@@ -147,7 +147,7 @@ class ScriptedRunners:
         if self._is_late(work):
             self._used[work.mode] -= (work.key, index) not in self._apart
             self._apart.discard((work.key, index))
-            self._suspects.ended(slot_of(work.key, index))
+            self._suspects.ended(job_number(work.key, index))
             expired = [(work.key, Outcome(index, "expired", error=EXPIRED))]
             asyncio.get_running_loop().call_soon(self._node.on_outcomes, expired)
             return
@@ -173,7 +173,7 @@ class ScriptedRunners:
         if self._remembering is not None:
             outcome = self._remembering.end(work, index, outcome)
         self._over(work, index)
-        self._suspects.ended(slot_of(work.key, index))
+        self._suspects.ended(job_number(work.key, index))
         self._record("end", work, index, outcome)
         if self._heard:
             self._pump(work.mode)
@@ -199,11 +199,11 @@ class ScriptedRunners:
             self._running[beside.key, other][1].cancel()
             self._over(beside, other)
         started: list[Sent] = [(beside, (other, b"")) for beside, other in company]
-        seat: Any = SimpleNamespace(
+        runner: Any = SimpleNamespace(
             kind="async", role="apart" if apart else "regular", doomed={}, told=set(), killed_for_job=False,
             blocked=False, epitaph=lambda status: "runner died",
         )
-        outcomes = self._inquest.hold(seat, started, 11) if self._heard else []
+        outcomes = self._inquest.hold(runner, started, 11) if self._heard else []
         blamed = {(key, outcome.index): outcome for key, outcome in outcomes}
         for beside, other in company:
             outcome = blamed.get((beside.key, other))
@@ -224,13 +224,13 @@ class ScriptedRunners:
                     waiting.remove(entry)
                     asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
                     return
-        if self._suspects.remove(slot_of(key, index)):
+        if self._suspects.remove(job_number(key, index)):
             asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
             return
         work, timer = self._running.get((key, index), (None, None))
         if work is not None and timer is not None and work.mode == "async":
             timer.cancel()
-            self._suspects.ended(slot_of(key, index))
+            self._suspects.ended(job_number(key, index))
             self._stopped(work, index)
             asyncio.get_running_loop().call_soon(self._node.on_outcomes, cancelled)
             self._pump(work.mode)

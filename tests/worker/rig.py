@@ -16,8 +16,8 @@ from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt, Step
 from rota.worker.channel.frames import Said, Work
 from rota.worker.guard.guardlink import GuardLink
+from rota.worker.pool.runner_handle import State
 from rota.worker.pool.runners import RunnerPool
-from rota.worker.pool.seat import State
 from rota.worker.pool.staff import PoolConfig
 
 APPS = Path(__file__).parent / "apps"
@@ -101,11 +101,11 @@ class Rig:
                     pass
 
     def pids(self) -> list[int]:
-        return [seat.pid for seat in self.pool._seats.values()]
+        return [runner.pid for runner in self.pool._runners.values()]
 
     def ready(self) -> list[int]:
         """The pids of runners that can be given work."""
-        return [seat.pid for seat in self.pool._seats.values() if seat.state is State.READY]
+        return [runner.pid for runner in self.pool._runners.values() if runner.state is State.READY]
 
     def on_said(self, said: Said) -> None:
         self.said.append(said)

@@ -1,1 +1,1 @@
-"""What node and runner share: frames over a socket pair, permits, slots."""
+"""What node and runner share: frames over a socket pair, permits to start jobs, job numbers."""

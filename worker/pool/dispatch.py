@@ -9,9 +9,9 @@ from collections.abc import Callable
 from rota.client.model import Mode
 
 from ..channel.frames import Work
-from ..channel.slots import slot_of
+from ..channel.job_numbers import job_number
 from .ready import AHEAD_BYTES_MAX, AHEAD_JOBS_MIN, AHEAD_S, Job, Pace, Waiting
-from .seat import Role, Seat, State
+from .runner_handle import Role, RunnerHandle, State
 from .spares import Spares
 from .staff import PoolConfig, Staff
 from .suspects import Sent, Suspects
@@ -51,7 +51,7 @@ class Ticker:
 
 
 class Dispatch:
-    """Of one pool. `waiting` and `suspects` are what it takes from, the seats of `staff` are what it gives to."""
+    """Of one pool. `waiting` and `suspects` are what it takes from, the runners of `staff` are what it gives to."""
 
     def __init__(
         self, config: PoolConfig, staff: Staff, waiting: Waiting, suspects: Suspects, limits: TimeLimits,
@@ -68,112 +68,113 @@ class Dispatch:
         self._ticker = ticker
         self._apart_since = 0.0         # since when there are so many runners for suspects
 
-    def take_back(self, seat: Seat) -> None:
+    def take_back(self, runner: RunnerHandle) -> None:
         """To the head of the queue, where it came from."""
-        self.put_back(seat, seat.take_back())
-        if seat.fault:
-            self._staff.kill(seat)
+        self.put_back(runner, runner.take_back())
+        if runner.fault:
+            self._staff.kill(runner)
 
-    def put_back(self, seat: Seat, sent: list[Sent]) -> None:
-        if seat.role != "apart":
-            self._waiting[seat.kind].put_back(sent)
+    def put_back(self, runner: RunnerHandle, sent: list[Sent]) -> None:
+        if runner.role != "apart":
+            self._waiting[runner.kind].put_back(sent)
             return
         for work, (index, _) in sent:
-            self.suspects.untake(slot_of(work.key, index))
+            self.suspects.untake(job_number(work.key, index))
 
     def fill(self, mode: Mode) -> None:
         if not self._waiting[mode]:
             return
-        seats = self._staff.of(mode)
+        runners = self._staff.of(mode)
         if mode == "async" and self._staff.wanted[mode, "regular"] > 1:
-            self._spread(seats)
+            self._spread(runners)
             return
-        if len(seats) > 1:
-            seats.sort(key=lambda seat: len(seat.sent))
-        for seat in seats:
-            self._fill_seat(seat)
+        if len(runners) > 1:
+            runners.sort(key=lambda runner: len(runner.sent))
+        for runner in runners:
+            self._fill_runner(runner)
 
-    def _fill_seat(self, seat: Seat) -> None:
-        queue = self._waiting[seat.kind]
-        while queue and seat.state is State.READY:
+    def _fill_runner(self, runner: RunnerHandle) -> None:
+        queue = self._waiting[runner.kind]
+        while queue and runner.state is State.READY:
             work = queue.first()
-            room = self._room(seat, work.task)
+            room = self._room(runner, work.task)
             if room <= 0:
                 break
-            self._send(seat, work, queue.take(room))
+            self._send(runner, work, queue.take(room))
 
-    def _spread(self, seats: list[Seat]) -> None:
+    def _spread(self, runners: list[RunnerHandle]) -> None:
         """Over several event loops: each time to the one that has the least, and no more of a bundle than its share."""
         queue = self._waiting["async"]
-        while queue and seats:
-            work, room = queue.first(), self._room(seats[0], "")
-            share = -(-min(queue.first_size(), room) // len(seats))
+        while queue and runners:
+            work, room = queue.first(), self._room(runners[0], "")
+            share = -(-min(queue.first_size(), room) // len(runners))
             while queue and queue.first() is work:
                 if room <= 0:
                     return
                 count = min(room, share)
-                self._send(min(seats, key=lambda seat: len(seat.sent)), work, queue.take(count))
+                self._send(min(runners, key=lambda runner: len(runner.sent)), work, queue.take(count))
                 room -= count
 
     def _fill_apart(self) -> None:
         """One suspect a runner; runners that none is left for go."""
-        for seat in self._staff.of("async", "apart"):
-            if seat.sent:
+        for runner in self._staff.of("async", "apart"):
+            if runner.sent:
                 continue
             sent = self.suspects.take()
             if sent is not None:
-                self._send(seat, sent[0], [sent[1]])
+                self._send(runner, sent[0], [sent[1]])
             else:
                 self._staff.wanted[APART] -= 1
-                self._staff.dismiss(seat)
+                self._staff.dismiss(runner)
 
-    def refill(self, seat: Seat) -> None:
-        if seat.role == "regular" and self.wear.has_done_enough(seat):
-            self.replace(seat)
-        if seat.leaving:
-            if not seat.sent and seat.state in (State.READY, State.DROPPING):
-                self._staff.dismiss(seat)
-        elif seat.role == "apart":
+    def refill(self, runner: RunnerHandle) -> None:
+        if runner.role == "regular" and self.wear.has_done_enough(runner):
+            self.replace(runner)
+        if runner.leaving:
+            if not runner.sent and runner.state in (State.READY, State.DROPPING):
+                self._staff.dismiss(runner)
+        elif runner.role == "apart":
             self._fill_apart()
-        elif seat.role == "spare":
+        elif runner.role == "spare":
             self.lend(asyncio.get_running_loop().time())
-        elif seat.kind == "async":
+        elif runner.kind == "async":
             self.fill("async")
         else:
-            self._fill_seat(seat)
+            self._fill_runner(runner)
 
-    def replace(self, seat: Seat) -> None:
-        if self._staff.retire(seat):
-            self.take_back(seat)
-            self.fill(seat.kind)
+    def replace(self, runner: RunnerHandle) -> None:
+        if self._staff.retire(runner):
+            self.take_back(runner)
+            self.fill(runner.kind)
 
-    def _send(self, seat: Seat, work: Work, jobs: list[Job]) -> None:
+    def _send(self, runner: RunnerHandle, work: Work, jobs: list[Job]) -> None:
         now = asyncio.get_running_loop().time()
-        seat.send(work, jobs, now)
-        self._limits.expect(seat, work, jobs, now)
+        runner.send(work, jobs, now)
+        self._limits.expect(runner, work, jobs, now)
         self._ticker.wake()
 
-    def _room(self, seat: Seat, task: str) -> int:
-        if seat.kind == "async":
+    def _room(self, runner: RunnerHandle, task: str) -> int:
+        if runner.kind == "async":
             return self._config.async_capacity - sum(
-                len(seat.sent) for seat in self._staff.seats.values() if seat.kind == "async" and seat.role == "regular"
+                len(runner.sent) for runner in self._staff.runners.values()
+                if runner.kind == "async" and runner.role == "regular"
             )
-        if seat.bytes_ahead >= AHEAD_BYTES_MAX:
-            return AHEAD_JOBS_MIN - len(seat.sent)
-        return self.pace.ahead(task) - len(seat.sent)
+        if runner.bytes_ahead >= AHEAD_BYTES_MAX:
+            return AHEAD_JOBS_MIN - len(runner.sent)
+        return self.pace.ahead(task) - len(runner.sent)
 
     def steal(self, now: float) -> None:
         """What waits behind a job that takes long, or on a loop that does not turn, goes to a runner that has room."""
-        seats = self._staff.of("sync")
-        if not self._waiting["sync"] and any(not seat.sent for seat in seats):
-            for seat in seats:
-                if len(seat.sent) > 1 and now - seat.head_since > AHEAD_S:
-                    self.take_back(seat)
+        runners = self._staff.of("sync")
+        if not self._waiting["sync"] and any(not runner.sent for runner in runners):
+            for runner in runners:
+                if len(runner.sent) > 1 and now - runner.head_since > AHEAD_S:
+                    self.take_back(runner)
             self.fill("sync")
         if self._staff.wanted["async", "regular"] > 1:
-            for seat in self._staff.of("async"):
-                if seat.waiting() and not seat.begins(now):
-                    self.take_back(seat)
+            for runner in self._staff.of("async"):
+                if runner.waiting() and not runner.begins(now):
+                    self.take_back(runner)
             self.fill("async")
 
     def lend(self, now: float) -> None:
@@ -181,13 +182,13 @@ class Dispatch:
         if not self._config.spare_runners:
             return
         if self.spares.is_stuck(now):
-            for seat in self._staff.of("sync"):
-                if len(seat.sent) > 1:      # given ahead
-                    self.take_back(seat)
+            for runner in self._staff.of("sync"):
+                if len(runner.sent) > 1:      # given ahead
+                    self.take_back(runner)
             for spare, sent in self.spares.lend("sync", self._waiting["sync"], now):
                 self._send(spare, sent[0], [sent[1]])
-        for seat, sent in self.spares.lend("async", self._waiting["async"], now):
-            self._send(seat, sent[0], [sent[1]])
+        for runner, sent in self.spares.lend("async", self._waiting["async"], now):
+            self._send(runner, sent[0], [sent[1]])
 
     def hurry_suspects(self, now: float) -> None:
         if not self.suspects.waiting or self._staff.wanted[APART] >= APART_MAX:

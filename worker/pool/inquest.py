@@ -10,8 +10,8 @@ from rota.client.model import Mode, Outcome, TaskInfo
 from rota.client.options.backoff import delay_s as backoff_s
 
 from ..channel.frames import Work
-from ..channel.slots import job_of, slot_of
-from .seat import Seat
+from ..channel.job_numbers import job_number, job_of
+from .runner_handle import RunnerHandle
 from .suspects import Sent, Suspects
 from .time_limits import Overdue
 
@@ -33,66 +33,66 @@ class Inquest:
         self._requeue = requeue
         self._report = report
 
-    def condemn(self, seat: Seat, overdue: Overdue) -> None:
+    def condemn(self, runner: RunnerHandle, overdue: Overdue) -> None:
         """A runner is going to be killed because of a job. If its loop does not turn, that may be another one."""
         if overdue.blocked:
-            seat.blocked = True
+            runner.blocked = True
         else:
-            index = job_of(overdue.slot)[1]
-            seat.doomed[overdue.slot] = (
-                seat.doomed.get(overdue.slot) or self.ended(overdue.work, index, overdue.error)
+            index = job_of(overdue.number)[1]
+            runner.doomed[overdue.number] = (
+                runner.doomed.get(overdue.number) or self.ended(overdue.work, index, overdue.error)
             )
-        seat.killed_for_job = True
+        runner.killed_for_job = True
 
-    def hold(self, seat: Seat, started: list[Sent], status: int) -> Outcomes:
+    def hold(self, runner: RunnerHandle, started: list[Sent], status: int) -> Outcomes:
         """`started`: what has no outcome, in the order in which it began. Returns the outcomes of those who pay: the
         one for whom the runner was killed, or who did it. A job that must not run twice pays in any case."""
-        text = seat.epitaph(status)
+        text = runner.epitaph(status)
         outcomes: Outcomes = []
         rest: list[Sent] = []
         for sent in started:
             work, (index, _) = sent
-            outcome = seat.doomed.get(slot_of(work.key, index))
+            outcome = runner.doomed.get(job_number(work.key, index))
             if outcome is not None:
                 outcomes.append((work.key, outcome))
-                self._absolve(seat, sent)
-            elif seat.killed_for_job and slot_of(work.key, index) in seat.told:     # as those of its batch
+                self._absolve(runner, sent)
+            elif runner.killed_for_job and job_number(work.key, index) in runner.told:     # as those of its batch
                 error = f"TimeoutError: it was told to end, did not, and {text}"
                 outcomes.append((work.key, self.ended(work, index, error)))
-                self._absolve(seat, sent)
-            elif seat.kind == "sync" or self._must_not_repeat(work):
+                self._absolve(runner, sent)
+            elif runner.kind == "sync" or self._must_not_repeat(work):
                 outcomes.append((work.key, self.ended(work, index, text)))
             else:
                 rest.append(sent)
         if rest:
-            outcomes += self._judge(seat, rest, text, alone=len(started) == 1)
+            outcomes += self._judge(runner, rest, text, alone=len(started) == 1)
         if outcomes:
             log.warning("%s; %d of the jobs that it was running ended with it", text, len(outcomes))
         return outcomes
 
-    def _judge(self, seat: Seat, rest: list[Sent], text: str, *, alone: bool) -> Outcomes:
+    def _judge(self, runner: RunnerHandle, rest: list[Sent], text: str, *, alone: bool) -> Outcomes:
         """They were on an event loop that is no more."""
-        if seat.killed_for_job and not seat.blocked:
+        if runner.killed_for_job and not runner.blocked:
             log.warning("%d jobs that ran beside that one begin again: it was not their fault", len(rest))
-            self._requeue(seat.kind, rest)
+            self._requeue(runner.kind, rest)
             return []
         verdict = self.suspects.died(rest, alone=alone)
-        self._requeue(seat.kind, verdict.cleared)
+        self._requeue(runner.kind, verdict.cleared)
         if not verdict.guilty:
             log.warning(
                 "%s; it was running %d jobs, and any of them may have done it: each begins again, apart from all "
                 "others, and none has used up an attempt",
-                "a runner was killed because its event loop did not turn" if seat.blocked else text, len(rest),
+                "a runner was killed because its event loop did not turn" if runner.blocked else text, len(rest),
             )
         return [(work.key, self.ended(work, index, text)) for work, (index, _) in verdict.guilty]
 
-    def _absolve(self, seat: Seat, sent: Sent) -> None:
+    def _absolve(self, runner: RunnerHandle, sent: Sent) -> None:
         """A suspect had to be killed. If its loop did not turn, it was the one, and its company is cleared."""
-        slot = slot_of(sent[0].key, sent[1][0])
-        if seat.role == "apart" and slot in seat.told:
-            self.suspects.ended(slot)
-        elif seat.role == "apart":
-            self._requeue(seat.kind, self.suspects.died([sent], alone=True).cleared)
+        number = job_number(sent[0].key, sent[1][0])
+        if runner.role == "apart" and number in runner.told:
+            self.suspects.ended(number)
+        elif runner.role == "apart":
+            self._requeue(runner.kind, self.suspects.died([sent], alone=True).cleared)
 
     def _must_not_repeat(self, work: Work) -> bool:
         info = self._info_of(work.task)

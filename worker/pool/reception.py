@@ -22,12 +22,12 @@ from ..channel.frames import (
     Touched,
     Well,
 )
+from ..channel.job_numbers import job_number
 from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX, returned_none
-from ..channel.slots import slot_of
 from .dispatch import Dispatch
 from .interface import NodeSide
 from .reports import Reports
-from .seat import Seat, State
+from .runner_handle import RunnerHandle, State
 from .staff import Staff
 
 
@@ -54,9 +54,9 @@ class Reception:
         self._reports = reports
         self._changed = changed
 
-    def received(self, seat: Seat, frames: list[FromRunner]) -> bool:
+    def received(self, runner: RunnerHandle, frames: list[FromRunner]) -> bool:
         """A batch from one runner. True if more will come soon."""
-        head = seat.head()
+        head = runner.head()
         outcomes: list[tuple[int, Outcome]] = []
         for frame in frames:
             if type(frame) is Well:
@@ -64,41 +64,41 @@ class Reception:
             elif type(frame) is Done:
                 outcomes += frame.outcomes
             else:
-                self._heard(seat, frame)
-        outcomes = seat.settle(outcomes)
-        if seat.fault and seat.state is not State.DYING:
-            self._staff.kill(seat)
+                self._heard(runner, frame)
+        outcomes = runner.settle(outcomes)
+        if runner.fault and runner.state is not State.DYING:
+            self._staff.kill(runner)
         if outcomes:
-            self._learn(seat, "" if head is None else head[1].task, len(outcomes))
-            if seat.doomed and seat.state is not State.DYING:
+            self._learn(runner, "" if head is None else head[1].task, len(outcomes))
+            if runner.doomed and runner.state is not State.DYING:
                 for key, outcome in outcomes:
-                    seat.doomed.pop(slot_of(key, outcome.index), None)
-            if seat.role == "apart":
+                    runner.doomed.pop(job_number(key, outcome.index), None)
+            if runner.role == "apart":
                 for key, outcome in outcomes:
-                    self._dispatch.suspects.ended(slot_of(key, outcome.index))
-            self._dispatch.refill(seat)
+                    self._dispatch.suspects.ended(job_number(key, outcome.index))
+            self._dispatch.refill(runner)
             if self._reports:
                 self._reports.flush()
             self._node.on_outcomes(outcomes)
             self._changed.set()
-        return bool(seat.sent)
+        return bool(runner.sent)
 
-    def _learn(self, seat: Seat, task: str, count: int) -> None:
+    def _learn(self, runner: RunnerHandle, task: str, count: int) -> None:
         now = asyncio.get_running_loop().time()
-        if seat.kind == "sync":
-            self._dispatch.pace.learn(task, (now - seat.head_since) / count)
-        seat.head_since = now
+        if runner.kind == "sync":
+            self._dispatch.pace.learn(task, (now - runner.head_since) / count)
+        runner.head_since = now
 
-    def _heard(self, seat: Seat, frame: FromRunner) -> None:
+    def _heard(self, runner: RunnerHandle, frame: FromRunner) -> None:
         match frame:
             case Ready():
-                self._ready(seat, frame)
+                self._ready(runner, frame)
             case Touched(key, index):
-                if slot_of(key, index) in seat.sent:
-                    seat.touched[slot_of(key, index)] = asyncio.get_running_loop().time()
+                if job_number(key, index) in runner.sent:
+                    runner.touched[job_number(key, index)] = asyncio.get_running_loop().time()
             case Interrupted(key, index):
-                if slot_of(key, index) in seat.sent:
-                    seat.told.add(slot_of(key, index))
+                if job_number(key, index) in runner.sent:
+                    runner.told.add(job_number(key, index))
             case Started(key, index):
                 self._node.on_started(key, index)
             case Said():
@@ -106,20 +106,20 @@ class Reception:
             case Reported(number):
                 self._reports.made(number)
             case Broken(error, traceback):
-                seat.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
+                runner.broken = f"{error[:ERROR_CHARS_MAX]}\n{traceback[:TRACEBACK_CHARS_MAX]}".rstrip()
             case Dropped():
-                if seat.state is State.DROPPING:
-                    seat.state = State.READY
-                    self._dispatch.refill(seat)
+                if runner.state is State.DROPPING:
+                    runner.state = State.READY
+                    self._dispatch.refill(runner)
             case Starved():
-                if seat.state is State.READY:
-                    seat.fault = "a job read from files of its runner"
-                    self._staff.kill(seat)
+                if runner.state is State.READY:
+                    runner.fault = "a job read from files of its runner"
+                    self._staff.kill(runner)
 
-    def _ready(self, seat: Seat, ready: Ready) -> None:
-        if seat.state is State.STARTING:
+    def _ready(self, runner: RunnerHandle, ready: Ready) -> None:
+        if runner.state is State.STARTING:
             self._code.tasks = {info.name: info for info in ready.tasks}
             self._code.queues = {info.name: info for info in ready.queues}
-            self._staff.is_up(seat)
+            self._staff.is_up(runner)
             self._reports.flush()
-            self._dispatch.refill(seat)
+            self._dispatch.refill(runner)

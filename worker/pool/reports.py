@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from ..channel.frames import Report, Work
-from .seat import Seat, State
+from .runner_handle import RunnerHandle, State
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ BUSY_S = 1.0
 
 
 class Reports:
-    """`seats`: all there are, by number. A report counts as made when its runner says so."""
+    """`runners`: all there are, by number. A report counts as made when its runner says so."""
 
-    def __init__(self, seats: Mapping[int, Seat]) -> None:
-        self._seats = seats
+    def __init__(self, runners: Mapping[int, RunnerHandle]) -> None:
+        self._runners = runners
         self._numbers = 0
         self._waiting: deque[tuple[Report, int]] = deque(maxlen=WAITING_MAX)
         self._sent: dict[int, tuple[int, Report, int]] = {}     # number -> (runner, report, tries)
@@ -41,31 +41,31 @@ class Reports:
         self.flush()
 
     def flush(self) -> None:
-        while self._waiting and (seat := self._reporter()) is not None:
+        while self._waiting and (runner := self._reporter()) is not None:
             report, tries = self._waiting.popleft()
-            self._sent[report.number] = (seat.number, report, tries)
-            seat.report(report)
+            self._sent[report.number] = (runner.number, report, tries)
+            runner.report(report)
 
     def made(self, number: int) -> None:
         self._sent.pop(number, None)
 
-    def runner_died(self, seat: Seat) -> None:
-        for _, report, tries in [entry for entry in self._sent.values() if entry[0] == seat.number]:
+    def runner_died(self, runner: RunnerHandle) -> None:
+        for _, report, tries in [entry for entry in self._sent.values() if entry[0] == runner.number]:
             del self._sent[report.number]
             if tries < TRIES_MAX:
                 self._waiting.append((report, tries + 1))
             else:
                 log.error("no runner lived to call the error hooks for a failure of %s", report.work.task)
 
-    def _reporter(self) -> Seat | None:
+    def _reporter(self) -> RunnerHandle | None:
         """An event loop, else one that is idle, else one that gets on with its jobs."""
-        ready = [seat for seat in self._seats.values() if seat.state is State.READY and not seat.leaving]
-        loops = [seat for seat in ready if seat.kind == "async" and seat.role == "regular"]
+        ready = [runner for runner in self._runners.values() if runner.state is State.READY and not runner.leaving]
+        loops = [runner for runner in ready if runner.kind == "async" and runner.role == "regular"]
         if loops:
             return loops[0]
         now = asyncio.get_running_loop().time()
         plain = [
-            seat for seat in ready
-            if seat.kind == "sync" and (not seat.sent or now - seat.head_since < BUSY_S)
+            runner for runner in ready
+            if runner.kind == "sync" and (not runner.sent or now - runner.head_since < BUSY_S)
         ]
-        return min(plain, key=lambda seat: len(seat.sent), default=None)
+        return min(plain, key=lambda runner: len(runner.sent), default=None)

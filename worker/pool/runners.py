@@ -2,7 +2,7 @@
 
 `interface` is the seam (the simulation has a scripted one), `RunnerPool` the real thing: N runners of plain functions,
 and one or more of `async def` jobs, started by the guard. Work waits in one queue per mode and goes to runners a little
-ahead of what they run; what was not started can be taken back at any moment (see `rota.worker.channel.permits`), so
+ahead of what they run; what was not started can be taken back at any moment (`..channel.start_permits`), so
 nothing is stuck behind a job that takes long.
 """
 
@@ -16,7 +16,7 @@ from rota.client.errors import ConfigError
 from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 
 from ..channel.frames import Work
-from ..channel.slots import job_of, slot_of
+from ..channel.job_numbers import job_number, job_of
 from ..guard.guardlink import Descriptors, GuardLink
 from .dispatch import Dispatch, Ticker
 from .inquest import Inquest
@@ -25,7 +25,7 @@ from .questions import Questions
 from .ready import Waiting
 from .reception import Code, Reception
 from .reports import Reports
-from .seat import Seat, State
+from .runner_handle import RunnerHandle, State
 from .staff import STOP_HOOKS_S, PoolConfig, Staff
 from .suspects import Sent
 from .time_limits import TimeLimits
@@ -53,7 +53,7 @@ class RunnerPool:
         self._waiting = Waiting()
         self._ticker = Ticker()
         self._limits = limits = TimeLimits(code.info_of)
-        self._reports = Reports(self._staff.seats)
+        self._reports = Reports(self._staff.runners)
         self._inquest = Inquest(code.info_of, self._waiting.put_back, self._reports.add)
         self._suspects = suspects = self._inquest.suspects
         self._dispatch = Dispatch(config, self._staff, self._waiting, suspects, limits, self._ticker, self.capacity)
@@ -74,8 +74,8 @@ class RunnerPool:
         return self._staff.trouble
 
     @property
-    def _seats(self) -> dict[int, Seat]:
-        return self._staff.seats
+    def _runners(self) -> dict[int, RunnerHandle]:
+        return self._staff.runners
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -105,14 +105,14 @@ class RunnerPool:
         """End in good order: what runs may go on for `grace_s`, what waits is forgotten, so withdraw it first."""
         self._staff.stopping = True
         self.withdraw(None)
-        await self._until(lambda: not any(seat.sent for seat in self._seats.values()), grace_s)
-        for seat in self._seats.values():
-            if seat.state in (State.READY, State.DROPPING) and not seat.sent:
-                seat.stop()
-            elif seat.state is not State.STOPPING:
-                seat.sent.clear()
-                self._staff.kill(seat)
-        await self._until(lambda: not self._seats, STOP_HOOKS_S)
+        await self._until(lambda: not any(runner.sent for runner in self._runners.values()), grace_s)
+        for runner in self._runners.values():
+            if runner.state in (State.READY, State.DROPPING) and not runner.sent:
+                runner.stop()
+            elif runner.state is not State.STOPPING:
+                runner.sent.clear()
+                self._staff.kill(runner)
+        await self._until(lambda: not self._runners, STOP_HOOKS_S)
         await self.kill_all()
         if self._questions is not None:
             self._questions.close()
@@ -121,10 +121,10 @@ class RunnerPool:
     async def kill_all(self) -> None:
         """Forget all work, kill all runners; they are reaped when it returns. The next `lease` starts new ones."""
         self._halt()
-        dying = set(self._seats)
+        dying = set(self._runners)
         for number in dying:
-            self._staff.kill(self._seats[number])
-        await self._until(lambda: not dying & self._seats.keys())
+            self._staff.kill(self._runners[number])
+        await self._until(lambda: not dying & self._runners.keys())
 
     def lease(self, lease_id: int, deadline_boottime: float) -> None:
         self._guard.lease(lease_id, deadline_boottime)
@@ -157,9 +157,9 @@ class RunnerPool:
     def withdraw(self, keys: Iterable[int] | None) -> list[tuple[int, list[int]]]:
         """Give back what has not been started, of these works or of all: (key, indexes)."""
         wanted = None if keys is None else set(keys)
-        for seat in list(self._seats.values()):
-            if wanted is None or seat.has_any(wanted):
-                self._dispatch.take_back(seat)
+        for runner in list(self._runners.values()):
+            if wanted is None or runner.has_any(wanted):
+                self._dispatch.take_back(runner)
         given: dict[int, list[int]] = {}
         for place in (self._waiting, self._suspects):
             for key, indexes in place.withdraw(wanted).items():
@@ -169,21 +169,21 @@ class RunnerPool:
     def cancel(self, key: int, index: int) -> None:
         """End one job as cancelled, wherever it is. One that runs has a grace time, in which it may still choose to end
         in another way."""
-        slot = slot_of(key, index)
-        seat = next((seat for seat in self._seats.values() if slot in seat.sent), None)
-        if seat is not None and seat.kind == "sync":
-            self._dispatch.take_back(seat)           # perhaps it has not begun
-        if seat is not None and slot in seat.sent:
-            seat.cancel(key, index)
-            seat.doomed.setdefault(slot, Outcome(index, "cancelled", error="cancelled"))
-            seat.expect(slot, self._loop.time() + self._limits.grace_s(seat.sent[slot][0]))
+        number = job_number(key, index)
+        runner = next((runner for runner in self._runners.values() if number in runner.sent), None)
+        if runner is not None and runner.kind == "sync":
+            self._dispatch.take_back(runner)           # perhaps it has not begun
+        if runner is not None and number in runner.sent:
+            runner.cancel(key, index)
+            runner.doomed.setdefault(number, Outcome(index, "cancelled", error="cancelled"))
+            runner.expect(number, self._loop.time() + self._limits.grace_s(runner.sent[number][0]))
             return
-        if self._waiting.remove(key, index) or self._suspects.remove(slot):
+        if self._waiting.remove(key, index) or self._suspects.remove(number):
             self._loop.call_soon(self._node.on_outcomes, [(key, Outcome(index, "cancelled", error="cancelled"))])
 
     def running(self) -> list[tuple[int, int]]:
         """(key, index) of each job that has been started."""
-        return [job_of(slot) for seat in self._seats.values() for slot in seat.started()]
+        return [job_of(number) for runner in self._runners.values() for number in runner.started()]
 
     def report(self, work: Work, index: int, error: str) -> None:
         """A job has failed for good elsewhere: have the application's error hooks called."""
@@ -192,7 +192,7 @@ class RunnerPool:
     @property
     def stand(self) -> bool:
         """Whether a runner is there that has imported the app (or none is wanted)."""
-        there = any(seat.was_ready and seat.state is not State.DYING for seat in self._seats.values())
+        there = any(runner.was_ready and runner.state is not State.DYING for runner in self._runners.values())
         return there or not any(count for (_, role), count in self._staff.wanted.items() if role == "regular")
 
     def keeps(self, key: int) -> bool:
@@ -204,80 +204,80 @@ class RunnerPool:
         back. Jobs of plain functions begin one after the other, so for them it is not so."""
         if mode == "sync" or self._waiting[mode]:
             return False
-        return any(seat.begins(self._loop.time()) for seat in self._staff.of(mode, state=None))
+        return any(runner.begins(self._loop.time()) for runner in self._staff.of(mode, state=None))
 
     def busy(self, mode: Mode, queue: str) -> bool:
         """Whether every slot that a job of this queue could have is taken by a job that has begun."""
-        running = sum(len(seat.started()) for seat in self._staff.of(mode, state=None))
+        running = sum(len(runner.started()) for runner in self._staff.of(mode, state=None))
         return running >= self.capacity[mode] and not self._dispatch.spares.open_to(mode, queue)
 
     def _tick(self) -> None:
         """Twenty times a second while anything runs: what is overdue, and who could help whom."""
         now = self._loop.time()
-        for seat in list(self._seats.values()):
-            if seat.state is not State.DYING and (overdue := self._limits.look(seat, now)) is not None:
-                self._inquest.condemn(seat, overdue)
-                self._staff.kill(seat)
+        for runner in list(self._runners.values()):
+            if runner.state is not State.DYING and (overdue := self._limits.look(runner, now)) is not None:
+                self._inquest.condemn(runner, overdue)
+                self._staff.kill(runner)
         self._dispatch.steal(now)
-        for seat in self._dispatch.wear.too_large([*self._staff.of("sync"), *self._staff.of("async")], now):
-            self._dispatch.replace(seat)
-            self._dispatch.refill(seat)
+        for runner in self._dispatch.wear.too_large([*self._staff.of("sync"), *self._staff.of("async")], now):
+            self._dispatch.replace(runner)
+            self._dispatch.refill(runner)
         self._dispatch.lend(now)
         self._reports.flush()
         self._dispatch.hurry_suspects(now)
-        if self._dispatch.spares.tidy(now) or self._reports or any(seat.sent for seat in self._seats.values()):
+        if self._dispatch.spares.tidy(now) or self._reports or any(runner.sent for runner in self._runners.values()):
             self._ticker.wake()
 
     # -- what the guard says -----------------------------------------------------------------------------------------
 
-    def spawned(self, runner: int, pid: int, descriptors: Descriptors) -> None:
+    def spawned(self, number: int, pid: int, descriptors: Descriptors) -> None:
         assert self._questions is not None
-        seat = self._seats[runner]
-        seat.pid = pid
-        seat.connect(
+        runner = self._runners[number]
+        runner.pid = pid
+        runner.connect(
             descriptors, on_frames=self._reception.received, on_questions=self._questions.asked,
             on_lost=self._staff.kill,
         )
 
-    def refused(self, runner: int) -> None:
-        self._seats.pop(runner, None)
+    def refused(self, number: int) -> None:
+        self._runners.pop(number, None)
         self._staff.halted = True
         self._changed.set()
 
-    def exited(self, runner: int, status: int, reason: str) -> None:
-        seat = self._seats.pop(runner, None)
-        if seat is None:
+    def exited(self, number: int, status: int, reason: str) -> None:
+        runner = self._runners.pop(number, None)
+        if runner is None:
             return
-        seat.state = State.DYING
-        if not seat.pid:
-            seat.broken = f"the guard could not start a process: {reason}"
-        started, waiting = seat.autopsy()
-        self._reports.runner_died(seat)
+        runner.state = State.DYING
+        if not runner.pid:
+            runner.broken = f"the guard could not start a process: {reason}"
+        started, waiting = runner.autopsy()
+        self._reports.runner_died(runner)
         if not self._staff.halted:
-            self._dispatch.put_back(seat, waiting)
-            self._bury(seat, started, status)
-            if not seat.was_ready:
-                self._staff.did_not_start(seat, status)
+            self._dispatch.put_back(runner, waiting)
+            self._bury(runner, started, status)
+            if not runner.was_ready:
+                self._staff.did_not_start(runner, status)
             self._staff.maintain()
-            self._dispatch.fill(seat.kind)
+            self._dispatch.fill(runner.kind)
         self._changed.set()
 
     def expired(self) -> None:
         log.error("the lease's deadline has passed before it was renewed: the guard has killed all runners")
         self._halt()
-        for seat in self._seats.values():
-            seat.state = State.DYING
+        for runner in self._runners.values():
+            runner.state = State.DYING
 
     def guard_lost(self) -> None:
         """It takes this process with it, unless it is a child of this one."""
         log.critical("the guard is gone, and all runners with it")
         self._halt()
         self._staff.stopping = True
-        self._seats.clear()
+        self._runners.clear()
         self._changed.set()
 
-    def _bury(self, seat: Seat, started: list[Sent], status: int) -> None:
-        outcomes = self._inquest.hold(seat, started, status)
+    def _bury(self, runner: RunnerHandle, started: list[Sent], status: int) -> None:
+        outcomes = self._inquest.hold(runner, started, status)
         if self._suspects.waiting:
             self._dispatch.summon()
         if outcomes:

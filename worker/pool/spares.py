@@ -10,7 +10,7 @@ from __future__ import annotations
 from rota.client.model import Mode
 
 from .ready import ReadyQueue
-from .seat import Role, Seat, State
+from .runner_handle import Role, RunnerHandle, State
 from .staff import Staff
 from .suspects import Sent
 
@@ -33,9 +33,9 @@ class Spares:
 
     def is_stuck(self, now: float) -> bool:
         """Whether every runner of plain functions has a job that takes long."""
-        seats = self._staff.of("sync", state=None)
-        return bool(seats) and len(seats) >= self._capacity["sync"] and all(
-            seat.sent and now - seat.head_since > AFTER_S for seat in seats
+        runners = self._staff.of("sync", state=None)
+        return bool(runners) and len(runners) >= self._capacity["sync"] and all(
+            runner.sent and now - runner.head_since > AFTER_S for runner in runners
         )
 
     def open_to(self, mode: Mode, queue: str) -> bool:
@@ -46,45 +46,45 @@ class Spares:
 
     def active(self, mode: Mode) -> set[str]:
         """The queues of which something runs here."""
-        seats = [seat for seat in self._staff.seats.values() if seat.kind == mode]
+        runners = [runner for runner in self._staff.runners.values() if runner.kind == mode]
         if mode == "sync":
-            return {head[1].queue for seat in seats if (head := seat.head()) is not None}
-        return {work.queue for seat in seats for work, _ in seat.sent.values()}
+            return {head[1].queue for runner in runners if (head := runner.head()) is not None}
+        return {work.queue for runner in runners for work, _ in runner.sent.values()}
 
     def _left(self, mode: Mode) -> int:
         if mode == "sync":
-            return self._max - sum(bool(seat.sent) for seat in self._staff.of("sync", "spare", None))
-        running = sum(len(seat.sent) for seat in self._staff.of("async", state=None))
+            return self._max - sum(bool(runner.sent) for runner in self._staff.of("sync", "spare", None))
+        running = sum(len(runner.sent) for runner in self._staff.of("async", state=None))
         return self._capacity["async"] + self._max - running
 
-    def lend(self, mode: Mode, waiting: ReadyQueue, now: float) -> list[tuple[Seat, Sent]]:
+    def lend(self, mode: Mode, waiting: ReadyQueue, now: float) -> list[tuple[RunnerHandle, Sent]]:
         """Who gets what now. Starts a runner if one more is needed."""
         if not self._max or not waiting:
             return []
         active = self.active(mode)
-        seats = self._free_seats(mode)
-        lent: list[tuple[Seat, Sent]] = []
-        while seats and self._left(mode) > len(lent) and (sent := waiting.take_other(active)) is not None:
-            lent.append((seats[0] if mode == "async" else seats.pop(), sent))
+        runners = self._free_seats(mode)
+        lent: list[tuple[RunnerHandle, Sent]] = []
+        while runners and self._left(mode) > len(lent) and (sent := waiting.take_other(active)) is not None:
+            lent.append((runners[0] if mode == "async" else runners.pop(), sent))
             active.add(sent[0].queue)
-        coming = sum(seat.state is State.STARTING for seat in self._staff.of("sync", "spare", None))
+        coming = sum(runner.state is State.STARTING for runner in self._staff.of("sync", "spare", None))
         if mode == "sync" and not coming and self._staff.wanted[SPARE] < self._max and waiting.has_other(active):
             self._staff.wanted[SPARE] += 1
             self._staff.maintain()
         return lent
 
-    def _free_seats(self, mode: Mode) -> list[Seat]:
+    def _free_seats(self, mode: Mode) -> list[RunnerHandle]:
         if mode == "async":
-            return sorted(self._staff.of("async"), key=lambda seat: len(seat.sent))
-        return [seat for seat in self._staff.of("sync", "spare") if not seat.sent]
+            return sorted(self._staff.of("async"), key=lambda runner: len(runner.sent))
+        return [runner for runner in self._staff.of("sync", "spare") if not runner.sent]
 
     def tidy(self, now: float) -> bool:
         """Let those go that were of no use for a while. True while there are some."""
-        for seat in self._staff.of("sync", "spare"):
-            if seat.sent:
-                self._idle_since.pop(seat.number, None)
-            elif now - self._idle_since.setdefault(seat.number, now) > IDLE_S:
-                del self._idle_since[seat.number]
+        for runner in self._staff.of("sync", "spare"):
+            if runner.sent:
+                self._idle_since.pop(runner.number, None)
+            elif now - self._idle_since.setdefault(runner.number, now) > IDLE_S:
+                del self._idle_since[runner.number]
                 self._staff.wanted[SPARE] -= 1
-                self._staff.dismiss(seat)
+                self._staff.dismiss(runner)
         return self._staff.wanted[SPARE] > 0

@@ -12,7 +12,7 @@ from rota.client.errors import ConfigError
 from rota.client.model import Mode
 
 from ..guard.guardlink import GuardLink
-from .seat import Role, Seat, State
+from .runner_handle import Role, RunnerHandle, State
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Staff:
-    """The seats of a pool, by number. `wanted`: how many there are to be of each kind and role; of what is too much
+    """The runners of a pool, by number. `wanted`: how many there are to be of each kind and role; of what is too much
     nothing is done here."""
 
     def __init__(self, config: PoolConfig, guard: GuardLink) -> None:
-        self.seats: dict[int, Seat] = {}
+        self.runners: dict[int, RunnerHandle] = {}
         self.trouble: str | None = None
         self.halted = True              # no runner may be started
         self.stopping = False
@@ -62,10 +62,11 @@ class Staff:
         self.maintain()
         return self.started
 
-    def of(self, kind: Mode, role: Role = "regular", state: State | None = State.READY) -> list[Seat]:
+    def of(self, kind: Mode, role: Role = "regular", state: State | None = State.READY) -> list[RunnerHandle]:
         return [
-            seat for seat in self.seats.values()
-            if seat.kind == kind and seat.role == role and (state is None or (seat.state is state and not seat.leaving))
+            runner for runner in self.runners.values()
+            if runner.kind == kind and runner.role == role
+            and (state is None or (runner.state is state and not runner.leaving))
         ]
 
     def maintain(self) -> None:
@@ -74,35 +75,37 @@ class Staff:
             return
         for (kind, role), wanted in self.wanted.items():
             while self._present(kind, role) < wanted:
-                if self._failures and any(seat.state is State.STARTING for seat in self.seats.values()):
+                if self._failures and any(runner.state is State.STARTING for runner in self.runners.values()):
                     return
                 self._spawn(kind, role)
 
     def _present(self, kind: Mode, role: Role) -> int:
-        return sum(seat.kind == kind and seat.role == role and not seat.leaving for seat in self.seats.values())
+        return sum(
+            runner.kind == kind and runner.role == role and not runner.leaving for runner in self.runners.values()
+        )
 
     def _spawn(self, kind: Mode, role: Role) -> None:
         self._numbers += 1
-        seat = Seat(self._numbers, kind, self._loop.time(), role=role)
-        self.seats[seat.number] = seat
+        runner = RunnerHandle(self._numbers, kind, self._loop.time(), role=role)
+        self.runners[runner.number] = runner
         argv = [sys.executable, "-P", "-m", "rota.worker.runner.process", "--kind", kind]
         for app in self._config.apps:
             argv += ["--app", app]
-        self._guard.spawn(seat.number, argv)
+        self._guard.spawn(runner.number, argv)
 
-    def is_up(self, seat: Seat) -> None:
+    def is_up(self, runner: RunnerHandle) -> None:
         """It has imported the app."""
-        seat.state, seat.was_ready = State.READY, True
+        runner.state, runner.was_ready = State.READY, True
         self._failures = 0
         self.trouble = None
         self.maintain()
-        up = sum(seat.was_ready and seat.role == "regular" for seat in self.seats.values())
+        up = sum(runner.was_ready and runner.role == "regular" for runner in self.runners.values())
         wanted = self.wanted["sync", "regular"] + self.wanted["async", "regular"]
         if self.started is not None and not self.started.done() and up == wanted:
             self.started.set_result(None)
 
-    def did_not_start(self, seat: Seat, status: int) -> None:
-        why = seat.broken or f"while it imported the app, the {seat.epitaph(status)}"
+    def did_not_start(self, runner: RunnerHandle, status: int) -> None:
+        why = runner.broken or f"while it imported the app, the {runner.epitaph(status)}"
         if self.started is not None and not self.started.done():
             self.started.set_exception(ConfigError(f"the runners cannot start: {why}"))
             self.halted = True
@@ -119,29 +122,29 @@ class Staff:
         self._spawn_timer = None
         self.maintain()
 
-    def kill(self, seat: Seat) -> None:
-        seat.state = State.DYING
-        self._guard.kill(seat.number)
+    def kill(self, runner: RunnerHandle) -> None:
+        runner.state = State.DYING
+        self._guard.kill(runner.number)
 
-    def retire(self, seat: Seat) -> bool:
+    def retire(self, runner: RunnerHandle) -> bool:
         """Have it replaced: it gets nothing more, and goes when it has nothing to do. One of a kind at a time. False:
         not now."""
-        leaving = any(other.leaving and other.kind == seat.kind for other in self.seats.values())
+        leaving = any(other.leaving and other.kind == runner.kind for other in self.runners.values())
         if leaving or self.stopping:
             return False
-        seat.leaving = True
+        runner.leaving = True
         self.maintain()
         return True
 
-    def dismiss(self, seat: Seat) -> None:
+    def dismiss(self, runner: RunnerHandle) -> None:
         """It has nothing to do, and is not needed any more."""
-        seat.leaving = True
-        seat.stop()
-        self._loop.call_later(STOP_HOOKS_S, self._insist, seat)
+        runner.leaving = True
+        runner.stop()
+        self._loop.call_later(STOP_HOOKS_S, self._insist, runner)
 
-    def _insist(self, seat: Seat) -> None:
-        if self.seats.get(seat.number) is seat and seat.state is State.STOPPING:
-            self.kill(seat)
+    def _insist(self, runner: RunnerHandle) -> None:
+        if self.runners.get(runner.number) is runner and runner.state is State.STOPPING:
+            self.kill(runner)
 
     def halt(self) -> None:
         """Until the next lease no runner is started, and then only regular ones; what was sent to one is forgotten."""
@@ -150,8 +153,8 @@ class Staff:
         if self._spawn_timer is not None:
             self._spawn_timer.cancel()
             self._spawn_timer = None
-        for seat in self.seats.values():
-            seat.sent.clear()
+        for runner in self.runners.values():
+            runner.sent.clear()
 
     def resume(self) -> None:
         if self.halted and not self.stopping and self.started is not None and self.started.done():

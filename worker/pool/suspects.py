@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..channel.frames import Work
-from ..channel.slots import slot_of
+from ..channel.job_numbers import job_number
 from .ready import Job
 
 Sent = tuple[Work, Job]
@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
 
 
 class Suspects:
-    """Jobs are known by their slots. What is handed out by `take` counts as running apart until it ends."""
+    """Jobs are known by their numbers. What is handed out by `take` counts as running apart until it ends."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, Sent]] = deque()        # (number of the crash, job)
@@ -45,15 +45,15 @@ class Suspects:
         """A runner has died of one of these, which it was running; in the order in which they were begun. `alone`: of
         nothing else but the one."""
         if alone and len(started) == 1:
-            return Verdict(list(started), self._clear(_slot(started[0])))
+            return Verdict(list(started), self._clear(_number_of(started[0])))
         self._crashes += 1
         for sent in started:
-            self._apart.pop(_slot(sent), None)
+            self._apart.pop(_number_of(sent), None)
         self._waiting.extend((self._crashes, sent) for sent in reversed(started))
         return Verdict([], [])
 
-    def _clear(self, slot: int) -> list[Sent]:
-        crash, _ = self._apart.pop(slot, (0, None))
+    def _clear(self, number: int) -> list[Sent]:
+        crash, _ = self._apart.pop(number, (0, None))
         cleared = [sent for number, sent in self._waiting if number == crash]
         self._waiting = deque(entry for entry in self._waiting if entry[0] != crash)
         return cleared[::-1]
@@ -63,21 +63,21 @@ class Suspects:
         if not self._waiting:
             return None
         entry = self._waiting.popleft()
-        self._apart[_slot(entry[1])] = entry
+        self._apart[_number_of(entry[1])] = entry
         return entry[1]
 
-    def untake(self, slot: int) -> None:
+    def untake(self, number: int) -> None:
         """It has not begun: its runner died before."""
-        if (entry := self._apart.pop(slot, None)) is not None:
+        if (entry := self._apart.pop(number, None)) is not None:
             self._waiting.appendleft(entry)
 
-    def ended(self, slot: int) -> None:
-        self._apart.pop(slot, None)
+    def ended(self, number: int) -> None:
+        self._apart.pop(number, None)
 
-    def remove(self, slot: int) -> bool:
+    def remove(self, number: int) -> bool:
         """Take out one that waits; False if it is not here."""
         before = len(self._waiting)
-        self._waiting = deque(entry for entry in self._waiting if _slot(entry[1]) != slot)
+        self._waiting = deque(entry for entry in self._waiting if _number_of(entry[1]) != number)
         return len(self._waiting) < before
 
     def withdraw(self, keys: set[int] | None) -> dict[int, list[int]]:
@@ -94,5 +94,5 @@ class Suspects:
         self._apart.clear()
 
 
-def _slot(sent: Sent) -> int:
-    return slot_of(sent[0].key, sent[1][0])
+def _number_of(sent: Sent) -> int:
+    return job_number(sent[0].key, sent[1][0])

@@ -12,16 +12,16 @@ from typing import NamedTuple
 from rota.client.model import TaskInfo
 
 from ..channel.frames import Work
-from ..channel.slots import slot_of
+from ..channel.job_numbers import job_number
 from .ready import Job
-from .seat import Seat
+from .runner_handle import RunnerHandle
 
 CANCEL_GRACE_S = 2.0
 """How long a job that was told to end may go on, where its task is not known."""
 
 
 class Overdue(NamedTuple):
-    slot: int
+    number: int
     work: Work
     error: str
     blocked: bool       # the loop does not turn: it need not be this one's fault
@@ -41,54 +41,54 @@ class TimeLimits:
         info = self._info_of(work.task)
         return CANCEL_GRACE_S if info is None else info.cancel_grace_s
 
-    def expect(self, seat: Seat, work: Work, jobs: list[Job], now: float) -> None:
+    def expect(self, runner: RunnerHandle, work: Work, jobs: list[Job], now: float) -> None:
         """Jobs are sent to a runner. (Of a plain function's runner the first that has no outcome is looked at.)"""
         timeout_s = self.timeout_s(work)
-        if seat.kind == "async" and timeout_s is not None:
+        if runner.kind == "async" and timeout_s is not None:
             for index, _ in jobs:
-                seat.expect(slot_of(work.key, index), now + timeout_s + self.grace_s(work))
+                runner.expect(job_number(work.key, index), now + timeout_s + self.grace_s(work))
 
-    def look(self, seat: Seat, now: float) -> Overdue | None:
+    def look(self, runner: RunnerHandle, now: float) -> Overdue | None:
         """One job for which a runner has to go."""
-        return self._look_sync(seat, now) if seat.kind == "sync" else self._look_async(seat, now)
+        return self._look_sync(runner, now) if runner.kind == "sync" else self._look_async(runner, now)
 
-    def _look_sync(self, seat: Seat, now: float) -> Overdue | None:
-        head = seat.head()
+    def _look_sync(self, runner: RunnerHandle, now: float) -> Overdue | None:
+        head = runner.head()
         if head is None:
             return None
-        slot, work = head
+        number, work = head
         timeout_s = self.timeout_s(work)
-        if timeout_s is not None and now >= max(seat.head_since, seat.touched.get(slot, 0.0)) + timeout_s:
-            seat.read_now()
-            if slot in seat.sent and now >= seat.touched.get(slot, 0.0) + timeout_s:
-                return Overdue(slot, work, f"TimeoutError: timed out after {timeout_s:g} s", False)
-        for doomed in list(seat.overdue(now)):      # asked to stop, and it did not
-            seat.read_now()
-            if doomed in seat.sent:
-                return Overdue(doomed, seat.sent[doomed][0], "cancelled", False)
+        if timeout_s is not None and now >= max(runner.head_since, runner.touched.get(number, 0.0)) + timeout_s:
+            runner.read_now()
+            if number in runner.sent and now >= runner.touched.get(number, 0.0) + timeout_s:
+                return Overdue(number, work, f"TimeoutError: timed out after {timeout_s:g} s", False)
+        for doomed in list(runner.overdue(now)):      # asked to stop, and it did not
+            runner.read_now()
+            if doomed in runner.sent:
+                return Overdue(doomed, runner.sent[doomed][0], "cancelled", False)
         return None
 
-    def _look_async(self, seat: Seat, now: float) -> Overdue | None:
-        slots = list(seat.overdue(now))
-        if not slots:
+    def _look_async(self, runner: RunnerHandle, now: float) -> Overdue | None:
+        numbers = list(runner.overdue(now))
+        if not numbers:
             return None
-        seat.read_now()
-        started = set(seat.started())
-        for slot in slots:
-            if slot not in seat.sent:
+        runner.read_now()
+        started = set(runner.started())
+        for number in numbers:
+            if number not in runner.sent:
                 continue
-            work = seat.sent[slot][0]
-            limit = seat.touched.get(slot, 0.0) + (self.timeout_s(work) or 0.0) + self.grace_s(work)
-            if slot not in started:         # something blocks the loop, but not this one
-                seat.expect(slot, now + CANCEL_GRACE_S)
-            elif now < limit and slot not in seat.doomed:
-                seat.expect(slot, limit)
+            work = runner.sent[number][0]
+            limit = runner.touched.get(number, 0.0) + (self.timeout_s(work) or 0.0) + self.grace_s(work)
+            if number not in started:         # something blocks the loop, but not this one
+                runner.expect(number, now + CANCEL_GRACE_S)
+            elif now < limit and number not in runner.doomed:
+                runner.expect(number, limit)
             else:
-                return self._blame(seat, slot, work, alone=len(started) == 1)
+                return self._blame(runner, number, work, alone=len(started) == 1)
         return None
 
-    def _blame(self, seat: Seat, slot: int, work: Work, *, alone: bool) -> Overdue:
-        if slot in seat.told or alone:
+    def _blame(self, runner: RunnerHandle, number: int, work: Work, *, alone: bool) -> Overdue:
+        if number in runner.told or alone:
             error = f"TimeoutError: did not end when it was cancelled after its timeout of {self.timeout_s(work)} s"
-            return Overdue(slot, work, error, False)
-        return Overdue(slot, work, "", True)
+            return Overdue(number, work, error, False)
+        return Overdue(number, work, "", True)

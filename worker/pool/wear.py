@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .seat import Seat, State
+from .runner_handle import RunnerHandle, State
 
 LOOK_S = 1.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -21,15 +21,18 @@ class Wear:
         self._memory_bytes_max = memory_bytes_max
         self._looked_at = 0.0
 
-    def has_done_enough(self, seat: Seat) -> bool:
-        return 0 < self._jobs_max <= seat.ended
+    def has_done_enough(self, runner: RunnerHandle) -> bool:
+        return 0 < self._jobs_max <= runner.ended
 
-    def too_large(self, seats: Iterable[Seat], now: float) -> list[Seat]:
+    def too_large(self, runners: Iterable[RunnerHandle], now: float) -> list[RunnerHandle]:
         """Looked at once a second."""
         if not self._memory_bytes_max or now < self._looked_at + LOOK_S:
             return []
         self._looked_at = now
-        return [seat for seat in seats if seat.state is State.READY and memory_bytes(seat.pid) > self._memory_bytes_max]
+        return [
+            runner for runner in runners
+            if runner.state is State.READY and memory_bytes(runner.pid) > self._memory_bytes_max
+        ]
 
 
 def memory_bytes(pid: int) -> int:

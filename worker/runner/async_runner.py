@@ -37,13 +37,14 @@ from ..channel.frames import (
     Well,
     Work,
 )
+from ..channel.job_numbers import job_number, job_of
 from ..channel.lease import Lease, now
-from ..channel.permits import take
-from ..channel.slots import job_of, slot_of
-from . import forks, hooks, logs, resources
+from ..channel.start_permits import take
+from . import hooks, resources
 from .context import Runner, running
+from .environment import forks, logs
+from .environment.surroundings import Surroundings
 from .execution import Call, Functions, after
-from .surroundings import Surroundings
 from .telling import telling
 
 OUTCOMES_PER_FRAME = 500
@@ -58,8 +59,8 @@ class AsyncRunner:
         self._permits = permits
         self._lease = lease
         self._jobs: dict[int, asyncio.Task[None]] = {}
-        self._cancelled: dict[int, str] = {}            # slot -> "" (asked for), or the words of its timeout
-        self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # slot -> its timer, and its timeout
+        self._cancelled: dict[int, str] = {}            # number -> "" (asked for), or the words of its timeout
+        self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # number -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
         self._heard: deque[Said] = deque()              # on its way to the node
         self._well: dict[int, tuple[list[int], list[float]]] = {}       # those that have returned None, by work
@@ -97,7 +98,7 @@ class AsyncRunner:
             case Function(number, blob):
                 self._functions.learn(number, blob)
             case Cancel(key, index):
-                self._cancel(slot_of(key, index), "")
+                self._cancel(job_number(key, index), "")
             case Drop():
                 # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
                 self._loop.call_soon(self._channel.send, Dropped())
@@ -111,34 +112,34 @@ class AsyncRunner:
         work, create_task = call.work, self._loop.create_task
         jobs, work.jobs = work.jobs, []
         for index, payload in jobs:
-            slot = slot_of(work.key, index)
-            self._jobs[slot] = create_task(self._run(call, index, payload, slot), name=work.task)
+            number = job_number(work.key, index)
+            self._jobs[number] = create_task(self._run(call, index, payload, number), name=work.task)
 
-    async def _run(self, call: Call, index: int, payload: bytes, slot: int) -> None:
+    async def _run(self, call: Call, index: int, payload: bytes, number: int) -> None:
         try:
             permitted = take(self._permits)
         except OSError:                     # a job has closed what is not its own
             os._exit(EXIT_CHANNEL)
         if not permitted:
-            del self._jobs[slot]
+            del self._jobs[number]
             self._channel.send(Starved())
             return
         work, function, timeout_s, began = call.work, call.function, call.timeout_s, 0.0
         if work.report_start:
             self._channel.send(Started(work.key, index))
         if timeout_s is not None:
-            self._start_clock(slot, timeout_s)
+            self._start_clock(number, timeout_s)
         running.set((work, index))
-        if slot in self._cancelled:
-            return self._ended(work, index, slot, Outcome(index, "cancelled"))
+        if number in self._cancelled:
+            return self._ended(work, index, number, Outcome(index, "cancelled"))
         if function is None:
-            return self._ended(work, index, slot, call.not_run(index))
+            return self._ended(work, index, number, call.not_run(index))
         outcome: Outcome | float
         try:                                # all in this coroutine: one more, or a call more, costs every job
             args, kwargs = call.arguments(payload)
             began = self._lease.wait()
             if work.expires_ms and call.is_late:
-                return self._ended(work, index, slot, call.expired(index))
+                return self._ended(work, index, number, call.expired(index))
             around = call.around
             result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
             while result is not None and hasattr(type(result), "__await__"):        # (as `awaited`)
@@ -146,31 +147,31 @@ class AsyncRunner:
                     break                   # a job that waited for it would run again, and make another one
                 result = await result
         except BaseException as error:      # also SystemExit: a job may not end its runner
-            outcome = self._raised(call, index, slot, began, error)
+            outcome = self._raised(call, index, number, began, error)
         else:
             if forks.forked:
                 forks.leave(None)           # a job has forked and let the child return: it is not a second runner
             plain = result is None and call.none_is_plain
             outcome = now() - began if plain else call.succeeded(index, result, began)
-        self._ended(work, index, slot, outcome)
+        self._ended(work, index, number, outcome)
 
-    def _raised(self, call: Call, index: int, slot: int, began: float, error: BaseException) -> Outcome:
+    def _raised(self, call: Call, index: int, number: int, began: float, error: BaseException) -> Outcome:
         if forks.forked:
             forks.leave(error)
-        words = self._cancelled.get(slot)
+        words = self._cancelled.get(number)
         if words is None or not isinstance(error, asyncio.CancelledError):
             return after(began, call.failed(index, error))
         return after(began, call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled"))
 
-    def _ended(self, work: Work, index: int, slot: int, outcome: Outcome | float) -> None:
+    def _ended(self, work: Work, index: int, number: int, outcome: Outcome | float) -> None:
         """`outcome`: a number if it has returned None: how long it ran."""
         if telling.used:
             telling.ended(work, index)
-        if self._clocks and (clock := self._clocks.pop(slot, None)) is not None:
+        if self._clocks and (clock := self._clocks.pop(number, None)) is not None:
             clock[0].cancel()
         if self._cancelled:
-            self._cancelled.pop(slot, None)
-        del self._jobs[slot]
+            self._cancelled.pop(number, None)
+        del self._jobs[number]
         if not self._outbox and not self._well:
             self._loop.call_soon(self._flush)
         if isinstance(outcome, Outcome):
@@ -181,9 +182,9 @@ class AsyncRunner:
         else:
             self._well[work.key] = [index], [outcome]
 
-    def _start_clock(self, slot: int, timeout_s: float) -> None:
-        timer = self._loop.call_later(timeout_s, self._cancel, slot, f"timed out after {timeout_s:g} s")
-        self._clocks[slot] = (timer, timeout_s)
+    def _start_clock(self, number: int, timeout_s: float) -> None:
+        timer = self._loop.call_later(timeout_s, self._cancel, number, f"timed out after {timeout_s:g} s")
+        self._clocks[number] = (timer, timeout_s)
 
     def _touched(self, work: Work, index: int) -> None:
         """From the job, or from a thread that it has started."""
@@ -204,23 +205,23 @@ class AsyncRunner:
             self._channel.send(self._heard.popleft())
 
     def _restart_clock(self, key: int, index: int) -> None:
-        slot = slot_of(key, index)
-        clock = self._clocks.get(slot)
-        if clock is not None and slot not in self._cancelled:
+        number = job_number(key, index)
+        clock = self._clocks.get(number)
+        if clock is not None and number not in self._cancelled:
             clock[0].cancel()
-            self._start_clock(slot, clock[1])
+            self._start_clock(number, clock[1])
             self._channel.send(Touched(key, index))
 
     def _wanted_gone(self, work: Work, index: int) -> bool:
-        return self._cancelled.get(slot_of(work.key, index)) == ""
+        return self._cancelled.get(job_number(work.key, index)) == ""
 
-    def _cancel(self, slot: int, words: str) -> None:
+    def _cancel(self, number: int, words: str) -> None:
         """Once. Then it has its grace to end in its own way, and the node keeps that time."""
-        job = self._jobs.get(slot)
-        if job is None or slot in self._cancelled or self._stop.is_set():
+        job = self._jobs.get(number)
+        if job is None or number in self._cancelled or self._stop.is_set():
             return
-        self._cancelled[slot] = words
-        self._channel.send(Interrupted(*job_of(slot)))
+        self._cancelled[number] = words
+        self._channel.send(Interrupted(*job_of(number)))
         coroutine = job.get_coro()
         if not isinstance(coroutine, Coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
             job.cancel()        # (else its first step will see it; a task cancelled before that never steps)

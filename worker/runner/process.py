@@ -1,7 +1,7 @@
 """`python -m rota.worker.runner.process`: the process in which user code runs. Started by the guard, never by hand.
 
-It finds its channel and its permits (see `permits.py`) as open files named in its environment, imports the app and
-reports the tasks it found, or why it could not.
+It finds its channel and its permits (`channel.start_permits`) as open files named in its environment, imports the app
+and reports the tasks it found, or why it could not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from rota.client.wire import sealing
 from ..channel import channel
 from ..channel.frames import Broken, Ready, Work
 from ..channel.lease import Lease
-from . import forks, frameworks, logs, loop, search_path, steps, stop_signals
+from . import steps
 from .async_runner import AsyncRunner
 from .context import Runner
+from .environment import forks, frameworks, logs, loop, search_path, stop_signals
+from .environment.surroundings import protect_streams
 from .execution import Functions, Runnable, describe, trace_of
-from .surroundings import protect_streams
 from .sync_runner import SyncRunner
 from .transport import RunnerTransport
 

@@ -34,8 +34,8 @@ from rota.client.upstream import upstream_of
 from rota.client.wire import frames as wire
 
 from ..channel.frames import AskRemember, AskSteps, Question, Work
-from . import forks
 from .context import Runner, Suspended, running
+from .environment import forks
 from .telling import telling
 from .waiting import awaited
 

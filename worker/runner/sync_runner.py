@@ -30,11 +30,12 @@ from ..channel.frames import (
     Work,
 )
 from ..channel.lease import Lease, now
-from ..channel.permits import take
-from . import forks, hooks, logs, resources
+from ..channel.start_permits import take
+from . import hooks, resources
 from .context import Runner, running
+from .environment import forks, logs
+from .environment.surroundings import Surroundings
 from .execution import Call, Functions, after
-from .surroundings import Surroundings
 from .telling import telling
 from .waiting import awaited
 

@@ -14,8 +14,8 @@ from rota.client.errors import InvalidJob
 from rota.client.wire.views import LogLine
 
 from ..channel.frames import Said, Work
-from . import forks
 from .context import running
+from .environment import forks
 
 EVERY_S = 0.25
 SAYINGS_MAX = 1_000
@@ -25,7 +25,7 @@ NOTE_CHARS_MAX = 200
 LINE_CHARS_MAX = 1_000
 NUMBER_MAX = 1e15
 
-Slot = tuple[int, int]
+JobRef = tuple[int, int]
 MemoryT = TypeVar("MemoryT")
 
 
@@ -48,10 +48,10 @@ class Telling:
         self.send: Callable[[Said], None] | None = None
         self.used = False
         """Whether a job has said anything that was not told yet."""
-        self.memories: dict[Slot, Any] = {}
+        self.memories: dict[JobRef, Any] = {}
         """What running jobs remember (`steps.py`), until they have ended."""
         self._lock = threading.RLock()      # a signal handler or a finalizer may log in the middle of it
-        self._sayings: dict[Slot, _Saying] = {}
+        self._sayings: dict[JobRef, _Saying] = {}
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
@@ -101,7 +101,7 @@ class Telling:
     def _forget_told(self) -> None:
         before = time.monotonic() - EVERY_S
         self._sayings = {
-            slot: saying for slot, saying in self._sayings.items()
+            ref: saying for ref, saying in self._sayings.items()
             if saying.progress is not None or saying.lines or saying.told_at > before
         }
 
@@ -118,11 +118,11 @@ class Telling:
         if said is None:
             self._wake.set()
 
-    def _take(self, slot: Slot) -> Said | None:
-        saying = self._sayings.get(slot)
+    def _take(self, ref: JobRef) -> Said | None:
+        saying = self._sayings.get(ref)
         if saying is None or (saying.progress is None and not saying.lines):
             return None
-        said = Said(*slot, saying.progress, list(saying.lines), saying.lines.maxlen or 0, saying.dropped)
+        said = Said(*ref, saying.progress, list(saying.lines), saying.lines.maxlen or 0, saying.dropped)
         saying.progress, saying.told_at, saying.dropped = None, time.monotonic(), 0
         saying.lines.clear()
         return said
@@ -133,8 +133,8 @@ class Telling:
             self._wake.clear()
             time.sleep(EVERY_S)
             with self._lock:
-                for slot in list(self._sayings):
-                    self._tell(self._take(slot))
+                for ref in list(self._sayings):
+                    self._tell(self._take(ref))
 
     def _tell(self, said: Said | None) -> None:
         if said is not None and self.send is not None and not forks.forked:

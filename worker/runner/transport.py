@@ -23,7 +23,7 @@ from rota.client.wire.views import JobView
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
 from ..channel.frames import Ask, AskFunction, AskMode, Question, Reply, StopAsked, Stored, ToAsker, Told, Work
-from . import forks
+from .environment import forks
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from ...state.records import Token
 from .commands import Command, Expire, GiveClaim, LoadPage, Split
 from .heavy import Heavy
 from .lanes import Family, Head, Item, LaneId
-from .members import Assignment, Seat
+from .members import Assignment, NodeLoad
 from .picture import Picture
 from .placement import Cut, place, place_spare
 from .queues import Queue, Window
@@ -39,14 +39,14 @@ class Aggregator:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        self.queues, self.seats = picture.queues, picture.seats
+        self.queues, self.nodes = picture.queues, picture.nodes
         self.claims, self.limits, self.paces = picture.claims, picture.limits, picture.paces
         self._turns, self._starved, self._expiries = picture.turns, picture.starved, picture.expiries
         self.rates = picture.rates
         self._heavy = Heavy()
         self._rated = Waits(picture.rates, picture.limits, picture.wake)
         self.wall_ms = 0
-        self._closed: list[tuple[float, Seat]] = []     # until when
+        self._closed: list[tuple[float, NodeLoad]] = []     # until when
         self._splitting: dict[tuple[bytes, int], tuple[Gate, int]] = {}     # given out, to be split
         self._due: list[tuple[int, str]] = []           # (ms, queue) of heads that wait for their time: a heap
 
@@ -60,9 +60,11 @@ class Aggregator:
             times += self._rated.times
         return min(times, default=None)
 
-    def settle(self, item: Item, seat: Seat | None, held: Assignment | None = None, *, applied: bool, token_stale: bool,
-               doubtful_at: int | None, now: float, revision: int = 0, wall_ms: int = 0) -> None:
-        """What became of a claim, by its reservation (or, without a seat, of a split). Meanwhile the bundle may have
+    def settle(
+        self, item: Item, node: NodeLoad | None, held: Assignment | None = None, *, applied: bool, token_stale: bool,
+        doubtful_at: int | None, now: float, revision: int = 0, wall_ms: int = 0,
+    ) -> None:
+        """What became of a claim, by its reservation (or, without a node, of a split). Meanwhile the bundle may have
         come back, and have been given to the same node once more: that is another reservation. `revision`: where the
         pieces of the split appeared, or what has taken the token's place. `doubtful_at`: it may have applied in an
         earlier try; the watch will have shown so once it has passed that revision."""
@@ -75,7 +77,7 @@ class Aggregator:
         if revision > max(queue.blind_to, self.picture.revision):
             queue.blind_to = revision
             self.picture.blind.add(queue.name)
-        if seat is None:
+        if node is None:
             queue.splitting -= 1
             gate, jobs = self._splitting.pop((item.key, item.mod_revision))
             gate.splitting -= jobs
@@ -84,7 +86,7 @@ class Aggregator:
                 self.picture.happened(queue)
             return
         elif held is not None:
-            self.claims.refused(seat, item.bundle, held, self.picture.revision, now, doubtful_at=doubtful_at or 0)
+            self.claims.refused(node, item.bundle, held, self.picture.revision, now, doubtful_at=doubtful_at or 0)
         parsed = self.picture.keys.parse_job(item.key)
         if not applied and not token_stale and parsed is not None:
             self.picture.add(item, parsed)
@@ -142,11 +144,11 @@ class Aggregator:
     def _reopen(self, now: float) -> None:
         """Nodes that had something for itself: it has ended, or enough time is over."""
         closed, self._closed = self._closed, []
-        for until, seat in closed:
-            if seat.alone and now < until:
-                self._closed.append((until, seat))
+        for until, node in closed:
+            if node.alone and now < until:
+                self._closed.append((until, node))
             else:
-                seat.is_closed = False
+                node.is_closed = False
 
     def _expire(self, commands: list[Command], budget: int) -> None:
         """What has expired is not given out. (What blocks a serial queue waits for a person, however long.)"""
@@ -166,14 +168,14 @@ class Aggregator:
 
     def _lend(self, commands: list[Command], now: float) -> None:
         """Spare slots for queues of which nothing runs."""
-        if not any(seat.has_spare for seat in self.seats.values()):
+        if not any(node.has_spare for node in self.nodes.values()):
             return
         for queue in self._starved.now(now):
             gates = [
                 gate for family in queue.families() if not (gate := family.gate).is_open and not gate.wants_empty(now)
             ]
             for gate in gates:
-                gate.is_open = gate.is_spare = any(seat.spare(mode) > 0 for seat, mode in gate.seats)
+                gate.is_open = gate.is_spare = any(node.spare(mode) > 0 for node, mode in gate.nodes)
             command = self._next(queue, now)
             for gate in gates:
                 gate.is_open = gate.is_spare = False
@@ -192,21 +194,21 @@ class Aggregator:
         if lane.weight > 1:
             return self._heavy.has_room(gate)
         careful = self._careful(lane, left)
-        for seat, mode in gate.seats:
-            room = seat.idle(mode) if careful else seat.room(mode, now)
+        for node, mode in gate.nodes:
+            room = node.idle(mode) if careful else node.room(mode, now)
             if room > 0:
                 return True
         return False
 
     def _has_room_alone(self, gate: Gate, now: float) -> bool:
         """Likewise, for what was lost while it ran: a node that has nothing else; after a while, no other such job."""
-        seats = [seat for seat, mode in gate.seats if seat.idle(mode) > 0 and not seat.alone]
-        if any(not seat.held for seat in seats):
+        nodes = [node for node, mode in gate.nodes if node.idle(mode) > 0 and not node.alone]
+        if any(not node.held for node in nodes):
             gate.alone_since = None
             return True
         if gate.alone_since is None:
             gate.alone_since = now
-        return bool(seats) and not gate.wants_empty(now)
+        return bool(nodes) and not gate.wants_empty(now)
 
     def _careful(self, lane: LaneId, left: int) -> bool:
         """`left`: how many jobs the task's limit admits."""
@@ -223,7 +225,7 @@ class Aggregator:
                 self.picture.partial.discard(window)
                 continue
             idle = all_seen and queue.gives_out and any(
-                seat.serves(queue.name) and seat.has_slot for seat in self.seats.values()
+                node.serves(queue.name) and node.has_slot for node in self.nodes.values()
             )
             after = window.wants(more=idle)
             if after is not None:
@@ -310,13 +312,13 @@ class Aggregator:
         )
         if self.rates.any:
             held.rated = self.rates.take(token.task, token.rated_by, queue.name, queue.settings, item.pending)
-        self.claims.hold(choice.seat, item.bundle, held)
+        self.claims.hold(choice.node, item.bundle, held)
         if window.tenants is not None:
             window.tenants.given(lane.fair, item.pending * token.weight)
         if held.alone:
-            choice.seat.is_closed = True
-            self._closed.append((now + CLOSED_S, choice.seat))
-        return GiveClaim(item, choice.seat, held, queue.settings.serial)
+            choice.node.is_closed = True
+            self._closed.append((now + CLOSED_S, choice.node))
+        return GiveClaim(item, choice.node, held, queue.settings.serial)
 
     def _allowed(self, queue: Queue, token: Token) -> int:
         """Jobs of this token that its limits still admit."""

@@ -6,13 +6,13 @@ from typing import NamedTuple, TypeAlias
 
 from ...ledger.ledger import Record
 from .lanes import Item
-from .members import Assignment, Seat
+from .members import Assignment, NodeLoad
 from .rates import Reserve
 
 
 class GiveClaim(NamedTuple):
     item: Item
-    seat: Seat
+    node: NodeLoad
     held: Assignment          # the reservation
     serial: bool
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from rota.client.model import Mode
 
 from .lanes import Item
-from .members import Seat
+from .members import NodeLoad
 from .placement import Cut, Give
 from .turns import Gate, GateId
 
@@ -23,56 +23,56 @@ class Heavy:
 
     def __init__(self) -> None:
         self._since: dict[GateId, float] = {}       # what stands there waits since then
-        self._kept: dict[GateId, tuple[Gate, Seat, Mode]] = {}
+        self._kept: dict[GateId, tuple[Gate, NodeLoad, Mode]] = {}
 
     def begin(self) -> None:
         """A pass begins: nodes that nothing waits for any more are for all again."""
-        for gate, seat, mode in list(self._kept.values()):
-            if not gate.queues or (seat, mode) not in gate.seats:
+        for gate, node, mode in list(self._kept.values()):
+            if not gate.queues or (node, mode) not in gate.nodes:
                 self._leave(gate)
         if len(self._since) > 1_000:
             self._since = {id_: since for id_, since in self._since.items() if id_ in self._kept}
 
     def has_room(self, gate: Gate) -> bool:
         """Whether to look at what stands there."""
-        return any(self._is_open(gate, seat, mode) for seat, mode in gate.seats)
+        return any(self._is_open(gate, node, mode) for node, mode in gate.nodes)
 
-    def _is_open(self, gate: Gate, seat: Seat, mode: Mode) -> bool:
+    def _is_open(self, gate: Gate, node: NodeLoad, mode: Mode) -> bool:
         """Nothing keeps it from being given what waits there, if it has slots. (It may be kept for just that.)"""
-        if seat.is_closed or mode not in seat.kept:
-            return not seat.is_closed
+        if node.is_closed or mode not in node.kept:
+            return not node.is_closed
         kept = self._kept.get(gate.id)
-        return kept is not None and kept[1] is seat and kept[2] == mode
+        return kept is not None and kept[1] is node and kept[2] == mode
 
     def place(self, gate: Gate, item: Item, allowed: int, now: float) -> Give | Cut | None:
         """`allowed`: how many jobs limits admit, at least one."""
         weight = gate.id.lane.weight
         lost, empty = item.token.lost > 0, gate.wants_empty(now)
         rooms = [
-            (seat.free(mode) // weight, seat, mode) for seat, mode in gate.seats
-            if self._is_open(gate, seat, mode) and not (lost and seat.alone) and not (empty and seat.held)
+            (node.free(mode) // weight, node, mode) for node, mode in gate.nodes
+            if self._is_open(gate, node, mode) and not (lost and node.alone) and not (empty and node.held)
         ]
-        fits, seat, mode = max(rooms, key=lambda room: room[0], default=(0, None, None))
-        if seat is None or mode is None or fits < 1:
+        fits, node, mode = max(rooms, key=lambda room: room[0], default=(0, None, None))
+        if node is None or mode is None or fits < 1:
             self._wait(gate, now)
             return None
         if item.pending > 1 and (item.token.suspect or item.pending > min(fits, allowed)):
             return Cut(1 if item.token.suspect else min(fits, allowed)) if not gate.splitting else None
         self._leave(gate)
-        return Give(seat, mode)
+        return Give(node, mode)
 
     def _wait(self, gate: Gate, now: float) -> None:
         since = self._since.setdefault(gate.id, now)
         if now - since < WAIT_S or gate.id in self._kept:
             return
         open_ = [
-            (seat.free(mode), seat, mode) for seat, mode in gate.seats
-            if not (seat.is_closed or mode in seat.kept or seat.alone)
+            (node.free(mode), node, mode) for node, mode in gate.nodes
+            if not (node.is_closed or mode in node.kept or node.alone)
         ]
         if open_:
-            _, seat, mode = max(open_, key=lambda one: one[0])
-            seat.kept.add(mode)
-            self._kept[gate.id] = (gate, seat, mode)
+            _, node, mode = max(open_, key=lambda one: one[0])
+            node.kept.add(mode)
+            self._kept[gate.id] = (gate, node, mode)
 
     def _leave(self, gate: Gate) -> None:
         self._since.pop(gate.id, None)

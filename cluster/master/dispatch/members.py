@@ -42,11 +42,11 @@ class Assignment(msgspec.Struct, gc=False):
     weight: int = 1             # slots that each of its jobs takes
 
 
-class Seat:
+class NodeLoad:
     """A member as the master sees it: what it may run, what it holds, what it gets through."""
 
-    def __init__(self, node: str, member: Member, create_revision: int, mod_revision: int) -> None:
-        self.node = node
+    def __init__(self, name: str, member: Member, create_revision: int, mod_revision: int) -> None:
+        self.name = name
         self.member = member
         self.create_revision = create_revision
         self.mod_revision = mod_revision

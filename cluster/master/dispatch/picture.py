@@ -16,7 +16,7 @@ from .commands import Command, Quarantine, TakeOver
 from .expiries import Expiries
 from .lanes import Item
 from .limits import Limits
-from .members import Assignment, Seat
+from .members import Assignment, NodeLoad
 from .paces import Paces
 from .queues import Queue, Window
 from .rates import Rates
@@ -49,8 +49,8 @@ class Picture:
         self._stray = b""
 
     @property
-    def seats(self) -> dict[str, Seat]:
-        return self.claims.seats
+    def nodes(self) -> dict[str, NodeLoad]:
+        return self.claims.nodes
 
     def strays(self) -> tuple[int, bytes]:
         """How many keys and records were not rota's, or could not be read, since it was last asked; and one of them."""
@@ -68,7 +68,7 @@ class Picture:
                 self._take_over(self.claims.see_claim(event, now))
             elif key.startswith(keys.nodes):
                 self._take_over(self.claims.see_node(event))
-                self.turns.members_changed(self.seats.values(), self.queues.values())
+                self.turns.members_changed(self.nodes.values(), self.queues.values())
             elif key.startswith(keys.tasks):
                 self._task(event)
             elif key.startswith(keys.queues):

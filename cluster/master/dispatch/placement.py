@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rota.client.model import Mode
 
 from .lanes import Item
-from .members import Seat
+from .members import NodeLoad
 from .paces import Pace
 from .turns import Gate
 
@@ -24,20 +24,20 @@ class Room(NamedTuple):
 
     is_here: bool
     jobs: int
-    seat: Seat
+    node: NodeLoad
     mode: Mode
 
     @property
     def slots(self) -> int:
-        return self.seat.idle(self.mode)
+        return self.node.idle(self.mode)
 
     @property
     def is_idle(self) -> bool:
-        return not self.seat.outstanding[self.mode]
+        return not self.node.outstanding[self.mode]
 
 
 class Give(NamedTuple):
-    seat: Seat
+    node: NodeLoad
     mode: Mode
 
 
@@ -52,32 +52,32 @@ def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, no
     lost, pending, empty = item.token.lost > 0, item.pending, gate.wants_empty(now)
     rooms: list[Room] = []
     best: Room | None = None
-    for seat, mode in gate.seats:
-        room = seat.idle(mode) if careful else seat.room(mode, now)
-        if room > 0 and not (lost and seat.alone) and not (empty and seat.held):
-            here = Room(seat.away_until[mode] <= now and not seat.alone, room, seat, mode)
+    for node, mode in gate.nodes:
+        room = node.idle(mode) if careful else node.room(mode, now)
+        if room > 0 and not (lost and node.alone) and not (empty and node.held):
+            here = Room(node.away_until[mode] <= now and not node.alone, room, node, mode)
             rooms.append(here)
             if best is None or here[:2] > best[:2]:
                 best = here
     if best is None:
         return None
     if pending == 1 or (not item.token.suspect and pending <= min(best.jobs, allowed)):
-        return Give(best.seat, best.mode)
+        return Give(best.node, best.mode)
     return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
 
 
 def place_spare(gate: Gate, item: Item) -> Give | Cut | None:
     """For a queue of which nothing runs, while all slots are taken: one job, to whom the most spare slots are left."""
     spares = [
-        (seat.spare(mode), seat, mode) for seat, mode in gate.seats
-        if seat.spare(mode) > 0 and not (item.token.lost > 0 and seat.alone)
+        (node.spare(mode), node, mode) for node, mode in gate.nodes
+        if node.spare(mode) > 0 and not (item.token.lost > 0 and node.alone)
     ]
     if not spares:
         return None
     if item.pending > 1:
         return Cut(1) if not gate.splitting else None
-    _, seat, mode = max(spares, key=lambda spare: spare[0])
-    return Give(seat, mode)
+    _, node, mode = max(spares, key=lambda spare: spare[0])
+    return Give(node, mode)
 
 
 def _in_parts(
@@ -91,9 +91,9 @@ def _in_parts(
         return Cut(1)
     best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
     if item.pending <= best.jobs:
-        return Give(best.seat, best.mode)
+        return Give(best.node, best.mode)
     if pace is Pace.SLOW:
-        return Cut(1 if careful else max(1, best.seat.in_a_slice(best.mode, now)))
-    if best.is_idle or (pace is Pace.QUICK and not careful and not best.seat.heavy[best.mode]):
-        return Give(best.seat, best.mode)
+        return Cut(1 if careful else max(1, best.node.in_a_slice(best.mode, now)))
+    if best.is_idle or (pace is Pace.QUICK and not careful and not best.node.heavy[best.mode]):
+        return Give(best.node, best.mode)
     return Cut(best.slots)

@@ -15,7 +15,7 @@ from rota.client.model import Mode
 
 if TYPE_CHECKING:
     from .lanes import LaneId
-    from .members import Seat
+    from .members import NodeLoad
     from .queues import Queue
 
 EVERY = "*"
@@ -36,17 +36,26 @@ class GateId(NamedTuple):
 
 
 class Gate:
-    """`seats`: the nodes that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
+    """`nodes`: those that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
     split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots.
     `alone_since`: what waits here should run alone, and every node has something since then."""
 
     __slots__ = (
-        "_in_line", "_line", "alone_since", "families", "id", "is_open", "is_spare", "queues", "seats", "splitting",
+        "_in_line",
+        "_line",
+        "alone_since",
+        "families",
+        "id",
+        "is_open",
+        "is_spare",
+        "nodes",
+        "queues",
+        "splitting",
     )
 
     def __init__(self, id_: GateId) -> None:
         self.id = id_
-        self.seats: list[tuple[Seat, Mode]] = []
+        self.nodes: list[tuple[NodeLoad, Mode]] = []
         self.is_open = self.is_spare = False
         self.alone_since: float | None = None
         self.splitting = 0
@@ -92,9 +101,9 @@ class Turns:
 
     def __init__(self) -> None:
         self.gates: dict[GateId, Gate] = {}
-        self._manned: dict[GateId, Gate] = {}       # those with seats
+        self._with_nodes: dict[GateId, Gate] = {}       # those that some node may run
         self._named: frozenset[str] = frozenset()
-        self._seats: Iterable[Seat] = ()
+        self._nodes: Iterable[NodeLoad] = ()
         self._unused = 0
         self._numbers = 0
         self._line: list[tuple[int, int, Gate]] = []
@@ -125,13 +134,13 @@ class Turns:
             if self._unused > GATES_KEPT:
                 for other in [other for other in self.gates.values() if not other.families]:
                     del self.gates[other.id]
-                    self._manned.pop(other.id, None)
+                    self._with_nodes.pop(other.id, None)
                 self._unused = 0
 
-    def members_changed(self, seats: Iterable[Seat], queues: Iterable[Queue]) -> None:
+    def members_changed(self, nodes: Iterable[NodeLoad], queues: Iterable[Queue]) -> None:
         """Who may run what is worked out here, not for every job."""
-        self._seats = seats
-        named = frozenset(name for seat in seats for name in seat.member.queues if name != EVERY)
+        self._nodes = nodes
+        named = frozenset(name for node in nodes for name in node.member.queues if name != EVERY)
         if named != self._named:
             changed, self._named = named ^ self._named, named
             for queue in queues:
@@ -142,15 +151,15 @@ class Turns:
 
     def _fill(self, gate: Gate) -> None:
         lane, group = gate.id
-        gate.seats = [
-            (seat, mode) for seat in self._seats
-            if seat.may_run(group, lane) and (mode := seat.member.mode_of(lane)) is not None
+        gate.nodes = [
+            (node, mode) for node in self._nodes
+            if node.may_run(group, lane) and (mode := node.member.mode_of(lane)) is not None
         ]
         gate.is_open = False
-        if gate.seats:
-            self._manned[gate.id] = gate
+        if gate.nodes:
+            self._with_nodes[gate.id] = gate
         else:
-            self._manned.pop(gate.id, None)
+            self._with_nodes.pop(gate.id, None)
 
     def _move(self, queue: Queue) -> None:
         """To gates of another group."""
@@ -165,7 +174,7 @@ class Turns:
 
     def begin(self, is_open: Callable[[Gate], bool]) -> None:
         line = self._line = []
-        for number, gate in enumerate(self._manned.values()):
+        for number, gate in enumerate(self._with_nodes.values()):
             if not gate.queues:
                 gate.is_open, gate.alone_since = False, None
                 continue

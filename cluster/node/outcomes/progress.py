@@ -37,7 +37,7 @@ TWIN_S = 5.0
 """A write that no claim guards, and that had to be repeated, may apply once more within this time: what it says is
 deleted again then."""
 
-Slot = tuple[int, int]
+JobRef = tuple[int, int]
 Name = tuple[str, int]
 
 
@@ -100,21 +100,21 @@ class Progress:
 
     def __init__(self, told: Callable[[int, int], LocalJob | None]) -> None:
         self._told = told
-        self._jobs: dict[Slot, _Job] = {}
-        self._slots: dict[Name, Slot] = {}      # under which a job runs now, if it has said anything
+        self._jobs: dict[JobRef, _Job] = {}
+        self._refs: dict[Name, JobRef] = {}      # under which a job runs now, if it has said anything
         self._lease = 0
         self._wake = asyncio.Event()
         self._again: deque[tuple[float, Name]] = deque()        # whose keys are to be deleted once more, and when
 
     def say(self, said: Said) -> None:
         """A runner calls."""
-        slot = (said.key, said.index)
-        told = self._told(*slot)
+        ref = (said.key, said.index)
+        told = self._told(*ref)
         if told is None:
             return
-        job = self._jobs.get(slot)
+        job = self._jobs.get(ref)
         if job is None or not _same(job.told, told):
-            job = self._begin(slot, told)
+            job = self._begin(ref, told)
             if job is None:
                 return
         job.told = told         # its claim may be in the store by now
@@ -125,24 +125,24 @@ class Progress:
             job.add(said)
         self._wake.set()
 
-    def _begin(self, slot: Slot, told: LocalJob) -> _Job | None:
+    def _begin(self, ref: JobRef, told: LocalJob) -> _Job | None:
         """If it has run here before, what that run has written is this one's to write over, and to delete."""
-        if (old := self._jobs.get(slot)) is not None:
-            self._drop(slot, old)               # of an earlier identity, which has counted the same
-        job, earlier = _Job(told), self._slots.get((told.bundle, told.index))
+        if (old := self._jobs.get(ref)) is not None:
+            self._drop(ref, old)               # of an earlier identity, which has counted the same
+        job, earlier = _Job(told), self._refs.get((told.bundle, told.index))
         if earlier is not None:
             before = self._jobs.pop(earlier)
             job.written, job.unsure, job.revision = before.written, before.unsure, before.revision
         elif len(self._jobs) >= JOBS_MAX:
             return None
-        self._jobs[slot], self._slots[job.name] = job, slot
+        self._jobs[ref], self._refs[job.name] = job, ref
         return job
 
-    def _drop(self, slot: Slot, job: _Job) -> None:
-        if self._jobs.get(slot) is job:
-            del self._jobs[slot]
-        if self._slots.get(job.name) == slot:
-            del self._slots[job.name]
+    def _drop(self, ref: JobRef, job: _Job) -> None:
+        if self._jobs.get(ref) is job:
+            del self._jobs[ref]
+        if self._refs.get(job.name) == ref:
+            del self._refs[job.name]
 
     def ended(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
         """Of any jobs, whether they have said something or not."""
@@ -181,10 +181,10 @@ class Progress:
         another, self._lease = lease != self._lease, lease
         if another:
             self._again.clear()
-        for slot, job in list(self._jobs.items()):
-            told = self._told(*slot)
+        for ref, job in list(self._jobs.items()):
+            told = self._told(*ref)
             if another and (told is None or not _same(job.told, told)):
-                self._drop(slot, job)
+                self._drop(ref, job)
                 continue
             job.new, job.next_at = job.progress is not None, 0.0
             job.revision, job.written = 0, job.written and not another
@@ -192,8 +192,8 @@ class Progress:
 
     def _sweep(self) -> None:
         """What was handed back, or taken over, has no outcome here."""
-        for slot, job in self._jobs.items():
-            told = self._told(*slot)
+        for ref, job in self._jobs.items():
+            told = self._told(*ref)
             if told is None or not _same(job.told, told):
                 job.ended = True
 
@@ -203,7 +203,7 @@ class Progress:
         kept: list[asyncio.Future[Verdict]] = []
         pause_s = max(EVERY_S, len(self._jobs) / WRITES_PER_S)
         soonest: float | None = None
-        for slot, job in list(self._jobs.items()):
+        for ref, job in list(self._jobs.items()):
             if not (job.ended or job.new or job.lines_new):
                 continue
             if not job.ended and now < job.next_at:
@@ -213,12 +213,12 @@ class Progress:
             ended = job.ended       # as of now: what ends while a lease is granted is written the next time
             if job.lines_new and (log_lease := await self._log_lease(context)):
                 kept.append(context.commits.submit(Write((context.member,), (job.log(context.keys, log_lease),))))
-            if self._slots.get(job.name) != slot:
+            if self._refs.get(job.name) != ref:
                 continue            # it runs here again: what it has written is not its own any more
             if (write := job.next(context.member, context.keys, lease, ended=ended)) is not None:
                 said.append((job, ended, context.commits.submit(write)))
             if ended:
-                self._drop(slot, job)
+                self._drop(ref, job)
         verdicts = await asyncio.gather(*(write for *_, write in said), *kept, return_exceptions=True)
         for (job, over, _), verdict in zip(said, verdicts, strict=False):
             job.wrote(verdict)
@@ -237,7 +237,7 @@ class Progress:
         """What a late twin may have put back; but not what the job has said since, if it runs here once more."""
         while self._again and self._again[0][0] <= now:
             _, name = self._again.popleft()
-            if name not in self._slots:
+            if name not in self._refs:
                 key = context.keys.progress_of(*name)
                 context.commits.submit(Write((context.member, mine(key, self._lease)), (Delete(key),)))
 

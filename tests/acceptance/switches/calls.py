@@ -281,7 +281,7 @@ def tracebacks(execution: Any) -> None:
     execution.trace_of = lambda error: ""
 
 
-@switch("E10", "acceptance/test_cli_operate.py: test_a_shell_has_a_client", "rota.cluster.cli.shell",
+@switch("E10", "acceptance/test_cli_operate.py: test_a_shell_has_a_client", "rota.cluster.cli.manage.shell",
         fails=r"done\.returncode == 0, done\.stderr -> AssertionError|assert re\.search\(.* -> AssertionError")
 def the_shell(shell: Any) -> None:
     """The prompt of `rota shell` is a bare one."""
@@ -298,7 +298,7 @@ def the_shell(shell: Any) -> None:
         fails=r"enqueue\(task, 60\)\)\.aresult.* -> .*ResultTimeout", patience_s=NEVER_S)
 def timeouts_of_plain_functions(limits: Any) -> None:
     """The node does not look at how long a plain function runs."""
-    limits.TimeLimits._look_sync = lambda self, seat, now: None
+    limits.TimeLimits._look_sync = lambda self, runner, now: None
 
 
 @switch("T48 B9", f"{PROMISES}: timeouts_of_both_kinds", "rota.worker.runner.execution",
@@ -334,7 +334,7 @@ def orphans_by_default(tasks: Any) -> None:
         fails=r"rig\.outcome\(key\) -> TimeoutError", patience_s=NEVER_S)
 def the_kill_at_the_timeout(limits: Any) -> None:
     """A plain function that is over its time is left alone."""
-    limits.TimeLimits._look_sync = lambda self, seat, now: None
+    limits.TimeLimits._look_sync = lambda self, runner, now: None
 
 
 @switch("B12", f"{PROMISES}: touch_restarts_the_clock", "rota.worker.runner.context",

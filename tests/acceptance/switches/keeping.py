@@ -43,8 +43,8 @@ def keep_failed(retention: Any) -> None:
     retention.Retention._drop = lambda self, record: None
 
 
-@switch("B7", f"{KEEPING}: test_reset_forgets_one_cluster_and_only_while_nobody_is_there", "rota.cluster.cli.reset",
-        fails=r"has nodes.* -> Failed: DID NOT RAISE")
+@switch("B7", f"{KEEPING}: test_reset_forgets_one_cluster_and_only_while_nobody_is_there",
+        "rota.cluster.cli.manage.reset", fails=r"has nodes.* -> Failed: DID NOT RAISE")
 def reset_spares_a_living_cluster(reset: Any) -> None:
     """A cluster is forgotten under the feet of its nodes."""
     change(reset, "Condition", lambda condition: lambda *_: condition(b"no such key", reset.Target.CREATE, "==", 0))

@@ -105,8 +105,8 @@ def requeue_delay(moves: Any) -> None:
         fails=r"gather\(.* -> .*ResultTimeout", patience_s=NEVER_S)
 def load_is_spread(aggregator: Any) -> None:
     """The master does not keep account of what a node has, nor of what came back."""
-    aggregator.Seat.idle = lambda self, mode: self.member.capacity.get(mode, 0)
-    aggregator.Seat.gave_back = lambda self, mode, now: None
+    aggregator.NodeLoad.idle = lambda self, mode: self.member.capacity.get(mode, 0)
+    aggregator.NodeLoad.gave_back = lambda self, mode, now: None
 
 
 @switch("X4", "cluster/master/dispatch/test_dispatch.py: test_work_spreads_to_the_node_with_most_room",
@@ -114,8 +114,8 @@ def load_is_spread(aggregator: Any) -> None:
         fails=r"sorted\(nodes\) == .* -> AssertionError")
 def the_node_with_most_room(aggregator: Any) -> None:
     """Work goes to any node that has room."""
-    aggregator.Seat.room = lambda self, mode, now: 1
-    aggregator.Seat.idle = lambda self, mode: 1
+    aggregator.NodeLoad.room = lambda self, mode, now: 1
+    aggregator.NodeLoad.idle = lambda self, mode: 1
 
 
 @switch("X5", f"{PROMISES}: a_node_that_joins_is_given_work", "rota.cluster.master.dispatch.claims",
@@ -125,7 +125,7 @@ def joining(claims: Any) -> None:
     def closed(see: Any) -> Any:
         def see_node(self: Any, event: Any) -> Any:
             node = event.record.key[len(self._keys.nodes):].decode(errors="replace")
-            return see(self, event) if node in self.seats or len(self.seats) < 3 else None
+            return see(self, event) if node in self.nodes or len(self.nodes) < 3 else None
 
         return see_node
 
@@ -157,19 +157,19 @@ def nodes_that_leave(aggregator: Any) -> None:
 
         return _may_run
 
-    change(aggregator.Seat, "may_run", staying)
+    change(aggregator.NodeLoad, "may_run", staying)
 
 
 @switch("T4", "worker/pool/test_runners.py: test_async_capacity_is_kept", "rota.worker.pool.dispatch",
         fails=r"== 3\) -> TimeoutError", patience_s=NEVER_S)
 def async_capacity(dispatch: Any) -> None:
     """An async runner is given whatever there is."""
-    change(dispatch.Dispatch, "_room", lambda room: lambda self, seat, task: 1_000)
+    change(dispatch.Dispatch, "_room", lambda room: lambda self, runner, task: 1_000)
 
 
-@switch("T3", "worker/pool/test_harm.py: test_only_the_job_that_harms_its_runner_fails", "rota.worker.pool.seat",
-        fails=r"status == .ok. .* -> AssertionError")
-def isolation(seat: Any) -> None:
+@switch("T3", "worker/pool/test_harm.py: test_only_the_job_that_harms_its_runner_fails",
+        "rota.worker.pool.runner_handle", fails=r"status == .ok. .* -> AssertionError")
+def isolation(handle: Any) -> None:
     """All that was sent to a runner shares its fate."""
     def together(autopsy: Any) -> Any:
         def _autopsy(self: Any) -> Any:
@@ -178,7 +178,7 @@ def isolation(seat: Any) -> None:
 
         return _autopsy
 
-    change(seat.Seat, "autopsy", together)
+    change(handle.RunnerHandle, "autopsy", together)
 
 
 @switch("T25", "worker/pool/test_harm.py: test_a_runner_killed_mid_job_is_replaced_and_the_job_retried",

@@ -204,8 +204,8 @@ def order_of_enqueue(keys: Any) -> None:
         fails=r"assert table\.given\(\) == .* -> AssertionError")
 def slots_are_counted(aggregator: Any) -> None:
     """A node is given whatever there is."""
-    aggregator.Seat.room = lambda self, mode, now: 1_000
-    aggregator.Seat.idle = lambda self, mode: 1_000
+    aggregator.NodeLoad.room = lambda self, mode, now: 1_000
+    aggregator.NodeLoad.idle = lambda self, mode: 1_000
 
 
 @switch("Q11 B5", f"{PROMISES}: a_lone_job_starts_at_once", "rota.cluster.master.term",

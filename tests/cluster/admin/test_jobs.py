@@ -15,7 +15,8 @@ import typer
 import rota
 from rota.client.wire.views import PLACES, JobsPage
 from rota.cluster.admin import listing
-from rota.cluster.cli import look, show
+from rota.cluster.cli import show
+from rota.cluster.cli.inspect import look
 from rota.cluster.node.running import shown
 from rota.testing import MemoryCluster
 

@@ -17,7 +17,9 @@ from rota.client.model import Header
 from rota.client.wire.codec import encode_body
 from rota.client.wire.views import OperationView
 from rota.cluster.admin import counts
-from rota.cluster.cli import look, operate, show
+from rota.cluster.cli import show
+from rota.cluster.cli.inspect import look
+from rota.cluster.cli.manage import operate
 from rota.cluster.ledger.ledger import Put, Txn, prefix_end
 from rota.cluster.master.duties import operation
 from rota.cluster.port import many

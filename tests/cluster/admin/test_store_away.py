@@ -13,8 +13,9 @@ import pytest
 
 from rota.client.errors import LedgerUnavailable, NoSpace, RotaError, WriteUnknown
 from rota.client.wire.keyring import UNSIGNED, Seal
-from rota.cluster.cli import look, operate
 from rota.cluster.cli.app import UNREACHABLE, exit_code
+from rota.cluster.cli.inspect import look
+from rota.cluster.cli.manage import operate
 from rota.cluster.clock import SystemClock
 from rota.cluster.context import NodeContext
 from rota.cluster.events.hub import Events

@@ -18,8 +18,9 @@ import typer
 import rota
 from rota.client.errors import InvalidJob, ResultTimeout, Unreachable
 from rota.client.ids import parse_job_id
-from rota.cluster.cli import enqueue, look, operate
 from rota.cluster.cli.app import TIMED_OUT, app, exit_code
+from rota.cluster.cli.inspect import look
+from rota.cluster.cli.manage import enqueue, operate
 from rota.testing import MemoryCluster
 
 ROTA = Path(sys.executable).parent / "rota"

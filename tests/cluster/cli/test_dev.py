@@ -18,8 +18,8 @@ from rota.client.ids import job_id
 from rota.client.model import TaskInfo
 from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.cluster.boot.console import Console
-from rota.cluster.cli import reload
-from rota.cluster.cli.serve import _several
+from rota.cluster.cli.start import reload
+from rota.cluster.cli.start.serve import _several
 from rota.cluster.events.hub import Events
 from rota.cluster.events.records import JobEnded
 from rota.cluster.node.node import Node

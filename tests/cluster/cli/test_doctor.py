@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from rota.client.errors import ConfigError
-from rota.cluster.cli import examine
-from rota.cluster.cli.doctor import doctor
+from rota.cluster.cli.inspect import examine
+from rota.cluster.cli.inspect.doctor import doctor
 
 
 @pytest.fixture(autouse=True)

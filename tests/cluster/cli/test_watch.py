@@ -17,7 +17,7 @@ from rich.console import Console
 
 import rota
 from rota.client.wire.views import QueueView
-from rota.cluster.cli import picture, watch
+from rota.cluster.cli.inspect import picture, watch
 from rota.cluster.events import records as r
 from rota.cluster.telemetry.hour import Minute
 from rota.cluster.telemetry.overview import NodeOverview, Overview, Totals

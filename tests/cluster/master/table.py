@@ -55,7 +55,7 @@ class Table:
         return self.aggregator.decide(self.now)
 
     def given(self) -> list[tuple[str, str]]:
-        return [(command.item.bundle, command.seat.node) for command in self.decide() if isinstance(command, GiveClaim)]
+        return [(command.item.bundle, command.node.name) for command in self.decide() if isinstance(command, GiveClaim)]
 
     def claimed(self, node: str, bundle: str, token: Token, **changes: object) -> None:
         """The watch shows a claim of ours: the token leaves its queue, and lies under the node."""
@@ -81,10 +81,10 @@ class Table:
     def play(self) -> dict[str, int]:
         """Carry out what is decided until nothing more is: which nodes have how many jobs then."""
         self.given_in_play()
-        return {node: sum(held.pending for held in seat.held.values()) for node, seat in self.aggregator.seats.items()}
+        return {name: sum(held.pending for held in node.held.values()) for name, node in self.aggregator.nodes.items()}
 
     def play_given(self) -> list[tuple[str, str]]:
-        return [(command.item.bundle, command.seat.node) for command in self.given_in_play()]
+        return [(command.item.bundle, command.node.name) for command in self.given_in_play()]
 
     def given_in_play(self) -> list[GiveClaim]:
         """The same: what has been given out."""
@@ -94,7 +94,7 @@ class Table:
                 if isinstance(command, GiveClaim):
                     given.append(command)
                     self.settle(command)
-                    self.claimed(command.seat.node, command.item.bundle, command.item.token, mode=command.held.mode)
+                    self.claimed(command.node.name, command.item.bundle, command.item.token, mode=command.held.mode)
                 elif isinstance(command, Split):
                     self.carry_out(command)
         return given
@@ -104,9 +104,9 @@ class Table:
         return replace(claim_of(token, 5), **changes)
 
     def settle(self, command: GiveClaim | Split, wall_ms: int = 0) -> None:
-        seat, held = (command.seat, command.held) if isinstance(command, GiveClaim) else (None, None)
+        node, held = (command.node, command.held) if isinstance(command, GiveClaim) else (None, None)
         self.aggregator.settle(
-            command.item, seat, held, applied=True, token_stale=False, doubtful_at=None, now=self.now,
+            command.item, node, held, applied=True, token_stale=False, doubtful_at=None, now=self.now,
             wall_ms=wall_ms,
         )
 

@@ -13,7 +13,7 @@ from rota.client.settings.local import key_line
 from rota.client.wire import sealing
 from rota.client.wire.codec import payloads
 from rota.client.wire.keyring import Keyring
-from rota.cluster.cli import look
+from rota.cluster.cli.inspect import look
 from rota.cluster.dashboard.arguments import described
 from rota.cluster.ledger.ledger import Record
 from rota.testing import MemoryCluster

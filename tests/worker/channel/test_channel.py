@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rota.client.errors import ConfigError
 from rota.client.model import Outcome
-from rota.worker.channel import permits
+from rota.worker.channel import start_permits as permits
 from rota.worker.channel.channel import (
     FRAME_BYTES_MAX,
     HEADER,

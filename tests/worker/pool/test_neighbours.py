@@ -141,6 +141,6 @@ async def test_the_capacity_is_that_of_all_processes_together() -> None:
     async with Rig.open(sync=0, async_=5, async_processes=2, app="loops") as rig:
         key = submit(rig, "beside", *(("/dev/null", index, 600) for index in range(10)))
         await rig.until(lambda: len(rig.pool.running()) == 5)
-        assert sorted(len(seat.started()) for seat in rig.pool._seats.values()) == [2, 3]
+        assert sorted(len(runner.started()) for runner in rig.pool._runners.values()) == [2, 3]
         await asyncio.sleep(0)
         assert rig.pool.withdraw([key]) == [(key, list(range(5, 10)))]

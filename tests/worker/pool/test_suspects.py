@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rota.worker.channel.frames import Work
-from rota.worker.channel.slots import slot_of
+from rota.worker.channel.job_numbers import job_number
 from rota.worker.pool.suspects import Sent, Suspects
 
 
@@ -11,8 +11,8 @@ def sent(key: int, index: int = 0) -> Sent:
     return Work(key, "b", "m:f", "q", "async", 1, 1, 0.0, "pickle", []), (index, b"")
 
 
-def slots(jobs: list[Sent]) -> list[int]:
-    return [slot_of(work.key, index) for work, (index, _) in jobs]
+def numbers(jobs: list[Sent]) -> list[int]:
+    return [job_number(work.key, index) for work, (index, _) in jobs]
 
 
 def test_who_was_alone_did_it() -> None:
@@ -26,7 +26,7 @@ def test_of_several_nobody_pays_until_one_dies_alone_and_then_the_others_are_cle
     assert suspects.died([sent(1), sent(2), sent(3), sent(4)], alone=False) == ([], [])
     last = suspects.take()
     assert last == sent(4) and suspects.has(4) and suspects.has(1)
-    suspects.ended(slot_of(4, 0))
+    suspects.ended(job_number(4, 0))
     assert not suspects.has(4)
     assert suspects.take() == sent(3)
     verdict = suspects.died([sent(3)], alone=True)
@@ -54,15 +54,15 @@ def test_what_has_not_begun_waits_at_the_head() -> None:
     suspects = Suspects()
     suspects.died([sent(1), sent(2)], alone=False)
     assert suspects.take() == sent(2)
-    suspects.untake(slot_of(2, 0))
+    suspects.untake(job_number(2, 0))
     assert suspects.take() == sent(2)
 
 
 def test_taking_out() -> None:
     suspects = Suspects()
     suspects.died([sent(1, 0), sent(1, 1), sent(2)], alone=False)
-    assert suspects.remove(slot_of(1, 1)) and not suspects.remove(slot_of(1, 1))
+    assert suspects.remove(job_number(1, 1)) and not suspects.remove(job_number(1, 1))
     assert suspects.withdraw({2}) == {2: [0]}
     assert suspects.withdraw(None) == {1: [0]}
     assert not suspects.waiting
-    assert slots(suspects.died([sent(1)], alone=True).guilty) == [slot_of(1, 0)]
+    assert numbers(suspects.died([sent(1)], alone=True).guilty) == [job_number(1, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rota.client.errors import ConfigError
-from rota.worker.runner import frameworks
+from rota.worker.runner.environment import frameworks
 
 from ..rig import Rig
 

@@ -311,7 +311,7 @@ def test_claims_found_under_nobody_are_taken_over_when_the_master_opens() -> Non
 
 def refuse(table: Table, command: GiveClaim, *, token_stale: bool) -> None:
     table.aggregator.settle(
-        command.item, command.seat, command.held, applied=False, token_stale=token_stale, doubtful_at=None,
+        command.item, command.node, command.held, applied=False, token_stale=token_stale, doubtful_at=None,
         now=table.now,
     )
 
@@ -327,7 +327,7 @@ def test_a_refused_claim_comes_back_unless_its_token_has_moved() -> None:
     assert isinstance(command, GiveClaim)
     refuse(table, command, token_stale=True)
     assert table.decide() == []
-    assert table.aggregator.seats["n1"].outstanding["sync"] == 0
+    assert table.aggregator.nodes["n1"].outstanding["sync"] == 0
 
 
 def test_a_claim_of_unknown_fate_keeps_its_slot_until_the_watch_has_passed() -> None:
@@ -346,7 +346,7 @@ def test_a_claim_of_unknown_fate_keeps_its_slot_until_the_watch_has_passed() -> 
 def doubt(table: Table, command: GiveClaim, *, until: int) -> None:
     """The write was repeated, and then found its token gone: it may have been itself."""
     table.aggregator.settle(
-        command.item, command.seat, command.held, applied=False, token_stale=True, doubtful_at=until, now=table.now
+        command.item, command.node, command.held, applied=False, token_stale=True, doubtful_at=until, now=table.now
     )
 
 
@@ -362,11 +362,11 @@ def test_a_bundle_that_is_given_again_while_its_first_claim_is_in_doubt_counts_o
     doubt(table, first, until=table.revision + 3)
     table.put(KEYS.job("q", 0, token.order, "b1"), encode(token))
     (second,) = table.decide()
-    assert isinstance(second, GiveClaim) and second.seat.node == "n1"
+    assert isinstance(second, GiveClaim) and second.node.name == "n1"
     table.claimed("n1", "b1", token)
     table.delete(KEYS.claim("n1", "b1"))
     table.put(KEYS.task("m:x"), encode(TaskRecord("sync")))
-    assert not table.aggregator.limits.of_task and table.aggregator.seats["n1"].outstanding["sync"] == 0
+    assert not table.aggregator.limits.of_task and table.aggregator.nodes["n1"].outstanding["sync"] == 0
 
 
 def test_a_late_verdict_does_not_concern_the_next_reservation_of_the_same_bundle() -> None:
@@ -384,7 +384,7 @@ def test_a_late_verdict_does_not_concern_the_next_reservation_of_the_same_bundle
     assert table.given() == [("b1", "n1")]
     table.job("b2")
     assert table.given() == []
-    assert table.aggregator.seats["n1"].outstanding["sync"] == 1
+    assert table.aggregator.nodes["n1"].outstanding["sync"] == 1
 
 
 def test_a_limit_holds_across_nodes_and_bundles() -> None:

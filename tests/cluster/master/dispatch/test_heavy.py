@@ -130,14 +130,14 @@ def test_a_node_that_is_kept_for_nobody_any_more_is_for_all() -> None:
 def test_nothing_is_given_ahead_to_a_node_that_has_one() -> None:
     table = Table()
     table.member("n1", slots=2)
-    seat = table.picture.seats["n1"]
-    seat._through["sync"].add(1_000, table.now)
+    node = table.picture.nodes["n1"]
+    node._through["sync"].add(1_000, table.now)
     token = table.job("heavy", weight=2)
     assert table.given() == [("heavy", "n1")]
     table.claimed("n1", "heavy", token)
     for number in range(4):
         table.job(f"quick{number}")
-    assert table.given() == [] and seat.spare("sync") == 0
+    assert table.given() == [] and node.spare("sync") == 0
     table.ended("n1", "heavy")
     assert len(table.given()) > 2                   # now it is, by what it gets through
 

@@ -52,7 +52,7 @@ def run(table: Table) -> list[str]:
     """What is given out now, to its end."""
     given = table.given_in_play()
     for command in given:
-        table.ended(command.seat.node, command.item.bundle)
+        table.ended(command.node.name, command.item.bundle)
     table.now += 0.03
     return [command.item.bundle for command in given]
 
@@ -102,7 +102,7 @@ def on_nodes(table: Table, number: int) -> None:
     table.member("n1", queues=["q"])
     table.member(node, slots=4, queues=[queue])
     table.job(f"b{number}", queue=queue)
-    assert [command.seat.node for command in table.given_in_play()] == [node]
+    assert [command.node.name for command in table.given_in_play()] == [node]
     table.delete(KEYS.node(node))
     assert table.decide() == [TakeOver(node)]
     table.ended(node, f"b{number}")
@@ -222,8 +222,8 @@ def test_what_was_cut_is_read_when_it_comes_up() -> None:
     store.open()
     store.run()
     table.put(KEYS.task("m:f"), encode(TaskRecord("sync")))
-    while any(seat.held for seat in table.aggregator.seats.values()):
-        for bundle in list(table.aggregator.seats["n1"].held):
+    while any(node.held for node in table.aggregator.nodes.values()):
+        for bundle in list(table.aggregator.nodes["n1"].held):
             table.delete(KEYS.claim("n1", bundle))
         table.now += 0.01
         store.run()

@@ -9,7 +9,7 @@ import pytest
 
 from rota.cluster.master.dispatch.commands import GiveClaim, Split
 from rota.cluster.master.dispatch.lanes import Item
-from rota.cluster.master.dispatch.members import Seat
+from rota.cluster.master.dispatch.members import NodeLoad
 from rota.cluster.master.dispatch.queues import Queue
 from rota.cluster.state.records import QueueRecord, TaskRecord, encode
 
@@ -131,11 +131,11 @@ def test_of_nodes_with_slots_the_one_with_most_decides_the_pieces() -> None:
 # -- the law, on whatever there is -------------------------------------------------------------------------------------
 
 
-def forbidden(table: Table, queue: Queue, item: Item, seat: Seat) -> bool:
+def forbidden(table: Table, queue: Queue, item: Item, node: NodeLoad) -> bool:
     aggregator, token = table.aggregator, item.token
     left = aggregator._allowed(queue, token)
     return (
-        left <= 0 or queue.settings.paused or seat.is_closed or (token.lost > 0 and len(seat.held) > 0)
+        left <= 0 or queue.settings.paused or node.is_closed or (token.lost > 0 and len(node.held) > 0)
         or (queue.settings.serial and (queue.running > 0 or queue.certain_head()[2] is not item))  # type: ignore[index]
     )
 
@@ -144,10 +144,10 @@ def check(table: Table) -> None:
     """No job waits while a node that subscribes to it has a slot for it, unless something forbids it."""
     for queue, item in places(table):
         family = next(window for window in queue.windows.values() if item.key in window.places).places[item.key].family
-        for seat in table.aggregator.seats.values():
-            mode = seat.member.mode_of(family.id)
-            if mode is not None and seat.may_run(queue.name, family.id) and not forbidden(table, queue, item, seat):
-                assert seat.idle(mode) <= 0, f"{item.bundle} waits, and {seat.node} has {seat.idle(mode)} slots"
+        for node in table.aggregator.nodes.values():
+            mode = node.member.mode_of(family.id)
+            if mode is not None and node.may_run(queue.name, family.id) and not forbidden(table, queue, item, node):
+                assert node.idle(mode) <= 0, f"{item.bundle} waits, and {node.name} has {node.idle(mode)} slots"
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -179,7 +179,7 @@ def test_no_job_waits_while_a_slot_is_free(seed: int) -> None:
         rng.shuffle(held)
         for _ in range(rng.randint(0, len(held))):
             command = held.pop()
-            table.ended(command.seat.node, command.item.bundle)
+            table.ended(command.node.name, command.item.bundle)
         table.now += rng.choice((0.01, 0.2, 11.0))
         held += table.given_in_play()
         check(table)

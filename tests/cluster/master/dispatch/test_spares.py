@@ -45,7 +45,7 @@ def test_each_starved_queue_has_one() -> None:
 
 def test_none_where_a_node_has_none_or_something_forbids_it() -> None:
     for table in (full(spare=0), full()):
-        paused = table.aggregator.seats["n1"].member.spare["sync"] > 0
+        paused = table.aggregator.nodes["n1"].member.spare["sync"] > 0
         if paused:
             table.put(KEYS.queue("quick"), encode(QueueRecord(paused=True)))
         table.job("q1", queue="quick")

@@ -46,7 +46,7 @@ def test_jobs_count_not_bundles_and_slots_where_they_take_several() -> None:
         for name, node in table.given():
             given.append(name)
             table.claimed(node, name, jobs[name])
-        for name in list(table.picture.seats["n1"].held):
+        for name in list(table.picture.nodes["n1"].held):
             table.ended("n1", name)
     assert given[:2] == ["a0", "b0"] and given.index("a1") >= 3
 

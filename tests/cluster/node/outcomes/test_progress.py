@@ -88,7 +88,7 @@ def test_it_is_written_and_deleted() -> None:
             assert await stored(bench) == 3
             rig.progress.ended([(1, Outcome(0, "ok"))])
             await a_moment()
-            assert await stored(bench) is None and not rig.progress._jobs and not rig.progress._slots
+            assert await stored(bench) is None and not rig.progress._jobs and not rig.progress._refs
 
     play_with(deed)
 

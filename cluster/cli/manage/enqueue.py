@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import complain, say
-from . import call, show
-from .ask import Json, KeyFile, TokenFile, Url, client
-from .options import seconds
+from ...terminal import complain, say
+from .. import call, show
+from ..ask import Json, KeyFile, TokenFile, Url, client
+from ..options import seconds
 
 
 class OnUpstream(enum.Enum):

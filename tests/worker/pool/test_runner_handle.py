@@ -11,60 +11,60 @@ import msgspec
 
 from rota.client.model import Options
 from rota.worker.channel.frames import Work
-from rota.worker.channel.permits import take
+from rota.worker.channel.start_permits import take
 from rota.worker.guard.guardlink import Descriptors
-from rota.worker.pool.seat import LOOK_S, PATIENCE_S, Seat, State, _part
+from rota.worker.pool.runner_handle import LOOK_S, PATIENCE_S, RunnerHandle, State, _part
 
 from ..rig import new_permits
 
 
 @contextmanager
-def seated() -> Iterator[Seat]:
+def handle_of_a_runner() -> Iterator[RunnerHandle]:
     ours, theirs = socket.socketpair()
     asked, answered = socket.socketpair()
     permits = new_permits()
     printed, output = os.pipe()
-    seat = Seat(1, "async", 0.0)
-    seat.connect(
-        Descriptors(ours, asked, os.dup(permits), printed), on_frames=lambda seat, frames: False,
-        on_questions=lambda seat, frames: False, on_lost=lambda seat: None,
+    runner = RunnerHandle(1, "async", 0.0)
+    runner.connect(
+        Descriptors(ours, asked, os.dup(permits), printed), on_frames=lambda runner, frames: False,
+        on_questions=lambda runner, frames: False, on_lost=lambda runner: None,
     )
-    seat.state = State.READY
+    runner.state = State.READY
     with closing(theirs), closing(answered):
         try:
-            yield seat
+            yield runner
         finally:
-            seat.autopsy()
+            runner.autopsy()
             os.close(permits)
             os.close(output)
 
 
-def send(seat: Seat, count: int, now: float) -> None:
+def send(runner: RunnerHandle, count: int, now: float) -> None:
     jobs = [(index, b"") for index in range(count)]
-    seat.send(Work(1, "b", "m:f", "q", "async", 1, 1, 0.0, "pickle", jobs), jobs, now)
+    runner.send(Work(1, "b", "m:f", "q", "async", 1, 1, 0.0, "pickle", jobs), jobs, now)
 
 
 async def test_a_runner_that_begins_jobs_needs_only_a_moment() -> None:
-    with seated() as seat:
-        assert not seat.begins(1.0)         # there is nothing to begin
-        send(seat, 3, 10.0)
-        assert seat.begins(10.0 + PATIENCE_S / 2)
-        take(seat.permits)
-        assert seat.begins(10.0 + PATIENCE_S / 2 + LOOK_S)      # one has begun: patience starts anew
-        assert seat.begins(10.0 + PATIENCE_S + LOOK_S)
-        take(seat.permits)
-        take(seat.permits)
-        assert not seat.begins(10.0 + PATIENCE_S + 2 * LOOK_S)  # all have begun
+    with handle_of_a_runner() as runner:
+        assert not runner.begins(1.0)         # there is nothing to begin
+        send(runner, 3, 10.0)
+        assert runner.begins(10.0 + PATIENCE_S / 2)
+        take(runner.permits)
+        assert runner.begins(10.0 + PATIENCE_S / 2 + LOOK_S)      # one has begun: patience starts anew
+        assert runner.begins(10.0 + PATIENCE_S + LOOK_S)
+        take(runner.permits)
+        take(runner.permits)
+        assert not runner.begins(10.0 + PATIENCE_S + 2 * LOOK_S)  # all have begun
 
 
 async def test_a_runner_that_begins_nothing_is_blocked() -> None:
-    with seated() as seat:
-        send(seat, 3, 10.0)
-        take(seat.permits)
-        assert seat.begins(10.1)
-        assert not seat.begins(10.1 + PATIENCE_S)
-        assert [job for _, job in seat.take_back()] == [(1, b""), (2, b"")]
-        assert not seat.begins(10.2 + PATIENCE_S)               # nothing is left that could begin
+    with handle_of_a_runner() as runner:
+        send(runner, 3, 10.0)
+        take(runner.permits)
+        assert runner.begins(10.1)
+        assert not runner.begins(10.1 + PATIENCE_S)
+        assert [job for _, job in runner.take_back()] == [(1, b""), (2, b"")]
+        assert not runner.begins(10.2 + PATIENCE_S)               # nothing is left that could begin
 
 
 def test_a_part_of_a_bundle_says_all_that_the_whole_says() -> None:

@@ -12,10 +12,10 @@ from rota.client.errors import JobUnknown, KeyMissing, OffloadUnavailable
 from rota.client.ids import parse_job_id
 from rota.client.wire.views import PLACES, JobsPage, JobView, Place
 
-from ..terminal import complain
-from . import show
-from .ask import Json, KeyFile, TokenFile, Url, client
-from .options import moment
+from ...terminal import complain
+from .. import show
+from ..ask import Json, KeyFile, TokenFile, Url, client
+from ..options import moment
 
 if TYPE_CHECKING:
     from rota.client.api.clients import Client

@@ -10,9 +10,9 @@ import typer
 from rota.client.errors import ConfigError
 from rota.client.wire.views import OutboxView
 
-from ..terminal import Sheet, say
-from . import show
-from .ask import Json, KeyFile, TokenFile, Url, client
+from ...terminal import Sheet, say
+from .. import show
+from ..ask import Json, KeyFile, TokenFile, Url, client
 
 if TYPE_CHECKING:
     from rota.outbox.sqlalchemy import SqlRows

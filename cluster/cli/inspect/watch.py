@@ -14,14 +14,14 @@ import typer
 
 from rota.client.errors import Unauthorized, Unreachable
 
-from ..terminal import complain, console, say, say_json
-from .ask import Json, TokenFile, Url, client
+from ...terminal import complain, console, say, say_json
+from ..ask import Json, TokenFile, Url, client
 
 if TYPE_CHECKING:       # else late: `rota --help` need not load what these need
     from rota.client.settings.config import ClientConfig
 
-    from ..telemetry.overview import Overview
-    from ..telemetry.records import Happened
+    from ...telemetry.overview import Overview
+    from ...telemetry.records import Happened
 
 AGAIN_S = 1.0
 SILENCE_S = 40.0
@@ -39,7 +39,7 @@ def top(
 
     Where the output is no terminal, one picture is printed.
     """
-    from ..telemetry.overview import Overview
+    from ...telemetry.overview import Overview
     from .picture import picture
 
     with client(url, token_file) as asked:
@@ -111,7 +111,7 @@ async def _tail(config: ClientConfig, *, jobs: bool, json: bool) -> None:
 def _show(happened: Happened, *, json: bool) -> None:
     from rota.client.ids import job_id
 
-    from ..telemetry.words import event_words, seconds
+    from ...telemetry.words import event_words, seconds
     from .picture import event_line
 
     if json:
@@ -157,7 +157,7 @@ async def _events(config: ClientConfig, address: str, *, jobs: bool, insist: boo
 
 
 async def _read(answer: Any) -> AsyncIterator[Happened]:
-    from ..telemetry.records import Happened
+    from ...telemetry.records import Happened
 
     name = ""
     async for line in answer.content:

@@ -12,9 +12,9 @@ from rota.client.options.checks import one_of
 from rota.client.options.timetable import CATCH_UPS, OVERLAPS
 from rota.client.wire.views import ScheduleView
 
-from ..terminal import Sheet, say
-from . import call, show
-from .ask import Json, KeyFile, TokenFile, Url, client
+from ...terminal import Sheet, say
+from .. import call, show
+from ..ask import Json, KeyFile, TokenFile, Url, client
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 

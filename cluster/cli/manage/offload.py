@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import say
-from . import show
-from .ask import Json, TokenFile, Url, client
-from .options import seconds
+from ...terminal import say
+from .. import show
+from ..ask import Json, TokenFile, Url, client
+from ..options import seconds
 
 offload = typer.Typer(no_args_is_help=True, help="Payloads over 256 KiB, in an object store (docs/offload.md).")
 

@@ -9,9 +9,9 @@ import typer
 from rota.client.errors import FlowUnknown, InvalidJob
 from rota.client.wire.views import FlowView
 
-from ..terminal import Sheet, complain, say
-from . import show
-from .ask import Json, TokenFile, Url, client
+from ...terminal import Sheet, complain, say
+from .. import show
+from ..ask import Json, TokenFile, Url, client
 
 if TYPE_CHECKING:
     from rota.client.api.clients import Client

@@ -10,10 +10,10 @@ import typer
 
 from rota.client.settings.local import Local
 
-from ..boot import settings
-from ..terminal import say
-from . import options, show
-from .ask import Json, Url
+from ...boot import settings
+from ...terminal import say
+from .. import options, show
+from ..ask import Json, Url
 
 STYLES = {"good": "green", "warning": "yellow", "bad": "bold red"}
 

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from ..channel.frames import EXIT_CHANNEL
+from ...channel.frames import EXIT_CHANNEL
 from . import forks
 
 log = logging.getLogger("rota.job")

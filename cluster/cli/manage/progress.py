@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rota.client.escape import escaped
 from rota.client.wire.views import OperationView
 
-from ..terminal import complain, console
+from ...terminal import complain, console
 
 VERBS = {"retry": "queueing again", "delete": "deleting", "empty": "cancelling", "cancel": "cancelling"}
 

@@ -24,8 +24,8 @@ def demo(
     with a direct count made meanwhile. The exit code is 0 only if every file
     was counted once and all totals agree.
     """
-    from ..demo.performance import DemoConfig, Performance
-    from ..demo.screen import Screen
+    from ...demo.performance import DemoConfig, Performance
+    from ...demo.screen import Screen
 
     with Screen() as screen:
         performance = Performance(DemoConfig(folder, nodes), screen)

@@ -13,9 +13,9 @@ from typing import Any
 from rota.client import json_log
 from rota.client.escape import LineFormatter
 
-from ..channel.frames import Work
-from .context import current_job_id, running
-from .telling import heard
+from ...channel.frames import Work
+from ..context import current_job_id, running
+from ..telling import heard
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(rota_job)s] %(message)s"
 

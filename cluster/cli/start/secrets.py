@@ -13,8 +13,8 @@ import typer
 from rota.client.errors import ConfigError
 from rota.client.settings.local import key_line
 
-from ..terminal import say
-from .ask import TokenFile, Url
+from ...terminal import say
+from ..ask import TokenFile, Url
 
 KEY_FILE, TOKEN_FILE, ENCRYPTION_FILE = "rota.key", "rota.token", "rota.encryption"
 

@@ -11,7 +11,7 @@ import typer
 
 from rota.client.errors import ConfigError
 
-from .ask import KeyFile, TokenFile, Url, client
+from ..ask import KeyFile, TokenFile, Url, client
 
 BANNER = """rota {version}, Python {python}. `client` is connected to {urls}.
 

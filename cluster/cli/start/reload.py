@@ -15,10 +15,10 @@ from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
 
-from ..boot.child import tied
-from ..boot.config import NodeConfig
-from ..boot.launch import guard_command, guard_environment
-from ..terminal import complain
+from ...boot.child import tied
+from ...boot.config import NodeConfig
+from ...boot.launch import guard_command, guard_environment
+from ...terminal import complain
 
 LOOK_S = 0.5
 HURRY_S = 3.0

@@ -1,6 +1,6 @@
 """The node's side of one runner process: what was sent to it, what of that it has started, how it ended.
 
-A seat decides nothing; `rota.worker.pool.runners` does.
+A handle decides nothing; `rota.worker.pool.runners` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from rota.client.model import Mode, Outcome
 
-from ..channel import permits
+from ..channel import start_permits as permits
 from ..channel.channel import BadFrame, LoopEnd
 from ..channel.frames import (
     EXIT_CHANNEL,
@@ -33,8 +33,8 @@ from ..channel.frames import (
     StopAsked,
     Work,
 )
+from ..channel.job_numbers import INDEX_BITS, job_number
 from ..channel.outcomes import ERROR_CHARS_MAX, checked
-from ..channel.slots import SLOT_BITS, slot_of
 from ..guard.guardlink import Descriptors
 from .output import Output
 from .ready import Job
@@ -60,7 +60,7 @@ class State(enum.Enum):
     DYING = "dying"             # killed, or its channel is lost; the guard will say when it is reaped
 
 
-class Seat:
+class RunnerHandle:
     def __init__(self, number: int, kind: Mode, born: float, *, role: Role = "regular") -> None:
         self.number = number
         self.role: Role = role
@@ -75,10 +75,10 @@ class Seat:
         self.blocked = False                        # it was killed because its loop did not turn
         self.ended = 0                              # jobs
         self.leaving = False                        # it goes when it has nothing to do
-        self.sent: dict[int, tuple[Work, Job]] = {}     # by slot, in the order sent, until the outcome is here
+        self.sent: dict[int, tuple[Work, Job]] = {}     # by job number, in the order sent, until the outcome is here
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
-        self.touched: dict[int, float] = {}         # slot -> when its job restarted its clock
+        self.touched: dict[int, float] = {}         # number -> when its job restarted its clock
         self.told: set[int] = set()                 # jobs of an async runner that were told to end
         self._deadlines: list[tuple[float, int]] = []
         self._functions: dict[bytes, int] = {}
@@ -93,9 +93,9 @@ class Seat:
 
     def connect(
         self, descriptors: Descriptors, *,
-        on_frames: Callable[[Seat, list[FromRunner]], bool],
-        on_questions: Callable[[Seat, list[Question]], bool],
-        on_lost: Callable[[Seat], None],
+        on_frames: Callable[[RunnerHandle, list[FromRunner]], bool],
+        on_questions: Callable[[RunnerHandle, list[Question]], bool],
+        on_lost: Callable[[RunnerHandle], None],
     ) -> None:
         def lost(bad: BadFrame | None) -> None:
             self.fault = self.fault or ("" if bad is None else f"it garbled its channel: {bad}")
@@ -117,7 +117,7 @@ class Seat:
         if not self.sent:
             self.head_since = now
         for job in jobs:
-            self.sent[slot_of(work.key, job[0])] = (work, job)
+            self.sent[job_number(work.key, job[0])] = (work, job)
             self.bytes_ahead += len(job[1])
         if self._sent_ever == self._begun:
             self._begun_at = now
@@ -130,15 +130,15 @@ class Seat:
         pop, touched, told, known = self.sent.pop, self.touched, self.told, []
         in_order = self.kind == "sync"
         for item in outcomes:
-            slot = item[0] << SLOT_BITS | item[1].index
-            if in_order and slot in self.sent and slot != next(iter(self.sent)):
+            number = item[0] << INDEX_BITS | item[1].index
+            if in_order and number in self.sent and number != next(iter(self.sent)):
                 self.fault = "a job reported the end of another one"
                 break
-            sent = pop(slot, None)
+            sent = pop(number, None)
             if touched:
-                touched.pop(slot, None)
+                touched.pop(number, None)
             if told:
-                told.discard(slot)
+                told.discard(number)
             if sent is not None:
                 self.bytes_ahead -= len(sent[1][1])
                 outcome = checked(item[1])
@@ -150,15 +150,15 @@ class Seat:
 
     def head(self) -> tuple[int, Work] | None:
         """The first job whose outcome is not here: in a sync runner, the one that runs."""
-        for slot, (work, _) in self.sent.items():
-            return slot, work
+        for number, (work, _) in self.sent.items():
+            return number, work
         return None
 
     def has_any(self, keys: set[int]) -> bool:
         """Whether jobs of one of these works were sent and have no outcome yet."""
-        if len(keys) << SLOT_BITS > len(self.sent):
+        if len(keys) << INDEX_BITS > len(self.sent):
             return any(work.key in keys for work, _ in self.sent.values())
-        return any(slot_of(key, index) in self.sent for key in keys for index in range(1 << SLOT_BITS))
+        return any(job_number(key, index) in self.sent for key in keys for index in range(1 << INDEX_BITS))
 
     def take_back(self) -> list[tuple[Work, Job]]:
         """Take back what has not been started, in order. Nothing can be sent until the runner has forgotten it."""
@@ -174,17 +174,17 @@ class Seat:
         if self.state is State.READY:
             self.state = State.DROPPING
             self._post(Drop())
-        taken = [self.sent.pop(slot) for slot in list(self.sent)[-count:]]
+        taken = [self.sent.pop(number) for number in list(self.sent)[-count:]]
         self.bytes_ahead -= sum(len(job[1]) for _, job in taken)
         return taken
 
     def started(self) -> list[int]:
-        """The slots that have been started and have no outcome yet."""
-        slots = list(self.sent)
-        waiting = permits.left(self.permits) if slots and self.permits >= 0 else 0
-        if waiting is None or waiting > len(slots):
-            return slots[:1] if self.kind == "sync" else slots
-        return slots[: len(slots) - waiting]
+        """The numbers of jobs that have been started and have no outcome yet."""
+        numbers = list(self.sent)
+        waiting = permits.left(self.permits) if numbers and self.permits >= 0 else 0
+        if waiting is None or waiting > len(numbers):
+            return numbers[:1] if self.kind == "sync" else numbers
+        return numbers[: len(numbers) - waiting]
 
     def waiting(self) -> int:
         """How many of the jobs sent have not been started."""
@@ -213,7 +213,7 @@ class Seat:
 
     def has(self, key: int, index: int) -> bool:
         """Whether it was sent this job, and has not told how it ended."""
-        return slot_of(key, index) in self.sent
+        return job_number(key, index) in self.sent
 
     def answer(self, reply: Reply) -> None:
         """To what one of its jobs asked."""
@@ -227,18 +227,18 @@ class Seat:
         self.state = State.STOPPING
         self._post(Stop())
 
-    def expect(self, slot: int, deadline: float) -> None:
+    def expect(self, number: int, deadline: float) -> None:
         """This job must be over by then."""
-        heapq.heappush(self._deadlines, (deadline, slot))
+        heapq.heappush(self._deadlines, (deadline, number))
         if len(self._deadlines) > 2 * len(self.sent) + 1_000:       # most of them are over
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self.sent]
             heapq.heapify(self._deadlines)
 
     def overdue(self, now: float) -> Iterator[int]:
         while self._deadlines and self._deadlines[0][0] <= now:
-            slot = heapq.heappop(self._deadlines)[1]
-            if slot in self.sent:
-                yield slot
+            number = heapq.heappop(self._deadlines)[1]
+            if number in self.sent:
+                yield number
 
     def autopsy(self) -> tuple[list[tuple[Work, Job]], list[tuple[Work, Job]]]:
         """The process is reaped. Read what it left behind and close; (started without an outcome, never started)."""
@@ -251,7 +251,7 @@ class Seat:
             self._output.close()
         waiting = self.take_back()
         if self.fault and self.kind == "sync" and not waiting:      # nobody knows; it did one thing after another
-            waiting = [self.sent.pop(slot) for slot in list(self.sent)[1:]]
+            waiting = [self.sent.pop(number) for number in list(self.sent)[1:]]
         if self.permits >= 0:
             os.close(self.permits)
             self.permits = -1

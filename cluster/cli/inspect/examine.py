@@ -14,15 +14,15 @@ import msgspec
 
 from rota.client.errors import Compacted, ConfigError, LedgerDenied, LedgerError, StoreTooOld
 
-from ..admin.strays import strays
-from ..boot.config import EtcdConfig, NodeConfig, check_files, check_store_files
-from ..boot.process import ledger_settings
-from ..clock import SystemClock
-from ..ledger.etcd import EtcdLedger
-from ..ledger.ledger import prefix_end
-from ..ledger.releases import check_version
-from ..state.keys import Keys
-from ..state.records import Member, Token, decode
+from ...admin.strays import strays
+from ...boot.config import EtcdConfig, NodeConfig, check_files, check_store_files
+from ...boot.process import ledger_settings
+from ...clock import SystemClock
+from ...ledger.etcd import EtcdLedger
+from ...ledger.ledger import prefix_end
+from ...ledger.releases import check_version
+from ...state.keys import Keys
+from ...state.records import Member, Token, decode
 
 HISTORY_MAX = 200_000
 """Revisions that etcd may remember before we say that nobody compacts them: some minutes of a busy queue."""

@@ -18,12 +18,12 @@ from msgspec.structs import replace
 
 from rota.client.settings.local import Local, key_line, write_secret
 
-from ..boot import settings
-from ..boot.config import NodeConfig, check_files
-from ..boot.embedded import EmbeddedConfig, EmbeddedEtcd
-from ..boot.launch import guard_command, guard_environment
-from ..terminal import complain
-from . import options
+from ...boot import settings
+from ...boot.config import NodeConfig, check_files
+from ...boot.embedded import EmbeddedConfig, EmbeddedEtcd
+from ...boot.launch import guard_command, guard_environment
+from ...terminal import complain
+from .. import options
 from .reload import Dev, Watched
 
 NODES_MAX = 20

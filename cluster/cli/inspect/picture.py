@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..telemetry.hour import Minute, quantile
-from ..telemetry.overview import Overview
-from ..telemetry.words import event_words, seconds
-from ..terminal import styled
+from ...telemetry.hour import Minute, quantile
+from ...telemetry.overview import Overview
+from ...telemetry.words import event_words, seconds
+from ...terminal import styled
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 EVENTS = 8

@@ -10,11 +10,11 @@ import typer
 
 from rota.client.errors import ConfigError
 
-from ..boot import settings
-from ..ledger.ledger import Condition, Delete, Ledger, Target, Txn, prefix_end
-from ..state.keys import Keys
-from ..terminal import say
-from . import options
+from ...boot import settings
+from ...ledger.ledger import Condition, Delete, Ledger, Target, Txn, prefix_end
+from ...state.keys import Keys
+from ...terminal import say
+from .. import options
 
 PAGE = 10_000
 
@@ -39,8 +39,8 @@ def reset(
 
       rota reset --etcd 127.0.0.1:2379 --cluster staging --yes staging
     """
-    from ..boot.process import ledger_settings
-    from ..ledger.etcd import EtcdLedger  # late: other commands need no gRPC
+    from ...boot.process import ledger_settings
+    from ...ledger.etcd import EtcdLedger  # late: other commands need no gRPC
 
     flags = {
         "etcd": etcd, "etcd_ca": etcd_ca, "etcd_cert": etcd_cert, "etcd_key": etcd_key, "etcd_user": etcd_user,

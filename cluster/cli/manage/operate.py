@@ -15,9 +15,9 @@ from rota.client.model import ON_FULLS
 from rota.client.options.checks import one_of
 from rota.client.wire.views import FailedFilter, QueueSettings
 
-from ..terminal import say
-from . import show
-from .ask import Json, TokenFile, Url, client
+from ...terminal import say
+from .. import show
+from ..ask import Json, TokenFile, Url, client
 from .progress import Following
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]

@@ -1,0 +1,1 @@
+"""Commands that do something to a cluster: enqueue, retry, cancel, pause, schedules, outboxes, reset."""

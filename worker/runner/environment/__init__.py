@@ -1,0 +1,1 @@
+"""What surrounds a job in its process: forks, signals, logs, the event loop, where modules are found."""
