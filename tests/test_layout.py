@@ -28,6 +28,13 @@ def test_every_package_is_listed() -> None:
     assert found - {FACE} == set(setuptools["packages"])
 
 
+def test_the_image_is_built_from_every_room() -> None:
+    """`docker build` says only that a folder is absent, and only where there is an engine."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {Path(folder).parts[0] for folder in setuptools["package-dir"].values()}
+    assert rooms <= {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+
 def dotted(package: str, folder: Path, init: Path) -> str:
     return ".".join([package, *init.parent.relative_to(folder).parts])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from rota.client.calls.graphs import FlowPart, last_of, unpack
@@ -243,28 +243,25 @@ def _bits_of(records: Iterable[Record]) -> int:
 
 
 def _state(known: Known, states: list[list[FlowJobState]]) -> FlowState:
-    """Stuck: some have failed, and whatever has not ended waits for them, or for such as do."""
+    """Stuck: some have failed, and the rest waits for them, or for such as do. What is cancelled with what
+    it waits for, or runs whatever becomes of that, waits only for what waits itself: the master soon lets it go on."""
     if known.is_over:
         return "failed" if known.record.badly else "done"
-    stopped: dict[str, int] = {}
-    some_failed = False
+    failed: dict[str, int] = {}
+    blocked: dict[str, int] = {}
+
+    def any_of(part: FlowPart, jobs_of: Mapping[str, int]) -> bool:
+        return any(jobs_of.get(bundle, 0) & int(jobs or "0", 16) for bundle, jobs in part.after)
+
     for part, now in zip(known.parts, states, strict=True):
-        halted = any(
-            stopped.get(bundle, 0) & int(jobs or "0", 16) for bundle, jobs in part.after
-        )
-        badly = part.on_upstream == "block" and any(
-            known.badly.get(bundle, 0) & int(jobs or "0", 16) for bundle, jobs in part.after
-        )
-        bits = 0
+        blocks = part.on_upstream == "block" and (any_of(part, failed) or any_of(part, known.badly))
+        blocks = blocks or any_of(part, blocked)
         for index, state in enumerate(now):
             if state == "failed":
-                some_failed = True
-                bits |= 1 << index
-            elif state == "awaiting" and (halted or badly):
-                some_failed = some_failed or badly
-                bits |= 1 << index
+                failed[part.bundle] = failed.get(part.bundle, 0) | 1 << index
+            elif state == "awaiting" and blocks:
+                blocked[part.bundle] = blocked.get(part.bundle, 0) | 1 << index
             elif state not in ("ok", "cancelled"):
                 return "running"
-        stopped[part.bundle] = bits
-    return "stuck" if some_failed else "running"
+    return "stuck" if failed or blocked else "running"
 

@@ -28,7 +28,7 @@ async def test_the_store_reads_like_a_page(etcd: Any, cluster_name: str, tmp_pat
     async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2) as rig:
         root = f"/rota/{cluster_name}/"
         running = await rig.client.enqueue(work.nap, str(tmp_path / "journal"), 3.0)
-        await (await rig.client.enqueue(work.echo, 1)).aresult(timeout=20)
+        await (await rig.client.enqueue(work.echo, 1)).aresult(timeout=60)
         await until(lambda: (tmp_path / "journal").exists(), "the nap has begun")
         page = await run(etcd.endpoint, "get", "--prefix", root)
         rows = page.splitlines()

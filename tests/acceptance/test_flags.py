@@ -54,14 +54,14 @@ def test_runners_are_as_many_and_last_as_long_as_said(etcd: Any, cluster_name: s
     flags = ("--sync", "1", "--async", "4", "--async-processes", "2", "--spare", "1", "--max-jobs-per-runner", "6",
              "--max-runner-memory", "80")  # fmt: skip
     with node(etcd, cluster_name, tmp_path, *flags) as (client, url):
-        loops = {handle.result(20) for handle in client.enqueue_many(work.awho, [(0.5,)] * 4)}
+        loops = {handle.result(60) for handle in client.enqueue_many(work.awho, [(0.5,)] * 4)}
         assert len(loops) == 2                                              # --async-processes
         slow = client.enqueue(work.hoard, 160, 4.0)                         # the only plain slot is taken
-        spare, _ = client.enqueue(work.who.using(queue="another")).result(20)
+        spare, _ = client.enqueue(work.who.using(queue="another")).result(60)
         assert slow.status().place == "running"                             # --spare
-        hoarder = slow.result(20)
+        hoarder = slow.result(60)
         assert hoarder != spare
-        pids = [client.enqueue(work.who).result(20)[0] for _ in range(14)]
+        pids = [client.enqueue(work.who).result(60)[0] for _ in range(14)]
         assert hoarder not in pids                                          # --max-runner-memory
         assert len(set(pids)) >= 2                                          # --max-jobs-per-runner
         assert "journal" in refused_call(url, {"task": work.nap.name, "kwargs": {"seconds": 1}})
@@ -98,7 +98,7 @@ def may_run_as(user: str) -> bool:
 @pytest.mark.skipif(not may_run_as("nobody"), reason="needs root, and an interpreter that others may run")
 def test_jobs_run_as_the_user_that_is_named(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
     with node(etcd, cluster_name, tmp_path, "--sync", "1", "--runner-user", "nobody") as (client, _):
-        assert client.enqueue(work.who).result(20)[1] == pwd.getpwnam("nobody").pw_uid
+        assert client.enqueue(work.who).result(60)[1] == pwd.getpwnam("nobody").pw_uid
 
 
 async def test_a_renewed_certificate_is_served_and_a_node_that_hangs_is_started_again(

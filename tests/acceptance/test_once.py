@@ -69,7 +69,7 @@ async def test_two_of_a_key_are_never_there(etcd: Any, cluster_name: str, tmp_pa
             handle = await rig.client.enqueue(once.alone, str(journals[customer]), customer, 0.0)
             assert not handle.existing
             stored.add(handle.id)
-            await handle.aresult(timeout=20)
+            await handle.aresult(timeout=60)
     ran = set()
     for journal in journals.values():
         lines = read_journal(journal)

@@ -80,7 +80,7 @@ async def test_garbage_in_the_store_is_put_aside(etcd: Any, cluster_name: str, t
         await put(keys.jobs + b"not/ours", b"left alone")
         await put(keys.nodes + b"stranger", b"{}")
         handle = await rig.client.enqueue(work.echo, "fine")
-        assert await handle.aresult(timeout=20) == (("fine",), {})
+        assert await handle.aresult(timeout=60) == (("fine",), {})
 
         async def put_aside() -> bool:
             return len(await rig.client.failed()) == 3
@@ -116,7 +116,7 @@ async def test_strangers_are_refused(etcd: Any, cluster_name: str, tmp_path: Pat
             with pytest.raises(rota.SignatureRefused):
                 await client.enqueue(work.echo, 1)
         handle = await rig.client.enqueue(work.echo, 1)
-        assert await handle.aresult(timeout=20) == ((1,), {})
+        assert await handle.aresult(timeout=60) == ((1,), {})
 
 
 async def test_a_node_waits_for_etcd_and_says_so(cluster_name: str, tmp_path: Path) -> None:

@@ -36,4 +36,4 @@ async def test_a_runner_opens_what_the_store_cannot(
         stored = [record.value for prefix in (rig.keys.root, rig.keys.data) for record in await rig.read(prefix)]
         assert stored and not any(str(journal).encode() in value for value in stored)
         assert await rig.client.arguments(later.id) == ((str(journal), 4), {})
-    assert journal.read_text() == "17\n"
+    assert journal.read_text() == f"17 {handle.id}\n"

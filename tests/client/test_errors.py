@@ -117,7 +117,7 @@ def test_they_leave_a_process_pool() -> None:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=context) as executor, context.Pool(1) as pool:
         for name in ("JobFailed", "PartlyEnqueued", "JobTooLarge", "Snooze", "ResultTimeout"):
-            for run in (lambda n: executor.submit(raise_one, n).result(20), lambda n: pool.apply(raise_one, (n,))):
+            for run in (lambda n: executor.submit(raise_one, n).result(60), lambda n: pool.apply(raise_one, (n,))):
                 with pytest.raises(dict(EVERY)[name]) as caught:
                     run(name)
                 assert str(caught.value) == str(dict(EVERY)[name](*MADE[name]))

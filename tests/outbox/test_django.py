@@ -56,7 +56,7 @@ PROGRAM = """
         assert outbox.rows().counts()[:2] == (4, 0)
         Relay.run = Relay.run_until_empty
         call_command("rota_outbox", database=database, name=database)
-        assert [handle.result(timeout=10) for handle in (kept, later, alone)] == [database, "two", "alone"]
+        assert [handle.result(timeout=60) for handle in (kept, later, alone)] == [database, "two", "alone"]
         (aside,) = outbox.rows().aside(10)
         assert aside.error.startswith("UnknownTask") and outbox.rows().again([aside.id]) == 1
         assert outbox.rows().counts()[:2] == (1, 0)

@@ -78,7 +78,7 @@ def test_both_or_none(engine: sa.Engine, relay: Relay, cluster: MemoryCluster) -
         session.rollback()
     assert count(engine) == 1
     assert relay.run_until_empty() == 1
-    assert handle.result(timeout=10) == "tea"
+    assert handle.result(timeout=60) == "tea"
     assert count(engine) == 0 and count(engine, Order.__table__) == 1 and shop.ran == ["tea"]
     with pytest.raises(rota.JobUnknown):
         lost.result(timeout=0)
@@ -98,18 +98,18 @@ def test_all_options_travel(engine: sa.Engine, relay: Relay, cluster: MemoryClus
         behind = outbox.enqueue(session, shop.note.using(after=whole), "behind")
         session.commit()
     relay.run_until_empty()
-    assert retried.result(timeout=10) == 2
-    assert told.result(timeout=10) == "acme"
-    assert by_name.result(timeout=10) == "by name"
-    assert whole.result(timeout=10) == "a+b"
-    assert behind.result(timeout=10) == "behind"
+    assert retried.result(timeout=60) == 2
+    assert told.result(timeout=60) == "acme"
+    assert by_name.result(timeout=60) == "by name"
+    assert whole.result(timeout=60) == "a+b"
+    assert behind.result(timeout=60) == "behind"
     view = later.status()
     assert (view.place, view.queue) == ("scheduled", "mail")
     assert alone.status().place == "scheduled"
     cluster.travel(hours=3)
-    assert later.result(timeout=10) == "later" and "not alone" not in shop.ran
+    assert later.result(timeout=60) == "later" and "not alone" not in shop.ran
     with pytest.raises(rota.JobExpired):
-        late.result(timeout=10)
+        late.result(timeout=60)
     with Session(engine) as session, pytest.raises(InvalidJob, match="unique_key"):
         outbox.enqueue(session, shop.note.using(idempotency_key="k"), "x")
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_told_any_more_is_set_aside(engine: sa.Engine, cluster: M
         connection.execute(sa.update(outbox.table).values(moving_ms=1))
         connection.execute(sa.update(outbox.table).where(outbox.table.c.id == 2).values(bundle="0123456789ab-00000001"))
     outbox.relay(engine, urls=cluster.url).run_until_empty()
-    assert known.result(timeout=10) == "known"
+    assert known.result(timeout=60) == "known"
     (aside,) = rows.aside(10)
     assert "cannot be told" in aside.error and not aside.retried
 
@@ -187,7 +187,7 @@ def test_a_row_that_cannot_be_moved_is_set_aside_and_the_rest_goes_on(
         session.execute(sa.update(outbox.table).where(outbox.table.c.id == 3).values(stamp=""))
         session.commit()
     relay.run_until_empty()
-    assert handle.result(timeout=10) == "good" and "forged" not in shop.ran
+    assert handle.result(timeout=60) == "good" and "forged" not in shop.ran
     rows = outbox.rows(engine)
     unknown, waits, forged = rows.aside(10)
     assert unknown.error.startswith("UnknownTask") and unknown.retried
@@ -210,7 +210,7 @@ def test_one_relay_at_a_time(engine: sa.Engine, cluster: MemoryCluster) -> None:
                 until(lambda: first.moved + second.moved == 10)
                 (first if first.moved else second).stop()       # the other goes on
         handle = outbox_enqueue(engine, "last")
-        assert handle.result(timeout=20) == "last"
+        assert handle.result(timeout=60) == "last"
         (view,) = cluster.client.outboxes()
         assert (view.name, view.aside) == ("shop", 0)
     assert first.moved + second.moved == 21 and min(first.moved, second.moved) > 0
@@ -226,8 +226,8 @@ def test_a_commit_wakes_the_relay(engine: sa.Engine, cluster: MemoryCluster) -> 
     if engine.dialect.name != "postgresql":
         pytest.skip("only Postgres has NOTIFY")
     with outbox.relay(engine, urls=cluster.url, poll=30):
-        outbox_enqueue(engine, "first").result(timeout=10)
-        assert outbox_enqueue(engine, "second").result(timeout=10) == "second"      # long before it would look
+        outbox_enqueue(engine, "first").result(timeout=60)
+        assert outbox_enqueue(engine, "second").result(timeout=60) == "second"      # long before it would look
 
 
 async def test_in_an_asynchronous_session(url: str, engine: sa.Engine, cluster: MemoryCluster) -> None:
@@ -242,5 +242,5 @@ async def test_in_an_asynchronous_session(url: str, engine: sa.Engine, cluster: 
     finally:
         await made.dispose()
     relay = outbox.relay(engine, urls=cluster.url, poll=0.05).start()
-    assert await handle.aresult(timeout=10) == "tea" and await other.aresult(timeout=10) == "coffee"
+    assert await handle.aresult(timeout=60) == "tea" and await other.aresult(timeout=60) == "coffee"
     relay.stop()

@@ -52,7 +52,7 @@ async def test_a_job_there_and_back() -> None:
     async with cluster() as (node, client):
         handle = await client.enqueue(add, 1, b=2)
         assert await handle == 3
-        assert await handle.aresult(timeout=5) == 3
+        assert await handle.aresult(timeout=60) == 3
         view = await handle.astatus()
         assert (view.id, view.place, view.task) == (handle.id, "finished", add.name)
         (bundle,) = node.store.bundles.values()
@@ -306,7 +306,7 @@ async def test_waiting_before_the_result_is_there() -> None:
     service.run = False
     async with cluster(service) as (node, client):
         handle = await client.enqueue(add, 1)
-        waiting = [asyncio.create_task(handle.aresult(timeout=20)) for _ in range(3)]
+        waiting = [asyncio.create_task(handle.aresult(timeout=60)) for _ in range(3)]
         await until(lambda: bool(node.store.followers))
         service.run_all()
         assert await asyncio.gather(*waiting) == [1, 1, 1]
@@ -387,7 +387,7 @@ async def test_a_forged_result_is_never_unpickled(forge: Any) -> None:
         value, _ = pickling.dump_value(Bomb())
         node.store.results[bundle] = forge(Results(bundle, [ResultEntry(0, "ok", value=value)]))
         with pytest.raises(ResultInvalid):
-            await handle.aresult(timeout=5)
+            await handle.aresult(timeout=60)
         assert not Bomb.went_off
 
 
@@ -452,14 +452,14 @@ async def test_waiting_again_for_what_was_just_left() -> None:
     async with cluster(service) as (node, client):
         handle = await client.enqueue(add, 1)
         for turns in range(12):
-            waiting = asyncio.create_task(handle.aresult(timeout=10))
+            waiting = asyncio.create_task(handle.aresult(timeout=60))
             await until(lambda: any(node.store.followers.values()))
             waiting.cancel()
             for _ in range(turns):
                 await asyncio.sleep(0)
             if turns == 11:
                 service.run_all()
-        assert await handle.aresult(timeout=5) == 1
+        assert await handle.aresult(timeout=60) == 1
 
 
 async def test_a_handle_says_how_to_pass_it_on() -> None:

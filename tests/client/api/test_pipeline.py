@@ -35,7 +35,7 @@ def test_jobs_of_a_block_travel_together(node: FakeNode) -> None:
     with rota.pipeline():
         handles = [add.enqueue(number, 1) for number in range(1_000)]
     assert node.store.jobs == 1_000 and len(node.service.requests) < 100
-    assert [handle.result(10) for handle in handles] == list(range(1, 1_001))
+    assert [handle.result(60) for handle in handles] == list(range(1, 1_001))
     assert len({handle.id for handle in handles}) == 1_000
     assert handles[0].level == "durable" and not handles[0].existing
     assert handles[0] == rota.handle(handles[0].id) and len(set(handles)) == 1_000
@@ -44,7 +44,7 @@ def test_jobs_of_a_block_travel_together(node: FakeNode) -> None:
 def test_a_handle_waits_for_what_it_cannot_know_yet(node: FakeNode) -> None:
     with rota.pipeline():
         handle = add.enqueue(2, 3)
-        assert handle.result(10) == 5 and handle.status().id == handle.id
+        assert handle.result(60) == 5 and handle.status().id == handle.id
         with pytest.raises(AttributeError):
             handle.no_such_thing  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(TypeError, match=r"handle\.id"):
@@ -58,7 +58,7 @@ def test_other_ways_to_enqueue_take_part(node: FakeNode) -> None:
         by_value = client.enqueue(lambda: 6)
         routed = shout.using(queue="loud").enqueue("a")
         many = add.enqueue_many([(4, 4)])
-    assert [handle.result(10) for handle in (by_client, by_name, by_value, routed, many[0])] == [2, 4, 6, "A!", 8]
+    assert [handle.result(60) for handle in (by_client, by_name, by_value, routed, many[0])] == [2, 4, 6, "A!", 8]
 
 
 def test_what_is_wrong_in_itself_raises_where_it_is(node: FakeNode) -> None:
@@ -66,7 +66,7 @@ def test_what_is_wrong_in_itself_raises_where_it_is(node: FakeNode) -> None:
         with pytest.raises(InvalidJob):
             add.enqueue()  # type: ignore[call-arg]
         kept = add.enqueue(1)
-    assert kept.result(10) == 1
+    assert kept.result(60) == 1
 
 
 def test_what_is_not_stored_raises_at_the_end(node: FakeNode) -> None:
@@ -91,7 +91,7 @@ def test_an_error_of_the_block_is_not_hidden(node: FakeNode) -> None:
     with pytest.raises(KeyError), rota.pipeline():
         kept = add.enqueue(7)
         raise KeyError("mine")
-    assert kept.result(10) == 7
+    assert kept.result(60) == 7
 
 
 def test_how_many_are_ahead_has_a_bound(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:

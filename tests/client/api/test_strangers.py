@@ -64,7 +64,7 @@ async def test_a_strangers_result_is_not_unpickled(monkeypatch: pytest.MonkeyPat
         handle = await client.enqueue(add, 1)
         bundle = parse_job_id(handle.id)[0]
         value, _ = dump_value(Bomb())
-        waiting = [asyncio.create_task(client.handle(handle.id).aresult(timeout=20)) for _ in range(2)]
+        waiting = [asyncio.create_task(client.handle(handle.id).aresult(timeout=60)) for _ in range(2)]
         while not service.store.followers:      # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for push in service.store.followers[bundle]:
@@ -77,27 +77,27 @@ async def test_a_strangers_result_is_not_unpickled(monkeypatch: pytest.MonkeyPat
 async def test_what_needs_no_unpickling_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stranger(monkeypatch) as (service, client, _):
         with pytest.raises(JobFailed, match="the reason"):
-            await (await client.enqueue(fail, "the reason")).aresult(timeout=20)
+            await (await client.enqueue(fail, "the reason")).aresult(timeout=60)
         service.run = False
         handle = await client.enqueue(add, 1)
         bundle = parse_job_id(handle.id)[0]
         service.store.results[bundle] = encode_results(
             Results(bundle, [ResultEntry(0, "ok", value=json.dumps([1]).encode(), codec="json")])
         )
-        assert await handle.aresult(timeout=20) == [1]
+        assert await handle.aresult(timeout=60) == [1]
 
 
 async def test_with_a_key_it_does_not_matter_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "is_loopback", lambda host: False)
     async with fake_node() as node, AsyncClient(node.url, token=TOKEN, key=KEYRING) as client:
-        assert await (await client.enqueue(add, 1, 2)).aresult(timeout=20) == 3
+        assert await (await client.enqueue(add, 1, 2)).aresult(timeout=60) == 3
 
 
 async def test_on_this_machine_no_key_is_needed() -> None:
     async with fake_node(FakeService(UNSIGNED)) as node:
         for url in (node.url, node.url.replace("127.0.0.1", "localhost")):
             async with AsyncClient(url, token=TOKEN, key=UNSIGNED) as client:
-                assert await (await client.enqueue(add, 1, 2)).aresult(timeout=20) == 3
+                assert await (await client.enqueue(add, 1, 2)).aresult(timeout=60) == 3
 
 
 async def test_it_is_the_address_that_counts_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +109,11 @@ async def test_it_is_the_address_that_counts_of_several(monkeypatch: pytest.Monk
     ):
         engine = client._engine()
         engine.transport._urls = [ours.url, theirs.url]         # type: ignore[attr-defined] - not shuffled
-        assert await (await client.enqueue(add, 1)).aresult(timeout=20) == 1
+        assert await (await client.enqueue(add, 1)).aresult(timeout=60) == 1
         monkeypatch.setattr(link, "is_loopback", lambda host: False)
         engine.transport._link.abandon()        # type: ignore[attr-defined]
         with pytest.raises(ResultInvalid, match="not this machine"):
-            await (await client.enqueue(add, 2)).aresult(timeout=20)
+            await (await client.enqueue(add, 2)).aresult(timeout=60)
 
 
 async def test_arguments_of_a_job_are_not_read_from_strangers() -> None:

@@ -50,7 +50,7 @@ def connected(node: FakeNode) -> Iterator[Client]:
 
 def test_a_job_there_and_back(client: Client) -> None:
     handle = client.enqueue(add, 1, b=2)
-    assert handle.result(timeout=10) == handle.result() == 3
+    assert handle.result(timeout=60) == handle.result() == 3
     assert handle.status().place == "finished"
     assert client.handle(handle.id).result() == 3
     with pytest.raises(JobFailed, match="no"):
@@ -147,8 +147,8 @@ def test_no_node_there() -> None:
 
 
 def test_tasks_enqueue_through_the_default_client(connected: Client) -> None:
-    assert add.enqueue(1, 2).result(timeout=10) == 3
-    assert shout.using(queue="q").enqueue("hi", marks=2).result(timeout=10) == "HI!!"
+    assert add.enqueue(1, 2).result(timeout=60) == 3
+    assert shout.using(queue="q").enqueue("hi", marks=2).result(timeout=60) == "HI!!"
     assert [handle.result() for handle in add.enqueue_many([add.call(1), (2, 3)])] == [1, 5]
 
 
@@ -158,7 +158,7 @@ def test_coroutines_too(connected: Client, node: FakeNode) -> None:
         handles = await add.aenqueue_many([(3,), (4,)])
         concurrent = await asyncio.gather(*(shout.aenqueue(str(n)) for n in range(64)))
         assert (await handle.astatus()).place == "finished"
-        return [await handle, await handle.aresult(timeout=5), *await asyncio.gather(*handles), await concurrent[63]]
+        return [await handle, await handle.aresult(timeout=60), *await asyncio.gather(*handles), await concurrent[63]]
 
     for _ in range(2):      # each time on a new event loop
         assert asyncio.run(work()) == [3, 3, 3, 4, "63!"]
@@ -184,7 +184,7 @@ def test_the_default_client_comes_from_the_environment(
     monkeypatch.setenv("ROTA_TOKEN_FILE", str(token))
     default.replace(None)
     try:
-        assert add.enqueue(1).result(timeout=10) == 1
+        assert add.enqueue(1).result(timeout=60) == 1
     finally:
         default.replace(None)
 
@@ -238,7 +238,7 @@ def test_an_installed_transport_is_the_default_clients() -> None:
         assert Keyring({"k": bytes(32)}).sign_body(recorder.bundles[0].body, "c")
         assert handle.status().place == "waiting"
         with pytest.raises(RotaError, match="does not wait"):
-            handle.result(timeout=5)
+            handle.result(timeout=60)
     finally:
         transport.install(None)
         default.replace(None)
@@ -272,7 +272,7 @@ def test_a_process_that_just_ends(node: FakeNode) -> None:
 
 FORK = """
 first = add.enqueue(1)
-assert first.result(timeout=20) == 1
+assert first.result(timeout=60) == 1
 busy = [threading.Thread(target=lambda: [add.enqueue(n) for n in range(30)]) for _ in range(4)]
 for thread in busy: thread.start()
 pids = []
@@ -280,23 +280,23 @@ for number in range(4):
     pid = os.fork()
     if pid == 0:
         handle = add.enqueue(10, number)
-        assert handle.result(timeout=20) == 10 + number
+        assert handle.result(timeout=60) == 10 + number
         assert handle.id[:12] != first.id[:12], "a session of its own"
-        assert first.result(timeout=20) == 1, "the parent's handles work"
-        assert [h.result(timeout=20) for h in client.enqueue_many(add, [(1,), (2,)])] == [1, 2]
-        assert asyncio.run(add.aenqueue(5)).result(timeout=20) == 5
+        assert first.result(timeout=60) == 1, "the parent's handles work"
+        assert [h.result(timeout=60) for h in client.enqueue_many(add, [(1,), (2,)])] == [1, 2]
+        assert asyncio.run(add.aenqueue(5)).result(timeout=60) == 5
         sys.exit(7)
     pids.append(pid)
 for pid in pids:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 for thread in busy: thread.join()
-assert add.enqueue(2).result(timeout=20) == 2, "the parent goes on"
+assert add.enqueue(2).result(timeout=60) == 2, "the parent goes on"
 print("good")
 """
 
 POOL = """
 def work(number):
-    return add.enqueue(number).result(timeout=20)
+    return add.enqueue(number).result(timeout=60)
 
 add.enqueue(1)
 with multiprocessing.get_context("fork").Pool(3) as pool:
@@ -343,4 +343,4 @@ async def test_a_sync_client_in_a_coroutine_blocks_but_works() -> None:
     async with fake_node():
         pass
     with fake_node_in_thread() as node, Client(node.url, token=TOKEN, key=KEYRING) as client:
-        assert client.enqueue(echo, 1).result(timeout=10) == ((1,), {})
+        assert client.enqueue(echo, 1).result(timeout=60) == ((1,), {})

@@ -188,11 +188,11 @@ def attempt(what, ask):
 async def wait():
     return await (await add.aenqueue(5))
 def ask():
-    attempt("enqueue", lambda: add.enqueue(1).result(timeout=20))
+    attempt("enqueue", lambda: add.enqueue(1).result(timeout=60))
     attempt("many", lambda: len(add.enqueue_many([(1,)])))
     attempt("async", lambda: asyncio.run(wait()))
     if handle is not None:
-        attempt("result", lambda: handle.result(timeout=20))
+        attempt("result", lambda: handle.result(timeout=60))
         attempt("status", handle.status)
 class Finalized:
     def __del__(self):
@@ -211,7 +211,7 @@ ENDS = {
         ["ClientClosed"] * 5,
     ),
     "atexit": (
-        "atexit.register(lambda: attempt('atexit', lambda: add.enqueue(3).result(timeout=20)))\n"
+        "atexit.register(lambda: attempt('atexit', lambda: add.enqueue(3).result(timeout=60)))\n"
         "after_rota = ask; connect(); handle = add.enqueue(2)\n"
         "atexit.register(lambda: attempt('atexit', lambda: asyncio.run(wait())))",
         ["5", "3"] + ["ClientClosed"] * 5,

@@ -292,8 +292,8 @@ if __name__ == "__main__":
     import sys
     from rota.client.wire.keyring import Keyring
     rota.connect(sys.argv[1], token=sys.argv[2], key=Keyring({"k1": b"0123456789abcdef0123456789abcdef"}))
-    same, back = look.enqueue(Color.RED).result(timeout=20)
-    many = look.enqueue_many([(Color.RED,)])[0].result(timeout=20)
+    same, back = look.enqueue(Color.RED).result(timeout=60)
+    many = look.enqueue_many([(Color.RED,)])[0].result(timeout=60)
     print(look.name, same, back is Color.RED, many == (True, Color.RED))
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rota.client.calls.graphs import FlowPart, pack
 from rota.cluster.admin.flows import FlowStatus
 from rota.cluster.clock import SystemClock
@@ -33,4 +35,23 @@ async def test_a_list_reads_what_nodes_have_once() -> None:
         )))
     page = await FlowStatus(ledger, KEYS).page("", 10, "")
     assert [view.counts for view in page.flows] == [{"claimed": 1}] * 3 and ledger.looks == 1
+    await ledger.close()
+
+
+@pytest.mark.parametrize(("on_upstream", "last", "state"), [
+    ("block", "block", "stuck"), ("block", "run", "stuck"), ("run", "block", "running"), ("cancel", "block", "running"),
+])
+async def test_what_a_failure_does_not_hold_up_is_about_to_go_on(on_upstream: str, last: str, state: str) -> None:
+    """"Stuck" was said of a flow whose next job the master had not let go yet."""
+    ledger = MemoryLedger(MemoryStore(SystemClock()))
+    parts = [
+        FlowPart("b1", "m:f", "q", 1),
+        FlowPart("b2", "m:f", "q", 1, (("b1", "1"),), on_upstream),     # type: ignore[arg-type]
+        FlowPart("b3", "m:f", "q", 1, (("b2", "1"),), last),            # type: ignore[arg-type]
+    ]
+    await ledger.commit(Txn((), (
+        Put(KEYS.flow("f"), encode(FlowRecord("import", 1.0))), Put(KEYS.graph("f", "f"), pack(parts)),
+        Put(KEYS.failure("b1", 0), b"q"), Put(KEYS.awaits("q", "b2"), b"q"), Put(KEYS.awaits("q", "b3"), b"q"),
+    )))
+    assert (await FlowStatus(ledger, KEYS).view("f")).state == state
     await ledger.close()

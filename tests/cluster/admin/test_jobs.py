@@ -56,7 +56,7 @@ def test_every_attempt_is_told_with_its_node_its_times_and_how_it_ended(
     assert first.node.startswith("memory-") and first.ended_at is not None and view.due is not None
     cluster.travel(hours=2)
     cluster.travel(hours=3)
-    assert handle.result(10) == "x"
+    assert handle.result(60) == "x"
     view = handle.status()
     assert (view.place, view.task, view.queue, view.attempt) == ("finished", app.third.name, "default", 3)
     assert [(one.attempt, one.outcome) for one in view.history] == [
@@ -90,7 +90,7 @@ def test_running_is_told_from_claimed(cluster: MemoryCluster) -> None:
     )
     assert queue.waiting + queue.claimed == 4
     app.gate.set()
-    assert [handle.result(10) for handle in handles] == ["0", "1", "2", "3"]
+    assert [handle.result(60) for handle in handles] == ["0", "1", "2", "3"]
     until(lambda: not cluster.client.jobs("running", queue="held"), "none is listed")
 
 
@@ -188,12 +188,12 @@ def test_a_job_without_persistence_is_seen_cancelled_and_its_failure_kept(cluste
     until(lambda: [one.id for one in cluster.client.jobs("running")] == [handle.id], "it is listed")
     assert handle.cancel() == "requested"
     with pytest.raises(rota.JobCancelled):
-        handle.result(10)
+        handle.result(60)
     assert handle.status().why == "it was cancelled"
 
     failed = app.light.enqueue("light and lost")
     with pytest.raises(rota.JobFailed):
-        failed.result(10)
+        failed.result(60)
     (kept,) = until(lambda: cluster.client.failed(), "its failure is kept")
     assert (kept.id, kept.reason, kept.attempts) == (failed.id, "volatile", 2)
     assert "light and lost" in kept.error

@@ -71,7 +71,7 @@ def test_a_blocked_serial_queue_says_so_everywhere(
     assert "blocked, serial" in shown and shown.count(advice) == 3 and shown.count(head.id) >= 3
 
     assert cluster.client.skip_head("blocked") == head.id
-    assert [second.result(10), third.result(10)] == [2, 3]
+    assert [second.result(60), third.result(60)] == [2, 3]
     cluster.client.delete_failed(head.id)
     assert not cluster.client.failed("blocked")
 
@@ -95,4 +95,4 @@ def test_the_reason_of_a_job_for_which_all_are_busy() -> None:
         second = app.hold.using(queue="busy").enqueue("b")
         until(lambda: second.status().why == "every node that could run it is busy", "it waits for a slot")
         app.gate.set()
-        assert [first.result(10), second.result(10)] == ["a", "b"]
+        assert [first.result(60), second.result(60)] == ["a", "b"]

@@ -20,7 +20,7 @@ def careful(number: int, well: bool = True) -> int:
 
 @rota.task(max_attempts=1)
 def hold(text: str) -> str:
-    gate.wait(20)
+    gate.wait(60)
     return text
 
 

@@ -37,7 +37,7 @@ def stuck(name: str) -> tuple[rota.FlowHandle, rota.JobHandle[str]]:
         app.part.enqueue("a")
         broken = app.part.using(queue="other").enqueue("b")
         app.combine.using(after=broken).enqueue()
-    assert flow.wait(10).state == "stuck"
+    assert flow.wait(60).state == "stuck"
     return flow, broken
 
 
@@ -78,7 +78,7 @@ def test_they_are_listed_the_newest_first(cluster: MemoryCluster) -> None:
     for name in ("first", "second", "first"):
         with rota.flow(name) as flow:
             app.finish.enqueue()
-        flow.wait(10)
+        flow.wait(60)
         ids.append(flow.id)
     told = json.loads(asked(cluster, "flows", "--json").output)
     assert [view["id"] for view in told["flows"]] == ids[::-1]

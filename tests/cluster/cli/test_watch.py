@@ -72,7 +72,7 @@ def test_bars_show_what_is_not_nothing() -> None:
 
 
 def test_top_and_dashboard_in_a_pipe(cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    assert twice.enqueue(4).result(timeout=20) == 8
+    assert twice.enqueue(4).result(timeout=60) == 8
     watch.top(every=1.0, once=True, url=cluster.url, token_file=None, json=False)
     shown = capsys.readouterr().out
     assert "rota testing" in shown and "master memory-" in shown and "is master" in shown

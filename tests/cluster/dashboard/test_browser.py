@@ -132,7 +132,7 @@ def failed(cluster: rota.testing.MemoryCluster, queue: str, count: int, text: st
     handles = [refuses.using(queue=queue).enqueue(text) for _ in range(count)]
     for handle in handles:
         with pytest.raises(rota.JobFailed):
-            handle.result(timeout=20)
+            handle.result(timeout=60)
     return [handle.id for handle in handles]
 
 

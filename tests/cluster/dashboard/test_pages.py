@@ -166,7 +166,7 @@ def test_a_note_that_nobody_wrote_is_none(cookie: str) -> None:
 async def test_hostile_text_stays_text(cluster: rota.testing.MemoryCluster) -> None:
     handle = fragile.using(queue="odd").enqueue(HOSTILE)
     with pytest.raises(rota.JobFailed):
-        handle.result(timeout=20)
+        handle.result(timeout=60)
     async with browser(cluster, cluster.token) as web:
         for path in (f"/jobs/{handle.id}", "/failed", "/jobs", "/queues", "/"):
             async with web.get(path) as answer:
@@ -189,7 +189,7 @@ async def test_failed_jobs_are_retried_and_deleted_one_some_and_all(cluster: rot
     handles = [fragile.using(queue="repair").enqueue(f"no {number}") for number in range(4)]
     for handle in handles:
         with pytest.raises(rota.JobFailed):
-            handle.result(timeout=20)
+            handle.result(timeout=60)
     async with browser(cluster, cluster.token) as web:
         seal = {"seal": await seal_of(web), "back": "/failed?queue=repair"}
 
@@ -346,7 +346,7 @@ def tells(text: str) -> None:
 async def test_a_job_shows_its_progress_and_its_log(cluster: rota.testing.MemoryCluster) -> None:
     handle = tells.using(max_attempts=1).enqueue(HOSTILE)
     with pytest.raises(rota.JobFailed):
-        handle.result(timeout=20)
+        handle.result(timeout=60)
     async with browser(cluster, cluster.token) as web, web.get(f"/jobs/{handle.id}") as answer:
         page = await answer.text()
     assert answer.status == 200 and "Log of attempt 1" in page and "WARNING  said &lt;script&gt;" in page

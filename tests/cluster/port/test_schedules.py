@@ -51,7 +51,7 @@ def test_a_life_of_a_schedule(cluster: MemoryCluster) -> None:
     assert ran == [("eu", 2027)] * 2
     assert ask(cluster, "/v1/schedules/eu/pause", {})[1]["paused"] is True
     _, job = ask(cluster, "/v1/schedules/eu/run", {})
-    cluster.client.handle(job["id"]).result(10)
+    cluster.client.handle(job["id"]).result(60)
     assert ask(cluster, "/v1/schedules/eu/resume", {})[1].get("paused") is None
     assert ask(cluster, "/v1/schedules/eu")[1]["fired"] == 2 and len(ran) == 3
     assert ask(cluster, "/v1/schedules/eu/delete", {}) == (200, {"deleted": "eu"})
@@ -98,7 +98,7 @@ def test_from_a_shell(cluster: MemoryCluster) -> None:
     )
     assert "nightly" in say("list") and json.loads(say("list", "--json"))[0]["name"] == "nightly"
     assert "paused" in say("pause", "nightly") and "paused" not in say("resume", "nightly")
-    cluster.client.handle(say("run", "nightly").strip()).result(10)
+    cluster.client.handle(say("run", "nightly").strip()).result(60)
     assert ran == [("eu", 2027)]
     assert "missing a required argument" in say("put", "other", report.name, "--every", "60", code=4)
     assert say("delete", "nightly").strip() == "schedule nightly is deleted"

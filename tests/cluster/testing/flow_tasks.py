@@ -15,7 +15,7 @@ broken: set[str] = set()
 
 @rota.task(max_attempts=1)
 def part(name: str) -> str:
-    gate.wait(10)
+    gate.wait(60)
     if name in broken:
         raise ValueError(f"{name} is broken")
     events.append(name)
@@ -24,7 +24,7 @@ def part(name: str) -> str:
 
 @rota.task(max_attempts=1, keep_result=0)
 def silent(name: str) -> str:
-    gate.wait(10)
+    gate.wait(60)
     if name in broken:
         raise ValueError(f"{name} is broken")
     events.append(name)

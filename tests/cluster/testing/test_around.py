@@ -43,13 +43,13 @@ def test_inline() -> None:
 def test_a_cluster_in_memory_and_http() -> None:
     with rota.testing.MemoryCluster() as cluster:
         handles = app.pay.enqueue_many([({"cents": n},) for n in range(3)])
-        assert handles.results(10) == [("till", n, {"stamp": "yes"}) for n in range(3)]
-        assert app.Paying.task.enqueue({"cents": 2}).result(10) == ("till", 2)
+        assert handles.results(60) == [("till", n, {"stamp": "yes"}) for n in range(3)]
+        assert app.Paying.task.enqueue({"cents": 2}).result(60) == ("till", 2)
         made = post(cluster, {"task": app.apay.name, "args": [{"cents": 7}], "headers": {"from": "curl"}})
-        assert cluster.client.handle(made["id"]).result(10) == ["till", 7, {"from": "curl"}]
+        assert cluster.client.handle(made["id"]).result(60) == ["till", 7, {"from": "curl"}]
         wrong = post(cluster, {"task": app.apay.name, "args": [{"cents": "many"}]})
         with pytest.raises(rota.JobFailed, match="argument total is not valid: cents") as failed:
-            cluster.client.handle(wrong["id"]).result(10)
+            cluster.client.handle(wrong["id"]).result(60)
         assert failed.value.attempts == 1
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(cluster, {"task": app.apay.name, "args": [{}], "headers": {"a b": "x"}})

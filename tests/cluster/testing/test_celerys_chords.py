@@ -33,7 +33,7 @@ def test_celery_2297_a_header_of_one(cluster: MemoryCluster) -> None:
     """The callback is not run; a lone result comes without its list (#4055)."""
     with rota.flow("one") as flow:
         app.combine.enqueue([app.add.enqueue(0)])
-    assert flow.result(10) == [[1]]
+    assert flow.result(60) == [[1]]
 
 
 def test_celery_4161_a_chain_inside_a_group_inside_the_body(cluster: MemoryCluster) -> None:
@@ -43,7 +43,7 @@ def test_celery_4161_a_chain_inside_a_group_inside_the_body(cluster: MemoryClust
         first = app.combine.enqueue(header)
         app.combine.enqueue(first)
         app.combine.enqueue(header)
-    assert flow.results(10) == [[[[1, 2]]], [[1, 2]]]
+    assert flow.results(60) == [[[[1, 2]]], [[1, 2]]]
 
 
 def test_celery_5630_the_body_after_all_headers(cluster: MemoryCluster) -> None:
@@ -53,7 +53,7 @@ def test_celery_5630_the_body_after_all_headers(cluster: MemoryCluster) -> None:
         header = app.part.enqueue_many([(f"h{number}",) for number in range(100)])
         app.finish.using(after=header).enqueue("body of 5630")
     app.gate.set()
-    assert flow.result(20) == "body of 5630" and ran("body of 5630") == 1
+    assert flow.result(60) == "body of 5630" and ran("body of 5630") == 1
 
 
 def test_celery_5947_and_3538_chains_of_groups_run_the_body_once(cluster: MemoryCluster) -> None:
@@ -65,8 +65,8 @@ def test_celery_5947_and_3538_chains_of_groups_run_the_body_once(cluster: Memory
             ends += [app.add.enqueue(first) for _ in range(2)]  # type: ignore[arg-type]
         total = app.combine.enqueue(ends)
         app.finish.using(after=total).enqueue("body of 5947")
-    assert flow.result(10) == "body of 5947" and ran("body of 5947") == 1
-    assert total.result(10) == [[2, 2, 3, 3]]
+    assert flow.result(60) == "body of 5947" and ran("body of 5947") == 1
+    assert total.result(60) == [[2, 2, 3, 3]]
 
 
 def test_celery_2922_and_3538_fan_ins_within_a_fan_in(cluster: MemoryCluster) -> None:
@@ -77,7 +77,7 @@ def test_celery_2922_and_3538_fan_ins_within_a_fan_in(cluster: MemoryCluster) ->
             for a in (3, 4)
         ]
         app.combine.enqueue(inner)
-    assert flow.result(10) == [[[[[[4, 2]], [[4, 3]]]], [[[[5, 2]], [[5, 3]]]]]]
+    assert flow.result(60) == [[[[[[4, 2]], [[4, 3]]]], [[[[5, 2]], [[5, 3]]]]]]
 
 
 def test_celery_9674_the_first_of_a_chain_in_the_header_fails(cluster: MemoryCluster) -> None:
@@ -88,11 +88,11 @@ def test_celery_9674_the_first_of_a_chain_in_the_header_fails(cluster: MemoryClu
         second = app.combine.enqueue(first)
         app.combine.enqueue([second, app.add.enqueue(1)])
         app.kinds.using(on_upstream="run").enqueue(first)
-    view = flow.wait(10)
+    view = flow.wait(60)
     assert view.state == "stuck" and view.failed == [first.id] and view.counts == {"ok": 2, "failed": 1, "awaiting": 2}
     app.broken.clear()
     assert flow.retry() == 1
-    assert flow.results(10)[0] == [[["FIRST"], 2]]
+    assert flow.results(60)[0] == [[["FIRST"], 2]]
 
 
 def test_celery_1881_and_3317_a_callback_that_runs_whatever_fails(cluster: MemoryCluster) -> None:
@@ -100,7 +100,7 @@ def test_celery_1881_and_3317_a_callback_that_runs_whatever_fails(cluster: Memor
     with rota.flow("whatever") as flow:
         wrong = app.part.enqueue("wrong")
         gathers = app.kinds.using(on_upstream="run").enqueue(wrong, app.add.enqueue(1))
-    assert flow.wait(10).state == "stuck" and gathers.result(10) == ["JobFailed", "int"]
+    assert flow.wait(60).state == "stuck" and gathers.result(60) == ["JobFailed", "int"]
     app.broken.clear()
 
 
@@ -109,7 +109,7 @@ def test_sidekiq_3050_and_5903_nothing_in_the_batch(cluster: MemoryCluster) -> N
     with rota.flow("nothing") as flow:
         app.combine.enqueue(app.add.enqueue_many([]))
         app.finish.using(after=[]).enqueue("after nothing")
-    assert flow.results(10) == [[[]], "after nothing"]
+    assert flow.results(60) == [[[]], "after nothing"]
 
 
 def test_sidekiq_4361_a_job_that_runs_twice_counts_once(cluster: MemoryCluster) -> None:
@@ -118,6 +118,6 @@ def test_sidekiq_4361_a_job_that_runs_twice_counts_once(cluster: MemoryCluster) 
     with rota.flow("twice") as flow:
         fragile = app.fragile.enqueue("twice")
         app.finish.using(after=[fragile, app.add.enqueue(1)]).enqueue("after both")
-    assert flow.wait(10).state == "stuck"
+    assert flow.wait(60).state == "stuck"
     app.events.append("mended")
-    assert flow.retry() == 1 and flow.result(10) == "after both" and ran("after both") == 1
+    assert flow.retry() == 1 and flow.result(60) == "after both" and ran("after both") == 1

@@ -12,7 +12,7 @@ from . import unique_tasks as app
 
 def test_a_node_that_has_it_runs_it() -> None:
     with MemoryCluster(labels={"gpu", "large", "fast"}) as cluster:
-        assert app.train.enqueue("net").result(5) == "net"
+        assert app.train.enqueue("net").result(60) == "net"
         (node,) = cluster.client.nodes()
         assert node.labels == ["fast", "gpu", "large"] and app.train.name in node.tasks
 
@@ -24,7 +24,7 @@ def test_where_nobody_has_it_the_job_waits_and_says_why() -> None:
         assert "requires gpu and large" in why and why.endswith("was started with --labels gpu,large")
         view = next(view for view in cluster.client.tasks() if view.name == app.train.name)
         assert (view.requires, view.nodes) == (("gpu", "large"), [])
-        assert app.plain.enqueue("others run").result(5) == "others run"
+        assert app.plain.enqueue("others run").result(60) == "others run"
 
 
 def test_what_is_no_label_is_refused() -> None:
@@ -34,7 +34,7 @@ def test_what_is_no_label_is_refused() -> None:
 
 def test_one_enqueue_may_require_more_than_its_task() -> None:
     with MemoryCluster(labels={"gpu"}) as cluster:
-        assert app.plain.using(requires={"gpu"}).enqueue("here").result(5) == "here"
+        assert app.plain.using(requires={"gpu"}).enqueue("here").result(60) == "here"
         handle = app.plain.using(requires=["gpu", "zone-b"]).enqueue("nowhere")
         assert handle.status().why.startswith("it requires gpu and zone-b, and no node")
         assert cluster.client.cancel(handle.id) == "cancelled"

@@ -47,7 +47,7 @@ def test_times(cluster: rota.testing.MemoryCluster) -> None:
     client = cluster.client
     app.plain.using(queue="lists").enqueue()
     kept = app.plain.using(keep_finished=3600, keep_result=1).enqueue()
-    kept.result(10)
+    kept.result(60)
     assert [job.id for job in client.jobs("finished", since=timedelta(minutes=1))] == [kept.id]
     (view,) = client.finished()
     assert view.enqueued_at is not None and 0 <= view.finished_at - view.enqueued_at < 60

@@ -41,14 +41,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_large_arguments_and_results(cluster: MemoryCluster, store: str) -> None:
-    assert app.size.enqueue(LARGE).result(timeout=10) == len(LARGE)
-    assert app.both.enqueue(LARGE).result(timeout=10) == LARGE[::-1]
+    assert app.size.enqueue(LARGE).result(timeout=60) == len(LARGE)
+    assert app.both.enqueue(LARGE).result(timeout=60) == LARGE[::-1]
     sizes = app.size.enqueue_many([(b"small",), (LARGE,), (b"small",), (LARGE,), (LARGE,)])
-    assert sizes.results(timeout=10) == [5, len(LARGE), 5, len(LARGE), len(LARGE)]
-    assert app.size.enqueue(app.make.enqueue(500_000)).result(timeout=10) == 500_000     # a result as an argument
+    assert sizes.results(timeout=60) == [5, len(LARGE), 5, len(LARGE), len(LARGE)]
+    assert app.size.enqueue(app.make.enqueue(500_000)).result(timeout=60) == 500_000     # a result as an argument
     with rota.pipeline():
         piped = app.size.enqueue(LARGE)
-    assert piped.result(timeout=10) == len(LARGE)
+    assert piped.result(timeout=60) == len(LARGE)
     later = app.size.using(run_after=60).enqueue(LARGE)
     assert cluster.client.arguments(later.id) == ((LARGE,), {})
     body = cluster._call(cluster._node.service.body(later.id))
@@ -58,7 +58,7 @@ def test_large_arguments_and_results(cluster: MemoryCluster, store: str) -> None
 def test_sealed_ones_lie_there_sealed(cluster: MemoryCluster, store: str) -> None:
     sealing.use(Keyring({"k": bytes(range(32))}))
     text = b"a secret " * 40_000
-    assert app.both.enqueue(text).result(timeout=10) == text[::-1]
+    assert app.both.enqueue(text).result(timeout=60) == text[::-1]
     fs, folder = offload._open()
     held = [fs.cat_file(one["name"]) for one in fs.ls(folder, detail=True)]
     assert len(held) == 2 and not any(b"secret" in data or b"terces" in data for data in held)
@@ -71,7 +71,7 @@ def test_a_job_whose_store_is_away_waits_for_it(cluster: MemoryCluster, store: s
     assert handle.status().place == "scheduled"
     offload.use(store)
     cluster.travel(seconds=20)
-    assert handle.result(timeout=10) == len(LARGE)
+    assert handle.result(timeout=60) == len(LARGE)
 
 
 def test_what_was_changed_or_is_gone_does_not_run(cluster: MemoryCluster, store: str) -> None:
@@ -85,9 +85,9 @@ def test_what_was_changed_or_is_gone_does_not_run(cluster: MemoryCluster, store:
             offload.delete(one.name)
     cluster.travel(seconds=61)
     with pytest.raises(rota.JobFailed, match="not what was put there"):
-        changed.result(timeout=10)
+        changed.result(timeout=60)
     with pytest.raises(rota.JobFailed, match="not in the object store"):
-        gone.result(timeout=10)
+        gone.result(timeout=60)
 
 
 def test_a_sweep_takes_what_has_no_job(cluster: MemoryCluster, store: str) -> None:
@@ -119,7 +119,7 @@ def test_without_a_store_large_jobs_are_refused(cluster: MemoryCluster) -> None:
     with pytest.raises(JobTooLarge):
         app.size.enqueue(LARGE)
     with pytest.raises(rota.JobFailed, match="limit"):
-        app.make.using(max_attempts=1).enqueue(400_000).result(timeout=10)
+        app.make.using(max_attempts=1).enqueue(400_000).result(timeout=60)
 
 
 def test_where_a_claim_check_cannot_stand(cluster: MemoryCluster, store: str) -> None:

@@ -73,7 +73,7 @@ def test_progress_is_seen_while_it_runs_and_gone_afterwards(cluster: rota.testin
     assert (progress.done, progress.total, progress.note, progress.fraction) == (3, 3, "row 3", 1.0)
     assert keys_of_progress(cluster) <= 1               # (none, while its node joins again)
     app.go.set()
-    assert handle.result(10) == 3
+    assert handle.result(60) == 3
     cluster.settle()
     assert handle.progress() is None
     wait_for(lambda: not keys_of_progress(cluster))
@@ -89,7 +89,7 @@ def test_progress_is_there_again_after_its_node_joined_again(cluster: rota.testi
     wait_for(lambda: handle.status().node not in ("", first))
     assert told(handle).done == 3
     app.go.set()
-    assert handle.result(10) == 3
+    assert handle.result(60) == 3
 
 
 def test_events_until_the_end_for_both_kinds_of_clients(cluster: rota.testing.MemoryCluster) -> None:
@@ -112,7 +112,7 @@ def test_events_until_the_end_for_both_kinds_of_clients(cluster: rota.testing.Me
 def test_server_sent_events_can_be_taken_up_again(cluster: rota.testing.MemoryCluster) -> None:
     app.go.set()
     handle = app.work.enqueue(2)
-    handle.result(10)
+    handle.result(60)
     wait_for(lambda: len(handle.log().lines) == 2)      # they may come behind the outcome
     path = f"/v1/jobs/{handle.id}/events"
     blocks = [block for block in get(cluster, path, "text/event-stream").split("\n\n") if block]

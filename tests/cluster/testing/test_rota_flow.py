@@ -71,9 +71,9 @@ def test_a_flow_has_a_name_a_state_and_a_result(cluster: MemoryCluster) -> None:
     with pytest.raises(rota.ResultTimeout, match="of 71 jobs"):
         flow.wait(0.05)
     app.gate.set()
-    assert flow.result(10) == [f"{number}" for number in range(70)]
+    assert flow.result(60) == [f"{number}" for number in range(70)]
     again = rota.flow_handle(flow.id)
-    assert again.wait(10).state == "done" and again.results() == [flow.result()]
+    assert again.wait(60).state == "done" and again.results() == [flow.result()]
     assert again.status().counts == {"ok": 71}
     assert [found.id for found in cluster.client.flows("import").flows] == [flow.id]
     over(cluster, flow)
@@ -99,7 +99,7 @@ def test_nothing_begins_before_all_is_there_and_an_exception_stores_nothing(
         jobs = [app.part.using(priority=number).enqueue(f"{number}") for number in range(6)]
         last = app.finish.using(after=jobs).enqueue()
         assert app.events == [] and left(cluster) == []
-    assert flow.result(10) == "finished" and last.result(10) == "finished"
+    assert flow.result(60) == "finished" and last.result(60) == "finished"
     assert sent == [1, 2, 2, 1, 1]
     with pytest.raises(ZeroDivisionError), rota.flow("broken"):
         app.part.enqueue("never")
@@ -163,7 +163,7 @@ def test_an_empty_block_is_done(cluster: MemoryCluster) -> None:
     assert len(none) == 0 and left(cluster) == []
     with rota.flow("gathers-nothing") as flow:
         app.acombine.enqueue(app.part.enqueue_many([]))  # type: ignore[arg-type]
-    assert flow.result(10) == []
+    assert flow.result(60) == []
 
 
 def test_what_has_failed_is_retried_and_the_rest_goes_on(cluster: MemoryCluster) -> None:
@@ -171,14 +171,14 @@ def test_what_has_failed_is_retried_and_the_rest_goes_on(cluster: MemoryCluster)
     with rota.flow("mends") as flow:
         parts = [app.part.enqueue(name) for name in "abc"]
         app.combine.enqueue(*parts)
-    view = flow.wait(10)
+    view = flow.wait(60)
     assert view.state == "stuck" and view.failed == [parts[1].id]
     assert flow.status().counts == {"ok": 2, "failed": 1, "awaiting": 1}
     with pytest.raises(rota.FlowStuck, match=parts[1].id):
-        flow.result(10)
+        flow.result(60)
     app.broken.clear()
     assert flow.retry() == 1
-    assert flow.result(10) == ["A", "B", "C"]
+    assert flow.result(60) == ["A", "B", "C"]
     assert flow.status().counts == {"ok": 4}
     over(cluster, flow)
     assert left(cluster) == []
@@ -195,7 +195,7 @@ def test_it_is_cancelled_as_a_whole(cluster: MemoryCluster) -> None:
     assert flow.cancel() == 133
     until(lambda: flow.status().counts.get("cancelled", 0) > 60)
     app.gate.set()
-    assert flow.wait(10).state == "failed"
+    assert flow.wait(60).state == "failed"
     assert "finished" not in app.events and "further" not in app.events
     with pytest.raises(rota.RotaError):
         flow.results()
@@ -207,7 +207,7 @@ def test_it_is_cancelled_as_a_whole(cluster: MemoryCluster) -> None:
 def test_a_job_adds_to_its_own_flow(cluster: MemoryCluster) -> None:
     with rota.flow("grows") as flow:
         app.grows.enqueue(3)
-    assert flow.wait(10).state == "done"
+    assert flow.wait(60).state == "done"
     view = flow.status()
     assert view.jobs == 5 and view.counts == {"ok": 5}
     assert flow.results() == [flow.id, [[1, 2, 3]]]
@@ -219,7 +219,7 @@ def test_a_job_adds_to_its_own_flow(cluster: MemoryCluster) -> None:
     with other.add():
         app.combine.enqueue(first)
     app.gate.set()
-    assert other.result(10) == ["FIRST"]
+    assert other.result(60) == ["FIRST"]
     for one in (flow, other):
         over(cluster, one)
     assert left(cluster) == []
@@ -232,9 +232,9 @@ def test_a_failed_child_that_is_taken_in_stride(cluster: MemoryCluster) -> None:
         child = app.part.enqueue("a")
         app.kinds.using(on_upstream="run").enqueue(child)
     until(lambda: app.events == [["JobFailed"]])
-    assert flow.wait(10).state == "stuck"
+    assert flow.wait(60).state == "stuck"
     cluster.client.delete_failed(ids=[child.id])
-    assert flow.wait(10).state == "failed" and flow.result() == ["JobFailed"]
+    assert flow.wait(60).state == "failed" and flow.result() == ["JobFailed"]
     over(cluster, flow)
     assert left(cluster) == []
 
@@ -249,7 +249,7 @@ def test_results_live_as_long_as_the_flow(cluster: MemoryCluster) -> None:
     results = cluster._keys.results
     cluster._call(cluster._ledger.commit(Txn((), (Delete(results, results[:-1] + b"0"),))))     # its time is over
     app.gate.set()
-    assert flow.wait(10).state == "done"
+    assert flow.wait(60).state == "done"
     with pytest.raises(rota.JobUnknown, match="keep_result=0"):
         flow.results()
     entries = cluster.client.flow_entries(flow.id)
@@ -287,7 +287,7 @@ async def test_from_coroutines(cluster: MemoryCluster) -> None:
         async with client.flow("async") as flow:
             parts = await client.enqueue_many(app.part, [("a",), ("b",)])
             await client.enqueue(app.acombine, parts)  # type: ignore[arg-type]
-        assert await flow.aresult(10) == ["A", "B"]
+        assert await flow.aresult(60) == ["A", "B"]
         assert (await flow.await_()).state == "done" and (await flow.astatus()).jobs == 3
         assert await flow.acancel() == await flow.aretry() == 0
         assert [one.id for one in (await client.flows()).flows] == [flow.id]
@@ -302,7 +302,7 @@ def test_over_http(cluster: MemoryCluster) -> None:
         {"task": app.finish.name, "after": ["a", "b"], "on_upstream": "cancel"},
     ]})
     flow = rota.flow_handle(made["id"])
-    assert flow.wait(10).state == "done" and app.events[-1] == "finished"
+    assert flow.wait(60).state == "done" and app.events[-1] == "finished"
     assert flow.status().last == [made["jobs"][2]] and flow.status().parts[2].after == [0, 1]
     many = post(cluster, "/v1/flows", {"name": "more", "jobs": [
         {"ref": f"{number}", "task": app.finish.name, "after": [f"{number - 1}"] if number else []}
@@ -362,5 +362,5 @@ def test_inline_runs_a_flow_when_its_block_ends() -> None:
 def test_a_job_knows_its_flow(cluster: MemoryCluster) -> None:
     with rota.flow("plain") as flow:
         handle = app.finish.enqueue()
-    assert flow.wait(10).is_over and parse_job_id(handle.id)[0].partition("-")[0] == flow.id.partition("-")[0]
+    assert flow.wait(60).is_over and parse_job_id(handle.id)[0].partition("-")[0] == flow.id.partition("-")[0]
     assert rota.current_flow() is None

@@ -59,7 +59,7 @@ def test_pause_resume_and_run_now(cluster: MemoryCluster) -> None:
     cluster.travel(minutes=5)
     assert app.events == []
     job = schedules.run_now("minutely")
-    cluster.client.handle(job).result(10)
+    cluster.client.handle(job).result(60)
     assert app.events == ["nightly all"]
     schedules.resume("minutely")
     cluster.travel(seconds=90)

@@ -38,16 +38,16 @@ def stored(cluster: MemoryCluster) -> tuple[Record, ...]:
 
 def test_neither_arguments_nor_results_can_be_read_in_the_store(cluster: MemoryCluster) -> None:
     sealing.use(OLD)
-    assert app.shout.enqueue(f"a {SECRET}").result(timeout=10) == f"A {SECRET}"
+    assert app.shout.enqueue(f"a {SECRET}").result(timeout=60) == f"A {SECRET}"
     parts = app.shout.enqueue_many([(f"b {SECRET}",), (f"c {SECRET}",)])
     whole = app.join.enqueue(*parts, SECRET)                        # results in place of handles
-    assert whole.result(timeout=10) == f"B {SECRET}+C {SECRET}+{SECRET}"
-    assert app.second.enqueue(SECRET).result(timeout=10) == 2       # retried
-    assert app.stepped.enqueue(SECRET).result(timeout=10) == SECRET
+    assert whole.result(timeout=60) == f"B {SECRET}+C {SECRET}+{SECRET}"
+    assert app.second.enqueue(SECRET).result(timeout=60) == 2       # retried
+    assert app.stepped.enqueue(SECRET).result(timeout=60) == SECRET
     later = app.shout.using(run_after=60).enqueue(SECRET)
     failed = app.fail.enqueue(SECRET)
     with pytest.raises(rota.JobFailed):
-        failed.result(timeout=10)
+        failed.result(timeout=60)
     held = stored(cluster)
     assert len(held) > 10 and not any(SECRET.encode() in record.value for record in held)
     assert any(SECRET[-4:].encode() in record.value for record in held) is False
@@ -63,7 +63,7 @@ def test_what_has_no_key_says_so(cluster: MemoryCluster, capsys: pytest.CaptureF
     for ring in (None, OTHER):
         sealing.use(ring)
         with pytest.raises(KeyMissing, match="'old'"):
-            handle.result(timeout=10)
+            handle.result(timeout=60)
         with pytest.raises(KeyMissing, match="'old'"):
             cluster.client.arguments(later.id)
     look.job(later.id, arguments=True, url=cluster.url)
@@ -84,7 +84,7 @@ def test_a_job_waits_for_a_runner_with_its_key(cluster: MemoryCluster) -> None:
         assert handle.status().place == once.status().place == "scheduled"
     sealing.use(OLD)
     cluster.travel(seconds=31)
-    assert handle.result(timeout=10) == once.result(timeout=10) == SECRET
+    assert handle.result(timeout=60) == once.result(timeout=60) == SECRET
 
 
 def test_keys_are_replaced_one_after_the_other(cluster: MemoryCluster, tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_keys_are_replaced_one_after_the_other(cluster: MemoryCluster, tmp_path:
     after = app.shout.using(run_after=60).enqueue("after")
     assert sealing.key_of(payloads(cluster._call(cluster._node.service.body(after.id)))[0]) == "new"
     cluster.travel(seconds=61)
-    assert (before.result(timeout=10), after.result(timeout=10)) == ("BEFORE", "AFTER")
+    assert (before.result(timeout=60), after.result(timeout=60)) == ("BEFORE", "AFTER")
     file = tmp_path / "keys"
     file.write_text(f"# ours\n{key_line()}\n")
     file.chmod(0o600)
     rota.encrypt(file)
-    assert app.shout.enqueue("by file").result(timeout=10) == "BY FILE"
+    assert app.shout.enqueue("by file").result(timeout=60) == "BY FILE"
     with pytest.raises(ConfigError):
         rota.encrypt(tmp_path / "none")
 

@@ -81,7 +81,7 @@ def id_of(span: ReadableSpan) -> int:
 def test_from_the_callers_span_to_the_run(seen: Seen) -> None:
     with rota.testing.MemoryCluster(), seen.tracer.start_as_current_span("checkout"):
         handle = traced.enqueue()
-        carried = handle.result(10)
+        carried = handle.result(60)
     caller, made, waited, ran = map(seen.one, ("checkout", "create images", "wait images", "process images"))
     assert parent_of(made) == id_of(caller)
     assert parent_of(waited) == parent_of(ran) == id_of(made)
@@ -101,7 +101,7 @@ def test_each_attempt_is_a_span_and_what_failed_says_so(seen: Seen) -> None:
     with rota.testing.MemoryCluster() as cluster:
         handle = traced.enqueue(fail_first=True)
         cluster.travel(seconds=1)
-        handle.result(10)
+        handle.result(60)
     first, second = seen.named("process images")
     assert parent_of(first) == parent_of(second) == id_of(seen.one("create images"))
     assert first.status.status_code is StatusCode.ERROR and first.events[0].name == "exception"
@@ -113,16 +113,16 @@ def test_each_attempt_is_a_span_and_what_failed_says_so(seen: Seen) -> None:
 
 def test_many_jobs_and_jobs_of_jobs_and_a_cancelled_one(seen: Seen) -> None:
     with rota.testing.MemoryCluster() as cluster:
-        traced.enqueue_many([(), ()]).results(10)
+        traced.enqueue_many([(), ()]).results(60)
         assert len({parent_of(span) for span in seen.named("process images")}) == 2
         seen.exporter.clear()
-        inner = atraced.enqueue(True).result(10)
-        cluster.client.handle(inner).result(10)
+        inner = atraced.enqueue(True).result(60)
+        cluster.client.handle(inner).result(60)
         outer = next(it for it in seen.named("process images") if (it.attributes or {})["rota.task"] == atraced.name)
         made = next(it for it in seen.named("create images") if (it.attributes or {})["rota.task"] == traced.name)
         assert parent_of(made) == id_of(outer)
         with pytest.raises(rota.JobCancelled):
-            atraced.enqueue(False).result(10)
+            atraced.enqueue(False).result(60)
         cancelled = seen.named("process images")[-1]
         assert (cancelled.attributes or {})["rota.outcome"] == "cancelled"
         assert cancelled.status.status_code is StatusCode.UNSET
@@ -136,7 +136,7 @@ def test_a_context_from_elsewhere_comes_over_http(seen: Seen) -> None:
             f"{cluster.url}/v1/jobs", json.dumps(job).encode(), {"Authorization": f"Bearer {cluster.token}"}
         )
         with urllib.request.urlopen(request) as answer:
-            cluster.client.handle(json.load(answer)["id"]).result(10)
+            cluster.client.handle(json.load(answer)["id"]).result(60)
     ran = seen.one("process images")
     assert ran.context is not None and f"{ran.context.trace_id:032x}" == trace
 

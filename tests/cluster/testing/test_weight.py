@@ -27,7 +27,7 @@ def cluster() -> Iterator[MemoryCluster]:
 
 
 def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not what():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -37,9 +37,9 @@ def test_a_heavy_job_takes_several_slots(cluster: MemoryCluster) -> None:
     first, second = (app.render.enqueue(film) for film in ("a", "b"))
     until(lambda: app.events == ["begin a"])
     until(lambda: "it takes 3 slots, and no node that could run it has so many free now" in second.status().why)
-    assert app.plain.enqueue("there is a slot").result(5) == "there is a slot"
+    assert app.plain.enqueue("there is a slot").result(60) == "there is a slot"
     app.gate.set()
-    assert (first.result(5), second.result(5)) == ("a", "b")
+    assert (first.result(60), second.result(60)) == ("a", "b")
     assert [word for word in app.events if "plain" not in word] == ["begin a", "end a", "begin b", "end b"]
     assert next(view for view in cluster.client.tasks() if view.name == app.render.name).weight == 3
 
@@ -48,7 +48,7 @@ def test_a_job_that_is_heavier_than_any_node_says_so(cluster: MemoryCluster) -> 
     handle = app.plain.using(weight=5).enqueue()
     why = handle.status().why
     assert why.startswith("it takes 5 slots, and no node that could run it has more than 4: start one with more")
-    assert app.plain.using(weight=4).enqueue("fits").result(5) == "fits"
+    assert app.plain.using(weight=4).enqueue("fits").result(60) == "fits"
     for weight in (0, 10_001, 1.5, True):
         with pytest.raises(rota.InvalidJob, match="weight"):
             app.plain.using(weight=weight)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def test_tenants_take_turns(cluster: MemoryCluster) -> None:
     handles = [app.export.enqueue("bob", number) for number in range(2)]
     cluster.client.resume("default")
     for handle in handles:
-        assert handle.result(5) == "bob"
+        assert handle.result(60) == "bob"
     before = [event for event in app.events[: app.events.index("bob 1")] if event.startswith("ann")]
     assert len(before) < 20                 # (jobs run side by side, so the order of what they say is not exact)
 

@@ -27,7 +27,7 @@ def all_arguments(number: int, words: tuple[str, ...] = ()) -> int:
 @rota.task(unique=lambda name, text="": name.lower(), unique_until="begun", on_conflict="replace")
 def debounced(name: str, text: str = "") -> str:
     events.append(f"{name} {text}")
-    gate.wait(10)
+    gate.wait(60)
     return text
 
 
@@ -88,7 +88,7 @@ def fetch(host: str, account: str) -> str:
 @rota.task(weight=3)
 def render(film: str) -> str:
     events.append(f"begin {film}")
-    gate.wait(10)
+    gate.wait(60)
     events.append(f"end {film}")
     return film
 
