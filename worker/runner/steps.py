@@ -58,6 +58,13 @@ class _Memory:
         self.serial = False
         self.names: set[str] = set()
         self.sleeps = 0
+        self.under_way: set[asyncio.Future[None]] = set()
+
+    async def landed(self) -> None:
+        """What other coroutines of the run are doing in steps is remembered before the run ends in a sleep: cancelled
+        in its midst, it would be done again."""
+        while self.under_way:
+            await asyncio.wait(self.under_way)
 
     def question(self) -> AskSteps:
         return AskSteps(0, self.work.key, self.index)
@@ -140,9 +147,20 @@ async def _astep(
     known = _known(memory, name)
     if known is not None:
         return _loaded(known)
+    over = asyncio.get_running_loop().create_future()
+    memory.under_way.add(over)
+    try:
+        return await _first(memory, name, lambda: function(*args, **kwargs))
+    finally:
+        memory.under_way.discard(over)
+        over.set_result(None)
+
+
+async def _first(memory: _Memory, name: str, call: Callable[[], Any]) -> Any:
+    """Its one run."""
     began_ms, token = _now_ms(), _in_step.set(name)
     try:
-        result = await awaited(function(*args, **kwargs))
+        result = await awaited(call())
     finally:
         _in_step.reset(token)
     made = _made(memory, name, result, began_ms)
@@ -163,7 +181,8 @@ def sleep(seconds: float | timedelta = 0.0, /, *, name: str = "", **units: float
     """Let the running job sleep, without its slot: `rota.sleep(3600)`, `rota.sleep(hours=1)`; in an `async def` job
     `await rota.sleep(3600)`.
 
-    The run ends here (`finally` and context managers see it), and when the time is over the job is run again from its
+    The run ends here (`finally` and context managers see it; steps that other coroutines of an `async def` job have
+    under way end first), and when the time is over the job is run again from its
     beginning, on any node: what it has done by `rota.step` answers from memory, and this call returns. That is no
     attempt in the sense of `max_attempts`; `timeout` counts for each run alone. A job of a serial queue keeps its place
     at the head, and those behind it wait.
@@ -206,6 +225,8 @@ async def _asleep(memory: _Memory, name: str, duration_s: float) -> None:
         known = _bed(name, duration_s)
         _told(await _awaiting(AskRemember(0, memory.work.key, memory.index, known)))
         _remember(memory, known)
+    if known.ended_ms > _now_ms():
+        await memory.landed()
     _wake(known)
 
 
@@ -250,6 +271,7 @@ class Waits:
             return found
         if memory.known is None:
             memory.learn(await _awaiting(memory.question()))
+        await memory.landed()
         raise self._suspended(memory, refs)
 
     def _prepared(self, timeout: float | None) -> _Memory:

@@ -107,6 +107,21 @@ async def _awaited(name: str, number: int) -> int:
 
 
 @rota.task(max_attempts=1)
+async def abreast(seconds: float) -> str:
+    """Goes to sleep while another coroutine of it is in the midst of a step."""
+    async with asyncio.TaskGroup() as group:
+        step = group.create_task(rota.step("slow", _slowly))
+        await rota.sleep(seconds)
+    return step.result()
+
+
+async def _slowly() -> str:
+    did("began")
+    await asyncio.sleep(0.1)
+    return str(did("ended", "slow"))
+
+
+@rota.task(max_attempts=1)
 def misuse(how: str) -> Any:
     match how:
         case "twice":

@@ -28,7 +28,8 @@ def test_in_queues_statistics_overview_metrics_and_pages() -> None:
             assert (row.awaiting, row.waiting, row.exact) == (3, 0, True)
             stats: StatsView = cluster.client.stats()
             assert stats.awaiting == 3
-            assert [row["awaiting"] for row in json.loads(asked(cluster, "/v1/queues")) if row["queue"] == "fan-in"] == [3]
+            rows = json.loads(asked(cluster, "/v1/queues"))
+            assert [row["awaiting"] for row in rows if row["queue"] == "fan-in"] == [3]
             seen = json.loads(asked(cluster, "/v1/overview"))
             assert seen["totals"]["awaiting"] == 3
             assert [row["awaiting"] for row in seen["queues"] if row["queue"] == "fan-in"] == [3]

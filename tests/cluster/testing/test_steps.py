@@ -110,6 +110,16 @@ def test_a_job_of_a_serial_queue_sleeps_at_its_place(cluster: MemoryCluster) -> 
     assert "a job of a serial queue cannot wait for another one" in view.error
 
 
+def test_a_step_that_is_under_way_ends_before_the_job_sleeps(cluster: MemoryCluster) -> None:
+    """It was cancelled in its midst, and done again: a job was enqueued twice."""
+    app.events.clear()
+    handle = app.abreast.enqueue(60)
+    cluster.settle()
+    assert app.events == ["began", "ended"] and handle.status().place == "scheduled"
+    cluster.travel(seconds=61)
+    assert handle.result(60) == "slow" and app.events == ["began", "ended"]
+
+
 def test_a_sleeping_job_can_be_cancelled(cluster: MemoryCluster) -> None:
     handle = app.sleeper.enqueue(3_600)
     cluster.settle()
