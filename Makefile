@@ -16,7 +16,7 @@ demo: setup  ## three nodes count the standard library's files; the master is ki
 
 test: setup  ## everything but the container tests
 	$(BIN)/python -m pytest tests/simulation; simulation=$$?; \
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=tests/docker --ignore=tests/simulation $(ARGS) && \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=tests/docker --ignore=tests/simulation $(ARGS) && \
 	exit $$simulation       # it forks, and so has a process without threads to itself
 
 check: setup  ## lint, strict types, and which room may import which

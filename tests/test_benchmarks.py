@@ -21,6 +21,13 @@ from benchmarks.steps import TABLES, frames, step_of
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 100
 
+AT_SCALE = [
+    ("crowd", {"jobs running at the same time", "from letting them go to the last start"}),
+    ("scheduled", {"members or masters that changed", "growth of the master's memory by them, peak"}),
+    ("backlog", {"growth of the master's memory, peak"}),
+]
+"""The first in every run of the suite, the others with `ROTA_BENCHMARKS=all`: a minute more."""
+
 
 def quick(module: str, folder: Path, *arguments: str | Path) -> Any:
     """The figures of a scaled-down run."""
@@ -47,11 +54,7 @@ def test_quick_run(tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg")
 
 
-@pytest.mark.parametrize(("name", "met"), [
-    ("crowd", {"jobs running at the same time", "from letting them go to the last start"}),
-    ("scheduled", {"members or masters that changed", "growth of the master's memory by them, peak"}),
-    ("backlog", {"growth of the master's memory, peak"}),
-])
+@pytest.mark.parametrize(("name", "met"), AT_SCALE if os.environ.get("ROTA_BENCHMARKS") == "all" else AT_SCALE[:1])
 def test_quick_run_at_scale(name: str, met: set[str], tmp_path: Path) -> None:
     """What does not depend on how busy this machine is must be met."""
     said = quick(f"benchmarks.{name}", tmp_path)

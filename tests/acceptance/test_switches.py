@@ -22,10 +22,7 @@ from .rig import ROOT
 from .stage import STAGED, VERDICT
 from .switching import OFF, SWITCHES, Switch
 
-ALWAYS = [
-    "max_concurrency", "a_failure_blocks", "done_only_on_success", "stored_before_the_answer", "namespaces",
-    "the_lease_of_the_dead_is_revoked", "retries_by_default",
-]
+ALWAYS = ["done_only_on_success", "stored_before_the_answer", "the_lease_of_the_dead_is_revoked"]
 """Switched off in every run of the suite; the others with `ROTA_SWITCHES=all`, which takes some minutes."""
 
 ALL = os.environ.get("ROTA_SWITCHES") == "all"

@@ -26,7 +26,7 @@ ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
     "claims_without_fence", "no_receipt", "done_ignored_at_takeover", "dispatch_before_claims_are_known",
     "operations_die_with_their_master", "orphans_run_again", "bodies_are_not_compared", "nobody_is_told",
-    "unique_keys_without_guard", "nobody_looks_at_expiries", "work_waits_for_a_node",
+    "unique_keys_without_guard", "work_waits_for_a_node",
     "ticks_without_their_record", "nobody_waits_for_the_last", "sections_are_always_there",
     "tokens_say_how_a_task_runs", "progress_outlives_its_job", "a_heavy_job_takes_one_slot",
     "steps_without_their_claim", "a_digit_is_a_number",
