@@ -124,12 +124,14 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JobsFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which jobs of a list, beyond place, queue and task: those with a `key` (`max_per_key` counts by it; told of jobs
-    that have not ended), and those of a time. Seconds since 1970; None: any."""
+    """Which jobs of a list, beyond place, queue and task: those with a `key` (`max_per_key` counts by it), and those
+    that require a `label` of their node (both told of jobs that have not ended); and those of a time, in seconds since
+    1970; None: any."""
 
     key: str = ""
     since: float | None = None
     until: float | None = None
+    label: str = ""
 
     def takes(self, view: JobView) -> bool:
         if self.since is None and self.until is None:

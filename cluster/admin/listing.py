@@ -74,7 +74,7 @@ class Listing:
         for section, behind in self._rest(place, after):
             prefix = self._prefix(section, queue)
             async for record in self._records(section, prefix, behind, limit):
-                if not more.key or _key_of(section, record) == more.key:
+                if self._fits(section, record, more):
                     views = await self._views(section, record, running)
                     found += [
                         view for view in views
@@ -220,17 +220,20 @@ class Listing:
             indexes = header.indexes if header is not None else []
         return [index for index in indexes if not token.done_bits >> index & 1]
 
+    def _fits(self, section: str, record: Record, more: JobsFilter) -> bool:
+        """Whether it has the key and the label that are asked for, as far as its record and its task say so."""
+        if not (more.key or more.label):
+            return True
+        if section == "claims":
+            token: Token | None = claim_in(record.value)
+        elif section in ("jobs", "scheduled", "awaiting"):
+            token = waiting_at(self._keys, record)
+        else:
+            return False
+        if token is None:
+            return False
+        return token.key == (more.key or token.key) and (not more.label or more.label in self._directory.wants(token))
+
     @staticmethod
     def _name(area: bytes, record: Record) -> str:
         return record.key[len(area):].decode(errors="replace")
-
-
-def _key_of(section: str, record: Record) -> str:
-    """What the limit per key counts it by, as far as its record says so."""
-    if section == "claims":
-        claim = claim_in(record.value)
-        return claim.key if claim is not None else ""
-    if section in ("jobs", "scheduled"):
-        token = decode(Token, record.value)
-        return token.key if token is not None else ""
-    return ""

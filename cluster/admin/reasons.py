@@ -108,8 +108,7 @@ class Reasons:
         if not serving:
             return f"no node serves queue {token.queue}"
         if not able:
-            record = self._directory.tasks.get(token.task)
-            return _no_label(token, record, serving) or _no_code(token, serving)
+            return _no_label(token, self._directory.wants(token), serving) or _no_code(token, serving)
         if any(member.slots(token) >= token.weight for member in able.values()):
             return _no_key(token.signed)
         if most := max(member.slots(token) for member in able.values()):
@@ -193,10 +192,9 @@ def _in_the_way(job: str, entry: ResultEntry) -> str:
     return f"job {job}, which it waits for, {how}: it cannot go on, and can only be cancelled, too"
 
 
-def _no_label(token: Token, record: TaskRecord | None, serving: list[Member]) -> str:
-    """Which labels its task requires that no node has, or ""."""
-    of_task = record.requires if record is not None and not token.function else ()
-    wanted = sorted({*of_task, *token.requires})
+def _no_label(token: Token, labels: set[str], serving: list[Member]) -> str:
+    """Which labels it requires that no node has, or ""."""
+    wanted = sorted(labels)
     if not wanted or any(member.has(wanted) for member in serving):
         return ""
     return (

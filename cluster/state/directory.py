@@ -11,7 +11,7 @@ from rota.client.model import Mode
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Event, Ledger
 from .keys import Keys
-from .records import Member, QueueRecord, TaskRecord, decode
+from .records import Member, QueueRecord, TaskRecord, Token, decode
 
 T = TypeVar("T")
 
@@ -106,6 +106,12 @@ class Directory:
             table.pop(name, None)
         elif (value := decode(kind, event.record.value)) is not None:
             table[name] = value
+
+    def wants(self, token: Token) -> set[str]:
+        """The labels that a node must have to run it: those of its enqueue, and those of its task."""
+        task = self.tasks.get(token.task)
+        of_task = task.requires if task is not None and not token.function else ()
+        return {*of_task, *token.requires}
 
     async def task_mode(self, task: str) -> Mode | None:
         """How a registered task runs; asks the store itself before it says that there is none."""

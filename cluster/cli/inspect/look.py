@@ -64,6 +64,9 @@ def jobs(
     queue: Annotated[str, typer.Option(help="Only this queue.")] = "",
     task: Annotated[str, typer.Option(metavar="MODULE:TASK", help="Only jobs of this task.")] = "",
     key: Annotated[str, typer.Option(help="Only jobs with this key (max_per_key) that have not ended.")] = "",
+    label: Annotated[
+        str, typer.Option(help="Only jobs that require this label of their node, and have not ended.")
+    ] = "",
     since: Annotated[
         datetime | None, typer.Option(
             metavar="TIME", parser=moment, help="Enqueued, or ended, no sooner: 2h (ago), 30m, 2026-11-26T08:00."
@@ -95,8 +98,8 @@ def jobs(
         page = JobsPage([], after)
         while len(found) < limit and (page.next or not found):      # a part may be short, and the list go on
             page = asked.jobs(
-                cast("Place", place) or None, queue=queue, task=task, key=key, since=since, until=until,
-                limit=limit - len(found), after=page.next,
+                cast("Place", place) or None, queue=queue, task=task, key=key, label=label, since=since,
+                until=until, limit=limit - len(found), after=page.next,
             )
             found += page
             if not page.next:

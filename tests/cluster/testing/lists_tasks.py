@@ -13,3 +13,8 @@ def keyed(who: str) -> str:
 @rota.task
 def plain() -> None:
     return
+
+
+@rota.task(requires={"gpu"})
+def drawn() -> None:
+    """No node of the tests has one."""

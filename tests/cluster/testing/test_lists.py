@@ -1,4 +1,4 @@
-"""Lists of jobs by place, queue, task, key and time, through clients and HTTP."""
+"""Lists of jobs by place, queue, task, key, label and time, through clients and HTTP."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ def test_filters_and_parts(cluster: rota.testing.MemoryCluster) -> None:
             return [job.id async for job in asked.each_job("waiting", limit=3, queue="lists")]
 
     assert len(set(asyncio.run(all_of_them()))) == 8
+
+
+def test_labels_of_tasks_and_of_enqueues(cluster: rota.testing.MemoryCluster) -> None:
+    client = cluster.client
+    by_task = app.drawn.using(queue="lists").enqueue()
+    by_both = app.drawn.using(queue="other", requires={"big"}, run_after=600).enqueue()
+    by_enqueue = app.plain.using(queue="lists", requires={"big"}).enqueue()
+    app.plain.using(queue="lists").enqueue()
+    after = app.drawn.using(queue="other", after=[by_task]).enqueue()
+    assert {job.id for job in client.jobs(label="gpu")} == {by_task.id, by_both.id, after.id}
+    assert {job.id for job in client.jobs("waiting", label="big")} == {by_enqueue.id}
+    assert {job.id for job in client.jobs("scheduled", label="big", task=app.drawn.name)} == {by_both.id}
+    assert not list(client.each_job(label="nobody"))
+    assert client.jobs(label="big", key="k").jobs == []
 
 
 def test_times(cluster: rota.testing.MemoryCluster) -> None:
