@@ -34,6 +34,16 @@ elif HOW == "factory":
     basic()
 elif HOW == "bare factory":
     logging.setLogRecordFactory(logging.LogRecord)
+elif HOW == "factory round a factory":
+    before = logging.getLogRecordFactory()
+
+    def more(*args, **kwargs):
+        record = before(*args, **kwargs)
+        record.host = "here"
+        return record
+
+    logging.setLogRecordFactory(more)
+    basic()
 
 
 @rota.on_runner_start
@@ -42,10 +52,11 @@ def start():
         basic()
 
 
-@rota.task(max_attempts=1)
+@rota.task(max_attempts=1, keep_log=10)
 def say(order):
     if HOW == "job":
         basic()
+        logging.setLogRecordFactory(logging.LogRecord)
     log.debug("debug of %s", order)
     log.warning("billing", extra={"job": order, "order": order, "task": "x", "queue": "y", "attempt": 1})
     return [type(handler).__name__ for handler in logging.root.handlers]

@@ -9,7 +9,7 @@ from rota.client.ids import job_id
 from ..rig import BUNDLE, Rig
 
 
-@pytest.mark.parametrize("how", ["import", "dict", "hook", "job", "factory"])
+@pytest.mark.parametrize("how", ["import", "dict", "hook", "job", "factory", "factory round a factory"])
 async def test_the_applications_own_logging_wins(
     how: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -22,6 +22,7 @@ async def test_the_applications_own_logging_wins(
     assert f"MINE DEBUG debug of 7 [{job}]" in err and f"MINE WARNING billing [{job}]" in err
     assert "MINE ERROR logged:fails failed for good" in err      # rota's own words go the same way
     assert "rota.job" not in err
+    assert [line.text for said in rig.said for line in said.lines] == ["debug of 7", "billing"]
 
 
 @pytest.mark.parametrize("how", ["", "bare factory"])
@@ -33,6 +34,7 @@ async def test_where_nothing_is_set_up_lines_name_the_job(
         assert await rig.value("say", 7, app="logged") == []
         await rig.run("fails", app="logged")
     err = capfd.readouterr().err
+    assert [line.text for said in rig.said for line in said.lines] == ["billing"]
     assert f"WARNING shop [{job_id(BUNDLE, 0)}] billing\n" in err and "debug of" not in err
     assert f"ERROR   rota.job [{job_id(BUNDLE, 0)}] logged:fails failed for good" in err
 

@@ -27,7 +27,7 @@ class LastResort(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):
             if not hasattr(record, "rota_job"):
-                record.rota_job = current_job_id()      # the application makes its records itself
+                record.rota_job = current_job_id()      # a logger of the application's makes its records itself
             line = self.format(record) + "\n"
             try:
                 sys.stderr.write(line)
@@ -37,17 +37,18 @@ class LastResort(logging.Handler):
 
 def install(keep_of: Callable[[Work], int]) -> None:
     """Before the app is imported. Every record carries the id of the job that made it, as `rota_job`. `keep_of` says
-    how many lines of a job's log are kept."""
-    make = logging.getLogRecordFactory()
+    how many lines of a job's log are kept. (Round the factory of records, not as one: an app may set its own.)"""
+    make = logging.Logger.makeRecord
 
-    def with_job(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make(*args, **kwargs)
-        record.rota_job = current_job_id()
+    def with_job(logger: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(logger, *args, **kwargs)
+        if not hasattr(record, "rota_job"):
+            record.rota_job = current_job_id()
         with contextlib.suppress(Exception):        # a message that does not fit its arguments: logging says so itself
             heard(record, keep_of)
         return record
 
-    logging.setLogRecordFactory(with_job)
+    logging.Logger.makeRecord = with_job            # type: ignore[method-assign, assignment]
     handler = LastResort()
     is_json = os.environ.get(json_log.VARIABLE) == "json"
     handler.setFormatter(json_log.JsonFormatter(_about) if is_json else LineFormatter(FORMAT))
