@@ -70,6 +70,25 @@ def plain_steps(number: int) -> None:
         rota.step(f"step {step}", int, step)
 
 
+RATE = 1_000
+
+
+@rota.task(queue="rated", rate=f"{RATE}/second")
+async def rated(journal: str) -> None:
+    """Writes down when it begins: one line, in one write."""
+    _add(journal, f"{time.monotonic():.6f}\n")
+
+
+@rota.task(queue="unrated")
+async def unrated(journal: str) -> None:
+    _add(journal, f"{time.monotonic():.6f}\n")
+
+
+@rota.task(queue=QUEUE)
+async def tick(journal: str, schedule: int) -> None:
+    _add(journal, f"{schedule} {time.time():.6f}\n")
+
+
 _starts = count(1)
 
 
@@ -86,7 +105,10 @@ async def timed(seconds: float = 0.0, due: float = 0.0) -> tuple[int, int, float
 def note(journal: str) -> None:
     job = rota.current_job()
     assert job is not None
-    line = f"{job.id} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n"
+    _add(journal, f"{job.id} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n")
+
+
+def _add(journal: str, line: str) -> None:
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())

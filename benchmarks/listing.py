@@ -80,4 +80,6 @@ async def measure(count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_JOBS:,} jobs")
-    asyncio.run(measure(QUICK_JOBS if parser.parse_args().quick else JOBS))
+    parser.add_argument("--jobs", type=int, default=None, help=f"how many wait; default: {JOBS:,}")
+    plan = parser.parse_args()
+    asyncio.run(measure(plan.jobs or (QUICK_JOBS if plan.quick else JOBS)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import features
+from benchmarks import features, rate, timetable
 from benchmarks.crowd import most_at_once
 from benchmarks.percentiles import percentile
 from benchmarks.scale import Ran, at_least, at_most, check_starts
@@ -100,6 +100,18 @@ def test_the_files_that_stand_for_steps_are_there() -> None:
     assert not [name for name in sorted(rows) if not any(file.endswith(f"/{name}") for file in files)]
     ours = {row.file for table in TABLES.values() for row in table if row.file.startswith(("client", "cluster"))}
     assert not [name for name in sorted(ours - rows) if not ROOT.joinpath(name).is_dir()]
+
+
+def test_starts_under_a_rate_are_judged() -> None:
+    starts = [0.0, 0.4, 0.9, 1.0, 1.3, 4.3]
+    said = rate.judged(starts, 6, 5.0)
+    assert (said["ran"], said["most_in_a_second"], said["longest_pause_ms"]) == (6, 4, 3_000)
+
+
+def test_ticks_of_schedules_are_judged() -> None:
+    said: Any = timetable.judged("1 60.5\n0 60.1\n0 120.2\n0 120.3\n", 2, 2)
+    assert [row["each_once"] for row in said["ticks"]] == [True, False]
+    assert round(said["ticks"][0]["last_ms"]) == 500
 
 
 def test_percentiles_are_measured_values() -> None:
