@@ -23,6 +23,7 @@ from ..calls import default
 from ..calls.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from ..calls.order import Order, Routed
 from ..calls.pickling import load_arguments
+from ..calls.watching import Watch
 from ..errors import SignatureRefused
 from ..ids import parse_job_id
 from ..model import Codec, ResultEntry
@@ -66,9 +67,6 @@ from .schedules import AsyncSchedules, Schedules
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-NEWS_S = 5.0
-"""How long a node waits for something to tell of a job, before it says that there is nothing."""
 
 
 class AsyncClient(AsyncOperations):
@@ -189,17 +187,18 @@ class AsyncClient(AsyncOperations):
         return await self._page("/v1/queues", list[QueueView])
 
     async def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "",
+        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",
         since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
         limit: int = 100, after: str = "",
     ) -> JobsPage:
         """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "awaiting",
         "failed", or "finished" (and kept, `keep_finished`); those of a queue, of a task, or all; those with a key that
-        `max_per_key` counts by (of jobs that have not ended); those that were enqueued, or, if they have ended, did so,
-        from `since` on and before `until`: a datetime with a time zone, seconds since 1970, or a timedelta, which means
-        so long ago. At most 1,000 at a time: `after` is the `next` of the part before. A part may be short, or empty,
-        and the list go on: `each_job` goes through all parts. Raises `InvalidJob`."""
-        return await self._page(_jobs_path(place, queue, task, limit, after, key, since, until), JobsPage)
+        `max_per_key` counts by, or that require a label of their node (both of jobs that have not ended); those that
+        were enqueued, or, if they have ended, did so, from `since` on and before `until`: a datetime with a time zone,
+        seconds since 1970, or a timedelta, which means so long ago. At most 1,000 at a time: `after` is the `next` of
+        the part before. A part may be short, or empty, and the list go on: `each_job` goes through all parts. Raises
+        `InvalidJob`."""
+        return await self._page(_jobs_path(place, queue, task, limit, after, key, label, since, until), JobsPage)
 
     async def each_job(self, place: Place | None = None, **which: Any) -> AsyncIterator[JobView]:
         """All jobs that `jobs` would list with these arguments, part by part: `async for job in client.each_job(...)`.
@@ -275,12 +274,12 @@ class AsyncClient(AsyncOperations):
         """What is kept of a job's log."""
         return self._from_outside(lambda engine: page(engine, f"/v1/jobs/{job_id}/log", LogView))
 
-    async def anews(self, job_id: str, after: str) -> EventsPage:
-        return await self._page(news_path(job_id, after), EventsPage)
+    async def anews(self, watch: Watch) -> EventsPage:
+        return await _connection(self._engine()).news(watch)
 
-    def news(self, job_id: str, after: str) -> EventsPage:
+    def news(self, watch: Watch) -> EventsPage:
         """What `JobHandle.events` stands on."""
-        return self._from_outside(lambda engine: page(engine, news_path(job_id, after), EventsPage))
+        return self._from_outside(lambda engine: _connection(engine).news(watch))
 
     # what its flows ask
 
@@ -443,12 +442,12 @@ class Client(Operations):
         return self._page("/v1/queues", list[QueueView])
 
     def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "",
+        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",
         since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
         limit: int = 100, after: str = "",
     ) -> JobsPage:
         """See `AsyncClient.jobs`."""
-        return self._page(_jobs_path(place, queue, task, limit, after, key, since, until), JobsPage)
+        return self._page(_jobs_path(place, queue, task, limit, after, key, label, since, until), JobsPage)
 
     def each_job(self, place: Place | None = None, **which: Any) -> Iterator[JobView]:
         """See `AsyncClient.each_job`; `for job in client.each_job(...)`."""
@@ -549,13 +548,14 @@ class Client(Operations):
         engine, on = self._engine()
         return await asyncio.wrap_future(on.start(page(engine, f"/v1/jobs/{job_id}/log", LogView)))
 
-    def news(self, job_id: str, after: str) -> EventsPage:
+    def news(self, watch: Watch) -> EventsPage:
         """What `JobHandle.events` stands on."""
-        return self._page(news_path(job_id, after), EventsPage)
-
-    async def anews(self, job_id: str, after: str) -> EventsPage:
         engine, on = self._engine()
-        return await asyncio.wrap_future(on.start(page(engine, news_path(job_id, after), EventsPage)))
+        return on.run(_connection(engine).news(watch))
+
+    async def anews(self, watch: Watch) -> EventsPage:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(_connection(engine).news(watch)))
 
     def job(self, job_id: str) -> JobView:
         """Where a job is, and why it waits there. Raises `JobUnknown`."""
@@ -678,10 +678,6 @@ async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: floa
     return Gathering(engine, refs, timeout)
 
 
-def news_path(job_id: str, after: str) -> str:
-    return f"/v1/jobs/{job_id}/events?wait={NEWS_S:g}&after={quote(after)}"
-
-
 def open_engine(config: ClientConfig) -> Engine:
     """An engine over a connection of its own, on the running loop."""
     connection = Connection(
@@ -727,12 +723,13 @@ def _connection(engine: Engine) -> Connection:
 
 
 def _jobs_path(
-    place: str | None, queue: str, task: str, limit: int, after: str, key: str = "",
+    place: str | None, queue: str, task: str, limit: int, after: str, key: str = "", label: str = "",
     since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
 ) -> str:
     said = {
-        "place": place or "", "queue": queue, "task": task, "key": key, "since": options.moment(since, "since"),
-        "until": options.moment(until, "until"), "limit": int(limit), "after": after,
+        "place": place or "", "queue": queue, "task": task, "key": key, "label": label,
+        "since": options.moment(since, "since"), "until": options.moment(until, "until"),
+        "limit": int(limit), "after": after,
     }
     return f"/v1/jobs?{urlencode({name: value for name, value in said.items() if value != ''})}"
 

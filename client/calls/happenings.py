@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
-from ..errors import Unreachable
 from ..wire.views import EventsPage, JobEvent
-
-MISSES_MAX = 10
+from .watching import Watch
 
 
 class Teller(Protocol):
-    """Who knows: a client. Each call waits until there is something new behind `after`, or a while has passed."""
+    """Who knows: a client. Each call waits until there is something new."""
 
-    def news(self, job_id: str, after: str) -> EventsPage: ...
-    async def anews(self, job_id: str, after: str) -> EventsPage: ...
+    def news(self, watch: Watch) -> EventsPage: ...
+    async def anews(self, watch: Watch) -> EventsPage: ...
 
 
 class Happenings:
@@ -27,29 +25,23 @@ class Happenings:
         self._job_id = job_id
 
     def __iter__(self) -> Iterator[JobEvent]:
-        page, misses = EventsPage(), 0
-        while not page.over:
-            try:
-                page, misses = self._teller.news(self._job_id, page.next), 0
-            except Unreachable:
-                misses += 1         # each has waited for a node as long as a client does
-                if misses > MISSES_MAX:
-                    raise
-                continue
-            yield from page.events
+        watch, page = Watch(self._job_id), EventsPage()
+        try:
+            while not page.over:
+                page = self._teller.news(watch)
+                yield from page.events
+        finally:
+            watch.leave()
 
     async def __aiter__(self) -> AsyncIterator[JobEvent]:
-        page, misses = EventsPage(), 0
-        while not page.over:
-            try:
-                page, misses = await self._teller.anews(self._job_id, page.next), 0
-            except Unreachable:
-                misses += 1
-                if misses > MISSES_MAX:
-                    raise
-                continue
-            for event in page.events:
-                yield event
+        watch, page = Watch(self._job_id), EventsPage()
+        try:
+            while not page.over:
+                page = await self._teller.anews(watch)
+                for event in page.events:
+                    yield event
+        finally:
+            watch.leave()
 
     def __repr__(self) -> str:
         return f"<events of job {self._job_id}>"

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 
+from ..calls.watching import Watch
 from ..errors import (
     ClientClosed,
     ConfigError,
@@ -39,7 +40,7 @@ from ..wire import frames as wire
 from ..wire.codec import is_harmless
 from ..wire.frames import NodeFault
 from ..wire.keyring import Keyring, Seal
-from ..wire.views import JobView
+from ..wire.views import EventsPage, JobView
 from .following import Following
 from .link import Link, LinkLost
 from .transport import Follower, Patience
@@ -55,6 +56,9 @@ LISTED_MAX = 1_000
 
 UNSURE_S = 0.5
 """Room in a full queue is not asked for so shortly before the end: without an answer one would not know."""
+
+MISSES_MAX, MISS_FORGOTTEN_S = 10, 30.0
+"""How often in a row a watched job may find no node before its watcher is told."""
 
 BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
 """Between rounds in which no address answered."""
@@ -159,6 +163,23 @@ class Connection:
 
     def unfollow(self, bundles: Iterable[str]) -> None:
         self._following.unfollow(bundles)
+
+    async def news(self, watch: Watch) -> EventsPage:
+        """What is new of a job that is watched, from whichever node there is. Raises `Unreachable`, or `Overloaded`,
+        after `MISSES_MAX` misses, each soon after the other; and what no other node will mend."""
+        loop, misses, last_s = asyncio.get_running_loop(), 0, 0.0
+        while True:
+            try:
+                return await watch.page(await self._link_by(Patience(loop.time() + ANSWER_S, self._connect_s)))
+            except (*_RETRIED, Unreachable) as error:
+                now_s = loop.time()
+                misses, last_s = misses + 1 if now_s - last_s < MISS_FORGOTTEN_S else 1, now_s
+                if misses > MISSES_MAX:
+                    raise error if isinstance(error, Overloaded | Unreachable) else Unreachable(str(error)) from None
+                if isinstance(error, Overloaded) and len(self._urls) > 1 and self._link is not None:
+                    self._link.abandon()    # another one may have room
+                pause_s = error.retry_after_s if isinstance(error, Overloaded) else self._backoff_s(misses)
+                await asyncio.sleep(min(pause_s, MISS_FORGOTTEN_S / 2))
 
     async def job(self, job_id: str) -> JobView:
         return await self.get(f"/v1/jobs/{job_id}", JobView)

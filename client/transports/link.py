@@ -4,11 +4,13 @@ is unanswered raises `LinkLost`, and `Connection` decides."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 import aiohttp
 
+from ..calls.watching import Stream
 from ..errors import ConfigError, ProtocolMismatch, RotaError, Unauthorized, Unreachable
 from ..model import UNREADABLE
 from ..settings.hosts import is_loopback
@@ -49,6 +51,8 @@ class Link:
         self._on_lost = on_lost
         self._corr = count(1)
         self._asked: dict[int, asyncio.Future[wire.Reply]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._goodbyes: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -100,6 +104,30 @@ class Link:
             self.abandon()
             raise LinkLost(f"the connection to {self.url} is lost: {error}") from None
 
+    async def watch(self, job: str, after: str) -> Stream:
+        """Have what happens to a job pushed. Raises `LinkLost`, `ProtocolMismatch`."""
+        if not self.hello.pushes_events:
+            raise ProtocolMismatch(f"the node at {self.url} is too old to push events: upgrade nodes before clients")
+        stream = Stream(next(self._corr))
+        self._streams[stream.corr] = stream
+        try:
+            await self.send(wire.WatchRequest(stream.corr, job, after))
+        except BaseException:
+            del self._streams[stream.corr]
+            raise
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """Have no more of it pushed."""
+        if self._streams.pop(stream.corr, None) is not None:
+            goodbye = asyncio.get_running_loop().create_task(self._unwatch(stream.corr), name="rota unwatch")
+            self._goodbyes.add(goodbye)
+            goodbye.add_done_callback(self._goodbyes.discard)
+
+    async def _unwatch(self, corr: int) -> None:
+        with contextlib.suppress(LinkLost):
+            await self.send(wire.Unwatch(corr))
+
     def abandon(self) -> None:
         """Be of no more use: whoever waits for an answer learns that none will come."""
         self.lost = True
@@ -107,6 +135,9 @@ class Link:
         for answer in asked.values():
             if not answer.done():
                 answer.set_exception(LinkLost(f"the connection to {self.url} was lost"))
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.fail(LinkLost(f"the connection to {self.url} was lost"))
         self._on_lost()
 
     async def close(self) -> None:
@@ -124,6 +155,8 @@ class Link:
                 frame = wire.decode_from_node(message.data)
                 if isinstance(frame, wire.ResultPush):
                     on_results(self, frame.results)
+                elif isinstance(frame, wire.EventsPush):
+                    self._pushed(frame)
                 elif not isinstance(frame, wire.Hello):
                     self._answer(frame)
         except UNREADABLE:
@@ -131,7 +164,17 @@ class Link:
         finally:
             self.abandon()
 
+    def _pushed(self, frame: wire.EventsPush) -> None:
+        stream = self._streams.get(frame.corr)
+        if stream is not None:              # else its reader has left
+            stream.push(frame.page)
+            if frame.page.over:
+                del self._streams[frame.corr]
+
     def _answer(self, frame: wire.Reply) -> None:
+        if isinstance(frame, wire.ErrorFrame) and (stream := self._streams.pop(frame.corr, None)) is not None:
+            stream.fail(wire.error_of(frame.refusal))
+            return
         answer = self._asked.get(frame.corr)
         if answer is not None and not answer.done():    # else its asker has given up
             answer.set_result(frame)

@@ -11,6 +11,7 @@ import msgspec
 from .. import errors
 from ..errors import ProtocolMismatch, RotaError
 from ..model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, Mode, Receipt
+from .views import EventsPage
 
 PROTOCOL = 1
 PROTOCOL_HEADER = "Rota-Protocol"
@@ -55,6 +56,7 @@ class Hello(_Frame, tag=1):
     node: str
     key_ids: list[str]
     limits: Limits = Limits()
+    pushes_events: bool = False     # knows of WatchRequest
 
 
 class EnqueueReply(_Frame, tag=2):
@@ -89,6 +91,13 @@ class ErrorFrame(_Frame, tag=6):
 
     corr: int
     refusal: Refusal
+
+
+class EventsPush(_Frame, tag=7):
+    """News of the job that the WatchRequest `corr` named; after the page that says that it is over, nothing comes."""
+
+    corr: int
+    page: EventsPage
 
 
 # client -> node
@@ -129,8 +138,25 @@ class TaskModeRequest(_Frame, tag=21):
     task: str
 
 
-FromNode = Hello | EnqueueReply | Done | TaskModeReply | ResultPush | ErrorFrame
-FromClient = EnqueueRequest | FunctionRequest | FollowRequest | Unfollow | TaskModeRequest
+class WatchRequest(_Frame, tag=22):
+    """Push what happens to a job, from behind `after` on (`next` of a page; "": from where it is now). Answered by
+    `EventsPush`es, or an `ErrorFrame`, which ends it. Only to a node whose Hello says that it knows."""
+
+    corr: int
+    job: str
+    after: str = ""
+
+
+class Unwatch(_Frame, tag=23):
+    """Unanswered; what is on its way may still come."""
+
+    corr: int
+
+
+FromNode = Hello | EnqueueReply | Done | TaskModeReply | ResultPush | ErrorFrame | EventsPush
+FromClient = (
+    EnqueueRequest | FunctionRequest | FollowRequest | Unfollow | TaskModeRequest | WatchRequest | Unwatch
+)
 Request = EnqueueRequest | FunctionRequest | FollowRequest | TaskModeRequest
 Reply = EnqueueReply | Done | TaskModeReply | ErrorFrame
 

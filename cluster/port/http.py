@@ -27,6 +27,7 @@ from rota.client.wire.keyring import UNSIGNED, Keyring
 from . import openapi
 from .answers import json_page, refuse
 from .gate import Gate
+from .happenings import Streams
 from .pages import Pages
 from .service import NodeService
 from .websocket import Socket
@@ -88,6 +89,7 @@ class HttpPort:
         self._tls = tls
         self._sites = sites
         self._sockets: set[Socket] = set()
+        self._streams = Streams()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -104,7 +106,7 @@ class HttpPort:
         app = web.Application(middlewares=[self._guard], client_max_size=wire.FRAME_BYTES_MAX)
         app.router.add_get(wire.PATH, self._serve_socket)
         app.router.add_get("/v1/openapi.json", openapi.serve)
-        Pages(self._service, self._keyring).add_to(app.router)
+        Pages(self._service, self._keyring, self._streams).add_to(app.router)
         for site in self._sites:
             site.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
@@ -190,7 +192,7 @@ class HttpPort:
                 426, "ProtocolMismatch", f"this node speaks protocol {wire.PROTOCOL}, not {theirs!r:.20}",
                 headers={wire.PROTOCOL_HEADER: str(wire.PROTOCOL)},
             )  # fmt: skip
-        served = Socket(self._service, self._keyring, self._gate.note)
+        served = Socket(self._service, self._keyring, self._gate.note, self._streams)
         self._sockets.add(served)
         try:
             return await served.serve(request)

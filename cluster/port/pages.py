@@ -30,7 +30,7 @@ from rota.client.wire.views import JobsFilter
 from .answers import HEADERS, json_page, limit_of, listed, number_of, refuse, wait_s
 from .calls import Calls, JsonCall
 from .flows import FlowPages
-from .happenings import Happenings, wants_stream
+from .happenings import Happenings, Streams, wants_stream
 from .many import Many
 from .outboxes import OutboxPages
 from .schedules import SchedulePages
@@ -112,9 +112,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Pages:
     """The handlers of all JSON paths."""
 
-    def __init__(self, service: NodeService, keyring: Keyring, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, service: NodeService, keyring: Keyring, streams: Streams, wall: Callable[[], float] = time.time
+    ) -> None:
         self._service = service
         self._keyring = keyring
+        self._streams = streams
         self._calls = Calls(service, keyring, wall)
         self._names = Names()
 
@@ -154,7 +157,7 @@ class Pages:
         router.add_get("/readyz", self._ready)
 
     def _add_happenings(self, router: web.UrlDispatcher) -> None:
-        happenings = Happenings(self._service)
+        happenings = Happenings(self._service, self._streams)
         page = self._page(_as_json(happenings.events))
         stream = self._page(happenings.stream, STREAM_S)
 
@@ -327,7 +330,10 @@ class Pages:
     async def _jobs(self, request: web.Request) -> web.Response:
         queue, limit, after = _which_part(request)
         place, task = request.query.get("place", ""), normal(request.query.get("task", ""))
-        more = JobsFilter(request.query.get("key", ""), _moment(request, "since"), _moment(request, "until"))
+        more = JobsFilter(
+            request.query.get("key", ""), _moment(request, "since"), _moment(request, "until"),
+            request.query.get("label", ""),
+        )
         return json_page(await self._service.jobs(place, queue or "", task, limit, after, more))
 
     async def _tasks(self, _request: web.Request) -> web.Response:

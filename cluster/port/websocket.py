@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, LedgerError, Overloaded, RotaError
+from rota.client.errors import EnqueueError, InvalidJob, JobUnknown
 from rota.client.model import UNREADABLE, Mode, Receipt
 from rota.client.wire import frames as wire
 from rota.client.wire.keyring import Keyring
 
+from .happenings import Streams
 from .service import NodeService
+from .watches import Watches, told
 
 log = logging.getLogger("rota.http")
 
@@ -27,9 +29,6 @@ HEARTBEAT_S = 20.0
 CLOSE_S = 0.2
 PUSHED_BYTES_MAX = 16 * 1024 * 1024
 """Results that wait for a slow client."""
-
-STORE_AWAY_S = 0.5
-"""When to ask again a node that the store does not answer."""
 
 FOLLOWED_MAX = 100_000
 """Bundles that one client may follow at once."""
@@ -41,7 +40,9 @@ class Socket:
     """Serves one connection; `serve()` returns when it is over. `note` says in the log, now and then, what clients
     do."""
 
-    def __init__(self, service: NodeService, keyring: Keyring, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, service: NodeService, keyring: Keyring, note: Callable[[str], None], streams: Streams
+    ) -> None:
         self._service = service
         self._note = note
         self._keyring = keyring
@@ -55,12 +56,15 @@ class Socket:
         self._pushes: deque[tuple[str, bytes]] = deque()
         self._pushed_bytes = 0
         self._pushing = asyncio.Event()
+        self._watches = Watches(service, streams, self._send)
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         ws = self._ws
         await ws.prepare(request)
         self._transport = request.transport
-        await self._send(wire.Hello(wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids))
+        await self._send(wire.Hello(
+            wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids, pushes_events=True
+        ))
         try:
             async with asyncio.TaskGroup() as group:
                 pusher = group.create_task(self._push_results(), name="rota push")
@@ -68,6 +72,7 @@ class Socket:
                     await self._read(group)
                 finally:
                     pusher.cancel()
+                    await self._watches.close()
         finally:
             for follow in set(self._follows.values()):
                 follow.end()
@@ -90,23 +95,22 @@ class Socket:
                 log.debug("a client sent a frame that cannot be read: %.200s", error)
                 await self._ws.close(code=WSCloseCode.INVALID_TEXT, message=b"unreadable frame")
                 break
-            if isinstance(frame, wire.Unfollow):
-                self._unfollow(frame.bundles)
-                continue
-            await self._free.acquire()
-            group.create_task(self._carry_out(frame), name="rota request")
+            match frame:
+                case wire.Unfollow():
+                    self._unfollow(frame.bundles)
+                case wire.WatchRequest():
+                    await self._watches.begin(frame)
+                case wire.Unwatch():
+                    self._watches.end(frame.corr)
+                case _:
+                    await self._free.acquire()
+                    group.create_task(self._carry_out(frame), name="rota request")
 
     async def _carry_out(self, frame: wire.Request) -> None:
         try:
             reply = await self._answer(frame)
-        except LedgerError:        # nothing was done, or it can be asked for again: of another node
-            told = Overloaded("the store (etcd) does not answer this node now", STORE_AWAY_S)
-            reply = wire.ErrorFrame(frame.corr, wire.refusal(told))
-        except RotaError as error:
-            reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
         except Exception as error:
-            log.exception("a request failed: %s", type(frame).__name__)
-            reply = wire.ErrorFrame(frame.corr, wire.refusal(error))
+            reply = wire.ErrorFrame(frame.corr, told(error, frame))
         await self._send(reply)
         self._free.release()        # only now: who does not take answers may not ask on
 

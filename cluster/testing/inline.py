@@ -26,6 +26,7 @@ from rota.client.calls import default, graphs
 from rota.client.calls.graphs import FlowPart
 from rota.client.calls.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from rota.client.calls.order import Call, Order, Routed
+from rota.client.calls.watching import Watch
 from rota.client.errors import FlowUnknown, InvalidJob, ResultTimeout, UnknownTask
 from rota.client.ids import Names, job_id, parse_job_id
 from rota.client.model import Outcome, ResultEntry, Step, Upstream
@@ -264,13 +265,13 @@ class Inline:
     async def alog(self, job_id: str) -> LogView:
         return LogView()
 
-    def news(self, job_id: str, after: str) -> EventsPage:
-        view = self.job(job_id)
+    def news(self, watch: Watch) -> EventsPage:
+        view = self.job(watch.job)
         state = JobEvent("state", self._clock.wall(), view.place, view.attempt, why=view.error)
         return EventsPage([state], over=True)
 
-    async def anews(self, job_id: str, after: str) -> EventsPage:
-        return self.news(job_id, after)
+    async def anews(self, watch: Watch) -> EventsPage:
+        return self.news(watch)
 
     async def ajob(self, job_id: str) -> JobView:
         return self.job(job_id)

@@ -18,7 +18,7 @@ from rota.client.model import Enqueue, Receipt, ResultEntry, Results
 from rota.client.tasks.task import registry
 from rota.client.wire.codec import encode_results, enqueue_digest
 from rota.client.wire.keyring import Keyring, Seal
-from rota.client.wire.views import FailedView, JobView, NodeView, QueueView, StatsView, TaskView
+from rota.client.wire.views import EventsPage, FailedView, JobEvent, JobView, NodeView, QueueView, StatsView, TaskView
 from rota.cluster.port.http import HttpPort
 
 Push = Callable[[str, bytes], None]
@@ -173,6 +173,31 @@ class FakeService:
 
     def why_not_ready(self) -> str | None:
         return self.not_ready
+
+
+class TellingService(FakeService):
+    """Its jobs have as many events as `tell` was called, and are over when it said so. A cursor is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[EventsPage] = []
+        self.more = asyncio.Event()
+        self.asked: list[tuple[str, str]] = []
+
+    def tell(self, *, over: bool = False) -> None:
+        number = len(self.pages) + 1
+        self.pages.append(EventsPage([JobEvent("progress", float(number))], str(number), over))
+        more, self.more = self.more, asyncio.Event()
+        more.set()
+
+    async def news(self, job_id: str, after: str, wait_s: float) -> EventsPage:
+        self.asked.append((job_id, after))
+        if job_id == "nonsense":
+            raise InvalidJob("no job id")
+        at = int(after or 0)
+        while at >= len(self.pages):
+            await self.more.wait()
+        return self.pages[at]
 
 
 def _call(function: Any, index: int, codec: Any, payload: bytes) -> ResultEntry:

@@ -34,8 +34,11 @@ from ..sample_tasks import add
 DEAD = "http://127.0.0.1:1"
 
 
-def client(*urls: str, window_s: float = 20.0, token: str | None = TOKEN, key: Keyring = KEYRING) -> AsyncClient:
-    return AsyncClient(urls, token=token, key=key, retry_window_s=window_s)
+def client(
+    *urls: str, window_s: float = 20.0, token: str | None = TOKEN, key: Keyring = KEYRING,
+    connect_s: float | None = None,
+) -> AsyncClient:
+    return AsyncClient(urls, token=token, key=key, retry_window_s=window_s, connect_timeout_s=connect_s)
 
 
 # -- failover
@@ -333,10 +336,10 @@ async def test_other_versions_of_the_protocol() -> None:
 
 @pytest.mark.parametrize("frame", [b"", b"hello", b"\x91\x06", wire.encode(wire.Done(1))])
 async def test_what_is_no_node(frame: bytes) -> None:
-    async with speaks(frame) as url, client(url, window_s=0.5) as rota:
+    async with speaks(frame) as url, client(url, connect_s=0.2) as rota:
         with pytest.raises(Unreachable, match="does not speak like a rota node"):
             await rota.enqueue(add, 1)
-    async with speaks(status=404) as url, client(url, window_s=0.5) as rota:
+    async with speaks(status=404) as url, client(url, connect_s=0.2) as rota:
         with pytest.raises(Unreachable, match="answered 404"):
             await rota.enqueue(add, 1)
 

@@ -28,10 +28,10 @@ from rota.client.tasks.named import NamedTask
 from rota.client.wire import frames as wire
 from rota.client.wire.codec import split_body
 from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
-from rota.cluster.port import answers, gate, websocket
+from rota.cluster.port import answers, gate, happenings, websocket
 from rota.cluster.port.http import HttpPort
 
-from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, fake_node, until
+from ...client.fake_service import KEYRING, TOKEN, FakeNode, FakeService, TellingService, fake_node, until
 from ...client.sample_tasks import add, echo, fail, shout
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -480,3 +480,38 @@ async def test_a_named_task_that_nobody_knows() -> None:
         with pytest.raises(EnqueueError, match="nobody:knows"):
             await client.enqueue(NamedTask("nobody:knows"))
     assert issubclass(EnqueueError, RotaError) and Keyring({"a": bytes(32)})
+
+
+# -- jobs that are watched
+
+
+async def test_events_of_a_job_are_pushed_until_it_is_over() -> None:
+    service = TellingService()
+    async with frames(service) as (node, ws):
+        await ws.send_bytes(wire.encode(wire.WatchRequest(7, "a")))
+        await ws.send_bytes(wire.encode(wire.WatchRequest(8, "nonsense")))
+        refused = wire.decode_from_node(await ws.receive_bytes())
+        assert isinstance(refused, wire.ErrorFrame) and (refused.corr, refused.refusal.kind) == (8, "InvalidJob")
+        service.tell()
+        service.tell(over=True)
+        for number in (1, 2):
+            pushed = wire.decode_from_node(await ws.receive_bytes())
+            assert isinstance(pushed, wire.EventsPush) and pushed.corr == 7
+            assert pushed.page.events[0].at == number and pushed.page.over == (number == 2)
+        await ws.send_bytes(wire.encode(wire.WatchRequest(9, "a", "1")))
+        again = wire.decode_from_node(await ws.receive_bytes())
+        assert isinstance(again, wire.EventsPush) and again.page.next == "2"
+        await until(lambda: node.port._streams._open == 0)
+
+
+async def test_who_leaves_or_goes_is_watched_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(happenings, "STREAMS_MAX", 2)
+    async with frames(TellingService()) as (node, ws):
+        for corr in (1, 2, 3):
+            await ws.send_bytes(wire.encode(wire.WatchRequest(corr, "a")))
+        full = wire.decode_from_node(await ws.receive_bytes())
+        assert isinstance(full, wire.ErrorFrame) and (full.corr, full.refusal.kind) == (3, "Overloaded")
+        await ws.send_bytes(wire.encode(wire.Unwatch(1)))
+        await until(lambda: node.port._streams._open == 1)
+        await ws.close()
+        await until(lambda: node.port._streams._open == 0)
