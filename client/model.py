@@ -152,13 +152,13 @@ class QueueInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     on_full: OnFull | None = None
 
     @property
-    def said(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The settings that it says something of."""
-        said = {
+        settings = {
             "serial": self.serial, "max_concurrency": self.max_concurrency, "rate": self.rate,
             "max_waiting": self.max_waiting, "on_full": self.on_full,
         }
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in settings.items() if value is not None}
 
 
 Status = Literal["ok", "failed", "retry", "snooze", "sleep", "wait", "cancelled", "expired"]

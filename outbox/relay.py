@@ -95,8 +95,8 @@ class Relay:
         self._unsigned = unsigned
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{new_session()[:6]}"
         self._until = 0.0           # our turn ends then, if it is not renewed
-        self._told = 0.0
-        self._said = ""             # the trouble that was logged last
+        self._told_at = 0.0
+        self._trouble_logged = ""  # the trouble that was logged last
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -141,7 +141,7 @@ class Relay:
                     await self._sleep(pause_s)
                     pause_s = min(2 * pause_s, PAUSE_S_MAX)
                     continue
-                pause_s, self._said = PAUSE_S, ""
+                pause_s, self._trouble_logged = PAUSE_S, ""
                 if moved < BATCH:
                     await self._rest()
         finally:
@@ -200,17 +200,17 @@ class Relay:
     def _complain(self, error: Exception) -> None:
         """Once for each trouble, however long it lasts."""
         text = f"{type(error).__name__}: {error}"
-        if text != self._said:
+        if text != self._trouble_logged:
             known = isinstance(error, RotaError)
             log.warning("outbox %s: nothing is moved now: %s", self.name, text, exc_info=None if known else error)
-        self._said = text
+        self._trouble_logged = text
 
     # -- our turn
 
     async def _has_turn(self, engine: Engine) -> bool:
         """Asked anew when a third of it is over."""
         now = _clock()
-        if now < self._until - self._turn_s * 2 / 3 and now < self._told + TOLD_S:
+        if now < self._until - self._turn_s * 2 / 3 and now < self._told_at + TOLD_S:
             return True
         return await self._ask_turn(engine)
 
@@ -221,12 +221,12 @@ class Relay:
         if leave and not self._until:
             return False
         counts = None if leave else await self._db(self._rows.counts)
-        self._told = asked
-        said: dict[str, Any] = {"holder": self._holder, "leave": leave, "moved": self.moved}
+        self._told_at = asked
+        request: dict[str, Any] = {"holder": self._holder, "leave": leave, "moved": self.moved}
         if counts is not None:
-            said |= {"waiting": counts.waiting, "aside": counts.aside, "oldest_ms": counts.oldest_ms or 0}
+            request |= {"waiting": counts.waiting, "aside": counts.aside, "oldest_ms": counts.oldest_ms or 0}
         path = f"/v1/outboxes/{quote(self.name, safe='')}/turn"
-        turn: OutboxTurn = await engine.transport.post(path, said, OutboxTurn)
+        turn: OutboxTurn = await engine.transport.post(path, request, OutboxTurn)
         if turn.yours and not self._until:
             log.info("outbox %s: this relay moves its rows now", self.name)
         elif self._until and not turn.yours and not leave:

@@ -726,12 +726,12 @@ def _jobs_path(
     place: str | None, queue: str, task: str, limit: int, after: str, key: str = "", label: str = "",
     since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
 ) -> str:
-    said = {
+    query = {
         "place": place or "", "queue": queue, "task": task, "key": key, "label": label,
         "since": options.moment(since, "since"), "until": options.moment(until, "until"),
         "limit": int(limit), "after": after,
     }
-    return f"/v1/jobs?{urlencode({name: value for name, value in said.items() if value != ''})}"
+    return f"/v1/jobs?{urlencode({name: value for name, value in query.items() if value != ''})}"
 
 
 async def listed(engine: Engine, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:

@@ -106,7 +106,7 @@ class Engine:
 
     def _must_declare(self, queue: str) -> bool:
         info = queues.declared.get(queue)
-        return info is not None and queue not in self._declared and bool(info.said)
+        return info is not None and queue not in self._declared and bool(info.settings)
 
     async def enqueue(self, order: Order) -> Ref:
         if self.must_prepare(order.route):

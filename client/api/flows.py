@@ -424,8 +424,8 @@ def normal_id(text: str) -> str:
 
 
 def listing(name: str, limit: int, after: str) -> str:
-    said = {"name": name, "limit": limit, "after": after}
-    return f"/v1/flows?{urlencode({key: value for key, value in said.items() if value})}"
+    query = {"name": name, "limit": limit, "after": after}
+    return f"/v1/flows?{urlencode({key: value for key, value in query.items() if value})}"
 
 
 def _wait_s(until: float | None) -> float:

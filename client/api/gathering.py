@@ -57,8 +57,8 @@ class Gathering:
         await asyncio.wait([self._feeder])
 
     def _time_out(self) -> None:
-        told = f"{self._left:,} of {len(self._refs):,} jobs have not ended within {self._timeout_s:g} s"
-        raise ResultTimeout(told)
+        text = f"{self._left:,} of {len(self._refs):,} jobs have not ended within {self._timeout_s:g} s"
+        raise ResultTimeout(text)
 
     async def _feed(self) -> None:
         room = asyncio.Semaphore(AT_ONCE_MAX)

@@ -80,7 +80,7 @@ class Results:
             if entry.status != "failed":    # such may still change: an operator can retry it
                 self._keep(bundle, entry)
 
-    def told(self, bundle: str) -> None:
+    def registered(self, bundle: str) -> None:
         for future in self._looking.pop(bundle, ()):
             if not future.done():
                 future.set_result(None)

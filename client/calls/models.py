@@ -82,8 +82,8 @@ def _fault(error: ValueError) -> str:
     if errors is None:
         return f"is not valid: {error}"
     found = errors(include_url=False, include_context=False, include_input=False)
-    told = "; ".join(
+    text = "; ".join(
         f"{'.'.join(map(str, one['loc'])) or 'the value'}: {one['msg']}" for one in found[:ERRORS_SHOWN]
     )
     more = len(found) - ERRORS_SHOWN
-    return f"is not valid: {told}" + (f"; and {more} more" if more > 0 else "")
+    return f"is not valid: {text}" + (f"; and {more} more" if more > 0 else "")

@@ -17,7 +17,7 @@ from ..options import backoff
 from ..options import checks as options
 from ..options import headers as texts
 from ..options.marks import Mark
-from ..options.terms import EXPIRES_S_MIN, Said
+from ..options.terms import EXPIRES_S_MIN, GivenTerms
 from ..upstream import After, joined, refs_of, upstream_of
 from ..wire import offload, sealing
 from . import outgoing, pickling
@@ -162,13 +162,13 @@ class Routed:
             route = route._replace(retry_s=options.window_s(retry_window, "retry_window", zero=False))
         if connect_timeout is not None:
             route = route._replace(connect_s=options.window_s(connect_timeout, "connect_timeout"))
-        asked = Said(
+        asked = GivenTerms(
             unique_key, unique_until, unique_for, on_conflict, expires, idempotency_key, idempotency_window,
             on_upstream, requires, weight, fair_key, rate_key,
         )
         if fair_key is not None or rate_key is not None:
-            said_here = {"fair_key": fair_key, "rate_key": rate_key}
-            changed.marks = tuple(mark for mark in self.marks if said_here[mark.name] is None)
+            given_here = {"fair_key": fair_key, "rate_key": rate_key}
+            changed.marks = tuple(mark for mark in self.marks if given_here[mark.name] is None)
         if asked.anything:
             if unique_key is not None:
                 changed.is_unique = False
@@ -180,33 +180,33 @@ class Routed:
         if after is not None:
             terms = route.terms or NO_TERMS
             route = route._replace(terms=msgspec.structs.replace(terms, after=upstream_of(refs_of(after), ())))
-        said: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if max_attempts is not None:
-            said["max_attempts"] = options.attempts(max_attempts)
+            given["max_attempts"] = options.attempts(max_attempts)
         if timeout is not None:
-            said["timeout_s"] = options.duration_s(timeout, "timeout", zero=False)
+            given["timeout_s"] = options.duration_s(timeout, "timeout", zero=False)
         if keep_log is not None:
-            said["keep_log"] = options.log_lines(keep_log)
+            given["keep_log"] = options.log_lines(keep_log)
         for name, value in (
             ("keep_result", keep_result), ("keep_finished", keep_finished), ("backoff_base", backoff_base),
             ("backoff_cap", backoff_cap),
         ):
             if value is not None:
-                said[f"{name}_s"] = options.duration_s(value, name)
-        if "backoff_base_s" in said or "backoff_cap_s" in said:
-            said["retry_delays_s"] = ()
+                given[f"{name}_s"] = options.duration_s(value, name)
+        if "backoff_base_s" in given or "backoff_cap_s" in given:
+            given["retry_delays_s"] = ()
         if retry_delay is not None:
-            said |= self._retry_delays(retry_delay, said)
-        changed.route = route._replace(options=msgspec.structs.replace(route.options, **said))
+            given |= self._retry_delays(retry_delay, given)
+        changed.route = route._replace(options=msgspec.structs.replace(route.options, **given))
         return changed
 
-    def _retry_delays(self, delay: backoff.Delay, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _retry_delays(self, delay: backoff.Delay, given: Mapping[str, Any]) -> dict[str, Any]:
         """A schedule brings its own number of attempts, unless one was said."""
-        if "backoff_base_s" in said or "backoff_cap_s" in said:
+        if "backoff_base_s" in given or "backoff_cap_s" in given:
             raise InvalidJob("retry_delay says how long to wait, and so do backoff_base and backoff_cap: give one")
         if not callable(delay):
             raise InvalidJob(f"retry_delay {delay!r:.80}: a function from the attempt's number to seconds")
-        attempts = said.get("max_attempts")
+        attempts = given.get("max_attempts")
         if attempts is None and isinstance(delay, backoff.Schedule):
             attempts = delay.max_attempts
         if attempts is None:
@@ -230,10 +230,10 @@ class Routed:
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], route: Route
     ) -> tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, str], Route]:
         """Arguments, headers and route as middleware wants them. Raises `InvalidJob`, or what refuses the job."""
-        args, kwargs, said, route = outgoing.apply(self.name, args, kwargs, self.headers, route)
+        args, kwargs, headers, route = outgoing.apply(self.name, args, kwargs, self.headers, route)
         if outgoing.steps:
             self.check(args, kwargs)
-        return args, kwargs, said, route
+        return args, kwargs, headers, route
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The key of one job. Asked for only if `keyed`."""
@@ -257,9 +257,9 @@ class Routed:
         """One call, checked and serialized. Raises `InvalidJob`, `NotSerializable`, `JobTooLarge`."""
         self.check(args, kwargs)
         route, code = self.destination()
-        said = self.headers
+        headers = self.headers
         if not self.is_bare:
-            args, kwargs, said, route = self.dress(args, kwargs, route)
+            args, kwargs, headers, route = self.dress(args, kwargs, route)
         if self.keyed:
             route = route._replace(key=self.key_of(args, kwargs))
         if self.is_unique:
@@ -267,7 +267,7 @@ class Routed:
         if self.marks:
             route = self.with_marks(route, args, kwargs)
         met: list[JobHandle[Any]] = []
-        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, said, met)
+        payload, payload_codec = pickling.dump_arguments(args, kwargs, "" if code else self.name, headers, met)
         if met:
             route = with_upstream(route, met)
         if sealing.active:
@@ -282,8 +282,8 @@ class Routed:
 
     def with_marks(self, route: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Route:
         """The route of one job, with its other keys. Raises `InvalidJob`."""
-        said = {mark.name: mark.of(args, kwargs) for mark in self.marks}
-        return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, **said))
+        given = {mark.name: mark.of(args, kwargs) for mark in self.marks}
+        return route._replace(terms=msgspec.structs.replace(route.terms or NO_TERMS, **given))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from ..errors import InvalidJob
 from ..model import Options, TaskInfo
-from . import checks as options
+from . import checks
 
 MAX_ATTEMPTS = 5
 BASE_S, CAP_S = 1.0, 3600.0
@@ -54,15 +54,15 @@ def exponential(
 ) -> Schedule:
     """`base`, multiplied by `factor` after each failure, at most `cap`; the share `jitter` of it is left to chance, so
     that what failed together does not come back together (0: none of it, 1: all of it)."""
-    base_s, cap_s = options.duration_s(base, "base"), options.duration_s(cap, "cap")
-    options.fraction(jitter, "jitter")
-    options.at_least_one(factor, "factor")
+    base_s, cap_s = checks.duration_s(base, "base"), checks.duration_s(cap, "cap")
+    checks.fraction(jitter, "jitter")
+    checks.at_least_one(factor, "factor")
 
     def delay(attempt: int) -> float:
         full = min(cap_s, base_s * factor ** min(attempt - 1, EXPONENT_MAX)) if factor < 1e4 else cap_s
         return full * (1 - jitter * random.random())
 
-    return Schedule(delay, options.attempts(max_attempts), f"exponential from {base_s:g} s to {cap_s:g} s")
+    return Schedule(delay, checks.attempts(max_attempts), f"exponential from {base_s:g} s to {cap_s:g} s")
 
 
 def toniq() -> Schedule:
@@ -73,15 +73,15 @@ def toniq() -> Schedule:
 
 def queuetopia(cap: float | timedelta = 24 * 3600.0, max_attempts: int = 20) -> Schedule:
     """Queuetopia's: 20 attempts, (2^n + 1) seconds after attempt n, at most 24 hours."""
-    cap_s = options.duration_s(cap, "cap")
+    cap_s = checks.duration_s(cap, "cap")
     return Schedule(
-        lambda attempt: min(cap_s, 2.0 ** min(attempt, EXPONENT_MAX) + 1), options.attempts(max_attempts), "queuetopia"
+        lambda attempt: min(cap_s, 2.0 ** min(attempt, EXPONENT_MAX) + 1), checks.attempts(max_attempts), "queuetopia"
     )
 
 
 def backy(retries: int = 3) -> Schedule:
     """Backy's: three retries, n^3 + 100 milliseconds before retry n."""
-    return Schedule(lambda attempt: (attempt**3 + 100) / 1000, options.attempts(retries + 1), "backy")
+    return Schedule(lambda attempt: (attempt**3 + 100) / 1000, checks.attempts(retries + 1), "backy")
 
 
 def table(delay: Delay, max_attempts: int) -> tuple[float, ...]:
@@ -94,25 +94,25 @@ def table(delay: Delay, max_attempts: int) -> tuple[float, ...]:
         except Exception as error:      # the user's own code
             raise InvalidJob(f"retry_delay({attempt}) raised {type(error).__qualname__}: {error}") from error
         try:
-            delays.append(options.duration_s(answer, "retry_delay"))
+            delays.append(checks.duration_s(answer, "retry_delay"))
         except InvalidJob as error:
             raise InvalidJob(f"retry_delay({attempt}) gave no delay: {error}") from None
     return tuple(delays)
 
 
-def delay_s(info: TaskInfo, said: Options, attempt: int) -> float:
+def delay_s(info: TaskInfo, options: Options, attempt: int) -> float:
     """How long to wait after a failed attempt, by what its enqueue and its task say in numbers: where there is no
     `retry_delay`, and for a job whose runner died."""
-    if said.retry_delays_s:
-        return said.retry_delays_s[min(attempt, len(said.retry_delays_s)) - 1]
-    base_s = info.backoff_base_s if said.backoff_base_s is None else said.backoff_base_s
-    cap_s = info.backoff_cap_s if said.backoff_cap_s is None else said.backoff_cap_s
+    if options.retry_delays_s:
+        return options.retry_delays_s[min(attempt, len(options.retry_delays_s)) - 1]
+    base_s = info.backoff_base_s if options.backoff_base_s is None else options.backoff_base_s
+    cap_s = info.backoff_cap_s if options.backoff_cap_s is None else options.backoff_cap_s
     return exponential_s(base_s, cap_s, attempt)
 
 
-def says_delays(said: Options) -> bool:
+def says_delays(options: Options) -> bool:
     """Whether an enqueue has a backoff of its own."""
-    return bool(said.retry_delays_s) or said.backoff_base_s is not None or said.backoff_cap_s is not None
+    return bool(options.retry_delays_s) or options.backoff_base_s is not None or options.backoff_cap_s is not None
 
 
 def exponential_s(base_s: float, cap_s: float, attempt: int, random_unit: Callable[[], float] = random.random) -> float:

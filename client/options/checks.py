@@ -123,9 +123,9 @@ def one_of(value: str, known: Sequence[Word], option: str) -> Word:
     raise InvalidJob(f"{option} {value!r:.40}: one of {', '.join(known)}")
 
 
-def labels(said: Collection[str]) -> tuple[str, ...]:
+def labels(given: Collection[str]) -> tuple[str, ...]:
     """Names of what a node has, and a task needs."""
-    names = {said} if isinstance(said, str) else set(said)
+    names = {given} if isinstance(given, str) else set(given)
     for name in names:
         if not isinstance(name, str) or not is_name(name):
             raise InvalidJob(f"{name!r:.80} is not a valid label: {NAME_RULE}")

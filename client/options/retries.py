@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import InvalidJob, NotInJob, Portable
 from ..model import NO_OPTIONS, Options, TaskInfo
-from . import checks as options
+from . import checks
 from .backoff import Delay, Schedule, delay_s, says_delays
 
 Kinds = tuple[type[BaseException], ...]
@@ -23,7 +23,7 @@ class Retry(Portable, Exception):
     says). It counts as an attempt: when all are used up, the job fails."""
 
     def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
-        self.after_s = None if after is None else options.duration_s(after, "after")
+        self.after_s = None if after is None else checks.duration_s(after, "after")
         super().__init__(message or ("asked to be tried again" + _after(self.after_s)))
 
 
@@ -32,7 +32,7 @@ class Snooze(Portable, Exception):
     not count as an attempt."""
 
     def __init__(self, after: float | timedelta) -> None:
-        self.after_s = options.duration_s(after, "after")
+        self.after_s = checks.duration_s(after, "after")
         super().__init__("asked to be run again" + _after(self.after_s))
 
 
@@ -55,25 +55,25 @@ class Retries(msgspec.Struct, frozen=True):
         """Whether numbers say it all."""
         return self.only_on is None and not self.never_on
 
-    def decide(self, info: TaskInfo, error: BaseException, attempt: int, said: Options = NO_OPTIONS) -> Decision:
+    def decide(self, info: TaskInfo, error: BaseException, attempt: int, options: Options = NO_OPTIONS) -> Decision:
         """What becomes of a job after its attempt number `attempt` (from 1) raised `error`."""
-        if is_final(error) or attempt >= (said.max_attempts or info.max_attempts):
+        if is_final(error) or attempt >= (options.max_attempts or info.max_attempts):
             return Decision(None)
         if isinstance(error, Retry):
-            return self._delay(info, attempt, said) if error.after_s is None else Decision(error.after_s)
+            return self._delay(info, attempt, options) if error.after_s is None else Decision(error.after_s)
         if isinstance(error, self.never_on) or (self.only_on is not None and not isinstance(error, self.only_on)):
             return Decision(None)
-        return self._delay(info, attempt, said)
+        return self._delay(info, attempt, options)
 
-    def _delay(self, info: TaskInfo, attempt: int, said: Options) -> Decision:
-        if self.delay is None or says_delays(said):
-            return Decision(delay_s(info, said, attempt))
+    def _delay(self, info: TaskInfo, attempt: int, options: Options) -> Decision:
+        if self.delay is None or says_delays(options):
+            return Decision(delay_s(info, options, attempt))
         try:
             answer = self.delay(attempt)
         except Exception as error:      # the user's own code
             return Decision(None, f"its retry_delay({attempt}) raised {type(error).__qualname__}: {error}")
         try:
-            return Decision(options.duration_s(answer, "retry_delay"))
+            return Decision(checks.duration_s(answer, "retry_delay"))
         except InvalidJob as error:
             return Decision(None, f"its retry_delay({attempt}) gave no delay: {error}")
 
@@ -97,10 +97,10 @@ def attempts_of(delay: Delay | None, default: int) -> int:
     return delay.max_attempts if isinstance(delay, Schedule) else default
 
 
-def _kinds(said: object, option: str) -> Kinds:
-    kinds = said if isinstance(said, tuple) else (said,)
+def _kinds(given: object, option: str) -> Kinds:
+    kinds = given if isinstance(given, tuple) else (given,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise InvalidJob(f"{option} {said!r:.80}: an exception class, or a tuple of them")
+        raise InvalidJob(f"{option} {given!r:.80}: an exception class, or a tuple of them")
     return kinds
 
 

@@ -20,7 +20,7 @@ EXPIRES_S_MIN = 0.001
 """What has expired before it was enqueued says so: 0 means that it never does."""
 
 
-class Said(NamedTuple):
+class GivenTerms(NamedTuple):
     """The options of one enqueue or task; None: not said."""
 
     unique_key: str | int | None = None
@@ -42,36 +42,37 @@ class Said(NamedTuple):
 
     def over(self, terms: Terms) -> Terms:
         """The terms with what is said. Raises `InvalidJob`."""
-        said: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if self.unique_key is not None:
-            said["unique"] = unique_key(self.unique_key)
+            given["unique"] = unique_key(self.unique_key)
         until: Until
         if self.unique_for is not None:
             if self.unique_until is not None:
                 raise InvalidJob("unique_for and unique_until both say how long a key is held: give one of them")
-            said["until"], said["unique_for_s"] = "time", options.duration_s(self.unique_for, "unique_for", zero=False)
+            given["until"] = "time"
+            given["unique_for_s"] = options.duration_s(self.unique_for, "unique_for", zero=False)
         elif self.unique_until is not None:
             until = options.one_of(self.unique_until, UNTILS, "unique_until")
-            said["until"], said["unique_for_s"] = until, 0.0
+            given["until"], given["unique_for_s"] = until, 0.0
         if self.on_conflict is not None:
-            said["on_conflict"] = options.one_of(self.on_conflict, ON_CONFLICTS, "on_conflict")
+            given["on_conflict"] = options.one_of(self.on_conflict, ON_CONFLICTS, "on_conflict")
         if self.expires is not None:
-            said["expires_s"] = expires_s(self.expires)
+            given["expires_s"] = expires_s(self.expires)
         if self.idempotency_key is not None:
             check_idempotency(self.idempotency_key)
         if self.idempotency_window is not None:
-            said["remember_s"] = options.duration_s(self.idempotency_window, "idempotency_window", zero=False)
+            given["remember_s"] = options.duration_s(self.idempotency_window, "idempotency_window", zero=False)
         if self.on_upstream is not None:
-            said["on_upstream"] = options.one_of(self.on_upstream, ON_UPSTREAMS, "on_upstream")
+            given["on_upstream"] = options.one_of(self.on_upstream, ON_UPSTREAMS, "on_upstream")
         if self.requires is not None:
-            said["requires"] = options.labels(self.requires)
+            given["requires"] = options.labels(self.requires)
         if self.weight is not None:
-            said["weight"] = options.weight(self.weight)
+            given["weight"] = options.weight(self.weight)
         if self.fair_key is not None:
-            said["fair_key"] = options.key(self.fair_key, "fair_key")
+            given["fair_key"] = options.key(self.fair_key, "fair_key")
         if self.rate_key is not None:
-            said["rate_key"] = options.key(self.rate_key, "rate_key")
-        return msgspec.structs.replace(terms, **said)
+            given["rate_key"] = options.key(self.rate_key, "rate_key")
+        return msgspec.structs.replace(terms, **given)
 
 
 def unique_key(value: str | int) -> str:

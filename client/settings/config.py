@@ -103,13 +103,13 @@ def client_config(
 
 
 def _seconds(given: float | None, environ: Mapping[str, str], variable: str, default: float) -> float:
-    said = environ.get(variable)
-    if given is not None or not said:
+    value = environ.get(variable)
+    if given is not None or not value:
         return default if given is None else given
     try:
-        return float(said)
+        return float(value)
     except ValueError:
-        raise ConfigError(f"{variable}={said!r:.40} is not a number of seconds") from None
+        raise ConfigError(f"{variable}={value!r:.40} is not a number of seconds") from None
 
 
 def _ports(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from ..options import rates
 from ..options.backoff import BASE_S, CAP_S, MAX_ATTEMPTS, Delay
 from ..options.marks import KeyBy, Mark, mark
 from ..options.retries import Retries, attempts_of, retries
-from ..options.terms import Said
+from ..options.terms import GivenTerms
 from ..options.timetable import CatchUp, Overlap, declared
 from ..options.uniqueness import UniqueBy, Uniqueness
 from .dependencies import without_injected
@@ -112,13 +112,13 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
 
     def route(self, info: TaskInfo) -> Route:
         """Where its jobs go."""
-        said = Said(
+        given = GivenTerms(
             None, None if self.unique_until == "ended" else self.unique_until, self.unique_for,
             None if self.on_conflict == "existing" else self.on_conflict, self.expires,
         )
         return Route(
             info.name, info.queue, info.mode, options.priority(self.priority), level=options.level(self.level),
-            terms=said.over(NO_TERMS) if said.anything else None,
+            terms=given.over(NO_TERMS) if given.anything else None,
         )
 
     def uniqueness(self, info: TaskInfo, function: Callable[..., Any]) -> Uniqueness | None:

@@ -17,9 +17,9 @@ class NamedTask(Routed):
     """A task of which this process knows only the name. How it runs, a node tells. Raises `InvalidJob`."""
 
     def __init__(self, name: str, *, queue: str = "default") -> None:
-        said, name = name, normal(name)
+        given, name = name, normal(name)
         if not is_task_name(name) or "<" in name:
-            raise InvalidJob(f"{said!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
+            raise InvalidJob(f"{given!r:.80} is not a valid task name; one looks like mypackage.tasks:resize")
         super().__init__(name, Route(name, options.queue_name(queue), None))
 
     def enqueue(self, /, *args: Any, **kwargs: Any) -> JobHandle[Any]:

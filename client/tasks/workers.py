@@ -31,18 +31,18 @@ class Worker:
     task: ClassVar[Task[..., Any]]
     perform: Callable[..., Any]
 
-    def __init_subclass__(cls, *, abstract: bool = False, retries: int | None = None, **said: Any) -> None:
+    def __init_subclass__(cls, *, abstract: bool = False, retries: int | None = None, **options: Any) -> None:
         super().__init_subclass__()
         if abstract:
             return
         if not callable(getattr(cls, "perform", None)):
             raise ConfigError(f"{cls.__qualname__} has no perform(); say abstract=True if it is only derived from")
         if retries is not None:
-            if "max_attempts" in said:
+            if "max_attempts" in options:
                 raise ConfigError(f"{cls.__qualname__}: retries and max_attempts say the same thing")
-            said["max_attempts"] = attempts(retries + 1)
-        said.setdefault("name", f"{cls.__module__}:{cls.__qualname__}")
-        cls.task = declare(**said)(_function(cls))
+            options["max_attempts"] = attempts(retries + 1)
+        options.setdefault("name", f"{cls.__module__}:{cls.__qualname__}")
+        cls.task = declare(**options)(_function(cls))
 
     @classmethod
     def perform_async(cls, *args: Any, **kwargs: Any) -> JobHandle[Any]:

@@ -148,7 +148,7 @@ class Connection:
         return (await self._ask_until(wire.TaskModeRequest(0, task), wire.TaskModeReply, patience)).mode
 
     async def declare(self, queue: QueueInfo, patience: Patience) -> None:
-        path, changes = f"/v1/queues/{quote(queue.name, safe='')}", queue.said
+        path, changes = f"/v1/queues/{quote(queue.name, safe='')}", queue.settings
         for tries in count():
             try:
                 await self.post(path, changes, dict[str, Any])

@@ -60,20 +60,20 @@ class Following:
             await asyncio.wait([self._keeper])
 
     async def _keep(self) -> None:
-        told: Link | None = None
+        registered: Link | None = None
         failures = 0
-        while self._followers or (self._ended and told is not None and not told.lost):
+        while self._followers or (self._ended and registered is not None and not registered.lost):
             self._changed.clear()
             try:
-                link = told
+                link = registered
                 if link is None or link.lost:
                     link = await self._link_by(asyncio.get_running_loop().time() + self._patience_s)
                     self._unsent, self._ended = set(self._followers), set()
-                    told = link
+                    registered = link
                 await self._tell(link)
                 failures = 0
             except (LinkLost, Overloaded, NodeFault):
-                told = None
+                registered = None
                 failures += 1
                 await asyncio.sleep(min(PAUSE_S, PAUSE_S * failures / 10))
                 continue
@@ -106,7 +106,7 @@ class Following:
                 self.refuse([bundle], JobUnknown(f"no trace of {bundle}: it never was, or it has expired", bundle))
             for bundle in request.bundles:
                 if (follower := self._followers.get(bundle)) is not None:
-                    follower.told(bundle)
+                    follower.registered(bundle)
 
     def refuse(self, bundles: Iterable[str], error: RotaError) -> None:
         """Tell who follows them why there will be no results."""

@@ -34,7 +34,7 @@ class Follower(Protocol):
         been pushed is not kept."""
         ...
 
-    def told(self, bundle: str) -> None:
+    def registered(self, bundle: str) -> None:
         """All that is known of this bundle now has been pushed. Once for each `follow`, and after a reconnect."""
         ...
 

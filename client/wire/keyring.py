@@ -308,11 +308,11 @@ def _job_context(header: Header, cluster: str) -> bytes:
         header.function, float(header.enqueued_at), options.max_attempts, _seconds(options.timeout_s),
         _seconds(options.keep_result_s),
     )  # fmt: skip
-    said = (options.keep_finished_s, options.backoff_base_s, options.backoff_cap_s)
+    rest = (options.keep_finished_s, options.backoff_base_s, options.backoff_cap_s)
     if header.v > 1:
         facts += (header.priority, header.key, float(header.delay_s))
-    if header.v > 1 or options.retry_delays_s or said != (None, None, None):    # as then for who said none of it
-        facts += (*map(_seconds, said), tuple(map(float, options.retry_delays_s)))
+    if header.v > 1 or options.retry_delays_s or rest != (None, None, None):    # as then for who said none of it
+        facts += (*map(_seconds, rest), tuple(map(float, options.retry_delays_s)))
     if options.keep_log is not None:
         facts += ("keep_log", options.keep_log)
     if header.flow:

@@ -263,8 +263,8 @@ class FailedFilter(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.all:
             return "all"
         parts = [f"{len(self.ids):,} named jobs"] if len(self.ids) > 1 else [f"job {job}" for job in self.ids]
-        said = {"queue": self.queue, "task": self.task, "error": self.error}
-        return ", ".join(parts + [f"{name} {value!r}" for name, value in said.items() if value])
+        filters = {"queue": self.queue, "task": self.task, "error": self.error}
+        return ", ".join(parts + [f"{name} {value!r}" for name, value in filters.items() if value])
 
 
 Verb = Literal["retry", "delete", "empty", "cancel"]

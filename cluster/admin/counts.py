@@ -85,11 +85,11 @@ class Counts:
         """What nodes say of themselves."""
         more = False
         async for record in scan(self._ledger, self._keys.running):
-            told = decode(RunningRecord, record.value)
-            for job in told.jobs if told is not None else ():
+            running = decode(RunningRecord, record.value)
+            for job in running.jobs if running is not None else ():
                 row = self.row(job.queue)
                 self.rows[job.queue] = replace(row, running=row.running + 1)
-            more |= told is not None and told.more > 0
+            more |= running is not None and running.more > 0
         if more:
             self.rows = {name: _at_least(row, "running") for name, row in self.rows.items()}
 

@@ -227,8 +227,8 @@ class FlowStatus:
             bits = 1 << int(piece) if piece else (1 << JOBS_PER_BUNDLE_MAX) - 1
             claimed[bundle] = claimed.get(bundle, 0) | bits & ~claim.done_bits
         async for record in scan(self._ledger, self._keys.running):
-            told = decode(RunningRecord, record.value)
-            for job in told.jobs if told is not None else ():
+            shown = decode(RunningRecord, record.value)
+            for job in shown.jobs if shown is not None else ():
                 running[whole(job.bundle)] = running.get(whole(job.bundle), 0) | 1 << job.index
         return claimed, running
 

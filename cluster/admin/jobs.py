@@ -98,10 +98,10 @@ class Jobs:
         if view.place not in ("running", "claimed"):
             return view
         page = await self._ledger.read(self._keys.progress_of(bundle, index))
-        said = decode(ProgressRecord, page.records[0].value) if page.records else None
-        if said is None or said.attempt != view.attempt:
+        progress = decode(ProgressRecord, page.records[0].value) if page.records else None
+        if progress is None or progress.attempt != view.attempt:
             return view
-        return replace(view, progress=ProgressView(said.done, said.total, said.note, said.at_ms / 1000))
+        return replace(view, progress=ProgressView(progress.done, progress.total, progress.note, progress.at_ms / 1000))
 
     async def _with_steps(self, view: JobView, bundle: str, index: int) -> JobView:
         """What it remembers, and whether it sleeps."""
@@ -209,11 +209,11 @@ class Jobs:
 
     async def _failed_job(self, id_: str, bundle: str, index: int, record: Record) -> JobView:
         failure = self._words.heard_failure(record_id(bundle, index), failure_in(record.value))
-        said = decode(Token, failure.token) or header_of(failure.body)
-        queue = said.queue if said is not None else "unknown"
+        known = decode(Token, failure.token) or header_of(failure.body)
+        queue = known.queue if known is not None else "unknown"
         page = await self._ledger.read(self._keys.failed_job(queue, bundle, index))
         failed = failed_at(self._keys, page.records[0]) if page.records else None
-        past = self._words.heard_token(bundle, said).past if isinstance(said, Token) else ()
+        past = self._words.heard_token(bundle, known).past if isinstance(known, Token) else ()
         failed = self._words.heard_failed(failed) if failed is not None else None
         if failed is None:
             return JobView(id_, "failed", queue=queue, traceback=failure.traceback, history=history(past))
@@ -294,8 +294,8 @@ def parsed(job_id: str) -> tuple[str, int]:
 
 def _among(records: tuple[Record, ...], bundle: str, index: int) -> RunningJob | None:
     for record in records:
-        told = decode(RunningRecord, record.value)
-        for job in told.jobs if told is not None else ():
+        shown = decode(RunningRecord, record.value)
+        for job in shown.jobs if shown is not None else ():
             if (job.bundle, job.index) == (bundle, index):
                 return job
     return None

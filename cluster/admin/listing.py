@@ -121,8 +121,8 @@ class Listing:
     async def _running(self) -> dict[tuple[str, int], RunningJob]:
         found = {}
         async for record in scan(self._ledger, self._keys.running):
-            told = decode(RunningRecord, record.value)
-            found.update({(job.bundle, job.index): job for job in (told.jobs if told is not None else ())})
+            running = decode(RunningRecord, record.value)
+            found.update({(job.bundle, job.index): job for job in (running.jobs if running is not None else ())})
         return found
 
     # -- what a record stands for --------------------------------------------------------------------------------------
@@ -143,10 +143,10 @@ class Listing:
                 return self._finished(record)
 
     def _volatile(self, record: Record) -> list[JobView]:
-        told, node = decode(RunningRecord, record.value), self._name(self._keys.running, record)
+        running, node = decode(RunningRecord, record.value), self._name(self._keys.running, record)
         return [
             jobs.running(job_id(job.bundle, job.index), job, node)
-            for job in (told.jobs if told is not None else ()) if job.volatile
+            for job in (running.jobs if running is not None else ()) if job.volatile
         ]
 
     async def _held(self, record: Record, running: dict[tuple[str, int], RunningJob]) -> AsyncIterator[JobView]:

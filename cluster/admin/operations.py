@@ -107,10 +107,10 @@ class Operations:
     def _skipped(self, token: Token, bundle: str, index: int, body: bytes) -> moves.Ops:
         part = slice_body(body, [index]) if body else b""       # of its siblings nothing is left to run
         words = self._words
-        told = words.heard_token(bundle, token)
+        verified = words.heard_token(bundle, token)
         return moves.fail(
-            self._keys, bundle, index, words.token(bundle, told), body=part, words=words,
-            error=told.error or "skipped", at_s=self._clock.wall(),
+            self._keys, bundle, index, words.token(bundle, verified), body=part, words=words,
+            error=verified.error or "skipped", at_s=self._clock.wall(),
             reason="skipped",
         )
 

@@ -45,8 +45,8 @@ class QueueParts:
             names = [name for name in names if _order(name) > _order(after)]
         rows = []
         for name in names[:limit]:
-            row, said = counts.row(name), settings.get(name)
-            rows.append(row if said is None else with_settings(row, said))
+            row, record = counts.row(name), settings.get(name)
+            rows.append(row if record is None else with_settings(row, record))
         return await self._with_heads(rows), names[limit - 1] if len(names) > limit else ""
 
     async def _with_heads(self, rows: list[QueueView]) -> list[QueueView]:
@@ -61,10 +61,10 @@ class QueueParts:
         ]
 
 
-def with_settings(row: QueueView, said: QueueRecord) -> QueueView:
+def with_settings(row: QueueView, record: QueueRecord) -> QueueView:
     return replace(
-        row, paused=said.paused, serial=said.serial, max_concurrency=said.max_concurrency, rate=in_words(said.rate),
-        max_waiting=said.max_waiting, on_full=said.on_full,
+        row, paused=record.paused, serial=record.serial, max_concurrency=record.max_concurrency,
+        rate=in_words(record.rate), max_waiting=record.max_waiting, on_full=record.on_full,
     )
 
 

@@ -69,7 +69,7 @@ class Reasons:
             page = await self._ledger.read(self._keys.section(token.flow, token.section), keys_only=True)
             if not page.records:
                 return f"flow {token.flow} is being stored: nothing of it begins before all of it is there"
-        has, told = await got(self._ledger, self._keys, bundle)
+        has, not_well = await got(self._ledger, self._keys, bundle)
         waits: list[str] = []
         total = left = 0
         for number, one in enumerate(token.upstream):
@@ -80,7 +80,7 @@ class Reasons:
             if not jobs or number >= UPSTREAM_LOOKED_MAX:
                 continue
             became = await read(self._ledger, self._keys, self._seal, one.bundle, jobs)
-            good, bad = sorted_out(became, jobs, wanted, told.get(one.bundle, 0))
+            good, bad = sorted_out(became, jobs, wanted, not_well.get(one.bundle, 0))
             if bad and token.on_upstream == "block":
                 return _in_the_way(job_id(one.bundle, bad[0].index), bad[0])
             ended = {entry.index for entry in (*good, *bad)}
@@ -136,13 +136,13 @@ class Reasons:
     async def _too_fast(self, token: Token, task: TaskRecord, queue: QueueRecord) -> str:
         """Which rate lets nothing begin now, or ""."""
         keys, now_ms = self._keys, self._clock.wall() * 1000
-        said = [
+        rates = [
             (keys.rate("task", token.task), task.rate, f"task {token.task}"),
             (keys.rate("key", token.task, token.rated_by), task.rate_per_key if token.rated_by else None,
              f"key {token.rated_by} of task {token.task}"),
             (keys.rate("queue", token.queue), queue.rate, f"queue {token.queue}"),
         ]
-        rated = [(key, rate, what) for key, rate, what in said if rate is not None]
+        rated = [(key, rate, what) for key, rate, what in rates if rate is not None]
         if not rated:
             return ""
         answers = (await self._ledger.commit(Txn((), tuple(Get(key) for key, _, _ in rated)))).answers
@@ -154,8 +154,8 @@ class Reasons:
 
     async def _held_back(self, token: Token, task: TaskRecord, queue: QueueRecord, able: dict[str, Member]) -> str:
         """What is claimed already says whether a limit holds it back, or whether all that could run it are busy."""
-        if said := await self._too_fast(token, task, queue):
-            return said
+        if reason := await self._too_fast(token, task, queue):
+            return reason
         of_task = of_key = of_queue = 0
         of_node: dict[str, int] = {}
         async for record in scan(self._ledger, self._keys.claims, limit=CLAIMS_MAX):
@@ -216,8 +216,8 @@ def _no_code(token: Token, serving: list[Member]) -> str:
 
 
 def _kinds(modes: list[Mode]) -> str:
-    said = {"sync": ("plain functions", "--sync 0"), "async": ("`async def` jobs", "--async 0")}
-    kinds, flags = [said[mode][0] for mode in modes], [said[mode][1] for mode in modes]
+    by_mode = {"sync": ("plain functions", "--sync 0"), "async": ("`async def` jobs", "--async 0")}
+    kinds, flags = [by_mode[mode][0] for mode in modes], [by_mode[mode][1] for mode in modes]
     return f"{' or '.join(kinds)}: they were started with {' and '.join(flags)}"
 
 

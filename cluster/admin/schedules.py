@@ -68,18 +68,18 @@ class ScheduleAdmin:
     async def declare(self, info: TaskInfo) -> None:
         """What the code of this node says of a task: a schedule of the task's name, without arguments. One that a
         person put under the name stays."""
-        said = info.schedule
-        assert said is not None
+        declared = info.schedule
+        assert declared is not None
         old, _ = await self._read(info.name)
         if old is not None and not old.declared:
             return
         payload, codec = dump_arguments((), {})
         header = Header(
             template_id(info.name), info.name, info.queue, info.mode, [0], [len(payload)], 0.0, codec,
-            v=HEADER_SCHEMA, priority=said.priority,
+            v=HEADER_SCHEMA, priority=declared.priority,
         )
         template = self._seal.body(header, [payload])
-        await self.put(info.name, NewSchedule(template=template, declared=True, **msgspec.structs.asdict(said)))
+        await self.put(info.name, NewSchedule(template=template, declared=True, **msgspec.structs.asdict(declared)))
 
     async def pause(self, name: str) -> ScheduleView:
         """Fire no further ticks. Jobs of ticks that were fired are not touched."""

@@ -97,8 +97,8 @@ class Status:
         counts = Counts(self._ledger, self._keys, self._clock)
         await counts.count()
         rows = {name: QueueView(name) for name in settings} | counts.rows
-        for name, said in settings.items():
-            rows[name] = with_settings(rows[name], said)
+        for name, record in settings.items():
+            rows[name] = with_settings(rows[name], record)
         for head in await self._blocking(None):
             rows[head.queue] = with_head(rows[head.queue], head)
         return sorted(rows.values(), key=lambda row: row.queue)

@@ -29,7 +29,7 @@ class Console:
         self._node = node
         self._apps = apps
         self._prefix = f"{name}: " if name else ""
-        self._told = 0              # jobs that ended in this second
+        self._ended = 0              # jobs that ended in this second
         self._untold: Counter[str] = Counter()
         node.events.listen(self._heard, [JobEnded])
 
@@ -54,10 +54,10 @@ class Console:
 
     def _heard(self, event: ClusterEvent) -> None:
         assert isinstance(event, JobEnded)
-        self._told += 1
-        if self._told == 1:
+        self._ended += 1
+        if self._ended == 1:
             asyncio.get_running_loop().call_later(1.0, self._next_second)
-        elif self._told > LINES_MAX:
+        elif self._ended > LINES_MAX:
             self._untold[event.outcome] += 1
             return
         took = span(event.ran_s) if event.ran_s else ""
@@ -71,7 +71,7 @@ class Console:
         if self._untold:
             counts = ", ".join(f"{count:,} {MARKS.get(outcome, outcome)}" for outcome, count in self._untold.items())
             complain(f"{self._prefix}{time.strftime('%H:%M:%S')}  and more in this second: {counts}")
-        self._told = 0
+        self._ended = 0
         self._untold.clear()
 
 

@@ -91,12 +91,12 @@ def find_etcd(binary: Path | None = None) -> Path:
 def etcd_version(binary: Path) -> str:
     """Ask a binary for its version, e.g. "3.5.16"."""
     try:
-        told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+        output = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"{binary} does not run as etcd: {error}") from error
-    found = re.search(r"etcd Version:\s*(\S+)", told)
+    found = re.search(r"etcd Version:\s*(\S+)", output)
     if not found:
-        raise ConfigError(f"{binary} is no etcd: it calls itself {told[:80]!r}")
+        raise ConfigError(f"{binary} is no etcd: it calls itself {output[:80]!r}")
     return found[1]
 
 

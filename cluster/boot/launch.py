@@ -23,7 +23,7 @@ def guard_command(config: NodeConfig) -> list[str]:
 
 
 def guard_environment(config: NodeConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    said = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format, OTEL: "1" if config.otel else ""}
+    variables = {VARIABLE: config.to_json(), json_log.VARIABLE: config.log_format, OTEL: "1" if config.otel else ""}
     for variable, value in ((sealing.VARIABLE, config.encrypt_file), (offload.VARIABLE, config.offload_url)):
-        said |= {variable: value} if value else {}
-    return dict(environ) | said
+        variables |= {variable: value} if value else {}
+    return dict(environ) | variables

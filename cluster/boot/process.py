@@ -120,13 +120,13 @@ async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str)
     """Until it is drained; in development its owner is told what it does."""
     async with asyncio.TaskGroup() as group:
         seen = group.create_task(telemetry.run(), name="telemetry")
-        told = group.create_task(
+        announcing = group.create_task(
             console.Console(node, config.apps, config.name).announce(where) if config.dev
             else _warn_of_none(node, config.apps),
             name="announce",
         )
         await node.run(config.advertise or reachable(where))
-        told.cancel()
+        announcing.cancel()
         seen.cancel()
 
 
@@ -139,7 +139,7 @@ async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:
 
 async def _check_store(node: Node, ledger: MeteredLedger, config: NodeConfig) -> None:
     """Wait for etcd, saying so once, and to whoever asks why the node is not ready; refuse what loses writes."""
-    where, said = ", ".join(config.etcd.endpoints), False
+    where, is_logged = ", ".join(config.etcd.endpoints), False
     node.about(f"it looks for etcd at {where}")
     while True:
         try:
@@ -148,14 +148,14 @@ async def _check_store(node: Node, ledger: MeteredLedger, config: NodeConfig) ->
         except (LedgerUnavailable, WriteUnknown) as error:
             problem = "etcd refuses it" if isinstance(error, LedgerDenied) else "no etcd answers"
             node.about(f"{problem} at {where}: {error}")
-            if not said:
+            if not is_logged:
                 log.error(
                     "%s at %s (%s). Is it running, are address, user and certificates right? Trying again.",
                     problem, where, error,
                 )
-                said = True
+                is_logged = True
             await asyncio.sleep(1.0)
-    if said:
+    if is_logged:
         log.warning("etcd answers at %s", where)
     warning = check_version(status.version, embedded=config.etcd.allow_broken or config.dev)
     if warning:

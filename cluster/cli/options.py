@@ -123,7 +123,7 @@ def moment(text: str) -> datetime:
     if (ago := _AGO.match(text.strip())) is not None:
         return datetime.fromtimestamp(now_s() - float(ago[1]) * _UNITS[ago[2]], UTC)
     try:
-        said = datetime.fromisoformat(text.strip())
+        parsed = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time: 2h, 30m or 1d (ago), or 2026-11-26T08:00") from None
-    return said if said.tzinfo is not None else said.astimezone()
+    return parsed if parsed.tzinfo is not None else parsed.astimezone()

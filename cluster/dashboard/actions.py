@@ -82,7 +82,7 @@ class Actions:
         view = await self._service.operation(name, WAIT_S)
         if view.state == "refused":
             raise InvalidJob(view.why)
-        return _told(view)
+        return _described(view)
 
     async def _flow(self, form: Any) -> str:
         flow, verb = normal_id(_text(form, "id")), _one_of(form, "verb", "retry", "cancel")
@@ -105,7 +105,7 @@ class Actions:
         return f"Schedule {name} is paused." if verb == "pause" else f"Schedule {name} goes on."
 
 
-def _told(view: OperationView) -> str:
+def _described(view: OperationView) -> str:
     done = DONE.get(view.verb, view.verb)
     if not view.is_over:
         return f"Under way: {view.count:,} of {view.total:,} jobs are {done}; it goes on by itself."

@@ -38,16 +38,16 @@ class Sessions:
 
     def begin(self) -> str:
         """A new session, as the cookie holds it."""
-        said = f"{int(self._wall()) + SESSION_S}.{secrets.token_hex(8)}"
-        return f"{said}.{self._seal('session', said)}"
+        content = f"{int(self._wall()) + SESSION_S}.{secrets.token_hex(8)}"
+        return f"{content}.{self._seal('session', content)}"
 
     def is_good(self, cookie: str | None) -> bool:
         if not cookie or len(cookie) > 200 or not cookie.isascii():
             return False
-        said, _, seal = cookie.rpartition(".")
-        if not hmac.compare_digest(seal, self._seal("session", said)):
+        content, _, seal = cookie.rpartition(".")
+        if not hmac.compare_digest(seal, self._seal("session", content)):
             return False
-        until = said.partition(".")[0]
+        until = content.partition(".")[0]
         return until.isdecimal() and self._wall() < int(until[:12])
 
     def form_seal(self, cookie: str | None) -> str:

@@ -77,7 +77,7 @@ class Performance:
         self._start = now()
         self._files = files_of(config.folder)
         self._observer = Observer(Keys(CLUSTER))
-        self._told = 0
+        self._shown = 0
         self._phase = "starting etcd"
         self._outcomes: dict[Path, list[Answer]] = defaultdict(list)
         self._done = self._failed = 0
@@ -198,9 +198,9 @@ class Performance:
                 self._tell()
 
     def _tell(self) -> None:
-        for happening in self._observer.happenings[self._told :]:
+        for happening in self._observer.happenings[self._shown :]:
             self._screen.say(happening.at - self._start, happening.text)
-        self._told = len(self._observer.happenings)
+        self._shown = len(self._observer.happenings)
 
     async def _draw(self) -> None:
         while True:

@@ -42,7 +42,7 @@ class MemoryWatch:
         self._key = key
         self._range_end = range_end
         self._from_revision = from_revision
-        self._told = from_revision - 1
+        self._delivered = from_revision - 1
         self._on_close = on_close
         self._error: LedgerError | None = None
         self._entered = False
@@ -68,19 +68,19 @@ class MemoryWatch:
         while not self._pending:
             if self._error:
                 raise self._error
-            if self._progress_due and self._store.revision > self._told:
+            if self._progress_due and self._store.revision > self._delivered:
                 break
-            if self._store.revision > self._told and self._progress is None:
+            if self._store.revision > self._delivered and self._progress is None:
                 self._promise_progress()
             await self._wait()
         self._progress_due = False
         events: list[Event] = []
         for _ in range(min(len(self._pending), REVISIONS_PER_DELIVERY)):
-            self._told, some = self._pending.popleft()
+            self._delivered, some = self._pending.popleft()
             events += some
         if not self._pending:
-            self._told = self._store.revision
-        return Changes(self._told, tuple(events))
+            self._delivered = self._store.revision
+        return Changes(self._delivered, tuple(events))
 
     def open(self) -> None:
         """Start: take what history there is, then listen."""

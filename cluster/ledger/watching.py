@@ -58,7 +58,7 @@ class EtcdWatch:
         self._interval_s = endpoints.config.progress_interval_s
         self._stall_limit_s = STALL_PERIODS * self._interval_s
         self._seen = from_revision - 1
-        self._told = from_revision - 1
+        self._delivered = from_revision - 1
         self._backlog: list[Event] = []
         self._error: errors.LedgerError | None = None
         self._news = asyncio.Event()
@@ -95,13 +95,13 @@ class EtcdWatch:
 
     async def __anext__(self) -> Changes:
         assert self._tasks, "iterate a watch inside `async with`"
-        while not (self._backlog or self._seen > self._told):
+        while not (self._backlog or self._seen > self._delivered):
             if self._error:
                 raise self._error
             self._news.clear()
             await self._news.wait()
         events, self._backlog = self._backlog, []
-        self._told = self._seen
+        self._delivered = self._seen
         self._room.set()
         return Changes(self._seen, tuple(events))
 

@@ -8,7 +8,7 @@ import msgspec
 
 from rota.client.errors import EnqueueError, NotInJob
 from rota.client.model import Enqueue, Mode, Outcome, Receipt, Step
-from rota.worker.channel.frames import Said
+from rota.worker.channel.frames import ProgressUpdate
 
 from ..events.records import JobStarted
 from .claims.memory import void
@@ -41,8 +41,8 @@ class RunnersSide:
         if self._identities.life is not None and outcomes:
             self._identities.life.executor.on_outcomes(outcomes)
 
-    def on_said(self, said: Said) -> None:
-        self._progress.say(said)
+    def on_progress(self, update: ProgressUpdate) -> None:
+        self._progress.say(update)
 
     def on_started(self, key: int, index: int) -> None:
         if (job := self._shown.job_of(key, index)) is not None:

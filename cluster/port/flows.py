@@ -92,12 +92,12 @@ class FlowPages:
         bundles: list[Enqueue] = []
         parts: list[FlowPart] = []
         whole, last = len(new.jobs) <= WHOLE_MAX, len(new.jobs) - 1
-        for number, said in enumerate(new.jobs):
-            ref, bundle = _ref(said, number), names.next()
+        for number, new_job in enumerate(new.jobs):
+            ref, bundle = _ref(new_job, number), names.next()
             terms = FlowTerms(
                 flow, flow, "whole" if whole else "last" if number == last else "more" if number else "first",
             )
-            made = await self._make(bundle, msgspec.json.encode(said), terms, by_ref)
+            made = await self._make(bundle, msgspec.json.encode(new_job), terms, by_ref)
             assert made.terms is not None
             parts.append(FlowPart(
                 bundle, made.task, made.queue, 1, tuple((one.bundle, one.jobs) for one in made.terms.after),
@@ -124,8 +124,8 @@ def _frames(bundles: list[Enqueue]) -> list[list[Enqueue]]:
     return [bundles[:1], bundles[1:-1], bundles[-1:]]
 
 
-def _ref(said: dict[str, msgspec.Raw], number: int) -> str:
-    raw = said.pop("ref", None)
+def _ref(new_job: dict[str, msgspec.Raw], number: int) -> str:
+    raw = new_job.pop("ref", None)
     ref = msgspec.json.decode(raw) if raw is not None else ""
     if not isinstance(ref, str):
         raise InvalidJob(f"the ref of job {number} of the flow is no text")

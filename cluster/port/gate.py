@@ -94,7 +94,7 @@ class Gate:
         self._arriving: dict[Connection, asyncio.Task[None]] = {}
         self._strangers: dict[Connection, None] = {}        # oldest first
         self._trusted: set[Connection] = set()
-        self._said: dict[str, Sparse] = {}
+        self._logged: dict[str, Sparse] = {}
         self._logger = logging.Logger("rota.http.server")
         self._logger.parent = log
         self._logger.addFilter(self._is_news)
@@ -181,7 +181,7 @@ class Gate:
 
     def note(self, what: str) -> None:
         """Say it; a flood of it once a minute, with a count. (`what`: our own words, which are kept.)"""
-        self._said.setdefault(what, Sparse(log)).warn("the port: %s", what)
+        self._logged.setdefault(what, Sparse(log)).warn("the port: %s", what)
 
     def turn_away(self, connection: Connection, why: str) -> None:
         self.note(why)

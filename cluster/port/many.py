@@ -80,7 +80,7 @@ class Many:
 
 async def _which(request: web.Request) -> FailedFilter:
     which = await read(request, Which)
-    said = bool(which.ids or which.queue or which.task or which.error)
-    if said == which.all:
+    selects = bool(which.ids or which.queue or which.task or which.error)
+    if selects == which.all:
         raise InvalidJob("which failed jobs? Say ids, queue, task or error; or all, and nothing else")
     return FailedFilter(which.ids, normal(which.queue), normal(which.task), which.error, which.all)

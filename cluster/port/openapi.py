@@ -105,7 +105,7 @@ def _described(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     def schema(kind: Any) -> Any:
         return schema_of[id(kind)]
 
-    told: dict[str, Any] = {"operationId": route.id, "summary": route.summary, "parameters": [
+    described: dict[str, Any] = {"operationId": route.id, "summary": route.summary, "parameters": [
         *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
           for name in re.findall(r"{(\w+)}", route.path)),
         *({"name": name, "in": "query", "description": QUERY[name][1], "schema": schema(QUERY[name][0])}
@@ -114,20 +114,20 @@ def _described(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     ]}
     if route.body is not None:
         body = {"application/json": {"schema": schema(_shape(route.body))}}
-        told["requestBody"] = {"required": True, "content": body}
+        described["requestBody"] = {"required": True, "content": body}
     failures = {} if route.is_open else FAILURES | OWN_FAILURES.get(route.id, {})
     problem = {"application/json": {"schema": schema(Problem)}}
-    told["responses"] = {
+    described["responses"] = {
         **{str(status): {"description": _words(status), "content": _content(answer, schema)}
            for status, answer in route.answers.items()},
         **{str(status): {"description": why, "content": problem}
            for status, why in failures.items() if status not in route.answers},
     }
     if route.is_open:
-        told["security"] = []
+        described["security"] = []
     if route.deprecated:
-        told["deprecated"] = True
-    return told
+        described["deprecated"] = True
+    return described
 
 
 def _content(answer: Any, schema: Callable[[Any], Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rota.client.model import NO_TERMS, UNREADABLE, Enqueue, FlowTerms, Options,
 from rota.client.options import checks as options
 from rota.client.options.backoff import TABLE_MAX
 from rota.client.options.checks import duration_s, priority, queue_name
-from rota.client.options.terms import IDEMPOTENCY_CHARS_MAX, Said
+from rota.client.options.terms import IDEMPOTENCY_CHARS_MAX, GivenTerms
 from rota.client.upstream import refs_of, upstream_of
 from rota.client.wire.keyring import Keyring
 from rota.client.wire.offload import is_check
@@ -248,8 +248,8 @@ class Pages:
         page = {"id": id_, "level": answer.level, "revision": answer.revision, "existing": answer.existing}
         return json_page(page, status=200 if answer.existing else 201, headers={"Location": f"/v1/jobs/{id_}"})
 
-    async def _job_of_flow(self, bundle: str, said: bytes, flow: FlowTerms, refs: dict[str, str]) -> Enqueue:
-        job = _decode_job(said)
+    async def _job_of_flow(self, bundle: str, given: bytes, flow: FlowTerms, refs: dict[str, str]) -> Enqueue:
+        job = _decode_job(given)
         job.after = tuple(refs.get(one, one) for one in job.after)
         return await self._bundle(bundle, job, flow)
 
@@ -403,12 +403,12 @@ def _options(job: NewJob) -> Options:
 
 
 def _terms(job: NewJob) -> Terms | None:
-    said = Said(
+    given = GivenTerms(
         job.unique_key, job.unique_until, job.unique_for_s, job.on_conflict, job.expires_s,
         idempotency_window=job.idempotency_window_s, on_upstream=job.on_upstream,
         requires=job.requires, weight=job.weight, fair_key=job.fair_key, rate_key=job.rate_key,
     )
-    terms = said.over(NO_TERMS) if said.anything else None
+    terms = given.over(NO_TERMS) if given.anything else None
     if job.after:
         terms = msgspec.structs.replace(terms or NO_TERMS, after=upstream_of(refs_of(job.after), ()))
     return terms
@@ -427,8 +427,8 @@ def _seconds(value: float | None, name: str) -> float | None:
 
 def _moment(request: web.Request, name: str) -> float | None:
     """Seconds since 1970."""
-    said = request.query.get(name)
-    return None if said is None else number_of(said, name)
+    given = request.query.get(name)
+    return None if given is None else number_of(given, name)
 
 
 def _which_part(request: web.Request) -> tuple[str | None, int, str]:

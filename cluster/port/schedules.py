@@ -38,10 +38,10 @@ class SchedulePages:
 
     async def put(self, request: web.Request) -> web.Response:
         """A template of rota's own clients; or, from any program, a call in JSON."""
-        name, said = _name(request), await read(request, dict[str, Any])
-        if unknown := sorted(said.keys() - FIELDS):
+        name, given = _name(request), await read(request, dict[str, Any])
+        if unknown := sorted(given.keys() - FIELDS):
             raise InvalidJob(f"a schedule has no {', '.join(unknown)}; it has {', '.join(sorted(FIELDS))}")
-        if "template" in said:
+        if "template" in given:
             return json_page(await self._service.schedules.put(name, await read(request, NewSchedule)))
         info = await read(request, ScheduleInfo)
         call = await read(request, JsonCall)

@@ -43,31 +43,31 @@ class Discards:
         if index is not None and index not in indexes:
             return None
         gone = indexes if index is None else [index]
-        told: list[Put | Delete] = []
+        notices: list[Put | Delete] = []
         if gone:
-            told = [await self._notice(record, token, bundle, gone, why), *self._memory(token, bundle, gone)]
+            notices = [await self._notice(record, token, bundle, gone, why), *self._memory(token, bundle, gone)]
         at = unmodified(record.key, record.mod_revision)
         if len(gone) == len(indexes):
-            return moves.cancel(self._keys, conditions, at, bundle, token, told)
-        return moves.cancel_some(conditions, at, token, gone, told)
+            return moves.cancel(self._keys, conditions, at, bundle, token, notices)
+        return moves.cancel_some(conditions, at, token, gone, notices)
 
     async def expired(self, conditions: tuple[Condition, ...], record: Record, token: Token) -> Write:
         """Too late for all that has not ended of it. Who waits is told."""
         bundle = _name(record.key)
         indexes = await self._pending(bundle, token)
-        told: list[Put | Delete] = []
+        notices: list[Put | Delete] = []
         if indexes:
-            told = [await self._notice(record, token, bundle, indexes, EXPIRED, "expired")]
-            told += self._memory(token, bundle, indexes)
+            notices = [await self._notice(record, token, bundle, indexes, EXPIRED, "expired")]
+            notices += self._memory(token, bundle, indexes)
         at = unmodified(record.key, record.mod_revision)
-        return moves.expire(self._keys, conditions, at, bundle, token, told)
+        return moves.expire(self._keys, conditions, at, bundle, token, notices)
 
     async def replaced(self, record: Record, token: Token, by: Write, job: str) -> Write:
         """Another job takes the place of the only one of this token: `by` enqueues it. Who waits for this is told."""
         bundle = _name(record.key)
         indexes = await self._pending(bundle, token) or [0]
-        told = await self._notice(record, token, bundle, indexes, f"job {job} has taken its place")
-        return moves.replace(self._keys, unmodified(record.key, record.mod_revision), bundle, by, [told])
+        notices = await self._notice(record, token, bundle, indexes, f"job {job} has taken its place")
+        return moves.replace(self._keys, unmodified(record.key, record.mod_revision), bundle, by, [notices])
 
     async def held(self, conditions: tuple[Condition, ...], bundle: str, indexes: list[int]) -> Write:
         """Ask the node that holds these jobs to stop them."""

@@ -20,8 +20,8 @@ from .words import UNSIGNED_WORDS, Words
 
 def wanted(keys: Keys, failure: Record | None) -> bytes | None:
     """The unique key that a failed job needs to run again."""
-    said = decode(Token, failure_in(failure.value).token) if failure is not None else None
-    return keys.unique(said.task, said.unique) if said is not None and said.unique else None
+    earlier = decode(Token, failure_in(failure.value).token) if failure is not None else None
+    return keys.unique(earlier.task, earlier.unique) if earlier is not None and earlier.unique else None
 
 
 class Again(NamedTuple):
@@ -41,26 +41,30 @@ def retry(
         return None
     kept = failure_in(failure.value)
     bundle, index = split_job(failed.id)
-    header, said = header_of(kept.body), decode(Token, kept.token)
+    header, earlier = header_of(kept.body), decode(Token, kept.token)
     if header is None or header.bundle != bundle:
         return None
-    past = words.heard_token(bundle, said).past if said else ()
+    past = words.heard_token(bundle, earlier).past if earlier else ()
     token = Token(          # what the body says is signed, what its token said may be why it was set aside
-        header.task, header.queue, header.priority if header.v > 1 or said is None else said.priority, 0, 1,
+        header.task, header.queue, header.priority if header.v > 1 or earlier is None else earlier.priority, 0, 1,
         header.mode, int(clock.wall() * 1000), python=header.python, function=header.function,
-        key=header.key if header.v > 1 or said is None else said.key,
-        signed=said.signed if said else header.key_id, past=past,
-        unique=said.unique if said and hold is not None else "", until_begun=said.until_begun if said else False,
-        inputs=said.inputs if said else True,       # (it costs a read to find that there are none)
-        steps=said.steps if said else True,
+        key=header.key if header.v > 1 or earlier is None else earlier.key,
+        signed=earlier.signed if earlier else header.key_id, past=past,
+        unique=earlier.unique if earlier and hold is not None else "",
+        until_begun=earlier.until_begun if earlier else False,
+        inputs=earlier.inputs if earlier else True,       # (it costs a read to find that there are none)
+        steps=earlier.steps if earlier else True,
     )
-    if said is not None:        # (where it may run, and what it counts as: no body says that)
-        token = replace(token, weight=said.weight, fair=said.fair, rate_key=said.rate_key, requires=said.requires)
-    at, told = unmodified(record.key, record.mod_revision), words.token(bundle, token)
+    if earlier is not None:        # (where it may run, and what it counts as: no body says that)
+        token = replace(
+            token, weight=earlier.weight, fair=earlier.fair, rate_key=earlier.rate_key, requires=earlier.requires
+        )
+    at, stamped = unmodified(record.key, record.mod_revision), words.token(bundle, token)
 
     def write(order: int, tail: Condition | None) -> Write:
         return moves.revive(
-            keys, who, at, failure.key, piece_name(bundle, [index]), replace(told, order=order), kept.body, hold, tail
+            keys, who, at, failure.key, piece_name(bundle, [index]), replace(stamped, order=order), kept.body, hold,
+            tail,
         )
 
     return Again(header.queue, write)

@@ -42,7 +42,7 @@ CANNOT_BLOCK = ("orphaned", "body missing", "body unreadable")
 """For these a job leaves its serial queue: it is the node's killer, or there is nothing that could be tried again."""
 
 KEEP_RESULT_S = 3600.0
-TOLD_CHARS_MAX = 1_000
+TRACEBACK_CHARS_MAX = 1_000
 """Of the bytes of a token that cannot be read."""
 
 
@@ -76,7 +76,7 @@ class SetAside:
             blocked = self.words.token(bundle, msgspec.structs.replace(plain, error=ADVICE[reason]))
             write = Write((*who, at), moves.block(self._keys, record.key, bundle, blocked))
             indexes = _indexes(bundle, token, await self._body(bundle) if body is None else body)
-            return self._told(write, bundle, indexes, plain, ADVICE[reason])
+            return self._and_tell(write, bundle, indexes, plain, ADVICE[reason])
         if body is None:
             body = await self._body(bundle)
         return await self._write(who, record, plain, reason, node, body, "")
@@ -86,7 +86,7 @@ class SetAside:
         it can be retried."""
         body = await self._body(_name(record.key))
         token = self._token_from(record, header_of(body))
-        return await self._write(who, record, token, "unreadable", "", body, f"{record.value[:TOLD_CHARS_MAX]!r}")
+        return await self._write(who, record, token, "unreadable", "", body, f"{record.value[:TRACEBACK_CHARS_MAX]!r}")
 
     async def to_part(self, bundle: str, claim: Claim) -> bytes:
         """The body of a bundle whose jobs go back apart; nothing if they do not, or it cannot be cut (whoever gets it
@@ -99,18 +99,18 @@ class SetAside:
         return page.records[0].value if page.records else b""
 
     async def _write(
-        self, who: moves.Conditions, record: Record, token: Token, reason: str, node: str, body: bytes, told: str
+        self, who: moves.Conditions, record: Record, token: Token, reason: str, node: str, body: bytes, traceback: str
     ) -> Write:
         """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
         keys, bundle, at = self._keys, _name(record.key), unmodified(record.key, record.mod_revision)
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
             return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
-        at_s, told_of = self._clock.wall(), self.words.token(bundle, token)
+        at_s, stamped = self._clock.wall(), self.words.token(bundle, token)
         failures = [
             put for index in indexes for put in moves.fail(
-                keys, bundle, index, told_of, words=self.words, body=_part(body, index, first=index == indexes[0]),
-                error=ADVICE[reason], traceback=told, node=node, at_s=at_s, reason=reason,
+                keys, bundle, index, stamped, words=self.words, body=_part(body, index, first=index == indexes[0]),
+                error=ADVICE[reason], traceback=traceback, node=node, at_s=at_s, reason=reason,
             )
         ]
         entries = [ResultEntry(index, "failed", error=ADVICE[reason], attempts=token.attempt) for index in indexes]
@@ -118,9 +118,9 @@ class SetAside:
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
         notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
         write = moves.set_aside(keys, who, at, bundle, token, tuple(failures), (notice,))
-        return self._told(write, bundle, indexes, token, ADVICE[reason])
+        return self._and_tell(write, bundle, indexes, token, ADVICE[reason])
 
-    def _told(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:
+    def _and_tell(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:
         return msgspec.structs.replace(
             write, on_applied=lambda: self._on_set_aside(whole(bundle), indexes, token, error)
         )

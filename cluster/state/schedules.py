@@ -61,23 +61,23 @@ def schedule_in(value: bytes) -> ScheduleRecord | None:
     record = decode(ScheduleRecord, value)
     if record is None or not is_name(record.queue):
         return None
-    said = record.timetable
+    times = record.timetable
     try:
-        if said.every_s:
-            checked = timetable(every=said.every_s, start_ms=said.start_ms)
+        if times.every_s:
+            checked = timetable(every=times.every_s, start_ms=times.start_ms)
         else:
-            checked = timetable(cron=said.cron, tz=said.tz)
+            checked = timetable(cron=times.cron, tz=times.tz)
     except InvalidJob:
         return None
-    return record if checked == said and 0 <= said.start_ms <= ORDER_MAX else None
+    return record if checked == times and 0 <= times.start_ms <= ORDER_MAX else None
 
 
 def check_template(seal: Seal, schedule: str, record: ScheduleRecord, template: bytes) -> None:
     """Raise `InvalidJob` or `SignatureRefused` if the template is not this schedule's."""
     header, payloads = seal.keyring.verify(template, seal.cluster)
-    said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
+    signed = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
     wanted = (template_id(schedule), record.task, record.queue, record.mode, record.python, record.function)
-    if said != wanted or len(payloads) != 1 or (header.v > 1 and header.priority != record.priority):
+    if signed != wanted or len(payloads) != 1 or (header.v > 1 and header.priority != record.priority):
         raise InvalidJob(f"the template of schedule {schedule} is that of something else")
 
 

@@ -74,5 +74,5 @@ async def fetch(ledger: Ledger, keys: Keys, seal: Seal, bundle: str, indexes: It
 
 
 def _facts(bundle: str, index: int, step: Step) -> tuple[object, ...]:
-    said = (step.name, step.kind, step.value, step.codec, step.began_ms, step.ended_ms)
-    return ("step", job_id(whole(bundle), index), *said)
+    signed = (step.name, step.kind, step.value, step.codec, step.began_ms, step.ended_ms)
+    return ("step", job_id(whole(bundle), index), *signed)

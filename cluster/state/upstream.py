@@ -43,21 +43,21 @@ class Became(msgspec.Struct, frozen=True, gc=False):
 async def read(ledger: Ledger, keys: Keys, seal: Seal, bundle: str, jobs: int) -> Became:
     """Of these jobs (a bitmap) of a bundle. Raises `LedgerError`."""
     body, results, failures = keys.body(bundle), keys.bundle_results(bundle), keys.failures_of(bundle)
-    bodies, told, failed = (await ledger.commit(Txn((), (
+    bodies, not_well, failed = (await ledger.commit(Txn((), (
         Get(body, body + b"/", True), Get(results, prefix_end(results)), Get(failures, prefix_end(failures), True),
     )))).answers
     kept = {index for record in failed if (index := _index(keys, record)) is not None}
-    said, hidden = latest(seal, bundle, told)
-    return judge(jobs & ~bits([index for index in hidden if index not in said]), said, kept, alive=bool(bodies))
+    entries, hidden = latest(seal, bundle, not_well)
+    return judge(jobs & ~bits([index for index in hidden if index not in entries]), entries, kept, alive=bool(bodies))
 
 
-def judge(jobs: int, said: dict[int, ResultEntry], failed: set[int], *, alive: bool) -> Became:
-    """`said`: the last outcome of each that has one; `failed`: those in the failed set; `alive`: whether some job of
+def judge(jobs: int, entries: dict[int, ResultEntry], failed: set[int], *, alive: bool) -> Became:
+    """`entries`: the last outcome of each that has one; `failed`: those in the failed set; `alive`: whether some job of
     the bundle has not ended."""
     well: dict[int, ResultEntry | None] = {}
     badly: dict[int, ResultEntry] = {}
     for index in indexes(jobs):
-        entry = said.get(index)
+        entry = entries.get(index)
         if index in failed:
             badly[index] = entry if entry is not None and entry.status == "failed" else _failed(index)
         elif entry is not None and entry.status == "ok":
@@ -69,16 +69,16 @@ def judge(jobs: int, said: dict[int, ResultEntry], failed: set[int], *, alive: b
     return Became(well, badly, bits([index for index in failed if index < JOBS_PER_BUNDLE_MAX]))
 
 
-def sorted_out(became: Became, jobs: int, wanted: int, told: int) -> tuple[list[ResultEntry], list[ResultEntry]]:
+def sorted_out(became: Became, jobs: int, wanted: int, not_well: int) -> tuple[list[ResultEntry], list[ResultEntry]]:
     """What has ended well of these jobs, and what has not, for one that waits for them. `wanted`: those whose results
-    it needs; `told`: those that were seen not to end well: if nothing is left of such a one, it has not since."""
+    it needs; `not_well`: those that were seen not to end well: if nothing is left of such a one, it has not since."""
     good, bad = [], []
     for index in indexes(jobs):
         if index in became.badly:
             bad.append(became.badly[index])
         elif index in became.well:
             entry = became.well[index]
-            if entry is None and told >> index & 1:
+            if entry is None and not_well >> index & 1:
                 bad.append(ResultEntry(index, "failed", error=DELETED))
             elif entry is None and wanted >> index & 1:
                 bad.append(ResultEntry(index, "failed", error=NOT_KEPT))
@@ -91,13 +91,13 @@ async def got(ledger: Ledger, keys: Keys, bundle: str) -> tuple[dict[str, int], 
     """What is known beside a token that waits, bitmaps by bundle: the jobs that it has got its part of, and those that
     were seen not to end well."""
     has: dict[str, int] = {}
-    told: dict[str, int] = {}
+    not_well: dict[str, int] = {}
     async for record in scan(ledger, keys.inputs_of(bundle), keys_only=True):
         if (parsed := keys.parse_input(record.key)) is not None:
             _, upstream, jobs, well = parsed
-            into = has if well else told
+            into = has if well else not_well
             into[upstream] = into.get(upstream, 0) | jobs
-    return has, told
+    return has, not_well
 
 
 def latest(seal: Seal, bundle: str, records: Iterable[Record]) -> tuple[dict[int, ResultEntry], set[int]]:

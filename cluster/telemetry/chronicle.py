@@ -87,7 +87,7 @@ class Chronicle:
         self._asking_again = 0.0
         self._own: set[bytes] = set()           # keys that this node has written
         self._met: set[str] = set()
-        self._told_gone: set[str] = set()
+        self._gone_emitted: set[str] = set()
         events.listen(self._note, NOTED)
 
     # -- what is known -----------------------------------------------------------------------------------------------
@@ -118,15 +118,15 @@ class Chronicle:
                     for node in list(self.nodes):
                         self._bury(self.nodes.pop(node))
                     for record in seen.records:
-                        self._apply(Event(False, record), told=True)
+                        self._apply(Event(False, record), listed=True)
                 else:
                     for event in seen.events:
-                        self._apply(event, told=False)
+                        self._apply(event, listed=False)
 
-    def _apply(self, event: Event, *, told: bool) -> None:
+    def _apply(self, event: Event, *, listed: bool) -> None:
         key, keys = event.record.key, self._keys
         if key.startswith(keys.seen_history):
-            self._apply_history(event, told=told)
+            self._apply_history(event, listed=listed)
         elif key.startswith(keys.seen_nodes):
             node = key[len(keys.seen_nodes):].decode(errors="replace")
             seen = None if event.deleted else node_seen_in(event.record.value)
@@ -134,7 +134,7 @@ class Chronicle:
                 self._bury(self.nodes.pop(node, None))
             else:
                 self.nodes[node] = seen
-        elif key == keys.seen_asked and not event.deleted and not told:
+        elif key == keys.seen_asked and not event.deleted and not listed:
             self._asked_until = self._clock.monotonic() + ASKED_S
             self._asked.set()
 
@@ -144,7 +144,7 @@ class Chronicle:
             hour_ago = self._clock.wall() - 3600.0
             self.past = {it.process: it for it in list(self.past.values())[-PAST_MAX:] if it.at > hour_ago}
 
-    def _apply_history(self, event: Event, *, told: bool) -> None:
+    def _apply_history(self, event: Event, *, listed: bool) -> None:
         key = event.record.key
         happened = None if event.deleted else happened_in(event.record.value)
         if happened is None:
@@ -152,7 +152,7 @@ class Chronicle:
             self._own.discard(key)
             return
         self.history[key] = happened
-        if not told and key not in self._own:
+        if not listed and key not in self._own:
             self._feed.put(happened)
 
     # -- this node's part of the history -----------------------------------------------------------------------------
@@ -218,17 +218,17 @@ class Chronicle:
     async def say(self) -> None:
         """What this node has counted, when it has changed: every two seconds while somebody looks, else once a minute,
         so that a node that is lost takes no more than a minute with it."""
-        said: NodeSeen | None = None
+        written: NodeSeen | None = None
         of_identity: int | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(UNASKED_S):
                     await self._asked.wait()
             seen, identity = self._say(), self._observed.identity()
-            if identity is not None and (said is None or identity[1] != of_identity or _differ(said, seen)):
+            if identity is not None and (written is None or identity[1] != of_identity or _differ(written, seen)):
                 key = self._keys.seen_nodes + self._observed.figures().node.encode()
                 if await self._write(Put(key, msgspec.json.encode(seen), identity[1])):
-                    said, of_identity = seen, identity[1]
+                    written, of_identity = seen, identity[1]
             if self._clock.monotonic() >= self._asked_until:
                 self._asked.clear()
             else:
@@ -244,19 +244,19 @@ class Chronicle:
             await asyncio.sleep(LOOK_S)
             members = set(self._directory.members)
             self._met |= members
-            gone = (self._met | self._said("node_joined")) - members
+            gone = (self._met | self._nodes_of("node_joined")) - members
             if gone:
-                gone -= self._said("node_leaving", "node_left", "node_gone")
+                gone -= self._nodes_of("node_leaving", "node_left", "node_gone")
                 self._met &= members | gone
             if gone & doubtful and self._observed.figures().is_master:
                 for node in sorted(gone & doubtful):
                     self._events.emit(r.NodeGone(node))
                 self._met -= gone & doubtful
-                self._told_gone |= gone & doubtful
-            self._told_gone &= gone
-            doubtful = gone - self._told_gone
+                self._gone_emitted |= gone & doubtful
+            self._gone_emitted &= gone
+            doubtful = gone - self._gone_emitted
 
-    def _said(self, *events: str) -> set[str]:
+    def _nodes_of(self, *events: str) -> set[str]:
         return {str(it.fields.get("node")) for it in self.history.values() if it.event in events}
 
 

@@ -43,7 +43,7 @@ from rota.client.wire.views import (
     JobView,
     LogView,
 )
-from rota.worker.channel.frames import AskRemember, AskSteps, Question, Remembered, Reply, Told, Work
+from rota.worker.channel.frames import Acknowledged, AskRemember, AskSteps, Question, Remembered, Reply, Work
 from rota.worker.runner import resources, steps
 from rota.worker.runner.context import Runner
 from rota.worker.runner.telling import telling
@@ -161,7 +161,7 @@ class Inline:
             step = question.step
             over = step if step.kind == "step" else replace(step, ended_ms=0)
             self._steps.setdefault(question.key, {})[step.name] = over
-            future.set_result(Told(0))
+            future.set_result(Acknowledged(0))
         return future
 
     def _is_stopped(self, work: Work, order: Order, index: int) -> bool:

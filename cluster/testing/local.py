@@ -19,7 +19,7 @@ from rota.client.model import Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.process.threads import Future
 from rota.client.tasks import queues
 from rota.client.tasks import task as tasks
-from rota.worker.channel.frames import Question, Reply, Said, Work
+from rota.worker.channel.frames import ProgressUpdate, Question, Reply, Work
 from rota.worker.pool.interface import NodeSide
 from rota.worker.pool.questions import Questions
 from rota.worker.pool.time_limits import CANCEL_GRACE_S
@@ -61,7 +61,7 @@ class LocalRunners:
         Runner.wanted_gone = lambda work, index: (work.key, index) in self._to_stop
         self.tasks = {name: task.described for name, task in tasks.registry.items()}
         self.queues = dict(queues.declared)
-        telling.send = self._said
+        telling.send = self._progressed
         logging.getLogger().addHandler(self._log)
 
     def submit(self, work: Work) -> None:
@@ -192,10 +192,10 @@ class LocalRunners:
         self._loop.call_soon_threadsafe(self._questions.asked, asker, [question])
         return future
 
-    def _said(self, said: Said) -> None:
+    def _progressed(self, update: ProgressUpdate) -> None:
         """From the loop, or from a job's thread."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._node.on_said, said)
+            self._loop.call_soon_threadsafe(self._node.on_progress, update)
 
     def _ended(self, work: Work, outcome: Outcome) -> None:
         if telling.used:

@@ -261,11 +261,11 @@ class MemoryCluster:
             section = await self._ledger.read(self._keys.section(token.flow, token.section), keys_only=True)
             if not section.records:
                 return False
-        has, told = await got(self._ledger, self._keys, bundle)
+        has, text = await got(self._ledger, self._keys, bundle)
         for one in token.upstream if token is not None else ():
             jobs, wanted = int(one.jobs, 16) & ~has.get(one.bundle, 0), int(one.wanted or "0", 16)
             became = await read(self._ledger, self._keys, self._seal, one.bundle, jobs)
-            good, bad = sorted_out(became, jobs, wanted, told.get(one.bundle, 0))
+            good, bad = sorted_out(became, jobs, wanted, text.get(one.bundle, 0))
             if len(good) + len(bad) < jobs.bit_count() or (bad and token is not None and token.on_upstream == "block"):
                 return False
         return token is not None
@@ -285,5 +285,5 @@ class MemoryCluster:
     async def _unsettled(self) -> str:
         page = await self._node.service.jobs("", "", "", 1_000, "")
         views = [await self._node.service.job(view.id) for view in page.jobs if view.place in UNSETTLED]
-        told = "; ".join(f"job {view.id} ({view.task}) is {view.place}: {view.why}" for view in views[:TOLD_MAX])
-        return told + (f"; and {len(views) - TOLD_MAX} more" if len(views) > TOLD_MAX else "")
+        text = "; ".join(f"job {view.id} ({view.task}) is {view.place}: {view.why}" for view in views[:TOLD_MAX])
+        return text + (f"; and {len(views) - TOLD_MAX} more" if len(views) > TOLD_MAX else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rota.client.model import EXPIRED, Mode, Outcome, QueueInfo, TaskInfo
 from rota.client.wire.views import LogLine
-from rota.worker.channel.frames import Said, Work
+from rota.worker.channel.frames import ProgressUpdate, Work
 from rota.worker.channel.job_numbers import job_number
 from rota.worker.pool.inquest import Inquest
 from rota.worker.pool.interface import NodeSide
@@ -158,7 +158,8 @@ class ScriptedRunners:
         if self._remembering is not None and self._heard:
             self._remembering.begin(self._node, work, index)
         if index % 3 == 0 and self._heard:      # every third job says how far it is, and its first line
-            self._node.on_said(Said(work.key, index, (1.0, 2.0, work.task, 1.0), [LogLine(1.0, "INFO", "begun")], 1))
+            line = LogLine(1.0, "INFO", "begun")
+            self._node.on_progress(ProgressUpdate(work.key, index, (1.0, 2.0, work.task, 1.0), [line], 1))
 
     def _is_late(self, work: Work) -> bool:
         return work.expires_ms != 0 and self._wall_ms() >= work.expires_ms
@@ -200,7 +201,7 @@ class ScriptedRunners:
             self._over(beside, other)
         started: list[Sent] = [(beside, (other, b"")) for beside, other in company]
         runner: Any = SimpleNamespace(
-            kind="async", role="apart" if apart else "regular", doomed={}, told=set(), killed_for_job=False,
+            kind="async", role="apart" if apart else "regular", doomed={}, told_to_end=set(), killed_for_job=False,
             blocked=False, epitaph=lambda status: "runner died",
         )
         outcomes = self._inquest.hold(runner, started, 11) if self._heard else []

@@ -14,7 +14,7 @@ from typing import Any, Self
 from rota.client.calls import pickling
 from rota.client.errors import EnqueueError, InvalidJob
 from rota.client.model import NO_OPTIONS, Codec, Enqueue, Mode, Options, Outcome, Receipt, Step
-from rota.worker.channel.frames import Said, Work
+from rota.worker.channel.frames import ProgressUpdate, Work
 from rota.worker.guard.guardlink import GuardLink
 from rota.worker.pool.runner_handle import State
 from rota.worker.pool.runners import RunnerPool
@@ -38,7 +38,7 @@ class Rig:
         self.times: dict[tuple[int, int], float] = {}
         self.started: list[tuple[int, int]] = []
         self.enqueued: list[Enqueue] = []
-        self.said: list[Said] = []
+        self.said: list[ProgressUpdate] = []
         self.functions: dict[str, bytes] = {}
         self.steps_of: dict[tuple[int, int], dict[str, Step]] = {}
         self.twice: list[tuple[int, Outcome]] = []
@@ -107,7 +107,7 @@ class Rig:
         """The pids of runners that can be given work."""
         return [runner.pid for runner in self.pool._runners.values() if runner.state is State.READY]
 
-    def on_said(self, said: Said) -> None:
+    def on_progress(self, said: ProgressUpdate) -> None:
         self.said.append(said)
 
     def on_started(self, key: int, index: int) -> None:

@@ -137,7 +137,7 @@ class Reported(msgspec.Struct, gc=False, array_like=True, tag=9):
     number: int
 
 
-class Said(msgspec.Struct, gc=False, array_like=True, tag=10):
+class ProgressUpdate(msgspec.Struct, gc=False, array_like=True, tag=10):
     """What a running job has said since the last time: how far it is (done, total, note, when), and log lines."""
 
     key: int
@@ -201,7 +201,7 @@ class Stored(msgspec.Struct, gc=False, array_like=True, tag=1):
     answers: list[Answer]
 
 
-class Told(msgspec.Struct, gc=False, array_like=True, tag=2):
+class Acknowledged(msgspec.Struct, gc=False, array_like=True, tag=2):
     """The answer to `AskFunction` and `AskMode`."""
 
     call: int
@@ -227,9 +227,11 @@ class Remembered(msgspec.Struct, gc=False, array_like=True, tag=4):
 
 
 ToRunner = Run | Function | Cancel | Drop | Stop | Report
-FromRunner = Ready | Broken | Done | Well | Started | Dropped | Starved | Touched | Interrupted | Reported | Said
+FromRunner = (
+    Ready | Broken | Done | Well | Started | Dropped | Starved | Touched | Interrupted | Reported | ProgressUpdate
+)
 
 # On a socket of their own, so that a runner that is busy, or waits for the answer, need not read them:
 Question = Ask | AskFunction | AskMode | AskSteps | AskRemember
-Reply = Stored | Told | Remembered
+Reply = Stored | Acknowledged | Remembered
 ToAsker = Reply | StopAsked

@@ -19,16 +19,16 @@ BY_GRPC_S = 8.0
 class Etcd:
     """Where a lease can be revoked, as the node has said."""
 
-    def __init__(self, said: dict[str, Any]) -> None:
-        self._endpoints: list[str] = said["endpoints"]
-        self._user: str = said.get("user") or ""
-        self._password_file: str = said.get("password_file") or ""
-        self._token: str = said.get("token") or ""
-        self._ca: str | None = said.get("ca") or None
-        self._cert: str = said.get("cert") or ""
-        self._key: str | None = said.get("key") or None
-        self._by_grpc: list[str] = said.get("by_grpc") or []
-        self._said = said
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._endpoints: list[str] = request["endpoints"]
+        self._user: str = request.get("user") or ""
+        self._password_file: str = request.get("password_file") or ""
+        self._token: str = request.get("token") or ""
+        self._ca: str | None = request.get("ca") or None
+        self._cert: str = request.get("cert") or ""
+        self._key: str | None = request.get("key") or None
+        self._by_grpc: list[str] = request.get("by_grpc") or []
+        self._request = request
 
     def revoke(self, lease: str) -> str:
         """Tell each endpoint in turn until one has done it. Returns what to say; never raises."""
@@ -53,9 +53,9 @@ class Etcd:
     def _revoke_by_grpc(self, lease: str, endpoint: str) -> str:
         """The JSON gateway of this etcd is off. Its other door needs more than the standard library: a process of its
         own goes there."""
-        said = json.dumps(self._said | {"lease": lease}).encode()
+        request = json.dumps(self._request | {"lease": lease}).encode()
         try:
-            done = subprocess.run(self._by_grpc, input=said, capture_output=True, timeout=BY_GRPC_S)
+            done = subprocess.run(self._by_grpc, input=request, capture_output=True, timeout=BY_GRPC_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
         else:

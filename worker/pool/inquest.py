@@ -56,7 +56,7 @@ class Inquest:
             if outcome is not None:
                 outcomes.append((work.key, outcome))
                 self._absolve(runner, sent)
-            elif runner.killed_for_job and job_number(work.key, index) in runner.told:     # as those of its batch
+            elif runner.killed_for_job and job_number(work.key, index) in runner.told_to_end:  # as those of its batch
                 error = f"TimeoutError: it was told to end, did not, and {text}"
                 outcomes.append((work.key, self.ended(work, index, error)))
                 self._absolve(runner, sent)
@@ -89,7 +89,7 @@ class Inquest:
     def _absolve(self, runner: RunnerHandle, sent: Sent) -> None:
         """A suspect had to be killed. If its loop did not turn, it was the one, and its company is cleared."""
         number = job_number(sent[0].key, sent[1][0])
-        if runner.role == "apart" and number in runner.told:
+        if runner.role == "apart" and number in runner.told_to_end:
             self.suspects.ended(number)
         elif runner.role == "apart":
             self._requeue(runner.kind, self.suspects.died([sent], alone=True).cleared)

@@ -11,7 +11,7 @@ from typing import Protocol
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Mode, Outcome, QueueInfo, Receipt, Step, TaskInfo
 
-from ..channel.frames import Said, Work
+from ..channel.frames import ProgressUpdate, Work
 
 
 class NodeSide(Protocol):
@@ -25,7 +25,7 @@ class NodeSide(Protocol):
         """A job of a work that wants its starts reported has been started."""
         ...
 
-    def on_said(self, said: Said) -> None:
+    def on_progress(self, update: ProgressUpdate) -> None:
         """A job that runs has said how far it is, or something for its log."""
         ...
 

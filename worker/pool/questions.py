@@ -10,7 +10,18 @@ from rota.client.errors import EnqueueError, NotInJob, RotaError
 from rota.client.model import Receipt
 from rota.client.wire import frames as wire
 
-from ..channel.frames import Answer, Ask, AskFunction, AskMode, AskSteps, Question, Remembered, Reply, Stored, Told
+from ..channel.frames import (
+    Acknowledged,
+    Answer,
+    Ask,
+    AskFunction,
+    AskMode,
+    AskSteps,
+    Question,
+    Remembered,
+    Reply,
+    Stored,
+)
 from .interface import NodeSide
 
 log = logging.getLogger(__name__)
@@ -55,7 +66,7 @@ class Questions:
             elif isinstance(question, AskSteps):
                 asker.answer(Remembered(question.call, refusal=refusal))
             else:
-                asker.answer(Told(question.call, refusal=refusal))
+                asker.answer(Acknowledged(question.call, refusal=refusal))
 
     async def _reply(self, asker: Asker, question: Question) -> Reply:
         if isinstance(question, Ask):
@@ -63,15 +74,15 @@ class Questions:
             return Stored(question.call, [_answer_of(entry) for entry in stored])
         if isinstance(question, AskFunction):
             await self._node.put_function(question.digest, question.code)
-            return Told(question.call)
+            return Acknowledged(question.call)
         if isinstance(question, AskMode):
-            return Told(question.call, await self._node.task_mode(question.task))
+            return Acknowledged(question.call, await self._node.task_mode(question.task))
         if not asker.has(question.key, question.index):
             raise NotInJob("that job does not run here")
         if isinstance(question, AskSteps):
             return Remembered(question.call, *await self._node.steps(question.key, question.index))
         await self._node.remember(question.key, question.index, question.step)
-        return Told(question.call)
+        return Acknowledged(question.call)
 
 
 def _answer_of(entry: Receipt | EnqueueError) -> Answer:

@@ -14,9 +14,9 @@ from ..channel.frames import (
     Dropped,
     FromRunner,
     Interrupted,
+    ProgressUpdate,
     Ready,
     Reported,
-    Said,
     Started,
     Starved,
     Touched,
@@ -98,11 +98,11 @@ class Reception:
                     runner.touched[job_number(key, index)] = asyncio.get_running_loop().time()
             case Interrupted(key, index):
                 if job_number(key, index) in runner.sent:
-                    runner.told.add(job_number(key, index))
+                    runner.told_to_end.add(job_number(key, index))
             case Started(key, index):
                 self._node.on_started(key, index)
-            case Said():
-                self._node.on_said(frame)
+            case ProgressUpdate():
+                self._node.on_progress(frame)
             case Reported(number):
                 self._reports.made(number)
             case Broken(error, traceback):

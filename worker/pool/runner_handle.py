@@ -79,7 +79,7 @@ class RunnerHandle:
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
         self.touched: dict[int, float] = {}         # number -> when its job restarted its clock
-        self.told: set[int] = set()                 # jobs of an async runner that were told to end
+        self.told_to_end: set[int] = set()                 # jobs of an async runner that were told to end
         self._deadlines: list[tuple[float, int]] = []
         self._functions: dict[bytes, int] = {}
         self._function_number = 0
@@ -127,7 +127,7 @@ class RunnerHandle:
 
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile; each held to its bounds."""
-        pop, touched, told, known = self.sent.pop, self.touched, self.told, []
+        pop, touched, told_to_end, known = self.sent.pop, self.touched, self.told_to_end, []
         in_order = self.kind == "sync"
         for item in outcomes:
             number = item[0] << INDEX_BITS | item[1].index
@@ -137,8 +137,8 @@ class RunnerHandle:
             sent = pop(number, None)
             if touched:
                 touched.pop(number, None)
-            if told:
-                told.discard(number)
+            if told_to_end:
+                told_to_end.discard(number)
             if sent is not None:
                 self.bytes_ahead -= len(sent[1][1])
                 outcome = checked(item[1])

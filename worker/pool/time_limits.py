@@ -88,7 +88,7 @@ class TimeLimits:
         return None
 
     def _blame(self, runner: RunnerHandle, number: int, work: Work, *, alone: bool) -> Overdue:
-        if number in runner.told or alone:
+        if number in runner.told_to_end or alone:
             error = f"TimeoutError: did not end when it was cancelled after its timeout of {self.timeout_s(work)} s"
             return Overdue(number, work, error, False)
         return Overdue(number, work, "", True)

@@ -24,11 +24,11 @@ from ..channel.frames import (
     Dropped,
     Function,
     Interrupted,
+    ProgressUpdate,
     Ready,
     Report,
     Reported,
     Run,
-    Said,
     Started,
     Starved,
     Stop,
@@ -62,7 +62,7 @@ class AsyncRunner:
         self._cancelled: dict[int, str] = {}            # number -> "" (asked for), or the words of its timeout
         self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # number -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
-        self._heard: deque[Said] = deque()              # on its way to the node
+        self._heard: deque[ProgressUpdate] = deque()              # on its way to the node
         self._well: dict[int, tuple[list[int], list[float]]] = {}       # those that have returned None, by work
 
     async def serve(self, functions: Functions, ready: Ready) -> None:
@@ -72,7 +72,7 @@ class AsyncRunner:
         self._stop = asyncio.Event()
         self._thread = threading.get_ident()
         Runner.touch, Runner.wanted_gone = self._touched, self._wanted_gone
-        telling.send = self._said
+        telling.send = self._progressed
         await hooks.run(hooks.start_hooks())
         logs.settle()
         self._clean = Surroundings()
@@ -191,10 +191,10 @@ class AsyncRunner:
         if not forks.forked:
             self._loop.call_soon_threadsafe(self._restart_clock, work.key, index)
 
-    def _said(self, said: Said) -> None:
+    def _progressed(self, update: ProgressUpdate) -> None:
         """From the loop, or from any thread. What is said before a job ends goes before its outcome, though the frame
         of that may be due already, with others."""
-        self._heard.append(said)
+        self._heard.append(update)
         if threading.get_ident() == self._thread:
             self._pass_on()
         else:

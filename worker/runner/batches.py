@@ -124,13 +124,13 @@ class _Gathering:
         except BaseException as error:
             for place in batch.places:
                 if not place.done():
-                    place.set_exception(_told(error))
+                    place.set_exception(_as_job_error(error))
             return
         for place, outcome in zip(batch.places, outcomes, strict=True):
             try:
                 value = unwrapped(outcome)
             except BaseException as error:
-                place.set_exception(_told(error))
+                place.set_exception(_as_job_error(error))
             else:
                 place.set_result(value)
 
@@ -145,7 +145,7 @@ async def _on_thread(function: Callable[[list[Any]], Any], items: list[Any]) -> 
         raise
 
 
-def _told(error: BaseException) -> BaseException:
+def _as_job_error(error: BaseException) -> BaseException:
     """A future takes no StopIteration, and a cancellation of the batch is none of its jobs."""
     if isinstance(error, StopIteration | asyncio.CancelledError):
         return RuntimeError(f"its batch ended with {type(error).__name__}")

@@ -55,14 +55,14 @@ class Suspended(BaseException):
         self, status: Literal["sleep", "wait"], text: str, *, delay_s: float = 0.0, value: bytes = b""
     ) -> None:
         super().__init__(status, text)
-        self._said = (status, value, text, delay_s)
+        self._ending = (status, value, text, delay_s)
 
     def __str__(self) -> str:
-        return self._said[2]
+        return self._ending[2]
 
     def outcome(self, index: int) -> Outcome:
         """How the run has ended."""
-        status, value, text, delay_s = self._said
+        status, value, text, delay_s = self._ending
         return Outcome(index, status, value, text, "", delay_s)
 
 

@@ -70,7 +70,7 @@ class _Memory:
         return AskSteps(0, self.work.key, self.index)
 
     def learn(self, reply: Any) -> None:
-        _told(reply)
+        _raise_refusal(reply)
         if self.known is None:
             self.known, self.serial = {step.name: step for step in reply.steps}, reply.serial
 
@@ -134,7 +134,7 @@ def step(name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
         result.close()
         raise errors.InvalidJob(f"step {name!r:.80}: its function is `async def`, so the job has to be, too")
     made = _made(memory, name, result, began_ms)
-    _told(_blocking(AskRemember(0, memory.work.key, memory.index, made)))
+    _raise_refusal(_blocking(AskRemember(0, memory.work.key, memory.index, made)))
     _remember(memory, made)
     return result
 
@@ -164,7 +164,7 @@ async def _first(memory: _Memory, name: str, call: Callable[[], Any]) -> Any:
     finally:
         _in_step.reset(token)
     made = _made(memory, name, result, began_ms)
-    _told(await _awaiting(AskRemember(0, memory.work.key, memory.index, made)))
+    _raise_refusal(await _awaiting(AskRemember(0, memory.work.key, memory.index, made)))
     _remember(memory, made)
     return result
 
@@ -211,7 +211,7 @@ def sleep(seconds: float | timedelta = 0.0, /, *, name: str = "", **units: float
     known = _known(memory, name)
     if known is None:
         known = _bed(name, duration_s)
-        _told(_blocking(AskRemember(0, memory.work.key, memory.index, known)))
+        _raise_refusal(_blocking(AskRemember(0, memory.work.key, memory.index, known)))
         _remember(memory, known)
     _wake(known)
     return _Slept()
@@ -223,7 +223,7 @@ async def _asleep(memory: _Memory, name: str, duration_s: float) -> None:
     known = _known(memory, name)
     if known is None:
         known = _bed(name, duration_s)
-        _told(await _awaiting(AskRemember(0, memory.work.key, memory.index, known)))
+        _raise_refusal(await _awaiting(AskRemember(0, memory.work.key, memory.index, known)))
         _remember(memory, known)
     if known.ended_ms > _now_ms():
         await memory.landed()
@@ -378,7 +378,7 @@ def handles_of(bundles: list[tuple[str, int]]) -> JobHandles[Any]:
     return handle_of(bundles[0][0] if bundles else NO_BUNDLE, 0).beside(bundles)
 
 
-def _told(reply: Any) -> None:
+def _raise_refusal(reply: Any) -> None:
     if reply.refusal is not None:
         raise wire.error_of(reply.refusal)
 

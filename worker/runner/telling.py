@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rota.client.errors import InvalidJob
 from rota.client.wire.views import LogLine
 
-from ..channel.frames import Said, Work
+from ..channel.frames import ProgressUpdate, Work
 from .context import running
 from .environment import forks
 
@@ -32,10 +32,10 @@ MemoryT = TypeVar("MemoryT")
 class _Saying:
     """Of one job, since it was last told."""
 
-    __slots__ = ("dropped", "lines", "progress", "told_at")
+    __slots__ = ("dropped", "lines", "progress", "sent_at")
 
     def __init__(self, keep: int) -> None:
-        self.told_at = 0.0
+        self.sent_at = 0.0
         self.dropped = 0
         self.progress: tuple[float, float | None, str, float] | None = None
         self.lines: deque[LogLine] = deque(maxlen=keep or 1)
@@ -45,7 +45,7 @@ class Telling:
     """Of one runner: `send` may be called from any thread. Nothing is started before a job says something."""
 
     def __init__(self) -> None:
-        self.send: Callable[[Said], None] | None = None
+        self.send: Callable[[ProgressUpdate], None] | None = None
         self.used = False
         """Whether a job has said anything that was not told yet."""
         self.memories: dict[JobRef, Any] = {}
@@ -74,11 +74,11 @@ class Telling:
     def ended(self, work: Work, index: int) -> None:
         """Tell what was not told yet: its outcome comes next."""
         with self._lock:
-            said = self._take((work.key, index))
+            update = self._take((work.key, index))
             self._sayings.pop((work.key, index), None)
             self.memories.pop((work.key, index), None)
             self.used = bool(self._sayings or self.memories)
-        self._tell(said)
+        self._tell(update)
 
     def remember(self, work: Work, index: int, memory: MemoryT) -> MemoryT:
         """Keep this for the run of a job, unless something is kept for it; returns what is kept."""
@@ -92,40 +92,40 @@ class Telling:
         saying = self._sayings.get((work.key, index))
         if saying is None:
             if len(self._sayings) >= SAYINGS_MAX:
-                self._forget_told()
+                self._forget_sent()
             saying = self._sayings[work.key, index] = _Saying(keep)
         elif keep and saying.lines.maxlen != keep:
             saying.lines = deque(saying.lines, keep)
         return saying
 
-    def _forget_told(self) -> None:
+    def _forget_sent(self) -> None:
         before = time.monotonic() - EVERY_S
         self._sayings = {
             ref: saying for ref, saying in self._sayings.items()
-            if saying.progress is not None or saying.lines or saying.told_at > before
+            if saying.progress is not None or saying.lines or saying.sent_at > before
         }
 
     def _look(self, key: int, index: int) -> None:
         """Tell it at once, or let the thread do so in a moment."""
         with self._lock:
             saying = self._sayings.get((key, index))
-            due = saying is not None and time.monotonic() >= saying.told_at + EVERY_S
-            said = self._take((key, index)) if due else None
+            due = saying is not None and time.monotonic() >= saying.sent_at + EVERY_S
+            update = self._take((key, index)) if due else None
             if self._thread is None and not due:
                 self._thread = threading.Thread(target=self._repeat, name="rota telling", daemon=True)
                 self._thread.start()
-            self._tell(said)            # within the lock: a job's outcome must not overtake what it said
-        if said is None:
+            self._tell(update)            # within the lock: a job's outcome must not overtake what it said
+        if update is None:
             self._wake.set()
 
-    def _take(self, ref: JobRef) -> Said | None:
+    def _take(self, ref: JobRef) -> ProgressUpdate | None:
         saying = self._sayings.get(ref)
         if saying is None or (saying.progress is None and not saying.lines):
             return None
-        said = Said(*ref, saying.progress, list(saying.lines), saying.lines.maxlen or 0, saying.dropped)
-        saying.progress, saying.told_at, saying.dropped = None, time.monotonic(), 0
+        update = ProgressUpdate(*ref, saying.progress, list(saying.lines), saying.lines.maxlen or 0, saying.dropped)
+        saying.progress, saying.sent_at, saying.dropped = None, time.monotonic(), 0
         saying.lines.clear()
-        return said
+        return update
 
     def _repeat(self) -> None:
         while True:
@@ -136,9 +136,9 @@ class Telling:
                 for ref in list(self._sayings):
                     self._tell(self._take(ref))
 
-    def _tell(self, said: Said | None) -> None:
-        if said is not None and self.send is not None and not forks.forked:
-            self.send(said)
+    def _tell(self, update: ProgressUpdate | None) -> None:
+        if update is not None and self.send is not None and not forks.forked:
+            self.send(update)
 
 
 telling = Telling()
@@ -168,8 +168,8 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
     if not isinstance(note, str):
         raise InvalidJob(f"rota.progress(note={note!r:.40}): a text")
     if telling.send is not None:
-        told = None if total is None else float(total)
-        telling.progress(*job, float(done), told, one_line(note, NOTE_CHARS_MAX))
+        known_total = None if total is None else float(total)
+        telling.progress(*job, float(done), known_total, one_line(note, NOTE_CHARS_MAX))
 
 
 def heard(record: logging.LogRecord, keep_of: Callable[[Work], int]) -> None:

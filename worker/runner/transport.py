@@ -22,7 +22,7 @@ from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.client.wire.views import JobView
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
-from ..channel.frames import Ask, AskFunction, AskMode, Question, Reply, StopAsked, Stored, ToAsker, Told, Work
+from ..channel.frames import Acknowledged, Ask, AskFunction, AskMode, Question, Reply, StopAsked, Stored, ToAsker, Work
 from .environment import forks
 
 T = TypeVar("T")
@@ -80,10 +80,10 @@ class RunnerTransport:
         return answers
 
     async def put_function(self, digest: str, code: bytes, patience: Patience | None = None) -> None:
-        await self._told(AskFunction(0, digest, code))
+        await self._acknowledged(AskFunction(0, digest, code))
 
     async def task_mode(self, task: str, patience: Patience | None = None) -> Mode | None:
-        return await self._told(AskMode(0, task))
+        return await self._acknowledged(AskMode(0, task))
 
     async def declare(self, queue: QueueInfo, patience: Patience | None = None) -> None:
         """What is declared while the app is imported, the node tells the cluster when it starts."""
@@ -112,12 +112,12 @@ class RunnerTransport:
     async def close(self) -> None:
         pass
 
-    async def _told(self, question: Question) -> Mode | None:
-        told = await asyncio.wrap_future(self.ask(question))
-        assert isinstance(told, Told)
-        if told.refusal is not None:
-            raise wire.error_of(told.refusal)
-        return told.mode
+    async def _acknowledged(self, question: Question) -> Mode | None:
+        answer = await asyncio.wrap_future(self.ask(question))
+        assert isinstance(answer, Acknowledged)
+        if answer.refusal is not None:
+            raise wire.error_of(answer.refusal)
+        return answer.mode
 
     def ask(self, question: Question) -> Future[Reply]:
         """The node's answer, to be waited for on any thread."""

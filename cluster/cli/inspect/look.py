@@ -148,11 +148,11 @@ def job(
             show.as_json(kept) if json else show.log(kept)
             return
         view = asked.handle(id).status()
-        told = _arguments(asked, id) if arguments else ""
+        shown = _arguments(asked, id) if arguments else ""
     if json:
-        show.as_json(view, arguments=told) if arguments else show.as_json(view)
+        show.as_json(view, arguments=shown) if arguments else show.as_json(view)
     else:
-        show.job(view, told)
+        show.job(view, shown)
     if view.place == "unknown":
         raise JobUnknown(f"there is no job {view.id}: {view.why}", id)
 

@@ -41,8 +41,8 @@ def _head(seen: Overview, now_s: float) -> list[Text]:
             f"scheduled {totals.scheduled:,}, awaiting others {totals.awaiting:,}, failed {totals.failed:,}"
         ))
     if taken is not None:
-        told = event_words(taken.event, taken.fields)
-        lines.append(styled(f"last takeover {seconds(now_s - taken.at)} ago: {told}"))
+        words = event_words(taken.event, taken.fields)
+        lines.append(styled(f"last takeover {seconds(now_s - taken.at)} ago: {words}"))
     if seen.store_in_use_bytes is not None:
         quota = f" of {seen.store_quota_bytes / 2**20:,.0f}" if seen.store_quota_bytes else ""
         lines.append(styled((f"etcd {seen.store_in_use_bytes / 2**20:,.1f}{quota} MiB in use", "dim")))
@@ -55,14 +55,14 @@ def _hour(minutes: Sequence[Minute]) -> Table:
     for minute in minutes:
         waited, ran = _add(waited, minute.waited), _add(ran, minute.ran)
     grid = Table.grid(padding=(0, 2))
-    for name, values, told in (
+    for name, values, words in (
         ("ended", [it.ended for it in minutes], f"{sum(it.failed for it in minutes):,} of them failed"),
         ("enqueued", [it.enqueued for it in minutes], (
             f"95 % waited {seconds(quantile(waited, 0.95))}, ran {seconds(quantile(ran, 0.95))}"
         )),
     ):
         grid.add_row(styled((name, "dim")), styled(bars(values)))
-        grid.add_row("", styled(f"{sum(values):,} in the hour; {told}"))
+        grid.add_row("", styled(f"{sum(values):,} in the hour; {words}"))
     return grid
 
 

@@ -132,7 +132,7 @@ async def _events(config: ClientConfig, address: str, *, jobs: bool, insist: boo
     """Of one node, for ever: where it breaks off, again. `insist`: the first time it must work."""
     import aiohttp
 
-    said = ""
+    complaint = ""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=SILENCE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         while True:
@@ -143,16 +143,16 @@ async def _events(config: ClientConfig, address: str, *, jobs: bool, insist: boo
                         raise Unauthorized(f"{address} wants the cluster's token: --token-file, or ROTA_TOKEN_FILE")
                     if answer.status != 200:
                         raise Unreachable(f"{address} answers {answer.status} {answer.reason}")
-                    insist, said = False, ""
+                    insist, complaint = False, ""
                     async for happened in _read(answer):
                         yield happened
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 fault = f"{address}: {error or type(error).__name__}"
                 if insist:
                     raise Unreachable(f"no node can be reached ({fault})") from None
-                if fault != said:
+                if fault != complaint:
                     complain(f"rota: {fault}; trying again")
-                    said = fault
+                    complaint = fault
             await asyncio.sleep(AGAIN_S)
 
 

@@ -76,8 +76,8 @@ def set_(
 
       rota queue set payments --serial
     """
-    said = (serial, max_concurrency, rate, max_waiting, on_full)
-    if all(value is None for value in said) and not (no_limit or no_rate or no_bound):
+    given = (serial, max_concurrency, rate, max_waiting, on_full)
+    if all(value is None for value in given) and not (no_limit or no_rate or no_bound):
         raise typer.BadParameter(
             "nothing to change: say --serial, --no-serial, --max-concurrency, --no-limit, --rate, --no-rate, "
             "--max-waiting, --on-full or --no-bound"
@@ -192,7 +192,7 @@ def retry(
     url: Url = None, token_file: TokenFile = None, json: Json = False,
 ) -> None:
     """Run failed jobs again, from their first attempt: those that fit every option given."""
-    _said(ids, queue, task, error, all)
+    _selection(ids, queue, task, error, all)
     with client(url, token_file) as asked, Following() as following:
         asked.retry_failed(ids or [], queue=queue, task=task, error=error, all=all, on_progress=following.seen)
     _over(following, json, "are queued again")
@@ -204,7 +204,7 @@ def delete(
     url: Url = None, token_file: TokenFile = None, json: Json = False,
 ) -> None:
     """Forget failed jobs for good: those that fit every option given."""
-    _said(ids, queue, task, error, all)
+    _selection(ids, queue, task, error, all)
     with client(url, token_file) as asked, Following() as following:
         asked.delete_failed(ids or [], queue=queue, task=task, error=error, all=all, on_progress=following.seen)
     _over(following, json, "deleted")
@@ -303,7 +303,7 @@ def _over(following: Following, json: bool, words: str) -> None:
     show.as_json(view) if json else say(f"{view.count:,} jobs {words}{following.left}")
 
 
-def _said(ids: list[str] | None, queue: str, task: str, error: str, all: bool) -> None:
+def _selection(ids: list[str] | None, queue: str, task: str, error: str, all: bool) -> None:
     if bool(ids or queue or task or error) == all:
         raise ConfigError("which failed jobs? Say --id, --queue, --task or --error; or --all, and nothing else")
 

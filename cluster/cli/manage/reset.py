@@ -47,9 +47,9 @@ def reset(
         "etcd_password_file": etcd_password_file, "cluster": cluster,
     }  # fmt: skip
     store, name = settings.load_store(flags, os.environ, config)
-    said = yes or typer.prompt(f"This deletes everything of cluster {name}. Type its name to go on")
-    if said != name:
-        raise ConfigError(f"{said!r} is not the name of the cluster ({name}): nothing was deleted")
+    answer = yes or typer.prompt(f"This deletes everything of cluster {name}. Type its name to go on")
+    if answer != name:
+        raise ConfigError(f"{answer!r} is not the name of the cluster ({name}): nothing was deleted")
 
     async def forget() -> int:
         async with EtcdLedger(ledger_settings(store)) as ledger:

@@ -255,8 +255,8 @@ class Dependants:
             return
         if bad and token.on_upstream == "run":
             good, bad = good + bad, []
-        told = waiting.badly.get(upstream, 0)
-        badly = bits([entry.index for entry in bad if entry.index in became.badly or told >> entry.index & 1])
+        known_badly = waiting.badly.get(upstream, 0)
+        badly = bits([entry.index for entry in bad if entry.index in became.badly or known_badly >> entry.index & 1])
         if not await self._letting_in.tell_badly(waiting, upstream, badly):
             await self._read_again(waiting)
             return

@@ -159,7 +159,7 @@ class Flows:
         parts = []
         async for stored in scan(self._ledger, self._keys.graphs_of(flow), size=GRAPHS_PER_PAGE):
             parts += unpack(stored.value) or []
-        has, told = await got(self._ledger, self._keys, flow)
+        has, not_well = await got(self._ledger, self._keys, flow)
         left, count = {}, 0
         for bundle, jobs in jobs_of(parts).items():
             count += jobs.bit_count()
@@ -167,7 +167,7 @@ class Flows:
                 left[bundle] = jobs
         self._awaited.forget(key)
         waiting = Waiting(
-            key, flow, found[0].mod_revision, None, left, last_of(parts), dict(told), record, count
+            key, flow, found[0].mod_revision, None, left, last_of(parts), dict(not_well), record, count
         )
         self._awaited.put(waiting)
         self._awaited.begin(waiting)
@@ -175,13 +175,13 @@ class Flows:
     async def note(self, waiting: Waiting, upstream: str, became: Became) -> bool:
         """What has become of some of its jobs. What is in the failed set has not ended: a person may retry it. False:
         the flow is not any more what it was seen as."""
-        left, told = waiting.left.get(upstream, 0), waiting.badly.get(upstream, 0)
-        good, bad = sorted_out(became, left, 0, told)
+        left, not_well = waiting.left.get(upstream, 0), waiting.badly.get(upstream, 0)
+        good, bad = sorted_out(became, left, 0, not_well)
         ended = 0
         for entry in bad:
             if not became.failed >> entry.index & 1:
                 ended |= 1 << entry.index
-        badly = told & ~left
+        badly = not_well & ~left
         for entry in bad:
             badly |= 1 << entry.index
         if not await self._letting_in.tell_badly(waiting, upstream, badly):

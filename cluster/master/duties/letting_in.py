@@ -50,10 +50,10 @@ class LettingIn:
     async def tell_badly(self, waiting: Waiting, upstream: str, jobs: int) -> bool:
         """That some (a bitmap) have failed is kept: what is left of them goes before who waits does. That they were
         retried, too. False: nothing of it is stored."""
-        told = waiting.badly.get(upstream, 0)
-        if jobs == told:
+        known_badly = waiting.badly.get(upstream, 0)
+        if jobs == known_badly:
             return True
-        if told:
+        if known_badly:
             area = self._keys.not_well(waiting.bundle, upstream, 0)[:-1]
             page = await self._ledger.read(area, prefix_end(area), keys_only=True)
             for record in page.records:

@@ -90,9 +90,9 @@ async def _back(
     if not claim.pending:
         return Write((*who, at), moves.end(keys, record.key, bundle, claim))
     task = tasks.get(claim.task)
-    told = aside.words.heard_token(bundle, claim)
-    past = told.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
-    claim = aside.words.token(bundle, replace(told, past=past))
+    verified = aside.words.heard_token(bundle, claim)
+    past = verified.and_past(node, 0, int(clock.wall() * 1000), "its node was lost")
+    claim = aside.words.token(bundle, replace(verified, past=past))
     if claim.started and task is not None and task.on_orphan == "fail":
         return await aside.fail(who, record, claim, "lost", node=node)
     lost = claim.lost + claim.started

@@ -12,10 +12,10 @@ from ...state.steps import Steps
 
 
 class Memory:
-    """Of the jobs of one bundle. `told`: what of it is in the store, by job and by name."""
+    """Of the jobs of one bundle. `remembered`: what of it is in the store, by job and by name."""
 
     def __init__(self, steps: Steps, late: Iterable[int] = ()) -> None:
-        self.told: dict[int, dict[str, Step]] = {
+        self.remembered: dict[int, dict[str, Step]] = {
             index: {step.name: step for _, step in sorted(found.items())} for index, found in steps.items()
         }
         self.late = set(late)           # they ended, and a step of theirs may have come, or may come, after that
@@ -39,7 +39,7 @@ class Memory:
         return self._under_way.get((index, name))
 
     def is_stored(self, index: int, step: Step) -> None:
-        self.told.setdefault(index, {})[step.name] = step
+        self.remembered.setdefault(index, {})[step.name] = step
         future = self._under_way.pop((index, step.name), None)
         if future is not None and not future.done():
             future.set_result(None)
@@ -59,7 +59,7 @@ class Memory:
     def ended(self, indexes: Iterable[int], *, final: bool) -> list[int]:
         """Which of these jobs, that have ended, have left something to be deleted with that. `final`: their bundle
         ends, too."""
-        going = [index for index in indexes if index in self.told or index in self._next]
+        going = [index for index in indexes if index in self.remembered or index in self._next]
         running = self._loose.union(index for index, _ in self._under_way)
         self.late.update(index for index in going if index in running)
         return sorted({*going, *self.late}) if final else going
@@ -67,17 +67,17 @@ class Memory:
     def leave(self, indexes: Iterable[int]) -> None:
         """These jobs go elsewhere, and what they remember is told there."""
         for index in indexes:
-            self.told.pop(index, None)
+            self.remembered.pop(index, None)
             self._next.pop(index, None)
 
     def refuse_more(self, index: int, step: Step) -> None:
         """Raises what keeps a job from remembering this, too."""
         if not step.name or len(step.value) > BUNDLE_BYTES_MAX:
             raise JobTooLarge(len(step.value), BUNDLE_BYTES_MAX, f"what step {step.name!r:.80} returned")
-        told = self.told.get(index, {})
-        if len(told) >= STEPS_MAX:
+        remembered = self.remembered.get(index, {})
+        if len(remembered) >= STEPS_MAX:
             raise InvalidJob(f"a job remembers {STEPS_MAX:,} steps at the most: let it enqueue others for the rest")
-        size = len(step.value) + sum(len(known.value) for known in told.values())
+        size = len(step.value) + sum(len(known.value) for known in remembered.values())
         if size > STEPS_BYTES_MAX:
             raise JobTooLarge(size, STEPS_BYTES_MAX, f"what this job remembers, with step {step.name!r:.80},")
 

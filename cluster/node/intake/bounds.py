@@ -93,11 +93,11 @@ class Bounds:
         if count.mod_revision < 0:
             page = await self._ledger.read(self._keys.bound(queue))
             record = page.records[0] if page.records else None
-            said = decode(BoundRecord, record.value) if record is not None else None
-            if said is None or said.enqueued < count.enqueued:     # new, or damaged: counted anew
+            bound = decode(BoundRecord, record.value) if record is not None else None
+            if bound is None or bound.enqueued < count.enqueued:     # new, or damaged: counted anew
                 count.at = count.next_at = float("-inf")
             count.mod_revision = record.mod_revision if record is not None else 0
-            count.enqueued = said.enqueued if said is not None else 0
+            count.enqueued = bound.enqueued if bound is not None else 0
         return count
 
     async def _count(self, queue: str, count: _Count) -> None:

@@ -126,8 +126,9 @@ def _check_marks(terms: Terms) -> None:
 
 def _agree(header: Header, bundle: Enqueue) -> bool:
     """Whether a frame says what the body in it says."""
-    said = (header.bundle, header.task, header.queue, header.mode, header.python, header.function, len(header.indexes))
-    if said != (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function, bundle.count):
+    signed = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
+    claimed = (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function)
+    if signed != claimed or len(header.indexes) != bundle.count:
         return False
     asked = (bundle.priority, bundle.key, bundle.delay_s)
     return header.v < 2 or (header.priority, header.key, header.delay_s) == asked

@@ -72,12 +72,12 @@ class Sections:
                 future = self._commits.submit(await self._merged(section, [write for write, _ in writes]))
                 verdict = await asyncio.shield(future)
             except Exception as error:
-                for _, told in writes:
-                    told.set_exception(error)
-                    told.exception()
+                for _, stored in writes:
+                    stored.set_exception(error)
+                    stored.exception()
             else:
-                for _, told in writes:
-                    told.set_result(verdict)
+                for _, stored in writes:
+                    stored.set_result(verdict)
 
     async def _merged(self, section: str, writes: list[Write]) -> Write:
         terms = self._sealed.get(section)

@@ -69,8 +69,8 @@ class Registration:
         infos = list(tasks)
         await asyncio.gather(*[self._task(info) for info in infos])
         for declared in queues:
-            if declared.said:
-                await patiently(partial(self._operations.set_queue, declared.name, declared.said))
+            if declared.settings:
+                await patiently(partial(self._operations.set_queue, declared.name, declared.settings))
         for info in infos:
             if info.schedule is not None:
                 await patiently(partial(self._schedules.declare, info))

@@ -57,9 +57,9 @@ def _failure(context: IdentityContext, order: int, work: Work, body: bytes, atte
         signed=seal.keyring.mark(decode_header(body)[0].key_id),
     )
     words = Words(seal)
-    told = words.token(work.bundle, replace(token, past=token.and_past(node, 0, int(now * 1000), error)))
+    stamped = words.token(work.bundle, replace(token, past=token.and_past(node, 0, int(now * 1000), error)))
     failed = moves.fail(
-        keys, work.bundle, outcome.index, told, body=slice_body(body, [outcome.index]), error=outcome.error,
+        keys, work.bundle, outcome.index, stamped, body=slice_body(body, [outcome.index]), error=outcome.error,
         traceback=outcome.traceback, node=node, at_s=now, reason="volatile", words=words,
     )
     absent = created(keys.failed_job(work.queue, work.bundle, outcome.index), 0)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from rota.client.errors import LedgerError
 from rota.client.model import LOG_LINES_MAX, Outcome
 from rota.client.wire.views import LogLine
-from rota.worker.channel.frames import Said
+from rota.worker.channel.frames import ProgressUpdate
 
 from ...context import IdentityContext
 from ...ledger.commits import Verdict, Write, created, unmodified
@@ -44,11 +44,23 @@ Name = tuple[str, int]
 class _Job:
     """One run of a job here."""
 
-    __slots__ = ("dropped", "ended", "lines", "lines_new", "new", "next_at", "progress", "revision", "size", "told",
-                 "unsure", "written")
+    __slots__ = (
+        "dropped",
+        "ended",
+        "lines",
+        "lines_new",
+        "local",
+        "new",
+        "next_at",
+        "progress",
+        "revision",
+        "size",
+        "unsure",
+        "written",
+    )
 
-    def __init__(self, told: LocalJob) -> None:
-        self.told = told
+    def __init__(self, local: LocalJob) -> None:
+        self.local = local
         self.progress: ProgressRecord | None = None
         self.lines: deque[LogLine] = deque()
         self.size = self.dropped = 0
@@ -58,15 +70,15 @@ class _Job:
 
     @property
     def name(self) -> Name:
-        return self.told.bundle, self.told.index
+        return self.local.bundle, self.local.index
 
-    def add(self, said: Said) -> None:
-        for line in said.lines:
+    def add(self, update: ProgressUpdate) -> None:
+        for line in update.lines:
             self.lines.append(line)
             self.size += len(line.text)
             self.lines_new = True
-        self.dropped += said.dropped
-        while self.size > LOG_BYTES_MAX or len(self.lines) > min(said.keep, LOG_LINES_MAX):
+        self.dropped += update.dropped
+        while self.size > LOG_BYTES_MAX or len(self.lines) > min(update.keep, LOG_LINES_MAX):
             self.size -= len(self.lines.popleft().text)
             self.dropped += 1
 
@@ -78,7 +90,7 @@ class _Job:
         if not self.new or self.progress is None:
             return None
         self.new, self.written = False, True
-        claim = self.told.claim         # (of level `delayed` it may not be in the store yet)
+        claim = self.local.claim         # (of level `delayed` it may not be in the store yet)
         here = (created(claim.key, claim.create_revision),) if claim is not None and claim.create_revision else ()
         return Write((who, *here), (Put(key, encode(self.progress), lease),))
 
@@ -91,45 +103,45 @@ class _Job:
 
     def log(self, keys: Keys, lease: int) -> Put:
         self.lines_new = False
-        record = LogRecord(list(self.lines), self.told.attempt, self.dropped)
+        record = LogRecord(list(self.lines), self.local.attempt, self.dropped)
         return Put(keys.log_of(*self.name), encode(record), lease)
 
 
 class Progress:
-    """Of one node. `told(key, index)` names a job by what the runners call it; None: it is not here any more."""
+    """Of one node. `local_job(key, index)` names a job by what the runners call it; None: it is not here any more."""
 
-    def __init__(self, told: Callable[[int, int], LocalJob | None]) -> None:
-        self._told = told
+    def __init__(self, local_job: Callable[[int, int], LocalJob | None]) -> None:
+        self._local_job = local_job
         self._jobs: dict[JobRef, _Job] = {}
         self._refs: dict[Name, JobRef] = {}      # under which a job runs now, if it has said anything
         self._lease = 0
         self._wake = asyncio.Event()
         self._again: deque[tuple[float, Name]] = deque()        # whose keys are to be deleted once more, and when
 
-    def say(self, said: Said) -> None:
+    def say(self, update: ProgressUpdate) -> None:
         """A runner calls."""
-        ref = (said.key, said.index)
-        told = self._told(*ref)
-        if told is None:
+        ref = (update.key, update.index)
+        local = self._local_job(*ref)
+        if local is None:
             return
         job = self._jobs.get(ref)
-        if job is None or not _same(job.told, told):
-            job = self._begin(ref, told)
+        if job is None or not _same(job.local, local):
+            job = self._begin(ref, local)
             if job is None:
                 return
-        job.told = told         # its claim may be in the store by now
-        if said.progress is not None:
-            done, total, note, at = said.progress
-            job.progress, job.new = ProgressRecord(done, total, note, int(at * 1000), told.attempt), True
-        if said.lines:
-            job.add(said)
+        job.local = local         # its claim may be in the store by now
+        if update.progress is not None:
+            done, total, note, at = update.progress
+            job.progress, job.new = ProgressRecord(done, total, note, int(at * 1000), local.attempt), True
+        if update.lines:
+            job.add(update)
         self._wake.set()
 
-    def _begin(self, ref: JobRef, told: LocalJob) -> _Job | None:
+    def _begin(self, ref: JobRef, local: LocalJob) -> _Job | None:
         """If it has run here before, what that run has written is this one's to write over, and to delete."""
         if (old := self._jobs.get(ref)) is not None:
             self._drop(ref, old)               # of an earlier identity, which has counted the same
-        job, earlier = _Job(told), self._refs.get((told.bundle, told.index))
+        job, earlier = _Job(local), self._refs.get((local.bundle, local.index))
         if earlier is not None:
             before = self._jobs.pop(earlier)
             job.written, job.unsure, job.revision = before.written, before.unsure, before.revision
@@ -182,8 +194,8 @@ class Progress:
         if another:
             self._again.clear()
         for ref, job in list(self._jobs.items()):
-            told = self._told(*ref)
-            if another and (told is None or not _same(job.told, told)):
+            local = self._local_job(*ref)
+            if another and (local is None or not _same(job.local, local)):
                 self._drop(ref, job)
                 continue
             job.new, job.next_at = job.progress is not None, 0.0
@@ -193,13 +205,13 @@ class Progress:
     def _sweep(self) -> None:
         """What was handed back, or taken over, has no outcome here."""
         for ref, job in self._jobs.items():
-            told = self._told(*ref)
-            if told is None or not _same(job.told, told):
+            local = self._local_job(*ref)
+            if local is None or not _same(job.local, local):
                 job.ended = True
 
     async def _write(self, context: IdentityContext, lease: int, now: float) -> float | None:
         """Returns when to come again, if anything is left to write."""
-        said: list[tuple[_Job, bool, asyncio.Future[Verdict]]] = []
+        commits: list[tuple[_Job, bool, asyncio.Future[Verdict]]] = []
         kept: list[asyncio.Future[Verdict]] = []
         pause_s = max(EVERY_S, len(self._jobs) / WRITES_PER_S)
         soonest: float | None = None
@@ -216,11 +228,11 @@ class Progress:
             if self._refs.get(job.name) != ref:
                 continue            # it runs here again: what it has written is not its own any more
             if (write := job.next(context.member, context.keys, lease, ended=ended)) is not None:
-                said.append((job, ended, context.commits.submit(write)))
+                commits.append((job, ended, context.commits.submit(write)))
             if ended:
                 self._drop(ref, job)
-        verdicts = await asyncio.gather(*(write for *_, write in said), *kept, return_exceptions=True)
-        for (job, over, _), verdict in zip(said, verdicts, strict=False):
+        verdicts = await asyncio.gather(*(write for *_, write in commits), *kept, return_exceptions=True)
+        for (job, over, _), verdict in zip(commits, verdicts, strict=False):
             job.wrote(verdict)
             if over and job.unsure:
                 self._again.append((now + TWIN_S, job.name))

@@ -112,7 +112,7 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
     words = Words(context.seal)
     return [
         put for outcome in failed for put in moves.fail(
-            context.keys, held.bundle, outcome.index, words.token(held.bundle, _told(context, held, [outcome])),
+            context.keys, held.bundle, outcome.index, words.token(held.bundle, _ended_token(context, held, [outcome])),
             body=slice_body(held.body, [outcome.index]), error=outcome.error, traceback=outcome.traceback,
             node=context.node, at_s=context.clock.wall(), words=words,
         )
@@ -178,16 +178,17 @@ def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
         if outcome.status == "sleep":
             return token
         return awaiting_of(token, Terms(after=upstream_in(outcome), on_upstream="run"), 0)
-    token = replace(_told(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
+    token = replace(_ended_token(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
     token = Words(context.seal).token(held.bundle, token)
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)
 
 
-def _told(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
+def _ended_token(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
     """The token of jobs that have just ended, this attempt among those that are over."""
     how = group[0].error.partition("\n")[0] or {"snooze": "snoozed"}.get(group[0].status, "it asked to be tried again")
-    told = Words(context.seal).heard_token(held.bundle, token_of(held.claim))
-    return replace(told, past=told.and_past(context.node, held.began_ms(group), int(context.clock.wall() * 1000), how))
+    verified = Words(context.seal).heard_token(held.bundle, token_of(held.claim))
+    now_ms = int(context.clock.wall() * 1000)
+    return replace(verified, past=verified.and_past(context.node, held.began_ms(group), now_ms, how))
 
 
 _decode_upstream = msgspec.msgpack.Decoder(tuple[Upstream, ...]).decode

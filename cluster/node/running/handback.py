@@ -101,8 +101,8 @@ class HandBack:
         if bundle in ran:
             now_ms = int(self._context.clock.wall() * 1000)
             words = Words(self._context.seal)
-            told = words.heard_token(bundle, claim)
-            past = told.and_past(self._context.node, ran[bundle], now_ms, why)
-            claim = words.token(bundle, replace(told, past=past))
+            verified = words.heard_token(bundle, claim)
+            past = verified.and_past(self._context.node, ran[bundle], now_ms, why)
+            claim = words.token(bundle, replace(verified, past=past))
         body = await self._aside.to_part(bundle, claim)
         return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past, body)

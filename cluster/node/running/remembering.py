@@ -40,14 +40,14 @@ class Remembering:
         """What a job that runs here remembers, and whether it is one of a serial queue. Raises `RotaError` if its run
         is void."""
         held = self._held(key, index)
-        told = held.memory.told.get(index, {}) if held.memory is not None else {}
-        return list(told.values()), held.claim.serial
+        remembered = held.memory.remembered.get(index, {}) if held.memory is not None else {}
+        return list(remembered.values()), held.claim.serial
 
     async def store(self, key: int, index: int, step: Step) -> None:
         """Returns when it is in the store. Raises `RotaError` if it cannot be: the run is void, or it is too much."""
         held = self._held(key, index)
         memory = held.memory = held.memory or Memory({})
-        if step.name in memory.told.get(index, {}):
+        if step.name in memory.remembered.get(index, {}):
             return              # (another run under this claim was quicker: its runner died)
         if (under_way := memory.under_way(index, step.name)) is not None:
             await asyncio.shield(under_way)

@@ -22,8 +22,8 @@ def result(
     is for people who look at them: what they were, and where and when they ended."""
     results = Results(whole(bundle), entries, node=node, began_ms=began_ms, at_ms=at_ms)
     if of is not None:
-        told = Words(seal).heard_token(bundle, of)
-        results = Words(seal).results(replace(results, task=of.task, queue=of.queue, past=told.past))
+        verified = Words(seal).heard_token(bundle, of)
+        results = Words(seal).results(replace(results, task=of.task, queue=of.queue, past=verified.past))
     signed = seal.keyring.sign_results(results, seal.cluster)
     return Put(keys.result(bundle, entries[0].index, fence), encode_results(signed), lease)
 

@@ -33,10 +33,10 @@ def fail(
 
 
 def set_aside(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failures: Ops, told: Iterable[Put] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failures: Ops, notices: Iterable[Put] = ()
 ) -> Write:
-    """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`). `told`: for who waits."""
-    ops = (*freed(keys, token), *forget_late(keys, bundle, token), *failures, *told)
+    """All jobs of a bundle that must not be run, or not again. `failures`: of each (`fail`); `notices`: who waits."""
+    ops = (*freed(keys, token), *forget_late(keys, bundle, token), *failures, *notices)
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *ops))
 
 

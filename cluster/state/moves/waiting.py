@@ -46,31 +46,31 @@ def become_due(
 
 
 def cancel(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put | Delete] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, notices: Iterable[Put | Delete] = ()
 ) -> Write:
-    """All of its jobs. `told`: for who waits for them, less what they remembered."""
+    """All of its jobs. `notices`: for who waits for them, less what they remembered."""
     late = forget_late(keys, bundle, token)
-    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *late, *told))
+    return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *late, *notices))
 
 
 def expire(
-    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, told: Iterable[Put | Delete] = ()
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, notices: Iterable[Put | Delete] = ()
 ) -> Write:
-    """All of its jobs: it is too late for them to begin. `told`: for who waits for them."""
-    return cancel(keys, who, at, bundle, token, told)
+    """All of its jobs: it is too late for them to begin. `notices`: for who waits for them."""
+    return cancel(keys, who, at, bundle, token, notices)
 
 
-def replace(keys: Keys, at: Condition, bundle: str, by: Write, told: Iterable[Put | Delete] = ()) -> Write:
+def replace(keys: Keys, at: Condition, bundle: str, by: Write, notices: Iterable[Put | Delete] = ()) -> Write:
     """Another job takes its place, and the key that it had for itself. `by`: what enqueues that one."""
-    return Write((*by.conditions, at), (Delete(at.key), Delete(keys.body(bundle)), *by.ops, *told))
+    return Write((*by.conditions, at), (Delete(at.key), Delete(keys.body(bundle)), *by.ops, *notices))
 
 
 def cancel_some(
-    who: Conditions, at: Condition, token: Token, indexes: list[int], told: Iterable[Put | Delete] = ()
+    who: Conditions, at: Condition, token: Token, indexes: list[int], notices: Iterable[Put | Delete] = ()
 ) -> Write:
     """Some of its jobs: they count as done."""
     left = struct_replace(token, done=hex_bits(token.done_bits | bits(indexes)))
-    return Write((*who, at), (Put(at.key, encode(left)), *told))
+    return Write((*who, at), (Put(at.key, encode(left)), *notices))
 
 
 def retry_head(who: Conditions, at: Condition, token: Token) -> Write:

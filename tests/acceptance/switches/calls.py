@@ -107,7 +107,7 @@ def done_only_on_success(execution: Any) -> None:
         fails=r"aresult.* -> .*JobFailed")
 def retries(module: Any) -> None:
     """Nothing is tried again."""
-    module.Retries.decide = lambda self, info, error, attempt, said=None: module.Decision(None)
+    module.Retries.decide = lambda self, info, error, attempt, options=None: module.Decision(None)
 
 
 @switch("E9", f"{PROMISES}: a_job_is_retried_until_it_succeeds", "rota.worker.runner.execution",
@@ -190,7 +190,7 @@ def the_last_attempt(module: Any) -> None:
     """Jobs are tried for ever."""
     change(
         module.Retries, "decide",
-        lambda decide: lambda self, info, error, attempt, said=None: decide(self, info, error, 1),
+        lambda decide: lambda self, info, error, attempt, options=None: decide(self, info, error, 1),
     )
 
 
@@ -200,7 +200,7 @@ def max_attempts_per_enqueue(module: Any) -> None:
     """Only the task says how often a job is tried."""
     change(
         module.Retries, "decide",
-        lambda decide: lambda self, info, error, attempt, said=None: decide(self, info, error, attempt),
+        lambda decide: lambda self, info, error, attempt, options=None: decide(self, info, error, attempt),
     )
 
 

@@ -24,7 +24,7 @@ def test_what_did_not_end_well_is_known_by_what_it_left() -> None:
 
 def test_what_left_nothing_ended_well_unless_it_was_seen_to_fail() -> None:
     became = judge(0b111, {}, set(), alive=False)
-    good, bad = sorted_out(became, 0b111, wanted=0b010, told=0b100)
+    good, bad = sorted_out(became, 0b111, wanted=0b010, not_well=0b100)
     assert [entry.index for entry in good] == [0]
     assert [(entry.index, entry.error) for entry in bad] == [(1, NOT_KEPT), (2, DELETED)]
 
@@ -37,8 +37,8 @@ def test_the_last_outcome_counts_and_what_nobody_here_can_verify_is_none() -> No
         signed = encode_results(keyring.sign_results(Results(BUNDLE, [entry]), "c"))
         return Record(KEYS.result(BUNDLE, entry.index, fence), signed, 1, 1, 1)
 
-    said, hidden = latest(ours, BUNDLE, [
+    entries, hidden = latest(ours, BUNDLE, [
         record(FAILED, ours.keyring, 5), record(again, ours.keyring, 9), record(OK, old, 5),
         Record(KEYS.result(BUNDLE, 3, 5), encode_results(Results(BUNDLE, [ResultEntry(3, "ok")])), 1, 1, 1),
     ])
-    assert {index: entry.status for index, entry in said.items()} == {1: "ok"} and hidden == {0}
+    assert {index: entry.status for index, entry in entries.items()} == {1: "ok"} and hidden == {0}

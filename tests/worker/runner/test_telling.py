@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from rota.client.model import Outcome
-from rota.worker.channel.frames import Done, Said, Work
+from rota.worker.channel.frames import Done, ProgressUpdate, Work
 from rota.worker.runner import telling
 from rota.worker.runner.async_runner import AsyncRunner
 
@@ -24,12 +24,12 @@ def test_what_a_thread_of_a_job_says_overtakes_the_outcomes_that_wait_for_the_lo
     runner._channel = cast(Any, SimpleNamespace(send=sent.append))
     runner._clean = cast(Any, SimpleNamespace(restore=lambda idle: None))
     runner._thread = threading.get_ident() + 1
-    runner._said(Said(1, 0))
+    runner._progressed(ProgressUpdate(1, 0))
     runner._outbox.append((1, Outcome(0, "ok")))
     runner._flush()
-    assert [type(frame) for frame in sent] == [Said, Done]
+    assert [type(frame) for frame in sent] == [ProgressUpdate, Done]
     runner._thread = threading.get_ident()
-    runner._said(Said(2, 0))
+    runner._progressed(ProgressUpdate(2, 0))
     assert len(sent) == 3
     for end in ends:
         end.close()
@@ -37,7 +37,7 @@ def test_what_a_thread_of_a_job_says_overtakes_the_outcomes_that_wait_for_the_lo
 
 def test_what_threads_say_after_the_end_of_their_jobs_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "EVERY_S", 0.0)
-    told: list[Said] = []
+    told: list[ProgressUpdate] = []
     mine = telling.Telling()
     mine.send = told.append
     for key in range(3 * telling.SAYINGS_MAX):

@@ -17,7 +17,7 @@ from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.node.claims.held import LocalJob
 from rota.cluster.node.outcomes.progress import SWEEP_S, TWIN_S, Progress
 from rota.cluster.state.records import ProgressRecord, decode
-from rota.worker.channel.frames import Said
+from rota.worker.channel.frames import ProgressUpdate
 
 from ..bench import BUNDLE, KEYS, NODE, OTHER, Bench, a_moment, play
 
@@ -28,8 +28,8 @@ def job(bundle: str = BUNDLE, attempt: int = 1) -> LocalJob:
     return LocalJob(bundle, 0, "m:f", "q", attempt, False)
 
 
-def said(key: int, done: float) -> Said:
-    return Said(key, 0, (done, 3.0, "", done))
+def said(key: int, done: float) -> ProgressUpdate:
+    return ProgressUpdate(key, 0, (done, 3.0, "", done))
 
 
 async def stored(bench: Bench, bundle: str = BUNDLE) -> float | None:
