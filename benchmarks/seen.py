@@ -101,7 +101,8 @@ def pages(queues: int) -> dict[str, str]:
         "queues, one by name": f"/queues?find={middle}", "jobs": "/jobs", "jobs that wait": "/jobs?place=waiting",
         "jobs of the big queue": f"/jobs?queue={BIG}", "jobs of one queue": f"/jobs?queue={middle}",
         "jobs of a task that has none": "/jobs?task=app:other", "failed set": "/failed", "schedules": "/schedules",
-        "nodes": "/nodes", "GET /v1/jobs": "/v1/jobs?place=waiting", "GET /metrics": "/metrics",
+        "nodes": "/nodes", "GET /v1/jobs": "/v1/jobs?place=waiting", "GET /v1/queues": "/v1/queues",
+        "GET /v1/stats": "/v1/stats", "GET /metrics": "/metrics",
     }
 
 

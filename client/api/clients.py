@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
@@ -184,7 +185,7 @@ class AsyncClient(AsyncOperations):
 
     async def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""
-        return await self._page("/v1/queues", list[QueueView])
+        return await self._list("queues", None, QueueView, sys.maxsize)
 
     async def jobs(
         self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",
@@ -439,7 +440,7 @@ class Client(Operations):
 
     def queues(self) -> list[QueueView]:
         """Every queue that holds a job or has settings, with its counts."""
-        return self._page("/v1/queues", list[QueueView])
+        return self._list("queues", None, QueueView, sys.maxsize)
 
     def jobs(
         self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",

@@ -125,15 +125,18 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class JobsFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which jobs of a list, beyond place, queue and task: those with a `key` (`max_per_key` counts by it), and those
-    that require a `label` of their node (both told of jobs that have not ended); and those of a time, in seconds since
-    1970; None: any."""
+    that require a `label` of their node (both told of jobs that have not ended); those of a time, in seconds since
+    1970; None: any; and those whose task has `task_part` in its name, in whatever case."""
 
     key: str = ""
     since: float | None = None
     until: float | None = None
     label: str = ""
+    task_part: str = ""
 
     def takes(self, view: JobView) -> bool:
+        if self.task_part and self.task_part.lower() not in view.task.lower():
+            return False
         if self.since is None and self.until is None:
             return True
         at = view.finished_at or view.enqueued_at or view.began_at

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from rota.client.wire.views import QueueView
 
 from ..clock import Clock
-from ..ledger.ledger import Ledger, Record
+from ..ledger.ledger import Ledger, Record, prefix_end
 from ..ledger.scan import PAGE, scan
 from ..state.keys import Keys
 from ..state.records import RunningRecord, claim_in, decode, waiting_at
@@ -30,7 +30,7 @@ class Counts:
     """One count. `rows` holds a view of each queue that was met.
 
     A part of the queues can be counted: those whose names are behind `after` (as keys are ordered), and of each kind of
-    record no more than `queues_max` of them; `is_cut` says that there are more. `count_max` and `read_max` are limits
+    record no more than `queues_max` of them; `cut` says of which there are more. `count_max` and `read_max` are limits
     as above."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Counts:
         self._count_max = count_max
         self._read_max = read_max
         self._known = known
-        self.is_cut = False
+        self.cut: set[str] = set()      # fields of which there are more queues
         self.rows: dict[str, QueueView] = {}
 
     async def count(self) -> None:
@@ -55,6 +55,11 @@ class Counts:
         await self._moving("claimed", self._keys.claims)
         await self._failed()
         await self._running()
+
+    @property
+    def at_least(self) -> set[str]:
+        """Fields whose sum may be higher."""
+        return self.cut | {field for row in self.rows.values() for field in row.at_least}
 
     def row(self, queue: str) -> QueueView:
         return self.rows.get(queue) or QueueView(queue)
@@ -117,7 +122,7 @@ class Counts:
                 counted = counted + 1 if name == queue else 1
                 queues += name != queue
                 if self._queues_max is not None and queues > self._queues_max:
-                    self.is_cut = True
+                    self.cut.add(field)
                     return
                 queue = name
                 read += 1
@@ -127,6 +132,17 @@ class Counts:
                     strides.skip(name)
                     break
                 yield record
+
+
+async def records_of(ledger: Ledger, keys: Keys) -> dict[str, int]:
+    """How many records there are, by fields, as etcd counts them: jobs enqueued by themselves have one each."""
+    found = {}
+    for field, area in (
+        ("waiting", keys.jobs), ("scheduled", keys.scheduled), ("awaiting", keys.awaiting), ("failed", keys.failed)
+    ):
+        page = await ledger.read(area, prefix_end(area), limit=1, keys_only=True)
+        found[field] = page.total
+    return found
 
 
 def _at_least(row: QueueView, field: str) -> QueueView:

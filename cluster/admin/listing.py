@@ -32,6 +32,7 @@ from ..state.words import Words
 from . import jobs
 from .jobs import Here
 from .narrow import Narrow
+from .strides import Known
 
 LOOKED_MAX = 20_000
 """Records that are looked at for one part; where fewer jobs than were asked for fit, the list goes on behind them."""
@@ -51,7 +52,8 @@ SECTIONS: dict[str, tuple[Place, ...]] = {
 
 class Listing:
     def __init__(
-        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words, here: Here
+        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words, here: Here,
+        known: Known | None = None,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -59,7 +61,7 @@ class Listing:
         self._directory = directory
         self._words = words
         self._here = here
-        self._narrow = Narrow(ledger, keys)
+        self._narrow = Narrow(ledger, keys, known)
 
     async def page(
         self, place: str, queue: str, task: str, limit: int, after: str, more: JobsFilter = ANY_JOB

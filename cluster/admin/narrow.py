@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from ..ledger.ledger import Ledger, Page, prefix_end
 from ..state.keys import ORDER_DIGITS, ORDER_MAX, Keys
+from .strides import Known
 
 SPAN = 256
 """Orders that are asked for at first; four times as many each time that few keys are found."""
@@ -22,9 +23,10 @@ HINTS_MAX = 4_096
 class Narrow:
     """Of tokens below `jobs/`. The pages of one walk are read one after the other, each as things are by then."""
 
-    def __init__(self, ledger: Ledger, keys: Keys) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, known: Known | None = None) -> None:
         self._ledger = ledger
         self._keys = keys
+        self._known = known or Known()
         self._first: dict[bytes, bytes] = {}        # from where -> the first key that was found there, the last time
 
     async def pages(self, prefix: bytes, after: bytes, size: int) -> AsyncIterator[Page]:
@@ -61,7 +63,7 @@ class Narrow:
 
     async def _enter(self, begin: bytes, end: bytes) -> bytes:
         """The first key from `begin` on; b"" if there is none."""
-        hint = self._first.get(begin)
+        hint = self._first.get(begin) or self._known.first(begin)
         if hint is not None and hint < end:
             page = await self._ledger.read(begin, hint, limit=1, keys_only=True)
             if not page.records:

@@ -18,25 +18,29 @@ from ..state.words import Words
 from .counts import Counts
 from .strides import Known
 
-COUNT_MAX = 2_000
-READ_MAX = 10_000
+COUNT_MAX, COUNT_PER_QUEUE = 2_000, 20
+READ_MAX, READ_PER_QUEUE = 10_000, 100
+"""Records of one queue, and of all, that are counted: so many, or so many for each queue that is asked for."""
 
 
 class QueueParts:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, clock: Clock, directory: Directory, words: Words, known: Known
+    ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self._directory = directory
         self._words = words
-        self._known = Known()
+        self._known = known
 
     async def part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
         """Queues that hold jobs or have settings, behind the name `after`, and what to go on after ("": no more). They
         come as keys are ordered."""
         counts = Counts(
-            self._ledger, self._keys, self._clock, after=after, queues_max=limit + 1, count_max=COUNT_MAX,
-            read_max=READ_MAX, known=self._known,
+            self._ledger, self._keys, self._clock, after=after, queues_max=limit + 1,
+            count_max=max(COUNT_MAX, COUNT_PER_QUEUE * limit), read_max=max(READ_MAX, READ_PER_QUEUE * limit),
+            known=self._known,
         )
         await counts.count()
         settings = self._directory.queues

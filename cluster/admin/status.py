@@ -10,7 +10,7 @@ from rota.client.calls.signature import shown, signature_of
 from rota.client.errors import InvalidJob
 from rota.client.ids import job_id
 from rota.client.wire.keyring import Seal
-from rota.client.wire.views import FailedView, FinishedView, NodeView, OperationView, QueueView, StatsView, TaskView
+from rota.client.wire.views import FailedView, FinishedView, NodeView, OperationView, StatsView, TaskView
 
 from ..clock import Clock
 from ..ledger.ledger import Ledger, Record
@@ -26,16 +26,18 @@ from ..state.records import (
 )
 from ..state.words import Words
 from . import bulk
-from .counts import Counts
+from .counts import Counts, records_of
 from .flows import FlowStatus
 from .jobs import Here, Jobs, Nowhere
 from .listing import Listing
-from .queue_part import in_words, with_head, with_settings
+from .queue_part import QueueParts, in_words
 from .reasons import Reasons
+from .strides import Known
 from .watching import Watching
 
 LIST_PAGE = 1_000
 RATE_S = 10
+STATS_QUEUES_MAX = 1_000
 
 
 class Status:
@@ -48,7 +50,9 @@ class Status:
         self._clock = clock
         self._directory = directory
         words = self._words = Words(seal)
-        self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere())
+        self.known = Known()
+        self.listing = Listing(ledger, keys, clock, directory, words, here or Nowhere(), self.known)
+        self.queue_parts = QueueParts(ledger, keys, clock, directory, words, self.known)
         reasons = Reasons(ledger, keys, clock, directory, words, seal)
         self.jobs = Jobs(ledger, keys, directory, reasons, seal, here or Nowhere())
         self.flows = FlowStatus(ledger, keys)
@@ -90,18 +94,6 @@ class Status:
                 in_words(record.rate), in_words(record.rate_per_key), record.requires, record.weight,
             ))
         return views
-
-    async def queues(self) -> list[QueueView]:
-        """Those that hold jobs, and those that have settings."""
-        settings = dict(self._directory.queues)
-        counts = Counts(self._ledger, self._keys, self._clock)
-        await counts.count()
-        rows = {name: QueueView(name) for name in settings} | counts.rows
-        for name, record in settings.items():
-            rows[name] = with_settings(rows[name], record)
-        for head in await self._blocking(None):
-            rows[head.queue] = with_head(rows[head.queue], head)
-        return sorted(rows.values(), key=lambda row: row.queue)
 
     async def _blocking(self, queue: str | None) -> list[Head]:
         """The heads that block their serial queue: of all, or of one."""
@@ -169,14 +161,21 @@ class Status:
         return await bulk.listed(self._ledger, self._keys)
 
     async def stats(self) -> StatsView:
-        rows = await self.queues()
+        """Of more than a thousand queues totals are at least as many as there are records."""
+        counts = Counts(self._ledger, self._keys, self._clock, queues_max=STATS_QUEUES_MAX, known=self.known)
+        await counts.count()
+        records = await records_of(self._ledger, self._keys) if counts.at_least else {}
+        rows = list(counts.rows.values())
         ages = [row.oldest_s for row in rows if row.oldest_s is not None]
+        totals = {
+            field: max(sum(getattr(row, field) for row in rows), records.get(field, 0))
+            for field in ("waiting", "claimed", "scheduled", "failed", "awaiting")
+        }
         enqueued_per_s, finished_per_s = self._rates()
         return StatsView(
-            self._directory.revision, self._directory.master, len(self._directory.members),
-            sum(row.waiting for row in rows), sum(row.claimed for row in rows), sum(row.scheduled for row in rows),
-            sum(row.failed for row in rows), max(ages, default=None), enqueued_per_s, finished_per_s,
-            sorted({field for row in rows for field in row.at_least}), sum(row.awaiting for row in rows),
+            self._directory.revision, self._directory.master, len(self._directory.members), totals["waiting"],
+            totals["claimed"], totals["scheduled"], totals["failed"], max(ages, default=None), enqueued_per_s,
+            finished_per_s, sorted(counts.at_least), totals["awaiting"],
         )
 
     def _rates(self) -> tuple[float, float]:

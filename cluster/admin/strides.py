@@ -29,6 +29,10 @@ class Known:
     def get(self, at: bytes) -> tuple[bytes, int] | None:
         return self._next.get(at)
 
+    def first(self, at: bytes) -> bytes | None:
+        found = self._next.get(at)
+        return found[0] if found is not None else None
+
     def put(self, at: bytes, key: bytes, letters: int) -> None:
         if len(self._next) >= KNOWN_MAX:
             self._next.clear()

@@ -86,7 +86,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
         event_log.attach(context.events)
         if config.otel:
             _trace(context.events)
-        telemetry = Telemetry(node.observed, context, node.directory, ledger.figures)
+        telemetry = Telemetry(node.observed, context, node.directory, ledger.figures, node.known)
         guard.listen()
         guard.on_signal(lambda name, count: node.drain())
         sites = sites_of(node.service, telemetry, token, secure=bool(config.http_cert_file))

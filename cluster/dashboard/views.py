@@ -20,11 +20,15 @@ from ..telemetry.telemetry import Telemetry
 from .arguments import described
 from .charts import latency, throughput
 from .graph import graph
+from .search import TOLD_MAX, Query, found
 
 QUEUES_PER_PAGE = 50
 JOBS_PER_PAGE = 50
 SCHEDULES_PER_PAGE = 100
 FLOWS_PER_PAGE = 50
+COUNT_S = 0.25
+"""How long a page waits for the first count of a node, which finds out where the queues lie."""
+
 TASKS_MAX = 500
 
 ENDED = ("finished", "failed", "unknown")
@@ -55,12 +59,13 @@ class Views:
         after, find = request.query.get("after", ""), normal(request.query.get("find", "").strip())
         if find and not after:
             after = just_before(find)
-        rows, more = await self._service.queue_part(after, QUEUES_PER_PAGE)
+        is_counted = await self._telemetry.depths.ask(COUNT_S) is not None
+        rows, more = await self._service.queue_part(after, QUEUES_PER_PAGE) if is_counted else ([], "")
         if find:
             rows = [row for row in rows if row.queue.startswith(find)]
         more = more if more.startswith(find) else ""
         return {
-            "rows": rows, "find": find, "after": request.query.get("after", ""),
+            "rows": rows, "find": find, "is_counted": is_counted, "after": request.query.get("after", ""),
             "next": "/queues?" + urlencode({"after": more} | ({"find": find} if find else {})) if more else "",
         }
 
@@ -74,15 +79,14 @@ class Views:
         return {"queue": queue, "row": row, "tasks": (await self._service.tasks())[:TASKS_MAX]}
 
     async def jobs(self, request: web.Request) -> dict[str, Any]:
-        query = {name: request.query.get(name, "").strip() for name in ("id", "place", "queue", "task", "after")}
-        if query["id"]:
-            return {"go": f"/jobs/{normal_id(query['id'])}"}
-        page = await self._service.jobs(
-            query["place"], normal(query["queue"]), normal(query["task"]), JOBS_PER_PAGE, query["after"]
-        )
-        more = {name: value for name, value in query.items() if value} | {"after": page.next}
+        query = Query(request)
+        if query.id:
+            return {"go": f"/jobs/{normal_id(query.id)}"}
+        tasks = [task.name for task in await self._service.tasks()]
+        page = await found(self._service, query, tasks, JOBS_PER_PAGE)
         return {
-            "page": page, "query": query, "places": PLACES, "next": f"/jobs?{urlencode(more)}" if page.next else "",
+            "page": page, "query": query, "places": PLACES, "tasks": tasks[:TOLD_MAX],
+            "next": query.address(page.next) if page.next else "",
         }
 
     async def job(self, request: web.Request) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rota.worker.channel.frames import Work
 from rota.worker.pool.interface import Runners
 
 from ..admin.status import Status
+from ..admin.strides import Known
 from ..context import NodeContext
 from ..events.records import ClusterEvent, JobSetAside
 from ..ledger.patience import steadily
@@ -58,6 +59,11 @@ class Node:
         self.observed = Observation(standing, runners, self.identities, self.service, clock)
         self._side = RunnersSide(parts, self.identities, self.service)
         events.listen(partial(_report_failure, runners), (JobSetAside,))
+
+    @property
+    def known(self) -> Known:
+        """What its lists have found out of where things lie."""
+        return self._parts.status.known
 
     def about(self, phase: str) -> None:
         """What it does before it is a member, for whoever asks why it is not ready."""

@@ -31,11 +31,9 @@ from ..admin.flow_deeds import FlowDeeds
 from ..admin.flows import FlowStatus
 from ..admin.operations import Operations
 from ..admin.outboxes import Outboxes
-from ..admin.queue_part import QueueParts
 from ..admin.schedules import ScheduleAdmin
 from ..ledger.ledger import Put
 from ..state.records import QueueRecord
-from ..state.words import Words
 from .identities import Identities
 from .intake.admission import NO_MEMBER
 from .life import Life, Parts
@@ -53,10 +51,6 @@ class Service:
         self._parts = parts
         self._identities = identities
         self._followers = followers
-        context = parts.context
-        self._queue_parts = QueueParts(
-            context.ledger, context.keys, context.clock, parts.directory, Words(context.seal)
-        )
         self._readiness = Readiness(parts.standing, identities, parts.reach, parts.runners, parts.directory)
 
     @property
@@ -123,11 +117,8 @@ class Service:
     async def nodes(self) -> list[NodeView]:
         return await self._parts.status.nodes()
 
-    async def queues(self) -> list[QueueView]:
-        return await self._parts.status.queues()
-
     async def queue_part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
-        return await self._queue_parts.part(after, limit)
+        return await self._parts.status.queue_parts.part(after, limit)
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
         return await self._parts.status.failed(queue, limit, after)

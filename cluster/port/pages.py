@@ -343,10 +343,7 @@ class Pages:
         return json_page(await self._service.nodes())
 
     async def _queues(self, request: web.Request) -> web.Response:
-        """All of them; in parts, if a limit is said."""
-        if "limit" not in request.query:
-            return json_page(await self._service.queues())
-        limit = limit_of(request, LISTED_MAX)
+        limit = limit_of(request, LISTED_MAX) if "limit" in request.query else LISTED_MAX
         return listed(request, *await self._service.queue_part(request.query.get("after", ""), max(limit, 1)))
 
     async def _failed(self, request: web.Request) -> web.Response:

@@ -207,7 +207,7 @@ ROUTES: tuple[Route, ...] = (
     *(_old(route) for route in _of_one_job(JOB_PATHS[1])),
     _get("/v1/tasks", "listTasks", "the tasks that nodes have registered", list[TaskView]),
     _get("/v1/nodes", "listNodes", "the members", list[NodeView]),
-    _get("/v1/queues", "listQueues", "the queues that hold jobs or have settings; all, or part by part",
+    _get("/v1/queues", "listQueues", "the queues that hold jobs or have settings, part by part",
          list[QueueView], "limit", "after"),
     _post("/v1/queues/{queue}", "setQueue", "change settings of a queue; answers all of them", QueueSettings,
           QueueChanges),

@@ -11,10 +11,10 @@ import msgspec
 from rota.client.errors import LedgerError
 from rota.client.wire.views import QueueView
 
-from ..admin.counts import Counts
+from ..admin.counts import Counts, records_of
 from ..admin.strides import Known
 from ..clock import Clock
-from ..ledger.ledger import Ledger, prefix_end
+from ..ledger.ledger import Ledger
 from ..state.keys import Keys
 
 QUEUES_MAX = 1_000
@@ -25,6 +25,7 @@ READ_MAX = 10_000
 """Records of one queue, and of all, that are counted; of further queues it is seen that there is something."""
 
 FRESH_S = 5.0
+LOOK_S, CHEAP_S = 0.5, 0.2
 COST_SHARE = 50
 """Counting may take a fiftieth of the time: a count that took a second is used for fifty."""
 
@@ -49,12 +50,14 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 class Depths:
-    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock) -> None:
+    """`known` is what the lists of the same node have found out of where things lie: this finds it out for them."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock, known: Known | None = None) -> None:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
         self.last: Depth | None = None
-        self._known = Known()
+        self._known = known or Known()
         self._next_at = 0.0
         self._counting: asyncio.Task[None] | None = None
 
@@ -66,20 +69,20 @@ class Depths:
             await asyncio.wait([self._counting], timeout=patience_s)
         return self.last
 
+    async def first(self) -> None:
+        """The count that a node makes as it starts: of many queues it takes seconds, so that nobody has to wait for it
+        later. Of few it is nothing: who asks has them counted anew."""
+        while self.last is None:
+            began = self._clock.monotonic()
+            await self.ask(FRESH_S)
+            if self.last is not None and self._clock.monotonic() - began < CHEAP_S:
+                self._next_at = 0.0
+            await asyncio.sleep(LOOK_S)
+
     async def close(self) -> None:
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)
-
-    async def _records(self) -> dict[str, int]:
-        """As etcd counts them: jobs that are enqueued by themselves have one each."""
-        keys, found = self._keys, {}
-        for field, area in (
-            ("waiting", keys.jobs), ("scheduled", keys.scheduled), ("awaiting", keys.awaiting), ("failed", keys.failed)
-        ):
-            page = await self._ledger.read(area, prefix_end(area), limit=1, keys_only=True)
-            found[field] = page.total
-        return found
 
     async def _count(self) -> None:
         began = self._clock.monotonic()
@@ -90,9 +93,9 @@ class Depths:
             )
             await counts.count()
             rows = sorted(counts.rows.values(), key=lambda row: row.queue)
-            at_least = counts.is_cut or any(row.at_least for row in rows)
-            records = await self._records() if at_least else {}
-            self.last = Depth(self._clock.wall(), rows, at_least, counts.is_cut, records)
+            at_least = bool(counts.at_least)
+            records = await records_of(self._ledger, self._keys) if at_least else {}
+            self.last = Depth(self._clock.wall(), rows, at_least, bool(counts.cut), records)
         except LedgerError:
             pass                    # the last count stands, and its age shows
         finally:

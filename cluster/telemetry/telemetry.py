@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from importlib.metadata import version
 
+from ..admin.strides import Known
 from ..context import NodeContext
 from ..ledger.patience import steadily
 from ..state.directory import Directory
@@ -30,7 +31,8 @@ class Telemetry:
     """`run` beside the node; the rest answers whoever asks, from memory."""
 
     def __init__(
-        self, observed: Observed, context: NodeContext, directory: Directory, store: StoreFigures | None = None
+        self, observed: Observed, context: NodeContext, directory: Directory,
+        store: StoreFigures | None = None, known: Known | None = None,
     ) -> None:
         ledger, keys, clock, events = context.ledger, context.keys, context.clock, context.events
         self._observed = observed
@@ -46,7 +48,7 @@ class Telemetry:
         self._per_s = (0.0, 0.0)
         self._samples: list[tuple[float, int, int]] = []
         self.feed = Feed(events, clock, lambda: observed.figures().node)
-        self.depths = Depths(ledger, keys, clock)
+        self.depths = Depths(ledger, keys, clock, known)
         self._chronicle = Chronicle(observed, ledger, keys, clock, directory, events, self.feed, self._say)
 
     async def run(self) -> None:
@@ -56,7 +58,7 @@ class Telemetry:
                     ("sampling", self._sample), ("following the history", self._chronicle.follow),
                     ("writing the history", self._chronicle.write), ("saying what is counted", self._chronicle.say),
                     ("looking at the members", self._chronicle.observe),
-                    ("pruning the history", self._chronicle.prune),
+                    ("pruning the history", self._chronicle.prune), ("counting the queues", self.depths.first),
                 ):
                     group.create_task(steadily(what, work), name=f"telemetry: {what}")
         finally:
@@ -101,7 +103,10 @@ class Telemetry:
             for node, part in sorted(self._chronicle.nodes.items())
         )
         ended = sum(sum(outcomes.values()) for outcomes in self.tally.ended.values())
-        return self._directory.master, members, parts, figures.running, ended, self._taken, len(self._directory.queues)
+        return (
+            self._directory.master, members, parts, figures.running, ended, self._taken, len(self._directory.queues),
+            self.depths.last is not None,
+        )
 
     async def ask(self) -> None:
         """Keep the other nodes telling."""

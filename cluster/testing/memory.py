@@ -154,7 +154,7 @@ class MemoryCluster:
         node = self._node = Node(
             settings, context, LocalRunners({"async": self._async, "sync": self._sync}),
         )
-        telemetry = Telemetry(node.observed, context, node.directory)
+        telemetry = Telemetry(node.observed, context, node.directory, known=node.known)
         sites = sites_of(node.service, telemetry, self.token)
         port = HttpPort(node.service, token=self.token, keyring=self._keyring, sites=sites)
         try:

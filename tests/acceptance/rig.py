@@ -186,10 +186,13 @@ class Rig:
 
     async def replace_node(self, identity: str) -> None:
         """Kill -9; another joins at its address, where clients find it."""
-        records = await self.read(self.keys.nodes + identity.encode())
-        port = int(json.loads(records[0].value)["address"].rpartition(":")[2])
+        port = await self.port_of(identity)
         self.kill_node(identity)
         await self.joined([self.start(port=port)])
+
+    async def port_of(self, identity: str) -> int:
+        records = await self.read(self.keys.nodes + identity.encode())
+        return int(json.loads(records[0].value)["address"].rpartition(":")[2])
 
     def kill_machine(self, identity: str) -> None:
         """Guard first: nobody is left to revoke the lease."""

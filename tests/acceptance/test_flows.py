@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import rota
 from rota.client.api.flows import Flow
 from rota.client.calls.handle import JobHandle, JobHandles
@@ -23,6 +25,8 @@ KILLS = int(os.environ.get("ROTA_FLOW_KILLS", "1"))
 """Of masters, and of nodes that run children; 20 and more by hand."""
 
 CHILDREN = 40
+
+pytestmark = pytest.mark.timeout(120 + 30 * KILLS)
 
 
 async def children_left(rig: Rig, parts: JobHandles[Any]) -> int:
@@ -82,7 +86,7 @@ async def test_the_master_is_killed_between_the_last_child_and_the_fan_in(
                 return sum(line.what == "end" for line in read_journal(journal)) >= (number + 1) * CHILDREN - 4  # noqa: B023
 
             await until(few, "most children have ended")
-            pid = rig.node_pid(master)
+            pid, port = rig.node_pid(master), await rig.port_of(master)
             os.kill(pid, signal.SIGSTOP)
 
             async def ended() -> bool:
@@ -91,7 +95,7 @@ async def test_the_master_is_killed_between_the_last_child_and_the_fan_in(
             await until(ended, "all children have ended, or those of the master have to be run again")
             with suppress(ProcessLookupError):      # its guard may have been first
                 os.kill(pid, signal.SIGKILL)
-            await rig.joined([rig.start()])
+            await rig.joined([rig.start(port=port)])
             await check(journal, number, flow, total, after, 1)
         await nothing_left(rig)
 
@@ -109,8 +113,7 @@ async def test_nodes_of_children_are_killed(etcd: Any, cluster_name: str, tmp_pa
             await until(few, "most children have ended")
             claims = await rig.read(rig.keys.claims)
             holders = [found[0] for record in claims if (found := rig.keys.parse_claim(record.key)) is not None]
-            rig.kill_node(holders[0] if holders and number % 2 == 0 else (await rig.members())[number % 3])
-            await rig.joined([rig.start()])
+            await rig.replace_node(holders[0] if holders and number % 2 == 0 else (await rig.members())[number % 3])
             await check(journal, number, flow, total, after, 2)       # it may have run there
         await nothing_left(rig)
 

@@ -161,8 +161,8 @@ class FakeService:
     async def nodes(self) -> list[NodeView]:
         return [NodeView(self.node, "", "active", True, ["*"], list(registry), {"sync": 1}, 0, "3.11", "0.1.0", 0.0)]
 
-    async def queues(self) -> list[QueueView]:
-        return [QueueView("default", waiting=self.store.jobs)]
+    async def queue_part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
+        return [QueueView("default", waiting=self.store.jobs)], ""
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
         views = [FailedView("k3f9q2m7xa5t_00000001_0", "m:f", queue or "default", "E: <b>", 1, "n1", 0.0)]

@@ -307,7 +307,8 @@ class Fuzz:
         """Every view answers, or says what is unknown."""
         node = self._living().node
         await self.world.until(lambda: node.why_not_ready() is None, 20.0, "it is a member again")
-        for view in (node.nodes(), node.queues(), node.stats(), node.failed(None, 100), node.finished(None, 9)):
+        queues = node.queue_part("", 1_000)
+        for view in (node.nodes(), queues, node.stats(), node.failed(None, 100), node.finished(None, 9)):
             await view
         for view in (node.jobs("", "", "", 100, ""), node.operations(), node.schedules.list("", 100)):
             await view

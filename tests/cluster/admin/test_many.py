@@ -16,7 +16,7 @@ import rota
 from rota.client.model import Header
 from rota.client.wire.codec import encode_body
 from rota.client.wire.views import OperationView
-from rota.cluster.admin import counts
+from rota.cluster.admin import counts, queue_part
 from rota.cluster.cli import show
 from rota.cluster.cli.inspect import look
 from rota.cluster.cli.manage import operate
@@ -168,8 +168,10 @@ def test_counts_are_exact_or_say_so(
     assert [(rows[name].waiting, rows[name].exact) for name in "abc"] == [(30, True), (5, True), (7, True)]
     assert (rows["a"].failed, rows["a"].paused) == (30, True)
     monkeypatch.setitem(counts.Counts.__init__.__kwdefaults__, "count_max", 20)
+    for limit, most in (("COUNT_MAX", 20), ("COUNT_PER_QUEUE", 0), ("READ_PER_QUEUE", 0)):
+        monkeypatch.setattr(queue_part, limit, most)
     for read_max in (100, 25):          # the second one: so many in all that later queues are only seen to be there
-        monkeypatch.setitem(counts.Counts.__init__.__kwdefaults__, "read_max", read_max)
+        monkeypatch.setattr(queue_part, "READ_MAX", read_max)
         rows = {view.queue: view for view in cluster.client.queues()}
         assert rows["a"].failed == 20 and "failed" in rows["a"].at_least and not rows["a"].exact
         assert rows["b"].waiting > 0 and rows["c"].waiting > 0

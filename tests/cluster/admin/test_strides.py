@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from rota.cluster.admin import strides
+from rota.cluster.admin.narrow import Narrow
 from rota.cluster.admin.strides import Known, Strides
 from rota.cluster.ledger.ledger import Ledger, Page, Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
+from rota.cluster.state.keys import Keys
 
 AREA = b"area/"
+KEYS = Keys("test")
 
 
 class Counting:
@@ -111,4 +114,22 @@ async def test_where_the_first_ones_lie_is_found_out_once() -> None:
         assert counting.walked - before < expected
     await ledger.commit(Txn((), (Put(AREA + b"a/1", b""),)))
     assert (await Strides(ledger, AREA, known=known).read(5))[0].key == AREA + b"a/1", "something new before it"
+    await ledger.close()
+
+
+async def test_where_things_lie_is_found_out_once_for_all_lists_of_a_node() -> None:
+    """The count that a node makes as it starts walks over all that waits; then neither a list of jobs does, nor one of
+    queues."""
+    ledger, known = MemoryLedger(), Known()
+    jobs = [KEYS.job("later", 0, 1_000 + number, f"{number}") for number in range(500)]
+    for at in range(0, len(jobs), 100):
+        await ledger.commit(Txn((), tuple(Put(key, b"x") for key in jobs[at:at + 100])))
+    counting: Any = Counting(ledger)
+    assert await Strides(counting, KEYS.jobs, known=known).read(2)
+    assert counting.walked >= 500
+    counting.walked = 0
+    async for page in Narrow(counting, KEYS, known).pages(KEYS.jobs, b"", 10):
+        assert page.records[0].key == jobs[0]
+        break
+    assert counting.walked <= 300       # (as many orders as are asked for at a time)
     await ledger.close()

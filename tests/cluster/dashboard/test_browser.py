@@ -5,19 +5,24 @@ Needs Chromium (Debian: the package `chromium`) and Playwright; skipped, and sai
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 import rota
 import rota.testing
 from rota.cluster.events import records as r
+from rota.cluster.ledger.ledger import Delete, Op, Put, Txn
+from rota.cluster.state.records import Member, encode
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -296,17 +301,6 @@ def test_jobs_are_found_by_id_state_queue_and_task(cluster: rota.testing.MemoryC
     assert seen.page.locator("tbody tr").count() == 1 and id_ in seen.page.locator("tbody").inner_text()
 
 
-def test_hostile_text_runs_nowhere(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
-    (id_,) = failed(cluster, "hostile", 1, HOSTILE)
-    cluster._loop.call_soon_threadsafe(cluster._node.events.emit, r.ScheduleRefused(HOSTILE, HOSTILE))
-    for path in (*PAGES, f"/jobs/{id_}", "/failed?queue=hostile"):
-        seen.page.goto(path)
-        seen.page.wait_for_selector("#live[data-state=on]")
-    assert not seen.asked
-    assert "\u202e" not in seen.page.content()
-    assert "<img src=x onerror=alert(1)>" in seen.page.locator("#failed").inner_text()
-
-
 def test_what_happens_comes_live_and_a_lost_node_goes(cluster: rota.testing.MemoryCluster, seen: Seen) -> None:
     seen.page.goto("/")
     seen.page.wait_for_selector("#live[data-state=on]")
@@ -367,3 +361,94 @@ CONTRAST = r"""() => {
   }
   return bad.join("; ");
 }"""
+
+
+WIDEST = "W" * 128
+"""The longest name, which nothing breaks into lines by itself."""
+PRINTABLE = HOSTILE.replace("\u202e", "")
+FROM_THE_RIGHT = "\u05d0" * 60 + "\u202e".join(("evil", "</td></table></main>")) + HOSTILE
+
+
+@rota.task(name="<script>alert:1<img", max_attempts=1, keep_log=10)
+def hostile_task(*args: Any, **kwargs: Any) -> None:
+    rota.step(PRINTABLE, str, 1)
+    rota.progress(1, 2, HOSTILE + "w" * 300)
+    logging.getLogger(HOSTILE).error("%s", FROM_THE_RIGHT + "w" * 300)
+    if kwargs.get("ends"):
+        raise ValueError(FROM_THE_RIGHT + "\x1b[31m\x00" + "x" * 300)
+    go_on.wait(60)
+
+
+def stored(cluster: rota.testing.MemoryCluster, op: Op) -> None:
+    cluster._call(cluster._ledger.commit(Txn((), (op,))))
+
+
+def member(text: str) -> Member:
+    """A node that says this of itself wherever it says something."""
+    return Member(text, ["nothing", text], {text: "sync"}, {text: 1}, text, text, time.time(), text, labels=[text])
+
+
+@pytest.fixture(scope="module")
+def hostile(cluster: rota.testing.MemoryCluster) -> Iterator[dict[str, str]]:
+    """Whatever people can choose a text for has one that is meant ill; returns ids."""
+    wild = hostile_task.using(
+        queue=WIDEST, key=PRINTABLE, unique_key=PRINTABLE, fair_key=PRINTABLE,
+        headers={"tenant": PRINTABLE, "x" * 60: "y" * 600},
+    )
+    go_on.clear()
+    lost = wild.enqueue(HOSTILE, {HOSTILE: [FROM_THE_RIGHT, b"<script>"]}, ends=True)
+    with pytest.raises(rota.JobFailed):
+        lost.result(timeout=20)
+    runs = hostile_task.using(queue=f"{WIDEST[:-1]}2").enqueue(**{HOSTILE: "w" * 500})
+    with rota.flow(WIDEST) as flow:
+        hostile_task.using(queue=WIDEST, run_after=3600).enqueue(HOSTILE)
+    cluster.client.schedules.put(WIDEST, hostile_task.using(queue=WIDEST), [HOSTILE], every=3600)
+    cluster.client.set_queue(WIDEST, max_concurrency=1, rate="1/hour")
+    key, emit = cluster._keys.node(HOSTILE.replace("/", "-")), cluster._node.events.emit
+    stored(cluster, Put(key, encode(member(FROM_THE_RIGHT + "w" * 300))))
+    cluster._loop.call_soon_threadsafe(emit, r.ScheduleRefused(HOSTILE, HOSTILE))
+    cluster._loop.call_soon_threadsafe(emit, r.TookOver(FROM_THE_RIGHT, 12, 0.034))
+    yield {"failed": lost.id, "runs": runs.id, "flow": flow.id}
+    stored(cluster, Delete(key))
+    go_on.set()
+
+
+def test_hostile_text_runs_nowhere_and_breaks_no_page(
+    cluster: rota.testing.MemoryCluster, seen: Seen, hostile: dict[str, str]
+) -> None:
+    """In names, keys, headers, arguments, errors, steps, progress, logs, what a node says of itself, events, and in
+    what is searched for; on a wide screen and on a phone."""
+    queue, page = quote(WIDEST), seen.page
+    shown = ""
+    for path in (
+        *PAGES, f"/jobs/{hostile['failed']}", f"/jobs/{hostile['runs']}", f"/flows/{hostile['flow']}",
+        f"/jobs?queue={queue}", f"/failed?queue={queue}", f"/settings?queue={queue}", f"/queues?find={queue}",
+        f"/queues?find={quote(HOSTILE)}", f"/jobs?task={quote(HOSTILE)}", f"/failed?queue={quote(HOSTILE)}",
+    ):
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(path)
+        page.wait_for_selector("#live[data-state=on]")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert not page.evaluate(SPILLED), (path, width)
+        assert page.locator("main script, main img").count() == 0
+        assert page.locator("main").count() == 1 and page.locator("footer, body > table").count() == 0
+        shown += page.content()
+    assert not seen.asked
+    assert not set("\u202e\x1b\x00") & set(shown)
+    assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+    for told in ("&lt;script&gt;alert:1&lt;img", WIDEST, "\\u202e"):
+        assert told in shown
+
+
+SPILLED = r"""() => {
+  const wide = document.documentElement;
+  if (wide.scrollWidth > wide.clientWidth) return `the page: ${wide.scrollWidth} of ${wide.clientWidth}`;
+  const spilled = [], boxes = ".card, .table, .events, .steps, .facts, .code, .settings, .note, .head";
+  for (const it of document.querySelectorAll(boxes)) {
+    if (it.scrollWidth <= it.clientWidth + 1 || getComputedStyle(it).overflowX !== "visible") continue;
+    spilled.push(`${it.className}: ${it.scrollWidth} of ${it.clientWidth}`);
+  }
+  return spilled.join("; ");
+}"""
+"""What is wider than it may be."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 import rota
 import rota.testing
@@ -20,9 +21,11 @@ from rota.client.calls.pickling import dump_arguments
 from rota.client.model import Header
 from rota.client.wire.codec import encode_body
 from rota.client.wire.keyring import UNSIGNED, Seal
+from rota.client.wire.views import JobsPage, JobView
 from rota.cluster.dashboard.arguments import CHARS_MAX, described
 from rota.cluster.dashboard.charts import latency, nice_top, throughput
 from rota.cluster.dashboard.render import Note
+from rota.cluster.dashboard.search import Query, found
 from rota.cluster.dashboard.session import SESSION_S, Sessions
 from rota.cluster.dashboard.site import _own_path
 from rota.cluster.dashboard.views import just_before
@@ -351,3 +354,43 @@ async def test_a_job_shows_its_progress_and_its_log(cluster: rota.testing.Memory
         page = await answer.text()
     assert answer.status == 200 and "Log of attempt 1" in page and "WARNING  said &lt;script&gt;" in page
     assert "\u202e" not in page
+
+
+async def test_jobs_are_found_by_a_part_of_the_task_and_by_key(cluster: rota.testing.MemoryCluster) -> None:
+    later = fragile.using(queue="searched", run_after=timedelta(hours=1))
+    one, other = later.using(key="ann").enqueue("a"), later.enqueue("b")
+    hidden = later.using(queue="elsewhere").enqueue("c")
+    async with browser(cluster, cluster.token) as web:
+        async def shown(**fields: str) -> str:
+            async with web.get("/jobs", params=fields) as answer:
+                assert answer.status == 200
+                return await answer.text()
+
+        page = await shown(queue="searched", task="FRAG", place="scheduled")
+        assert one.id in page and other.id in page and hidden.id not in page
+        assert 'value="FRAG"' in page and f'<option value="{fragile.name}">' in page
+        page = await shown(queue="searched", task=fragile.name, key="ann")
+        assert one.id in page and other.id not in page
+        assert "No such job" in await shown(queue="searched", task="nothing-like-it")
+        async with web.get("/jobs", params={"id": f" {other.id} "}, allow_redirects=False) as answer:
+            assert answer.headers["Location"] == f"/jobs/{other.id}"
+
+
+async def test_a_search_goes_on_until_its_page_is_full_and_its_links_keep_what_was_asked_for() -> None:
+    class Service:
+        """Its parts of the list are short."""
+
+        def __init__(self) -> None:
+            self.asked: list[tuple[Any, ...]] = []
+
+        async def jobs(self, *asked: Any) -> JobsPage:
+            self.asked.append(asked)
+            return JobsPage([JobView(f"a_1_{len(self.asked)}", "waiting", "app:x", "q")], f"jobs:{len(self.asked)}")
+
+    service: Any = Service()
+    query = Query(make_mocked_request("GET", "/jobs?task=X&queue=q&place=waiting&after=jobs:0"))
+    page = await found(service, query, ["app:x"], 3)
+    assert [job.id for job in page.jobs] == ["a_1_1", "a_1_2", "a_1_3"] and page.next == "jobs:3"
+    assert [asked[3:5] for asked in service.asked] == [(3, "jobs:0"), (2, "jobs:1"), (1, "jobs:2")]
+    assert query.address(page.next) == "/jobs?place=waiting&queue=q&task=X&after=jobs%3A3"
+    assert query.address() == "/jobs?place=waiting&queue=q&task=X"
