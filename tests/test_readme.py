@@ -178,7 +178,7 @@ def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
         assert [one.node == first for one in client.job(job).history] == [True, False]
         client.cancel(job)
         fits = node.rota("enqueue", "shop:thumbnail")
-        assert fits.returncode == 4 and "missing a required argument: 'path'" in fits.stderr
+        assert fits.returncode == 4 and "missing a required argument: 'path'" in fits.stderr, fits
 
 
 def until_running(client: rota.Client, job: str, on: Callable[[str], bool]) -> str:
