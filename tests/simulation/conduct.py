@@ -28,6 +28,7 @@ from rota.cluster.state.splitting import piece_name
 
 from .blame import Blame
 from .codes import Codes
+from .fairness import Turns
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
 from .scripted import Run
@@ -77,7 +78,7 @@ class Conduct:
         trust = Trust(self.keys, self.history.tampered, self._say)
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         blame = Blame(self.keys, self._say)
-        shares = Shares(self.keys, self._say)
+        shares, turns = Shares(self.keys, self._say), Turns(self.keys, self._say)
         alone = Alone(self.keys, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
@@ -90,6 +91,7 @@ class Conduct:
             blame.see(entry, self._members, self._claims)
             alone.see(entry)
             shares.see(entry, self._members)
+            turns.see(entry)
             self._check_serial(entry)
             for change in entry.changes:
                 self._take(change.event)

@@ -21,6 +21,8 @@ QUEUES = ("q1", "q2")
 SERIAL = "s1"
 NARROW = "narrow"
 BOUNDED, BOUND = "bounded", 6
+FAIR, FAIR_TASK = "fair", "m:async"
+"""Tenants enqueue jobs of this task there."""
 QUEUE_RECORDS = {
     SERIAL: QueueRecord(serial=True), NARROW: QueueRecord(max_concurrency=2), BOUNDED: QueueRecord(max_waiting=BOUND),
 }

@@ -19,7 +19,7 @@ from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, decode
 
 from .people import Client
-from .plans import BOUND, BOUNDED, HEAVY, QUEUES, WIDE
+from .plans import BOUND, BOUNDED, FAIR, FAIR_TASK, HEAVY, QUEUES, WIDE
 
 if TYPE_CHECKING:
     from .process import Process
@@ -43,8 +43,9 @@ class Sharers(Client):
         rng = self.rng
         if rng.random() < 0.4:
             return self._bundle(bundle, rng.choice((HEAVY, WIDE)), rng.choice(QUEUES), rng.choice((1, 1, 2, 3)))
-        queue = rng.choice((BOUNDED, BOUNDED, "q1"))
-        made = self._bundle(bundle, rng.choice(("m:sync", "m:async")), queue, rng.choice((1, 2, 5)))
+        queue = rng.choice((BOUNDED, BOUNDED, FAIR))
+        task = rng.choice(("m:sync", "m:async")) if queue == BOUNDED else FAIR_TASK
+        made = self._bundle(bundle, task, queue, rng.choice((1, 2, 5)))
         return msgspec.structs.replace(made, terms=Terms(fair_key=rng.choice(TENANTS)))
 
     async def _ask(self, process: Process, order: Enqueue) -> Receipt | RotaError | None:

@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from ..cluster.master.dispatch import test_heavy, test_rates, test_tenants
+from ..cluster.master.dispatch import test_heavy, test_rates
 from ..cluster.master.duties import test_bulk, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
 from ..cluster.node.running import test_remembering, test_running
 from ..fitting import Changer, faults_in
-from . import mutants_of_blame, mutants_of_trust, test_one_trouble, test_trust
+from . import mutants_of_blame, mutants_of_trust, test_fairness, test_one_trouble, test_trust
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
@@ -44,7 +44,7 @@ RARE = {
     "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,
-    "tenants_take_no_turns": test_tenants.test_who_has_enqueued_much_does_not_keep_others_waiting,
+    "tenants_take_no_turns": test_fairness.test_who_has_much_waiting_does_not_keep_others_from_their_turn,
     "nothing_is_kept_for_what_is_heavy": test_heavy.test_where_slots_come_free_one_by_one_a_node_is_kept_for_it,
     "what_is_heavy_keeps_both_kinds": test_heavy.test_only_slots_of_its_kind_are_kept_for_it,
     "a_bound_without_guard": lambda: asyncio.run(test_bounds.test_of_two_nodes_one_takes_the_last_place()),
