@@ -230,10 +230,13 @@ class Routed:
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], route: Route
     ) -> tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, str], Route]:
         """Arguments, headers and route as middleware wants them. Raises `InvalidJob`, or what refuses the job."""
-        args, kwargs, headers, route = outgoing.apply(self.name, args, kwargs, self.headers, route)
-        if outgoing.steps:
-            self.check(args, kwargs)
-        return args, kwargs, headers, route
+        if not outgoing.steps:
+            return args, kwargs, self.headers, route
+        job = outgoing.seen_by_all(
+            outgoing.Outgoing(self.name, args, dict(kwargs), dict(self.headers), route.queue, route.priority)
+        )
+        self.check(job.args, job.kwargs)
+        return job.args, job.kwargs, job.headers, route._replace(queue=job.queue, priority=job.priority)
 
     def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The key of one job. Asked for only if `keyed`."""

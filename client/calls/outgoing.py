@@ -8,16 +8,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 from ..errors import ConfigError, InvalidJob, RotaError
 from ..options import headers as texts
 from ..options.checks import priority as checked_priority
 from ..options.checks import queue_name
-
-if TYPE_CHECKING:
-    from .order import Route
 
 
 class Outgoing:
@@ -76,25 +73,21 @@ def before_enqueue_at(step: StepT, order: int) -> StepT:
     return step
 
 
-def apply(
-    task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], headers: Mapping[str, str], route: Route
-) -> tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, str], Route]:
-    """What becomes of a job when all have seen it."""
-    if not steps:
-        return args, kwargs, headers, route
-    job = Outgoing(task, args, dict(kwargs), dict(headers), route.queue, route.priority)
+def seen_by_all(job: Outgoing) -> Outgoing:
+    """What becomes of a job when all have seen it. Raises `InvalidJob`, or what refuses it."""
     for _, step in steps:
         try:
             step(job)
         except Exception as error:
             if not isinstance(error, RotaError):
-                error.add_note(f"raised by {_name(step)}, before a job of {task} was enqueued: nothing is stored")
+                error.add_note(f"raised by {_name(step)}, before a job of {job.task} was enqueued: nothing is stored")
             raise
     if not isinstance(job.args, tuple) or not isinstance(job.kwargs, dict):
-        raise InvalidJob(f"{task}: after before_enqueue, args is a {type(job.args).__name__} and kwargs a "
+        raise InvalidJob(f"{job.task}: after before_enqueue, args is a {type(job.args).__name__} and kwargs a "
                          f"{type(job.kwargs).__name__}; a tuple and a dict are needed")
-    route = route._replace(queue=queue_name(job.queue), priority=checked_priority(job.priority))
-    return job.args, job.kwargs, texts.checked(job.headers), route
+    job.queue, job.priority = queue_name(job.queue), checked_priority(job.priority)
+    job.headers = dict(texts.checked(job.headers))
+    return job
 
 
 def _name(step: Step) -> str:

@@ -31,7 +31,7 @@ from rota.cluster.node.claims.held import Held
 from rota.cluster.node.intake import intake
 from rota.cluster.node.membership import membership, own_record, reach
 from rota.cluster.node.outcomes import progress, reporter, settle
-from rota.cluster.node.running import executor, handback, running, volatile
+from rota.cluster.node.running import executor, handback, leaving, running, volatile
 from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.moves import claimed, waiting
@@ -423,7 +423,7 @@ def forgetting_by_name() -> None:
 def handing_back_what_runs() -> None:
     """After an outage a node hands back all its claims, also those that came and were begun since. (It was so.)"""
     original = handback.HandBack.all
-    handback.HandBack.all = lambda self, *, but_held, **said: original(self, but_held=False, **said)
+    handback.HandBack.all = lambda self, *, but_held, **more: original(self, but_held=False, **more)
 
 
 @mutant
@@ -435,7 +435,7 @@ def handed_back_in_a_storm() -> None:
         if self._may_start():
             original(self, held)
         else:
-            self._release([held])
+            self.release([held])
 
     running.Running.submit = submit
 
@@ -696,7 +696,7 @@ def begun_again_by_a_repeat() -> None:
 @mutant
 def a_kill_forgets_what_ended() -> None:
     """Level `delayed`: what had ended before its claim was stored is forgotten with the runners. (It was so.)"""
-    running.Running._begin_again_when_stored = running.Running._flush_before_release
+    leaving.Leaving._begin_again_when_stored = leaving.Leaving._flush_before_release
 
 
 @mutant

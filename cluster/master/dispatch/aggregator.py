@@ -9,15 +9,14 @@ bundle goes in `placement`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-
-from rota.client.model import JOBS_PER_BUNDLE_MAX
 
 from ...state.records import Token
-from .commands import Command, Expire, GiveClaim, LoadPage, Split
+from .commands import Command, Expire, GiveClaim, Split
 from .heavy import Heavy
-from .lanes import Family, Head, Item, LaneId
+from .lanes import Family, Head, Item
 from .members import Assignment, NodeLoad
+from .openings import CAREFUL_BELOW, Openings
+from .pages import pages_wanted
 from .picture import Picture
 from .placement import Cut, place, place_spare
 from .queues import Queue, Window
@@ -25,13 +24,8 @@ from .rates import Reserve
 from .turns import Gate
 from .waits import Waits
 
-PAGE_NEXT = 10_000
-
 CLOSED_S = 2.0
 """So long a node is given nothing else when it was given what was lost while it ran."""
-
-CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE_MAX
-"""Of what limits admit: nothing is given ahead then, only slots that are idle now count."""
 
 
 class Aggregator:
@@ -44,10 +38,11 @@ class Aggregator:
         self._turns, self._starved, self._expiries = picture.turns, picture.starved, picture.expiries
         self.rates = picture.rates
         self._heavy = Heavy()
+        self._openings = Openings(picture.limits, picture.rates, self._heavy)
         self._rated = Waits(picture.rates, picture.limits, picture.wake)
         self.wall_ms = 0
         self._closed: list[tuple[float, NodeLoad]] = []     # until when
-        self._splitting: dict[tuple[bytes, int], tuple[Gate, int]] = {}     # given out, to be split
+        self._splitting: dict[tuple[bytes, int], tuple[Gate[Queue], int]] = {}     # given out, to be split
         self._due: list[tuple[int, str]] = []           # (ms, queue) of heads that wait for their time: a heap
 
     @property
@@ -124,7 +119,8 @@ class Aggregator:
         self._heavy.begin()
         if self.rates.any:
             self._rated.begin(wall_ms)
-        self._turns.begin(lambda gate: self._has_room(gate, now))
+        self._openings.begin(wall_ms)
+        self._turns.begin(lambda gate: self._openings.has_room(gate, now))
         while len(commands) < budget and (queue := self._turns.first()) is not None:
             command = self._next(queue, now)
             if command is not None:
@@ -138,7 +134,7 @@ class Aggregator:
         if self.rates.any:
             commands.extend(self.rates.wanted())
         if self.picture.partial:
-            commands.extend(self._pages_wanted(all_seen=len(commands) < budget))
+            commands.extend(pages_wanted(self.picture.partial, self.nodes.values(), all_seen=len(commands) < budget))
         return commands
 
     def _reopen(self, now: float) -> None:
@@ -183,55 +179,6 @@ class Aggregator:
                 commands.append(command)
                 self._turns.served(queue)
 
-    def _has_room(self, gate: Gate, now: float) -> bool:
-        """Whether any node there may be given something now."""
-        lane = gate.id.lane
-        left = self.limits.left_of_task(lane.task)
-        if left <= 0 or (self.rates.any and self.rates.of_task(lane.task, self.wall_ms) <= 0):
-            return False
-        if lane.alone:
-            return self._has_room_alone(gate, now)
-        if lane.weight > 1:
-            return self._heavy.has_room(gate)
-        careful = self._careful(lane, left)
-        for node, mode in gate.nodes:
-            room = node.idle(mode) if careful else node.room(mode, now)
-            if room > 0:
-                return True
-        return False
-
-    def _has_room_alone(self, gate: Gate, now: float) -> bool:
-        """Likewise, for what was lost while it ran: a node that has nothing else; after a while, no other such job."""
-        nodes = [node for node, mode in gate.nodes if node.idle(mode) > 0 and not node.alone]
-        if any(not node.held for node in nodes):
-            gate.alone_since = None
-            return True
-        if gate.alone_since is None:
-            gate.alone_since = now
-        return bool(nodes) and not gate.wants_empty(now)
-
-    def _careful(self, lane: LaneId, left: int) -> bool:
-        """`left`: how many jobs the task's limit admits."""
-        return bool(lane.care) or left < CAREFUL_BELOW or (lane.keyed and self.limits.per_key(lane.task)) or (
-            self.rates.any and self.rates.limits(lane.task)
-        )
-
-    def _pages_wanted(self, *, all_seen: bool) -> Iterator[LoadPage]:
-        """What has to be read on, since little of it is left, or since nothing of it can be run: `all_seen`, and a node
-        that serves the queue is idle."""
-        for window in list(self.picture.partial):
-            queue = window.queue
-            if not window.is_partial:
-                self.picture.partial.discard(window)
-                continue
-            idle = all_seen and queue.gives_out and any(
-                node.serves(queue.name) and node.has_slot for node in self.nodes.values()
-            )
-            after = window.wants(more=idle)
-            if after is not None:
-                window.loading = after
-                yield LoadPage(queue.name, window.priority, after, PAGE_NEXT)
-
     def _next(self, queue: Queue, now: float) -> Command | None:
         """What the queue gives out now: the first of its jobs that has a node."""
         if queue.settings.serial and not queue.settings.paused:
@@ -252,16 +199,19 @@ class Aggregator:
     def _next_serial(self, queue: Queue, now: float) -> Command | None:
         """The head, if nothing of the queue runs and it is certain which token is the head."""
         is_uncertain = queue.running or queue.splitting or queue.blind_to > self.picture.revision
-        head = None if is_uncertain else queue.certain_head()
+        certain = None if is_uncertain else queue.certain_head()
         queue.rest()
-        if head is None or head[2].token.blocked or self._too_early(queue, head[2].token):
+        if certain is None:
+            return None
+        window, head = certain
+        if head[2].token.blocked or self._too_early(queue, head[2].token):
             return None
         if self.rates.any and self._rated.rests(queue):
             return None
         family, lane, _ = head
         if not lane.parked:
             family.gate.enter(queue)        # it stands at this gate alone
-        command = self._place(queue, family.window, head, now) if family.gate.is_open else None
+        command = self._place(queue, window, head, now) if family.gate.is_open else None
         if command is None and family.gate.is_open:
             queue.wake()                    # for the next pass
         return command
@@ -284,7 +234,7 @@ class Aggregator:
             return None
         if allowed <= 0 and self.rates.any and self._rated.parks(token, lane):
             return None
-        careful = self._careful(gate.id.lane, self.limits.left_of_task(token.task))
+        careful = self._openings.careful(gate.id.lane, self.limits.left_of_task(token.task))
         careful = careful or queue.settings.rate is not None
         pace = self.paces.of(token.task, now)
         if allowed <= 0:

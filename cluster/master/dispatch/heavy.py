@@ -7,6 +7,8 @@ to nothing else until there is room. (Those of the other kind are no use to it.)
 
 from __future__ import annotations
 
+from typing import Any
+
 from rota.client.model import Mode
 
 from .lanes import Item
@@ -23,7 +25,7 @@ class Heavy:
 
     def __init__(self) -> None:
         self._since: dict[GateId, float] = {}       # what stands there waits since then
-        self._kept: dict[GateId, tuple[Gate, NodeLoad, Mode]] = {}
+        self._kept: dict[GateId, tuple[Gate[Any], NodeLoad, Mode]] = {}
 
     def begin(self) -> None:
         """A pass begins: nodes that nothing waits for any more are for all again."""
@@ -33,18 +35,18 @@ class Heavy:
         if len(self._since) > 1_000:
             self._since = {id_: since for id_, since in self._since.items() if id_ in self._kept}
 
-    def has_room(self, gate: Gate) -> bool:
+    def has_room(self, gate: Gate[Any]) -> bool:
         """Whether to look at what stands there."""
         return any(self._is_open(gate, node, mode) for node, mode in gate.nodes)
 
-    def _is_open(self, gate: Gate, node: NodeLoad, mode: Mode) -> bool:
+    def _is_open(self, gate: Gate[Any], node: NodeLoad, mode: Mode) -> bool:
         """Nothing keeps it from being given what waits there, if it has slots. (It may be kept for just that.)"""
         if node.is_closed or mode not in node.kept:
             return not node.is_closed
         kept = self._kept.get(gate.id)
         return kept is not None and kept[1] is node and kept[2] == mode
 
-    def place(self, gate: Gate, item: Item, allowed: int, now: float) -> Give | Cut | None:
+    def place(self, gate: Gate[Any], item: Item, allowed: int, now: float) -> Give | Cut | None:
         """`allowed`: how many jobs limits admit, at least one."""
         weight = gate.id.lane.weight
         lost, empty = item.token.lost > 0, gate.wants_empty(now)
@@ -61,7 +63,7 @@ class Heavy:
         self._leave(gate)
         return Give(node, mode)
 
-    def _wait(self, gate: Gate, now: float) -> None:
+    def _wait(self, gate: Gate[Any], now: float) -> None:
         since = self._since.setdefault(gate.id, now)
         if now - since < WAIT_S or gate.id in self._kept:
             return
@@ -74,7 +76,7 @@ class Heavy:
             node.kept.add(mode)
             self._kept[gate.id] = (gate, node, mode)
 
-    def _leave(self, gate: Gate) -> None:
+    def _leave(self, gate: Gate[Any]) -> None:
         self._since.pop(gate.id, None)
         if (kept := self._kept.pop(gate.id, None)) is not None:
             kept[1].kept.discard(kept[2])

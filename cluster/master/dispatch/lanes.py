@@ -7,27 +7,20 @@ cut: behind some place their tokens are not known, and have to be read.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from rota.client.model import Mode
-
 from ...state.records import Token
-from .turns import Gate
-
-if TYPE_CHECKING:
-    from .queues import Window
+from .lane_ids import LaneId
+from .tenants import Tenants
+from .turns import Gate, InLine
 
 REFILL = 5
 """What was cut is read on when this part of what it kept is left."""
 
 PARKED_MAX = 500
 """Tokens that a lane keeps where it is cut, and its key is at its limit."""
-
-PLAIN, SUSPECT, LOST = range(3)
-"""How careful to be: its node was lost; its node was lost while it ran."""
-
 
 class Item(msgspec.Struct, gc=False):
     """A token that lies in jobs/, as the master knows it."""
@@ -37,42 +30,6 @@ class Item(msgspec.Struct, gc=False):
     bundle: str
     mod_revision: int
     pending: int
-
-
-class LaneId(NamedTuple):
-    """Tokens that can go to the same nodes. `mode` is that of shipped code; a task that is known by name runs in the
-    mode that its node has."""
-
-    task: str
-    mode: Mode | None
-    python: str
-    function: bool
-    care: int
-    keyed: bool                 # a limit per key may count them
-    signed: str | None = None   # with which key
-    weight: int = 1             # slots that each takes
-    requires: tuple[str, ...] = ()      # labels, beside those of the task
-
-    @property
-    def alone(self) -> bool:
-        """It was lost while it ran: it should run where nothing else does (decision 0004)."""
-        return self.care == LOST
-
-
-def lane_of(token: Token) -> LaneId:
-    shipped = bool(token.function)
-    care = LOST if token.lost else SUSPECT if token.orphanings else PLAIN
-    return LaneId(
-        token.task, token.mode if shipped else None, token.python, shipped, care, bool(token.key), token.signed,
-        token.weight, token.requires,
-    )
-
-
-def lane_name(token: Token) -> str:
-    """Its lane in its family. (Keys are printable.)"""
-    if token.fair or token.rate_key:
-        return f"{token.key}\0{token.rate_key}\0{token.fair}"
-    return token.key
 
 
 class Lane:
@@ -105,12 +62,21 @@ class Lane:
         return len(self.items) < max(1, self.share // REFILL)
 
 
+class OfWindow(Protocol):
+    """What a family needs of the window that it is part of."""
+
+    tenants: Tenants | None
+
+    @property
+    def queue(self) -> InLine: ...
+
+
 class Family:
     """Lanes of one window that wait at one gate."""
 
     __slots__ = ("alone", "cut", "gate", "heads", "id", "lanes", "parked", "share", "size", "window")
 
-    def __init__(self, window: Window, id_: LaneId, gate: Gate) -> None:
+    def __init__(self, window: OfWindow, id_: LaneId, gate: Gate[Any]) -> None:
         self.window = window
         self.id = id_
         self.alone = id_.alone

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from rota.client.model import Mode
 
 from ...state.records import Member
 from ...state.throughput import Throughput
-
-if TYPE_CHECKING:
-    from .lanes import LaneId
+from .lane_ids import LaneId
 
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""

@@ -8,7 +8,7 @@ free (decision 0014). A whole bundle goes to a node that has nothing to do, or t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rota.client.model import Mode
 
@@ -47,7 +47,7 @@ class Cut(NamedTuple):
     size: int
 
 
-def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
+def place(gate: Gate[Any], item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
     """`allowed`: how many jobs limits admit, at least one. `careful`: only slots that are idle now, nothing ahead."""
     lost, pending, empty = item.token.lost > 0, item.pending, gate.wants_empty(now)
     rooms: list[Room] = []
@@ -66,7 +66,7 @@ def place(gate: Gate, item: Item, allowed: int, *, careful: bool, pace: Pace, no
     return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
 
 
-def place_spare(gate: Gate, item: Item) -> Give | Cut | None:
+def place_spare(gate: Gate[Any], item: Item) -> Give | Cut | None:
     """For a queue of which nothing runs, while all slots are taken: one job, to whom the most spare slots are left."""
     spares = [
         (node.spare(mode), node, mode) for node, mode in gate.nodes
@@ -81,7 +81,7 @@ def place_spare(gate: Gate, item: Item) -> Give | Cut | None:
 
 
 def _in_parts(
-    gate: Gate, item: Item, allowed: int, rooms: Sequence[Room], *, careful: bool, pace: Pace, now: float
+    gate: Gate[Any], item: Item, allowed: int, rooms: Sequence[Room], *, careful: bool, pace: Pace, now: float
 ) -> Give | Cut | None:
     """It is more than anybody there has room for, or than may be given at once."""
     free = sum(slots for room in rooms if (slots := room.slots) > 0)

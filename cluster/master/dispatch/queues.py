@@ -11,7 +11,8 @@ import heapq
 from collections.abc import Container, Iterator
 
 from ...state.records import QueueRecord
-from .lanes import PARKED_MAX, REFILL, Family, Head, Item, Lane, LaneId, lane_name, lane_of
+from .lane_ids import LaneId, lane_name, lane_of
+from .lanes import PARKED_MAX, REFILL, Family, Head, Item, Lane
 from .paces import Paces
 from .tenants import Tenants
 from .turns import Gate, Turns
@@ -275,7 +276,7 @@ class Queue:
     """A queue's windows by priority, its settings, and how many of its jobs are claimed. `turn` grows each time it has
     had its turn. `resting`: it gives nothing out until something happens to it."""
 
-    def __init__(self, name: str, turns: Turns) -> None:
+    def __init__(self, name: str, turns: Turns[Queue]) -> None:
         self.name = name
         self.turns = turns
         self.turn = turns.number()
@@ -312,14 +313,14 @@ class Queue:
     def gives_out(self) -> bool:
         return not self.settings.paused and self.left_of_limit > 0
 
-    def certain_head(self) -> Head | None:
-        """The first of all its jobs, if it is certain that none is before it."""
+    def certain_head(self) -> tuple[Window, Head] | None:
+        """The first of all its jobs, and its window, if it is certain that none is before it."""
         for _, window in self.by_priority():
             head, sure_to = window.first(), window.sure_to
             if sure_to is not None and (head is None or head[2].key > sure_to):
                 return None             # a page is on its way
             if head is not None:
-                return head
+                return window, head
         return None
 
     def is_over(self, revision: int) -> bool:
@@ -344,7 +345,7 @@ class Queue:
         for window in self.windows.values():
             yield from window.families.values()
 
-    def stands_at(self, gate: Gate) -> None:
+    def stands_at(self, gate: Gate[Queue]) -> None:
         if not self.resting:
             gate.enter(self)
 

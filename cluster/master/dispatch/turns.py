@@ -8,15 +8,13 @@ number of queues that wait does not count.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from rota.client.model import Mode
 
-if TYPE_CHECKING:
-    from .lanes import LaneId
-    from .members import NodeLoad
-    from .queues import Queue
+from .lane_ids import LaneId
+from .members import NodeLoad
 
 EVERY = "*"
 
@@ -35,7 +33,35 @@ class GateId(NamedTuple):
     group: str
 
 
-class Gate:
+class AtGate(Protocol):
+    """Jobs of one queue that wait at one gate: a family of lanes."""
+
+    gate: Gate[Any]
+
+    @property
+    def id(self) -> LaneId: ...
+    def head(self) -> object: ...
+
+
+class InLine(Protocol):
+    """What stands in line before gates: a queue. `turn` grows each time it has had its turn."""
+
+    turn: int
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def resting(self) -> bool: ...
+    def families(self) -> Iterator[AtGate]: ...
+    def stands_at(self, gate: Gate[Any], /) -> None: ...
+    def rest(self) -> None: ...
+    def wake(self) -> None: ...
+
+
+Q = TypeVar("Q", bound=InLine)
+
+
+class Gate(Generic[Q]):
     """`nodes`: those that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
     split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots.
     `alone_since`: what waits here should run alone, and every node has something since then."""
@@ -60,18 +86,18 @@ class Gate:
         self.alone_since: float | None = None
         self.splitting = 0
         self.families = 0
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, Q] = {}
         self._line: list[tuple[int, str]] = []      # (turn, queue): a heap; put right when it comes up
         self._in_line: set[str] = set()             # its queues, each once; some have left, and may come back
 
-    def enter(self, queue: Queue) -> None:
+    def enter(self, queue: Q) -> None:
         if queue.name not in self.queues:
             self.queues[queue.name] = queue
             if queue.name not in self._in_line:
                 self._in_line.add(queue.name)
                 heapq.heappush(self._line, (queue.turn, queue.name))
 
-    def leave(self, queue: Queue) -> None:
+    def leave(self, queue: Q) -> None:
         if self.queues.pop(queue.name, None) is not None and len(self._line) > 2 * len(self.queues) + 64:
             self._line = [(other.turn, name) for name, other in self.queues.items()]
             self._in_line = set(self.queues)
@@ -81,7 +107,7 @@ class Gate:
         """Whether what waits here may go only to a node that has nothing else."""
         return self.id.lane.alone and (self.alone_since is None or now < self.alone_since + ALONE_WAIT_S)
 
-    def first(self) -> Queue | None:
+    def first(self) -> Q | None:
         """The queue here whose turn was longest ago."""
         while self._line:
             turn, name = self._line[0]
@@ -96,18 +122,18 @@ class Gate:
         return None
 
 
-class Turns:
+class Turns(Generic[Q]):
     """All gates; within a pass (`begin` to `end`), the order of queues."""
 
     def __init__(self) -> None:
-        self.gates: dict[GateId, Gate] = {}
-        self._with_nodes: dict[GateId, Gate] = {}       # those that some node may run
+        self.gates: dict[GateId, Gate[Q]] = {}
+        self._with_nodes: dict[GateId, Gate[Q]] = {}       # those that some node may run
         self._named: frozenset[str] = frozenset()
         self._nodes: Iterable[NodeLoad] = ()
         self._unused = 0
         self._numbers = 0
-        self._line: list[tuple[int, int, Gate]] = []
-        self._skipped: list[Queue] = []
+        self._line: list[tuple[int, int, Gate[Q]]] = []
+        self._skipped: list[Q] = []
 
     def number(self) -> int:
         self._numbers += 1
@@ -115,7 +141,7 @@ class Turns:
 
     # -- gates -------------------------------------------------------------------------------------------------------
 
-    def gate(self, lane: LaneId, queue: str) -> Gate:
+    def gate(self, lane: LaneId, queue: str) -> Gate[Q]:
         """For one more family; `release` when it is gone."""
         id_ = GateId(lane, queue if queue in self._named else EVERY)
         gate = self.gates.get(id_)
@@ -127,7 +153,7 @@ class Turns:
         gate.families += 1
         return gate
 
-    def release(self, gate: Gate) -> None:
+    def release(self, gate: Gate[Q]) -> None:
         gate.families -= 1
         if not gate.families:
             self._unused += 1
@@ -137,7 +163,7 @@ class Turns:
                     self._with_nodes.pop(other.id, None)
                 self._unused = 0
 
-    def members_changed(self, nodes: Iterable[NodeLoad], queues: Iterable[Queue]) -> None:
+    def members_changed(self, nodes: Iterable[NodeLoad], queues: Iterable[Q]) -> None:
         """Who may run what is worked out here, not for every job."""
         self._nodes = nodes
         named = frozenset(name for node in nodes for name in node.member.queues if name != EVERY)
@@ -149,7 +175,7 @@ class Turns:
         for gate in self.gates.values():
             self._fill(gate)
 
-    def _fill(self, gate: Gate) -> None:
+    def _fill(self, gate: Gate[Q]) -> None:
         lane, group = gate.id
         gate.nodes = [
             (node, mode) for node in self._nodes
@@ -161,7 +187,7 @@ class Turns:
         else:
             self._with_nodes.pop(gate.id, None)
 
-    def _move(self, queue: Queue) -> None:
+    def _move(self, queue: Q) -> None:
         """To gates of another group."""
         for family in queue.families():
             before, family.gate = family.gate, self.gate(family.id, queue.name)
@@ -172,7 +198,7 @@ class Turns:
 
     # -- a pass ------------------------------------------------------------------------------------------------------
 
-    def begin(self, is_open: Callable[[Gate], bool]) -> None:
+    def begin(self, is_open: Callable[[Gate[Q]], bool]) -> None:
         line = self._line = []
         for number, gate in enumerate(self._with_nodes.values()):
             if not gate.queues:
@@ -184,7 +210,7 @@ class Turns:
         if len(line) > 1:
             heapq.heapify(line)
 
-    def first(self) -> Queue | None:
+    def first(self) -> Q | None:
         """The queue before an open gate whose turn was longest ago."""
         while self._line:
             turn, number, gate = self._line[0]
@@ -197,10 +223,10 @@ class Turns:
                 return queue
         return None
 
-    def served(self, queue: Queue) -> None:
+    def served(self, queue: Q) -> None:
         queue.turn = self.number()
 
-    def skip(self, queue: Queue) -> None:
+    def skip(self, queue: Q) -> None:
         """It has nothing to give out in this pass."""
         if not queue.resting and any(family.gate.is_open for family in queue.families()):
             queue.rest()

@@ -18,18 +18,18 @@ from rota.client.model import ResultEntry
 from ...context import TermContext
 from ...ledger.buckets import Buckets
 from ...ledger.commits import Verdict, Write
-from ...ledger.ledger import Changes, Condition, Event, Put, Record
+from ...ledger.ledger import Changes, Condition, Put, Record
 from ...ledger.scan import pages
 from ...state import moves
 from ...state.discarding import Discards
-from ...state.keys import whole
 from ...state.quarantine import SetAside
-from ...state.records import Awaiting, awaiting_at, bits
+from ...state.records import Awaiting, bits
 from ...state.upstream import Became, read, sorted_out
 from .awaited import Awaited, Waiting
 from .ends import Ends, Entry
 from .flows import Flows
 from .letting_in import LettingIn
+from .notes import Notes
 from .sweeping import sweep
 
 AT_ONCE = 32
@@ -61,76 +61,10 @@ class Dependants:
         self._awaited = Awaited()
         self._letting_in = LettingIn(context)
         self._flows = Flows(context, buckets, self._awaited, self._letting_in)
-        self._of_flows = context.keys.root + b"flow"        # how keys of flows begin
-        self._unreadable: list[Record] = []
-        self._seen = 0
-        self._wake = asyncio.Event()
-
-    # -- what there is -----------------------------------------------------------------------------------------------
+        self._notes = Notes(context.keys, self._awaited, self._flows.sections)
 
     def see(self, changes: Changes) -> None:
-        self._seen = changes.revision
-        for event in changes.events:
-            key = event.record.key
-            if key.startswith(self._keys.awaiting):
-                self._note(event)
-            elif key.startswith(self._of_flows):
-                self._begin(self._flows.sections.see(event))
-                self._wake.set()
-                continue
-            if self._awaited and (bundle := self._bundle_of(key)) in self._awaited:
-                self._awaited.to_look[bundle] = None
-                self._wake.set()
-
-    def _note(self, event: Event) -> None:
-        if event.deleted:
-            self._forget(event.record.key)
-        else:
-            self._add(event.record)
-
-    def _add(self, record: Record) -> None:
-        known = self._awaited.waiting.get(record.key)
-        if known is not None and known.mod_revision >= record.mod_revision:
-            return
-        token = awaiting_at(self._keys, record)
-        if token is None:
-            if self._keys.parse_awaits(record.key) is not None:     # else it is not ours: left alone
-                self._unreadable.append(record)
-                self._wake.set()
-            return
-        self._wake.set()
-        if known is not None:
-            known.mod_revision, known.token = record.mod_revision, token
-            self._awaited.look_at_all(known)
-            return
-        waiting = Waiting(
-            record.key, record.key.rpartition(b"/")[2].decode(), record.mod_revision, token,
-            {one.bundle: int(one.jobs or "0", 16) for one in token.upstream},
-            {one.bundle: int(one.wanted or "0", 16) for one in token.upstream},
-        )
-        self._awaited.put(waiting)
-        if token.section and not self._flows.sections.is_there(token.section):
-            self._flows.sections.hold(token.section, record.key)
-        else:
-            self._awaited.begin(waiting)
-
-    def _begin(self, keys: set[bytes]) -> None:
-        """The section of these is there."""
-        for key in sorted(keys):
-            if (waiting := self._awaited.waiting.get(key)) is not None:
-                self._awaited.begin(waiting)
-
-    def _forget(self, key: bytes) -> None:
-        waiting = self._awaited.forget(key)
-        if waiting is not None and waiting.token is not None and waiting.token.section:
-            self._flows.sections.let_go(waiting.token.section, key)
-
-    def _bundle_of(self, key: bytes) -> str:
-        """The bundle, as enqueued, that a key tells something of."""
-        if key.startswith(self._keys.failed):
-            parsed = self._keys.parse_failed(key)
-            return parsed[1] if parsed is not None else ""
-        return whole(key.rpartition(b"/")[2].decode(errors="replace"))
+        self._notes.see(changes)
 
     # -- the duty ----------------------------------------------------------------------------------------------------
 
@@ -138,7 +72,7 @@ class Dependants:
         await self._load()
         next_look = next_sweep = self._clock.monotonic()
         while True:
-            self._wake.clear()
+            self._notes.wake.clear()
             await self.settle()
             now = self._clock.monotonic()
             if now >= next_look:
@@ -153,19 +87,19 @@ class Dependants:
                 continue
             try:
                 async with asyncio.timeout(LOOK_S):
-                    await self._wake.wait()
+                    await self._notes.wake.wait()
             except TimeoutError:
                 pass
 
     def _has_work(self) -> bool:
-        return bool(self._awaited.to_look or self._awaited.ready or self._unreadable or self._flows.has_work)
+        return bool(self._awaited.to_look or self._awaited.ready or self._notes.unreadable or self._flows.has_work)
 
     async def _load(self) -> None:
         """All that waits, and what it has got already."""
-        self._begin(await self._flows.read_all())
+        self._notes.begin(await self._flows.read_all())
         async for page in pages(self._ledger, self._keys.awaiting):
             for record in page.records:
-                self._add(record)
+                self._notes.add(record)
         self._flows.sections.doubt_all()
         by_bundle = {waiting.bundle: waiting for waiting in self._awaited.waiting.values() if waiting.token is not None}
         if not by_bundle:
@@ -183,11 +117,11 @@ class Dependants:
 
     async def settle(self) -> None:
         """Look up what is to be looked up, until nothing is."""
-        unreadable, self._unreadable = self._unreadable, []
+        unreadable, self._notes.unreadable = self._notes.unreadable, []
         for record in unreadable:
             await self._commits.submit(await self._aside.unreadable((self._fence,), record))
         while self._has_work():
-            if self._unreadable and not (self._awaited.to_look or self._awaited.ready or self._flows.has_work):
+            if self._notes.unreadable and not (self._awaited.to_look or self._awaited.ready or self._flows.has_work):
                 return
             await self._flows.settle()
             await self._let_go()
@@ -276,7 +210,7 @@ class Dependants:
             await self._move(waiting, await self._flows.over(waiting))
             return
         token, at, now_ms = waiting.token, waiting.at, int(self._clock.wall() * 1000)
-        order = max(self._seen, self._commits.revision, token.order)
+        order = max(self._notes.revision, self._commits.revision, token.order)
 
         def release(order: int, tail: Condition | None) -> Write:
             return moves.release(self._keys, (self._fence,), at, waiting.bundle, token, order, came, now_ms, tail)
@@ -298,7 +232,7 @@ class Dependants:
 
     async def _moved(self, waiting: Waiting, verdict: Verdict) -> None:
         if verdict.applied:
-            self._forget(waiting.key)
+            self._notes.forget(waiting.key)
         else:
             await self._read_again(waiting)
 
@@ -306,13 +240,13 @@ class Dependants:
         """Somebody else has moved or changed it, or we had without knowing."""
         page = await self._ledger.read(waiting.key)
         if not page.records:
-            self._forget(waiting.key)
+            self._notes.forget(waiting.key)
         elif self._awaited.waiting.get(waiting.key) is not waiting:
             return
         elif waiting.token is None:
             self._flows.sections.to_load[waiting.bundle] = None
         else:
-            self._add(page.records[0])
+            self._notes.add(page.records[0])
 
 
 ENDED = {"failed": "failed", "cancelled": "was cancelled", "expired": "expired"}

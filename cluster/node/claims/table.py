@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from rota.client.model import TaskInfo
 
 from ...ledger.ledger import Record
@@ -104,3 +106,12 @@ def must_not_repeat(tasks: Mapping[str, TaskInfo], claim: Claim) -> bool:
     """Whether its task says so of what may have begun (`on_orphan="fail"`): its start is recorded before it happens."""
     info = tasks.get(claim.task)
     return info is not None and info.on_orphan == "fail"
+
+
+def take_mode_of_here(tasks: Mapping[str, TaskInfo], held: Held) -> bool:
+    """A task runs in the mode that the code here has, whatever it was when the job was enqueued. False if it is not
+    here (any more): this node's record says so, or will in a moment."""
+    info = tasks.get(held.claim.task)
+    if info is not None and info.mode != held.claim.mode:
+        held.claim = replace(held.claim, mode=info.mode)
+    return info is not None

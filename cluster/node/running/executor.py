@@ -26,6 +26,7 @@ from ..claims.cancels import Cancels
 from ..claims.held import Held
 from ..claims.table import Claims
 from ..outcomes.settle import Keep
+from .leaving import Leaving
 from .remembering import Remembering
 from .running import Running
 
@@ -46,6 +47,7 @@ class Executor:
         self.claims = Claims()
         self._cancels = Cancels(context.ledger, context.keys)
         self._running = Running(context, self.claims, self._cancels, runners, may_start=may_start, keep=keep)
+        self._leaving = Leaving(self.claims, runners, self._running)
         self._over = False
 
     @property
@@ -188,15 +190,15 @@ class Executor:
 
     def drain(self) -> None:
         """Begin nothing any more; what comes goes back."""
-        self._running.drain()
+        self._leaving.drain()
 
     async def release_unstarted(self) -> int:
         """Hand back what no runner has begun; returns how many bundles."""
-        return await self._running.release_unstarted()
+        return await self._leaving.release_unstarted()
 
     async def release_all(self) -> int:
         """Hand back everything that lies under us: the runners are dead. Returns how many bundles."""
-        return await self._running.release_all()
+        return await self._leaving.release_all()
 
     async def until_idle(self) -> None:
         """Everything that was begun has its outcome committed."""

@@ -7,9 +7,10 @@ import pytest
 
 from rota.client.model import Rate
 from rota.cluster.ledger.ledger import Record
-from rota.cluster.master.dispatch.aggregator import CLOSED_S, PAGE_NEXT
+from rota.cluster.master.dispatch.aggregator import CLOSED_S
 from rota.cluster.master.dispatch.commands import GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from rota.cluster.master.dispatch.expiries import SWEEP_AT
+from rota.cluster.master.dispatch.pages import PAGE_NEXT
 from rota.cluster.master.dispatch.queues import WINDOW_MAX
 from rota.cluster.master.dispatch.rates import Reserve
 from rota.cluster.master.dispatch.turns import ALONE_WAIT_S

@@ -9,8 +9,7 @@ from itertools import islice
 import pytest
 
 from rota.cluster.ledger.ledger import Record
-from rota.cluster.master.dispatch import aggregator as dispatch
-from rota.cluster.master.dispatch import lanes, queues, turns
+from rota.cluster.master.dispatch import lanes, pages, queues, turns
 from rota.cluster.master.dispatch.commands import GiveClaim, LoadPage, TakeOver
 from rota.cluster.state.records import QueueRecord, TaskRecord, Token, encode
 
@@ -134,7 +133,7 @@ def test_a_name_that_was_used_costs_nothing_afterwards(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows and pages of a tenth."""
     monkeypatch.setattr(queues, "WINDOW_MAX", WINDOW_MAX)
-    monkeypatch.setattr(dispatch, "PAGE_NEXT", PAGE)
+    monkeypatch.setattr(pages, "PAGE_NEXT", PAGE)
     monkeypatch.setattr(queues, "PARKED_MAX", 50)
     monkeypatch.setattr(lanes, "PARKED_MAX", 50)
 

@@ -136,7 +136,7 @@ def forbidden(table: Table, queue: Queue, item: Item, node: NodeLoad) -> bool:
     left = aggregator._allowed(queue, token)
     return (
         left <= 0 or queue.settings.paused or node.is_closed or (token.lost > 0 and len(node.held) > 0)
-        or (queue.settings.serial and (queue.running > 0 or queue.certain_head()[2] is not item))  # type: ignore[index]
+        or (queue.settings.serial and (queue.running > 0 or queue.certain_head()[1][2] is not item))  # type: ignore[index]
     )
 
 

@@ -15,6 +15,7 @@ from rota.cluster.node.claims.held import Held
 from rota.cluster.node.claims.table import Claims
 from rota.cluster.node.outcomes.reporter import AGAIN_S
 from rota.cluster.node.outcomes.settle import Keep
+from rota.cluster.node.running.leaving import Leaving
 from rota.cluster.node.running.running import ELSEWHERE_S, Running
 from rota.cluster.state.records import Claim, Token, claim_of, decode
 from rota.cluster.state.throughput import SLICE_S
@@ -37,6 +38,7 @@ class Stage:
             bench.context, self.claims, self.cancels, bench.runners, may_start=lambda: self.may_start,
             keep=Keep(0.0, 0.0),
         )
+        self.leaving = Leaving(self.claims, bench.runners, self.running)
 
     async def take(self, bundle: str = BUNDLE, count: int = 2, task: str = "m:f", **claim: object) -> Held:
         """A claim has come."""
@@ -286,8 +288,8 @@ def test_a_node_that_leaves_keeps_what_has_begun_only() -> None:
         await stage.take(OTHER)
         await a_moment()
         stage.runners.begin(stage.runners.given[0], 0)
-        stage.running.drain()
-        assert await stage.running.release_unstarted() == 1
+        stage.leaving.drain()
+        assert await stage.leaving.release_unstarted() == 1
         assert (await stage.waiting(OTHER)).pending == 2
         assert stage.given[2:] == [(BUNDLE, [1])]       # it ends here, with the rest of its bundle
         late = await stage.take("0s8sf4s75de1-00000009")
@@ -303,11 +305,11 @@ def test_a_node_that_leaves_keeps_what_has_begun_only() -> None:
 def test_a_node_that_leaves_hands_nothing_back_before_its_record_says_so() -> None:
     """It would be given the same at once, over and over, for as long as the store is slow (seed 4014, L8)."""
     async def deed(stage: Stage) -> None:
-        stage.running.drain()
+        stage.leaving.drain()
         early = await stage.take()
         await a_moment()
         assert not early.over and not stage.given
-        assert await stage.running.release_unstarted() == 1         # behind the record
+        assert await stage.leaving.release_unstarted() == 1         # behind the record
         assert early.over and (await stage.waiting()).pending == 2
 
     act(deed)
@@ -320,8 +322,8 @@ def test_a_node_that_leaves_waits_for_what_it_marks_and_hands_back_no_key_that_i
         held = await stage.take(count=1, unique="a", until_begun=True)
         while not held.marking:         # noqa: ASYNC110 - no one says so
             await asyncio.sleep(0)
-        stage.running.drain()
-        assert await stage.running.release_unstarted() == 0
+        stage.leaving.drain()
+        assert await stage.leaving.release_unstarted() == 0
         await a_moment()
         assert held.over and not stage.given and not (await stage.waiting()).unique
 
@@ -333,7 +335,7 @@ def test_after_an_outage_all_goes_back_less_what_has_ended() -> None:
         held = await stage.take()
         await a_moment()
         stage.end(held, 1)
-        assert await stage.running.release_all() >= 1
+        assert await stage.leaving.release_all() >= 1
         await a_moment(1.0)
         assert (await stage.waiting()).done_bits == 0b10 and len(stage.claims) == 0
 
