@@ -187,7 +187,7 @@ class Stage:
         return self._guards[identity.rpartition("-")[0]].pid
 
     def node_pid(self, identity: str) -> int:
-        return self._children(identity, b"rota.cluster.boot.process")[0]
+        return self._children(identity, b"rota.cluster.process")[0]
 
     def runner_pids(self, identity: str) -> list[int]:
         return self._children(identity, b"rota.worker.runner.process")

@@ -47,7 +47,7 @@ def kill_my_node() -> None:
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == os.getppid() and b"rota.cluster.boot.process" in command:
+        if parent == os.getppid() and b"rota.cluster.process" in command:
             os.kill(int(process.name), signal.SIGKILL)
     time.sleep(60)                          # the guard ends this runner in a moment
 

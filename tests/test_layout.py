@@ -44,6 +44,16 @@ def test_rooms_are_imported_under_one_name() -> None:
     assert not {"client", "cluster", "worker"} & sys.modules.keys()
 
 
+def test_names_that_harnesses_use_are_where_they_were() -> None:
+    """They close the default client after each case, and start an etcd, by the names that these had first."""
+    import rota.client.calls.default as default
+    import rota.client.default as known
+    from rota.cluster.boot.embedded import EmbeddedEtcd
+    from rota.cluster.embedded import EmbeddedEtcd as Known
+
+    assert known.replace is default.replace and Known is EmbeddedEtcd
+
+
 def test_links_for_type_checkers_follow_the_rooms() -> None:
     links = {link.name: link.resolve() for link in (ROOT / ".types" / "rota").iterdir() if link.is_symlink()}
     assert links == {

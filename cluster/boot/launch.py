@@ -18,7 +18,7 @@ OTEL = "ROTA_OTEL"
 
 def guard_command(config: NodeConfig) -> list[str]:
     """The node's process does not look for modules where it was started: what lies beside an app is the runners'."""
-    node = [sys.executable, "-P", "-m", "rota.cluster.boot.process"]
+    node = [sys.executable, "-P", "-m", "rota.cluster.process"]
     return guardlink.guard_command(node, restart=config.restart, runner_user=config.runner_user)
 
 

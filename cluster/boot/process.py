@@ -1,4 +1,4 @@
-"""A node's process: `python -m rota.cluster.boot.process`, started by the guard. Puts the parts together and runs them.
+"""A node's process: `python -m rota.cluster.process`, started by the guard. Puts the parts together and runs them.
 
 Exit statuses: 0 after a drain, 2 for a wrong setting (the guard does not start it again), anything else for a crash.
 """
@@ -246,7 +246,3 @@ def main() -> int:
         log.critical("the node's process ends by an error of its own", exc_info=True)
         status = 1
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

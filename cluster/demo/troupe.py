@@ -95,7 +95,7 @@ def _node_of(guard: int) -> int:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            if parent == guard and b"rota.cluster.boot.process" in (process / "cmdline").read_bytes():
+            if parent == guard and b"rota.cluster.process" in (process / "cmdline").read_bytes():
                 return int(process.name)
     raise RotaError("the process that was to be killed is gone already")
 

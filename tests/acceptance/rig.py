@@ -175,7 +175,7 @@ class Rig:
     def node_pid(self, identity: str) -> int:
         """The pid of a node's process: the guard's child that is no runner."""
         guard = self.guards[self.name_of(identity)].pid
-        return next(pid for pid, command in children(guard) if b"rota.cluster.boot.process" in command)
+        return next(pid for pid, command in children(guard) if b"rota.cluster.process" in command)
 
     def runner_pids(self, identity: str) -> list[int]:
         guard = self.guards[self.name_of(identity)].pid
