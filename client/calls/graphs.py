@@ -64,7 +64,7 @@ def unpack(graph: bytes) -> list[FlowPart] | None:
     opened = zlib.decompressobj()
     try:
         plain = opened.decompress(graph, PLAIN_BYTES_MAX)
-        return _decoder.decode(plain) if not opened.unconsumed_tail else None
+        return _decoder.decode(plain) if opened.eof else None
     except (zlib.error, *UNREADABLE):
         return None
 

@@ -45,7 +45,7 @@ class Outboxes:
             page = await self._ledger.read(key)
             there = page.records[0] if page.records else None
             record = decode(OutboxRecord, there.value) if there is not None else None
-            if there is None or record is None:
+            if there is None or record is None or not there.lease:
                 done = asked.leave or await self._take(key, there, asked)
             elif record.holder != asked.holder:
                 return OutboxTurn(False, record.holder, TTL_S)
@@ -71,9 +71,10 @@ class Outboxes:
         return views
 
     async def _take(self, key: bytes, there: Record | None, asked: TurnAsked) -> bool:
-        """What cannot be read there is nobody's turn."""
+        """What cannot be read there, or would never end, is nobody's turn."""
         if there is None:
-            page = await self._ledger.read(self._keys.outboxes, prefix_end(self._keys.outboxes), keys_only=True)
+            outboxes = self._keys.outboxes
+            page = await self._ledger.read(outboxes, prefix_end(outboxes), limit=OUTBOXES_MAX, keys_only=True)
             if len(page.records) >= OUTBOXES_MAX:
                 raise Overloaded(f"{OUTBOXES_MAX:,} outboxes have a relay already", 5.0)
         lease = self._rng.getrandbits(62) + 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from rota.client.calls.graphs import unpack
+
 from ..ledger.ledger import Ledger, Record
-from ..ledger.scan import scan
+from ..ledger.scan import PAGE, scan
 from ..state.keys import Keys, shown
 from ..state.outboxes import OutboxRecord
 from ..state.records import (
     BoundRecord,
+    FlowRecord,
     Member,
     QueueRecord,
     RateRecord,
@@ -25,6 +28,9 @@ from ..state.uniques import UniqueRecord
 
 LOOKED_AT_MAX = 20_000
 """Records of each kind: of a backlog of millions the first pages are enough."""
+
+GRAPHS_PER_PAGE = 50
+"""Half a MiB each, at the most."""
 
 NAMED_MAX = 10
 """Strays of each kind that are named; the others are counted."""
@@ -72,10 +78,21 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
             keys.parse_outbox(record.key) is not None and record.lease != 0
             and decode(OutboxRecord, record.value) is not None
         )),
+        (keys.flows, "no flow: its jobs go on, but it is never said to be over", lambda record: (
+            keys.parse_flow(record.key) is not None and decode(FlowRecord, record.value) is not None
+        )),
+        (keys.graphs, "no graph of a flow: its jobs go on, but it is never said to be over", lambda record: (
+            unpack(record.value) is not None
+        )),
+        (keys.flow_sections, "no section of a flow", lambda record: keys.parse_section(record.key) is not None),
+        (keys.flows_open, "no section that is on its way (it has no lease): what waits for it is never given up",
+         lambda record: keys.parse_open(record.key) is not None and record.lease != 0),
         (keys.operations, "no bulk operation", lambda record: operation_in(record.value) is not None),
     )
     for prefix, what, is_ours in kinds:
-        found = [record.key async for record in scan(ledger, prefix, limit=LOOKED_AT_MAX) if not is_ours(record)]
+        size = GRAPHS_PER_PAGE if prefix == keys.graphs else PAGE
+        records = scan(ledger, prefix, limit=LOOKED_AT_MAX, size=size)
+        found = [record.key async for record in records if not is_ours(record)]
         if found:
             named = ", ".join(shown(key) for key in found[:NAMED_MAX])
             more = f" and {len(found) - NAMED_MAX:,} more" if len(found) > NAMED_MAX else ""

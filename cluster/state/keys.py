@@ -30,7 +30,8 @@ NAMES_KEPT_MAX = 4_096
 """Of queues and nodes, so that the names in many keys are checked once."""
 
 _NAME = r"([^/]{1,600})"        # checked when it is decoded
-_BUNDLE = r"([0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?)"
+BUNDLE = r"[0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?"
+_BUNDLE = f"({BUNDLE})"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
 _INPUT = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]{0,63})/([0-9A-Za-z][0-9A-Za-z-]{0,63})/(!?)([1-9a-f][0-9a-f]{0,14})")

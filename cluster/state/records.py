@@ -50,7 +50,7 @@ from rota.client.wire.codec import decode_header
 from rota.client.wire.views import FailedFilter, LogLine, OperationState, Verb
 
 from ..ledger.ledger import Record
-from .keys import ORDER_MAX, Keys, is_name, record_id
+from .keys import BUNDLE, ORDER_MAX, Keys, is_name, record_id
 
 SCHEMA = 1
 
@@ -61,6 +61,7 @@ Attempt: TypeAlias = Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
 Place: TypeAlias = Annotated[int, Meta(ge=0, le=ORDER_MAX)]         # an order, or ms since 1970: 16 digits in a key
 Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]      # hex: one bit for each job of a bundle
+Bundle: TypeAlias = Annotated[str, Meta(pattern=rf"^{BUNDLE}\Z")]      # or a piece of one
 Weight: TypeAlias = Annotated[int, Meta(ge=1, le=WEIGHT_MAX)]
 Schema: TypeAlias = Annotated[int, Meta(ge=1, le=SCHEMA + 1)]       # ours, and the next release's
 

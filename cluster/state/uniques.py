@@ -16,14 +16,14 @@ from msgspec import Meta
 from ..ledger.commits import created, unmodified
 from ..ledger.ledger import Condition, Get, Ledger, Record, Txn
 from .keys import Keys
-from .records import Place, Schema, Token, decode, schema, waiting_at
+from .records import Bundle, Place, Schema, Token, decode, schema, waiting_at
 
 
 class UniqueRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """`bundle` holds the key since `at`, and until `until_ms` if that is said (ms since 1970). `place`: where its token
     was put last, below the cluster's root."""
 
-    bundle: Annotated[str, Meta(max_length=64)]
+    bundle: Bundle
     place: Annotated[str, Meta(max_length=1_000)]
     at: Place
     until: Place = 0

@@ -20,24 +20,35 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from rota.client.calls.graphs import FlowPart, pack
 from rota.client.errors import InvalidJob, JobUnknown, Overloaded
 from rota.client.ids import bundle_id, new_session
-from rota.client.model import Enqueue, Header, Level, Receipt
+from rota.client.model import Enqueue, FlowTerms, Header, Level, Receipt, Step, Terms, Upstream
 from rota.client.options.timetable import timetable
 from rota.client.wire.codec import encode_body
 from rota.client.wire.views import FailedFilter
+from rota.cluster.admin.strays import strays
 from rota.cluster.ledger.ledger import Put, Record, Txn
+from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.state.keys import Keys
+from rota.cluster.state.outboxes import OutboxRecord
 from rota.cluster.state.records import (
+    Awaiting,
+    BoundRecord,
     Claim,
     FailedRecord,
     FinishedRecord,
+    FlowRecord,
+    LogRecord,
     Member,
     OperationRecord,
+    ProgressRecord,
     QueueRecord,
+    RateRecord,
     ReceiptRecord,
     RunningJob,
     RunningRecord,
+    SectionRecord,
     TaskRecord,
     Token,
     claim_in,
@@ -46,15 +57,25 @@ from rota.cluster.state.records import (
     waiting_at,
 )
 from rota.cluster.state.schedules import ScheduleRecord
+from rota.cluster.state.steps import StepRecord
+from rota.cluster.state.uniques import UniqueRecord
 
 from .loop import run_virtual
-from .plans import CLUSTER, NARROW, QUIET, SERIAL, TASKS
+from .plans import BOUNDED, CLUSTER, NARROW, QUIET, SERIAL, TASKS
 from .process import Process
 from .world import World
 
 KEYS = Keys(CLUSTER)
 SESSION = new_session(lambda count: bytes(range(count)))
-BUNDLES = [bundle_id(SESSION, number) for number in range(10)]
+BUNDLES = [bundle_id(SESSION, number) for number in range(18)]
+FLOW = bundle_id(SESSION, 99)
+FLOWING = BUNDLES[12], BUNDLES[13]
+"""The jobs of a flow: the second wait for the first."""
+DEPENDS: dict[str, tuple[str, ...]] = {
+    BUNDLES[10]: (BUNDLES[0], BUNDLES[3]), BUNDLES[14]: (BUNDLES[9],), FLOWING[1]: FLOWING[:1],
+}
+"""What was written for those concerns these."""
+UNIQUE = "only"
 CANCELLED = f"{BUNDLES[6]}/3"
 DEEDS = 40
 QUIET_S = 10.0
@@ -71,6 +92,12 @@ RECORDS: tuple[msgspec.Struct, ...] = (
     RunningRecord([RunningJob(BUNDLES[0], 0, 1_000, 1, "m:sync", "q1")]),
     OperationRecord("delete", FailedFilter(queue="nobody's"), 1.0),
     ScheduleRecord("m:sync", "q1", "sync", timetable(every=60.0, start_ms=0), 0, 0),
+    Awaiting(
+        "m:sync", "q1", 0, 5, 3, "sync", 1_000, upstream=(Upstream(BUNDLES[0], "3", "1"),), flow=FLOW, section=FLOW
+    ),
+    UniqueRecord(BUNDLES[11], f"jobs/q1/100/{5:016d}/{BUNDLES[11]}", 1_000), RateRecord(2_000), BoundRecord(3),
+    FlowRecord("import", 1.0, jobs=2), SectionRecord(2), OutboxRecord("relay", 1_000), ProgressRecord(1.0, 2.0),
+    LogRecord([]), StepRecord(Step("one", b"x")),
 )
 
 
@@ -94,8 +121,9 @@ WORDS = ("zz", "²", "\x1b[31m", "../..", "q1", "9" * 400, "\u202e", "f" * 15, "
 NUMBERS = (0, 1, -1, 2, 3, 59, 60, 61, 10**15, 10**16, 2**53, 2**63, 2**64, -(2**63), 10**30, 0.5, -0.5, 1e300)
 
 NAMES = (*BUNDLES, f"{BUNDLES[0]}.01", "x", "x-²")
-QUEUES = ("q1", "q2", SERIAL, NARROW, "other")
+QUEUES = ("q1", "q2", SERIAL, NARROW, BOUNDED, "other")
 ORDERS = ("0" * 16, "0" * 15 + "9", "9" * 16)
+FLOWS = (FLOW, BUNDLES[0], "x")
 JOBS = tuple(f"{name}-{index}" for name in NAMES for index in ("0", "1", "01", "59", "60", "²"))
 LAYOUT: dict[bytes, tuple[tuple[str, ...], ...]] = {
     KEYS.jobs: (QUEUES, ("100", "100", "050", "000", "201", "50"), ORDERS, NAMES),
@@ -106,6 +134,12 @@ LAYOUT: dict[bytes, tuple[tuple[str, ...], ...]] = {
     KEYS.failures: (JOBS,), KEYS.finished_bodies: (JOBS,), KEYS.running: (("ghost", "n0-000000"),),
     KEYS.operations: (("0" * 12, "x"),), KEYS.operations_ended: (("0" * 12, "x"),), KEYS.schedules: (("nightly",),),
     KEYS.templates: (("nightly",),),
+    KEYS.awaiting: (QUEUES, NAMES), KEYS.inputs: (NAMES, NAMES, ("1", "!1", "ff", "0", "f" * 15)),
+    KEYS.uniques: (("m:sync", "m:async"), (UNIQUE, "x")), KEYS.bounds: (QUEUES,),
+    KEYS.rates: (("task", "queue", "key"), ("m:paced", "m:sync", "q1")), KEYS.outboxes: (("shop",),),
+    KEYS.flows: (FLOWS,), KEYS.flow_sections: (FLOWS, FLOWS), KEYS.flows_open: (FLOWS,), KEYS.flows_ended: (FLOWS,),
+    KEYS.graphs: (FLOWS, FLOWS), KEYS.steps: (JOBS, ("0000", "0001", "1")), KEYS.progress: (JOBS,), KEYS.logs: (JOBS,),
+    KEYS.seen_history: (("1", "x"),), KEYS.seen_nodes: (("ghost", "n0-000000"),),
 }
 
 
@@ -225,12 +259,17 @@ class Fuzz:
             await self._tidy()
             await self._enqueue(8, "m:sync", SERIAL, 2)
             await self._enqueue(9, "m:async", "q2", 3)
+            await self._enqueue(14, "m:sync", "q1", 2, terms=Terms(after=(Upstream(BUNDLES[9], "7", "7"),)))
+            await self._enqueue(15, "m:async", "q2", 1, terms=Terms(unique="another"))
+            await self._enqueue(16, "m:paced", "q1", 2)
+            await self._enqueue(17, "m:sync", BOUNDED, 2)
             helper = world.group.create_task(self._help_heads())
             await world.until(lambda: not self._unfinished(self.touched), 60.0, "what was not touched has ended")
             helper.cancel()
             await self._look()
             await self._retry()
             await self._rest()
+            self._check_flow()
             await asyncio.gather(*(process.leave() for process in world.processes if process.alive))
 
     def _all_ready(self) -> bool:
@@ -248,15 +287,27 @@ class Fuzz:
         await self._enqueue(5, "m:async", "q2", 2, level="delayed")
         await self._enqueue(6, "m:limited", NARROW, 4)
         await self._enqueue(7, "m:once", "q1", 1)
+        after = Upstream(BUNDLES[0], "7", "1"), Upstream(BUNDLES[3], "3")
+        await self._enqueue(10, "m:async", "q2", 2, terms=Terms(after=after))
+        await self._enqueue(11, "m:sync", "q1", 1, delay_s=1.0, terms=Terms(unique=UNIQUE))
+        parts = [
+            FlowPart(FLOWING[0], "m:sync", "q1", 2), FlowPart(FLOWING[1], "m:async", "q2", 1, ((FLOWING[0], "3"),))
+        ]
+        await self._enqueue(12, "m:sync", "q1", 2, delay_s=0.6, terms=Terms(flow=FlowTerms(FLOW, FLOW, "first")))
+        flow = FlowTerms(FLOW, FLOW, "last", "import", jobs=3, graph=pack(parts))
+        own = (Upstream(FLOWING[0], "3", own=True),)
+        await self._enqueue(13, "m:async", "q2", 1, terms=Terms(after=own, flow=flow))
         await asyncio.sleep(0.02)
 
     async def _enqueue(
-        self, number: int, task: str, queue: str, count: int, *, delay_s: float = 0.0, level: Level = "durable"
+        self, number: int, task: str, queue: str, count: int, *, delay_s: float = 0.0, level: Level = "durable",
+        terms: Terms | None = None,
     ) -> None:
         bundle = BUNDLES[number]
         header = Header(bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0)
         order = Enqueue(
-            bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), delay_s=delay_s, level=level
+            bundle, task, queue, count, header.mode, encode_body(header, [b"x"] * count), delay_s=delay_s, level=level,
+            terms=terms,
         )
         for _ in range(100):
             try:
@@ -284,10 +335,24 @@ class Fuzz:
             target = there[deed.over % len(there)] if deed.over is not None else None
             key = target.key if target is not None else deed.key
             if len(key) <= 1_000 and self._may_be_written(key, deed.value):
-                self.touched.update(bundle for bundle in BUNDLES if bundle.encode() in key)
+                self._touch(key)
                 lease = target.lease if target is not None and deed.keep_lease else 0
                 self.world.store.commit(Txn((), (Put(key, deed.value, lease),)), "vandal")
             await asyncio.sleep(0.03)
+
+    def _touch(self, key: bytes) -> None:
+        self.touched.update(bundle for bundle in BUNDLES if bundle.encode() in key)
+        if FLOW.encode() in key:
+            self.touched.update((FLOW, *FLOWING))
+        for bundle, upstream in DEPENDS.items():
+            if not self.touched.isdisjoint(upstream):
+                self.touched.add(bundle)
+        if not self.touched.isdisjoint(FLOWING):
+            self.touched.add(FLOW)
+
+    def _check_flow(self) -> None:
+        records = self.world.records(KEYS.flow(FLOW), 1)
+        assert FLOW in self.touched or not records, "a flow that was not touched is over when its jobs are"
 
     def _all_records(self) -> tuple[Record, ...]:
         roots = b"/rota", b"/rotb"
@@ -312,6 +377,10 @@ class Fuzz:
             await view
         for view in (node.jobs("", "", "", 100, ""), node.operations(), node.schedules.list("", 100)):
             await view
+        for view in (node.flows.page("", 10, ""), node.outboxes.list()):
+            await view
+        async for _ in strays(MemoryLedger(self.world.store), KEYS):
+            pass
         for bundle in BUNDLES:
             for index in (0, 1):
                 job = f"{bundle}/{index}"
@@ -380,7 +449,7 @@ class Fuzz:
         """A readable record of its bundle says of it that it waits, is done or is cancelled: whoever wrote that."""
         bundle = job.partition("/")[0]
         places = [
-            record for prefix in (KEYS.jobs, KEYS.scheduled, KEYS.claims, KEYS.cancels)
+            record for prefix in (KEYS.jobs, KEYS.scheduled, KEYS.awaiting, KEYS.claims, KEYS.cancels)
             for record in self.world.records(prefix)
         ]
         return bundle in self.touched and (

@@ -4,6 +4,7 @@ itself, which waits for all of its jobs, and is over when all of them have ended
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from rota.client.calls.graphs import jobs_of, last_of, unpack
 
@@ -18,6 +19,8 @@ from ...state.records import FlowRecord, decode
 from ...state.upstream import Became, got, sorted_out
 from .awaited import Awaited, Waiting
 from .letting_in import LettingIn
+
+log = logging.getLogger(__name__)
 
 GRAPHS_PER_PAGE = 50
 AT_ONCE = 256
@@ -73,9 +76,14 @@ class Sections:
 
     def _see_section(self, event: Event) -> set[bytes]:
         parsed = self._keys.parse_section(event.record.key)
-        if parsed is None or event.deleted:
-            return set()
-        flow, section = parsed
+        return self.came(*parsed) if parsed is not None and not event.deleted else set()
+
+    def count_of(self, flow: str) -> int:
+        """How many of its sections are there."""
+        return len(self._of.get(flow, ()))
+
+    def came(self, flow: str, section: str) -> set[bytes]:
+        """It is there. Returns the tokens that may go on."""
         self._there[section] = flow
         self._of.setdefault(flow, set()).add(section)
         self.to_load[flow] = None
@@ -118,30 +126,39 @@ class Flows:
         sections = self.sections
         return bool(sections.to_load or sections.doubtful or sections.over)
 
-    async def settle(self) -> None:
-        """What has come in, what never will, what is over."""
+    async def settle(self) -> set[bytes]:
+        """What has come in, what never will, what is over. Returns the tokens that may go on."""
         sections = self.sections
+        begun: set[bytes] = set()
         over, sections.over = sections.over, []
         for flow in over:
             self._awaited.forget(self._keys.flow(flow))
         while sections.doubtful:
             section = next(iter(sections.doubtful))
             del sections.doubtful[section]
-            await self._abandon(section)
+            begun |= await self._abandon(section)
         while sections.to_load:
             flow = next(iter(sections.to_load))
             del sections.to_load[flow]
             await self._load(flow)
+        return begun
 
-    async def _abandon(self, section: str) -> None:
-        """Its client has gone while it stored it: what is there of it was never enqueued, if it can come no more."""
-        opened = await self._ledger.read(self._keys.section_open(section), keys_only=True)
-        if opened.records or self.sections.is_there(section):
-            return
+    async def _abandon(self, section: str) -> set[bytes]:
+        """Its client has gone while it stored it: what is there of it was never enqueued, if it can come no more. (With
+        a graph it was there, whatever has become of its key: its jobs go on.)"""
         held = sorted(self.sections.held(section))
         waiting = [one for key in held if (one := self._awaited.waiting.get(key)) is not None]
+        flow = next((one.token.flow for one in waiting if one.token is not None), "")
+        opened, graph = (await self._ledger.commit(Txn((), (
+            Get(self._keys.section_open(section), b"", True), Get(self._keys.graph(flow, section), b"", True),
+        )))).answers
+        if opened or self.sections.is_there(section):
+            return set()
+        if graph:
+            return self.sections.came(flow, section)
         for start in range(0, len(waiting), AT_ONCE):
             await asyncio.gather(*(self._commits.submit(self._gone(one)) for one in waiting[start : start + AT_ONCE]))
+        return set()
 
     def _gone(self, waiting: Waiting) -> Write:
         token = waiting.token
@@ -156,9 +173,15 @@ class Flows:
         if record is None:
             self._awaited.forget(key)
             return
-        parts = []
+        parts, graphs = [], 0
         async for stored in scan(self._ledger, self._keys.graphs_of(flow), size=GRAPHS_PER_PAGE):
-            parts += unpack(stored.value) or []
+            section = unpack(stored.value)
+            graphs += section is not None
+            parts += section or []
+        if graphs < max(1, self.sections.count_of(flow)):
+            log.error("flow %s has a graph that cannot be read: its jobs go on, but it is never said to be over", flow)
+            self._awaited.forget(key)
+            return
         has, not_well = await got(self._ledger, self._keys, flow)
         left, count = {}, 0
         for bundle, jobs in jobs_of(parts).items():

@@ -58,5 +58,6 @@ def release(
 
 def abandon(keys: Keys, who: Conditions, at: Condition, bundle: str, flow: str, section: str) -> Write:
     """The rest of its section never came, and cannot come any more: it was never enqueued."""
-    never = (created(keys.section(flow, section), 0), created(keys.section_open(section), 0))
+    there = keys.section(flow, section), keys.section_open(section), keys.graph(flow, section)
+    never = tuple(created(key, 0) for key in there)
     return Write((*who, at, *never), (Delete(at.key), Delete(keys.body(bundle))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rota.client.calls.graphs import FlowPart, pack
 from rota.cluster.admin.strays import NAMED_MAX, strays
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Claim, Member, QueueRecord, RateRecord, TaskRecord, Token, encode
+from rota.cluster.state.records import Claim, FlowRecord, Member, QueueRecord, RateRecord, TaskRecord, Token, encode
 from rota.cluster.state.uniques import UniqueRecord
 
 KEYS = Keys("c")
@@ -58,6 +59,22 @@ async def test_rates_and_unique_keys() -> None:
     rates, uniques = found
     assert "no rate's state" in rates and rates.count("/rota/c/rates/") == 2
     assert "no holder of a unique key" in uniques and uniques.count("/rota/c/unique/") == 2
+
+
+async def test_flows() -> None:
+    """What of them cannot be read, and a section that would be on its way for ever."""
+    flow, graph = encode(FlowRecord("import", 1.0)), pack([FlowPart("b", "m:f", "q", 1)])
+    assert await named(
+        Put(KEYS.flow("f"), flow), Put(KEYS.graph("f", "f"), graph), Put(KEYS.section("f", "f"), b"{}"),
+        Put(KEYS.section_open("g"), b"{}", LEASE),
+    ) == []
+    found = await named(
+        Put(KEYS.flow("f"), b"{"), Put(KEYS.graph("f", "f"), graph[:-5]), Put(KEYS.flow_sections + b"f", b"{}"),
+        Put(KEYS.section_open("g"), b"{}"),
+    )
+    assert [text.partition(":")[0].rpartition("/")[0] for text in found] == [
+        "/rota/c/flows", "/rota-data/c/flows/f", "/rota/c/flow-sections", "/rota/c/flows-open",
+    ]
 
 
 async def test_of_many_some_are_named() -> None:
