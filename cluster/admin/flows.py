@@ -10,7 +10,6 @@ from rota.client.calls.graphs import FlowPart, last_of, unpack
 from rota.client.calls.graphs import each as each_of
 from rota.client.errors import FlowUnknown
 from rota.client.ids import job_id
-from rota.client.model import JOBS_PER_BUNDLE_MAX
 from rota.client.wire.views import (
     FLOW_JOB_STATES,
     FlowJobState,
@@ -24,7 +23,8 @@ from rota.client.wire.views import (
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from ..state.keys import Keys, whole
-from ..state.records import FlowRecord, RunningRecord, claim_in, decode
+from ..state.records import FlowRecord, RunningRecord, bits, claim_in, decode
+from ..state.splitting import jobs_in
 from ..state.upstream import got
 
 LISTED_MAX = 10_000
@@ -223,9 +223,8 @@ class FlowStatus:
             parsed, claim = self._keys.parse_claim(record.key), claim_in(record.value)
             if parsed is None or claim is None:
                 continue
-            bundle, _, piece = parsed[1].partition(".")
-            bits = 1 << int(piece) if piece else (1 << JOBS_PER_BUNDLE_MAX) - 1
-            claimed[bundle] = claimed.get(bundle, 0) | bits & ~claim.done_bits
+            bundle = whole(parsed[1])
+            claimed[bundle] = claimed.get(bundle, 0) | bits(jobs_in(parsed[1], claim) or ())
         async for record in scan(self._ledger, self._keys.running):
             shown = decode(RunningRecord, record.value)
             for job in shown.jobs if shown is not None else ():

@@ -28,6 +28,7 @@ from ..state.records import (
     header_of,
     waiting_at,
 )
+from ..state.splitting import jobs_in
 from ..state.words import Words
 from . import jobs
 from .jobs import Here
@@ -210,17 +211,13 @@ class Listing:
         ]
 
     async def _indexes(self, bundle: str, token: Token) -> list[int]:
-        """Which of its jobs have not ended. Of a piece of several only its body knows which they are."""
-        piece = bundle.partition(".")[2]
-        if not piece:
-            indexes = list(range(token.count))
-        elif token.count == 1 and piece.isascii() and piece.isdigit():
-            indexes = [int(piece)]
-        else:
+        """Which of its jobs have not ended. Of a piece of several that the release before made only its body knows."""
+        indexes = jobs_in(bundle, token)
+        if indexes is None:
             page = await self._ledger.read(self._keys.body(bundle))
             header = header_of(page.records[0].value) if page.records else None
-            indexes = header.indexes if header is not None else []
-        return [index for index in indexes if not token.done_bits >> index & 1]
+            indexes = jobs_in(bundle, token, header) or []
+        return indexes
 
     def _fits(self, section: str, record: Record, more: JobsFilter) -> bool:
         """Whether it has the key and the label that are asked for, as far as its record and its task say so."""

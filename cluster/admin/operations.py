@@ -23,6 +23,7 @@ from ..state.discarding import Discards
 from ..state.keys import is_name
 from ..state.quarantine import ADVICE
 from ..state.records import QueueRecord, Token, decode, encode, header_of, waiting_at
+from ..state.splitting import first_of
 from ..state.words import Words
 from . import bulk
 from .status import Status
@@ -91,8 +92,7 @@ class Operations:
             bundle = place.bundle
             body = await self._body(bundle) if verb == "retry" else await self._body_if_any(bundle)
             header = header_of(body)
-            indexes = header.indexes if header is not None else [int(bundle.partition(".")[2] or 0)]
-            index = next((index for index in indexes if not token.done_bits >> index & 1), indexes[0])
+            index = first_of(bundle, token, header)
             at = unmodified(record.key, record.mod_revision)
             if verb == "retry":
                 write = moves.retry_head((self._member,), at, token)

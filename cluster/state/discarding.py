@@ -15,6 +15,7 @@ from ..ledger.ledger import Condition, Delete, Ledger, Put, Record
 from . import moves
 from .keys import Keys
 from .records import Token, header_of
+from .splitting import jobs_in
 
 CANCEL_S = 3600.0
 """How long the outcome of a cancelled job is kept, and a request to cancel one that a node holds."""
@@ -85,10 +86,10 @@ class Discards:
         return moves.forget_steps(self._keys, bundle, gone) if token.steps else ()
 
     async def _pending(self, bundle: str, token: Token) -> list[int] | None:
-        """Which of its jobs have not ended, as its body says. None if that is gone, or is none."""
+        """Which of its jobs have not ended. None if its body is gone, or is none, and nothing else can tell."""
         page = await self._ledger.read(self._keys.body(bundle))
         header = header_of(page.records[0].value) if page.records else None
-        return [i for i in header.indexes if not token.done_bits >> i & 1] if header is not None else None
+        return jobs_in(bundle, token, header)
 
     async def _notice(
         self, record: Record, token: Token, bundle: str, gone: list[int], why: str = "cancelled",

@@ -11,6 +11,7 @@ from rota.client.ids import job_id
 from ..ledger.ledger import Get, Ledger, Record, Txn, prefix_end
 from .keys import Keys, whole
 from .records import Token, header_of, waiting_at
+from .splitting import first_of, jobs_in
 from .words import Words
 
 HEADS_PER_READ = 64
@@ -55,14 +56,10 @@ async def read_heads(ledger: Ledger, keys: Keys, words: Words, queues: Iterable[
 
 
 async def _first_job(ledger: Ledger, keys: Keys, record: Record, token: Token) -> tuple[str, int]:
-    """A token of one job has its index in its name; of several, the body says which are left."""
     place = keys.parse_job(record.key)
     assert place is not None
-    bundle = place.bundle
-    index = int(bundle.partition(".")[2] or 0)
-    if token.count > 1:
+    bundle, header = place.bundle, None
+    if jobs_in(bundle, token) is None:
         page = await ledger.read(keys.body(bundle))
         header = header_of(page.records[0].value) if page.records else None
-        indexes = header.indexes if header is not None else [index]
-        index = next((index for index in indexes if not token.done_bits >> index & 1), index)
-    return whole(bundle), index
+    return whole(bundle), first_of(bundle, token, header)

@@ -21,6 +21,7 @@ from ..ledger.ledger import Ledger, Record
 from . import moves
 from .keys import Keys, whole
 from .records import Claim, Token, bits, header_of, token_of
+from .splitting import jobs_in
 from .words import Words
 
 ADVICE = {
@@ -155,6 +156,7 @@ def belongs(header: Header, bundle: str, token: Token) -> bool:
     return (
         header.bundle == whole(bundle) and len(header.indexes) == token.count
         and not token.done_bits & ~bits(header.indexes)
+        and (not token.part or int(token.part, 16) == bits(header.indexes))
         and (header.task, header.queue, header.python, header.function)
         == (token.task, token.queue, token.python, token.function)
         and (header.v < 2 or (header.priority, header.key) == (token.priority, token.key))
@@ -167,15 +169,10 @@ def _name(key: bytes) -> str:
 
 
 def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
-    """Which of its jobs have not ended. Where the body does not tell: all that there were, of a piece the first."""
+    """Which of its jobs have not ended. Where nobody can tell: of a piece the first."""
     header = header_of(body)
-    if header is not None:
-        indexes = header.indexes
-    elif bundle == whole(bundle):
-        indexes = list(range(token.count))
-    else:
-        indexes = [int(bundle.rpartition(".")[2])]
-    return [index for index in indexes if not token.done_bits >> index & 1] or indexes
+    first = header.indexes if header is not None else [int(bundle.partition(".")[2] or 0)]
+    return jobs_in(bundle, token, header) or first
 
 
 def _part(body: bytes, index: int, *, first: bool) -> bytes:

@@ -100,6 +100,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     expires: Place = 0          # ms since 1970: it does not begin after that; 0: whenever
     inputs: bool = False        # results of other jobs belong into its arguments: they lie below `inputs/`
     steps: bool = False         # its jobs remember what they have done: it lies below `steps/`
+    part: Bitmap = ""           # of a piece of several jobs: which of its bundle's those are, done or not
     late: Bitmap = ""           # of those in `done`, jobs of which a step may have come after they had ended
     weight: Weight = 1          # slots that each of its jobs takes
     fair: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""       # whose it is: these take turns in their queue

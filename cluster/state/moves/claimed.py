@@ -92,7 +92,7 @@ def give_back(keys: Keys, key: bytes, bundle: str, claim: Claim, body: bytes, in
     ops: list[Put | Delete] = [Put(key, encode(claim))]
     for part in (indexes[start : start + size] for start in range(0, len(indexes), size)):
         name = piece_name(bundle, part)
-        ops.append(put_waiting(keys, name, shrunk(token_of(claim), len(part))))
+        ops.append(put_waiting(keys, name, shrunk(token_of(claim), part)))
         ops.append(Put(keys.body(name), slice_body(body, part)))
     return tuple(ops)
 
@@ -135,7 +135,7 @@ def _apart(keys: Keys, bundle: str, body: bytes, parts: Sequence[tuple[list[int]
     for indexes, token, put in parts:
         name = piece_name(bundle, indexes)
         bodies.append(Put(keys.body(name), slice_body(body, indexes)))
-        ops += [put(name, shrunk(token, len(indexes))), bodies[-1]]
+        ops += [put(name, shrunk(token, indexes)), bodies[-1]]
     if keys.body(bundle) not in [put.key for put in bodies]:
         ops.append(Delete(keys.body(bundle)))
     return tuple(ops)
