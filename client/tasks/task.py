@@ -407,7 +407,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             that has not begun (whoever waits for that gets `JobCancelled`), and else does as "existing".
         requires: labels that a node must have to run it, as in `requires={"gpu"}` and `rota node --labels gpu`.
         rate, rate_per_key: how many of its jobs, or of those with the same key, may begin in a time, in the cluster:
-            "100/minute", "5/10s", "1000/hour, burst 50" (so many at once after a pause; else 1).
+            "100/minute", "5/10s", "1000/hour, burst 50" (so many at once after a pause; else what
+            comes in a tenth of a second, and 1 at least).
         rate_key: what `rate_per_key` counts by, where that is not `key`: the name of an argument, or a function of the
             arguments.
         weight: how many slots of its node one of its jobs takes; one that takes more than any node has waits, and says

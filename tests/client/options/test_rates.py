@@ -13,6 +13,8 @@ from rota.client.options import rates
     ("100/minute", Rate(100, 60.0), "100/m"), ("1/second", Rate(1, 1.0), "1/s"), ("5 / 10s", Rate(5, 10.0), "5/10s"),
     ("1000/hour, burst 50", Rate(1000, 3600.0, 50), "1000/h, burst 50"), ("2/days", Rate(2, 86_400.0), "2/d"),
     ("3/90s", Rate(3, 90.0), "3/90s"), ("7/120s", Rate(7, 120.0), "7/2m"),
+    ("1000/s", Rate(1000, 1.0, 100), "1000/s"), ("1000/s, burst 1", Rate(1000, 1.0, 1), "1000/s, burst 1"),
+    ("19/s", Rate(19, 1.0, 1), "19/s"), ("600/10s, burst 6", Rate(600, 10.0, 6), "600/10s"),
 ])
 def test_words(said: str, made: Rate, words: str) -> None:
     assert rates.rate(said, "rate") == made
