@@ -123,7 +123,7 @@ class Dependants:
         while self._has_work():
             if self._notes.unreadable and not (self._awaited.to_look or self._awaited.ready or self._flows.has_work):
                 return
-            self._begin(await self._flows.settle())
+            self._notes.begin(await self._flows.settle())
             await self._let_go()
             batch = list(islice(self._awaited.to_look, AT_ONCE))
             for bundle in batch:
