@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from .floor import Floor
@@ -18,24 +18,33 @@ def draw(figures: Sequence[Figures], floor: Floor, caption: str) -> str:
         ("bare etcd: puts, 128 a transaction", floor.grouped_put_s, "#9d9da1"),
         ("bare etcd: puts, one at a time", floor.put_s, "#9d9da1"),
     ]
-    first, y = _panel("jobs per second", [(title, [(value, colour)]) for title, value, colour in rates], 0)
     costs = [
         (row.title, [(row.cpu_us[role], COLOURS[role]) for role in ROLES]) for row in figures if row.by != "latency"
     ]
-    second, y = _panel("CPU per job, microseconds", costs, y + 20)
+    bars = [(title, [(value, colour)]) for title, value, colour in rates]
+    return sheet([("jobs per second", bars), ("CPU per job, microseconds", costs)], COLOURS, caption)
+
+
+Bars = Sequence[tuple[str, Sequence[tuple[float, str]]]]
+
+
+def sheet(panels: Sequence[tuple[str, Bars]], colours: Mapping[str, str], caption: str) -> str:
+    """Panels one below the other, what their colours mean, and a line below."""
+    drawn, y = "", -20
+    for title, bars in panels:
+        one, y = _panel(title, bars, y + 20)
+        drawn += one
+    step = (WIDTH - LABEL) // max(len(colours), 6 if len(colours) > 3 else 3)
     legend = "".join(
-        f'<rect x="{LABEL + 90 * number}" y="{y}" width="12" height="12" fill="{COLOURS[role]}"/>'
-        f'<text x="{LABEL + 90 * number + 17}" y="{y + 11}">{role}</text>'
-        for number, role in enumerate(ROLES)
+        f'<rect x="{LABEL + step * number}" y="{y}" width="12" height="12" fill="{colour}"/>'
+        f'<text x="{LABEL + step * number + 17}" y="{y + 11}">{escape(name)}</text>'
+        for number, (name, colour) in enumerate(colours.items())
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 50}" viewBox="0 0 {WIDTH} {y + 50}" '
         'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>'
-        f'{first}{second}{legend}<text x="10" y="{y + 38}" fill="#555" font-size="11">{escape(caption)}</text></svg>\n'
+        f'{drawn}{legend}<text x="10" y="{y + 38}" fill="#555" font-size="11">{escape(caption)}</text></svg>\n'
     )
-
-
-Bars = Sequence[tuple[str, Sequence[tuple[float, str]]]]
 
 
 def _panel(title: str, bars: Bars, top: int) -> tuple[str, int]:

@@ -24,9 +24,9 @@ KEYS = Keys("bench")
 
 
 class Table:
-    """A master that one node with 2 plain slots and 100 async ones serves."""
+    """A master that nodes with 2 plain slots and 100 async ones each serve."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 1) -> None:
         self.picture = Picture(KEYS)
         self.aggregator = Aggregator(self.picture)
         self.picture.open()
@@ -34,7 +34,8 @@ class Table:
         self.held: list[tuple[bytes, bytes, Token]] = []
         tasks: dict[str, Mode] = {"m:async": "async", "m:sync": "sync", "m:keyed": "async"}
         member = Member("", ["*"], tasks, {"sync": 2, "async": 100}, "3.11", "0", 0.0)
-        self.see(False, KEYS.node("n1"), encode(member))
+        for number in range(nodes):
+            self.see(False, KEYS.node(f"n{number + 1}"), encode(member))
         self.see(False, KEYS.task("m:keyed"), encode(TaskRecord("async", max_per_key=1)))
 
     def see(self, deleted: bool, key: bytes, value: bytes = b"") -> None:

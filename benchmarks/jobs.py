@@ -13,6 +13,9 @@ ARGUMENT_BYTES = 200
 IDLE_PAUSE_S = 0.01
 """Between two jobs on an idle cluster, and between the paced puts of the floor beside it."""
 
+COMPUTE_ROUNDS = 50_000
+"""Some milliseconds of a core."""
+
 QUEUE, BACKLOG = "bench", "backlog"
 
 
@@ -87,6 +90,21 @@ async def unrated(journal: str) -> None:
 @rota.task(queue=QUEUE)
 async def tick(journal: str, schedule: int) -> None:
     _add(journal, f"{schedule} {time.time():.6f}\n")
+
+
+@rota.task(queue=QUEUE)
+async def first_line(sent: float) -> float:
+    """How long ago (monotonic) it was enqueued: what the rivals' latencies are."""
+    return time.monotonic() - sent
+
+
+@rota.task(queue=QUEUE)
+async def compute(rounds: int) -> int:
+    """A coroutine that never waits."""
+    total = 0
+    for number in range(rounds):
+        total += number * number
+    return total
 
 
 _starts = count(1)

@@ -25,6 +25,7 @@ from rota.client.api import coalesce
 from rota.client.api.clients import AsyncClient, Client
 from rota.client.api.pipeline import pipeline
 from rota.client.ids import parse_job_id
+from rota.client.model import Level
 
 from . import jobs
 
@@ -323,6 +324,38 @@ def idle(pause_s: float) -> Callable[[float, int], None]:
     return lambda seconds, count: uvloop.run(run(seconds, count))
 
 
+def first_line(level: Level) -> Callable[[float, int], None]:
+    """From just before an enqueue to the first line of its job, as the rivals' latencies are taken."""
+
+    async def run(seconds: float, count: int) -> None:
+        task = jobs.first_line.using(level=level)
+        async with AsyncClient() as client:
+            for _ in range(IDLE_WARM_UP):
+                await (await client.enqueue(task, time.monotonic()))
+            await asyncio.to_thread(ready)
+            done = Done()
+            with Watchful(done):
+                for _ in range(count):
+                    done.latencies_ms.append(1000 * await (await client.enqueue(task, time.monotonic())))
+                    await asyncio.sleep(2 * jobs.IDLE_PAUSE_S)
+            done.jobs = count
+            report(done)
+
+    return lambda seconds, count: uvloop.run(run(seconds, count))
+
+
+def compute(seconds: float, count: int) -> None:
+    """Coroutines that compute, each to its result."""
+    with Client() as client:
+        client.enqueue(jobs.compute, 1).result()
+        ready()
+        done = Done(jobs=count)
+        with Watchful(done):
+            for handle in client.enqueue_many(jobs.compute, repeat((jobs.COMPUTE_ROUNDS,), count)):
+                handle.result()
+        report(done)
+
+
 # -- 64 processes ----------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +416,7 @@ LOADS: dict[str, Callable[[float, int], None]] = {
     "bulk-names": after_names(jobs.noop),
     "backlog": bulk(jobs.noop.using(queue=jobs.BACKLOG)),
     "crowd": bulk(jobs.timed.using(queue=jobs.BACKLOG), naps, warm=jobs.noop),
+    "waiting": bulk(jobs.timed.using(queue=jobs.BACKLOG), instants, warm=jobs.noop),
     "lone": bulk(jobs.timed.using(queue=jobs.BACKLOG), instants, warm=jobs.noop, lone=True),
     "spread": spread,
     "due": due_lone,
@@ -394,6 +428,9 @@ LOADS: dict[str, Callable[[float, int], None]] = {
     "pipeline": producer(pipeline),
     "idle": idle(0.0),
     "idle-paced": idle(jobs.IDLE_PAUSE_S),
+    "first-line": first_line("durable"),
+    "first-line-none": first_line("none"),
+    "compute": compute,
 }
 
 

@@ -13,6 +13,9 @@ import pytest
 
 from benchmarks import features, rate, timetable
 from benchmarks.crowd import most_at_once
+from benchmarks.peers import telling
+from benchmarks.peers.goals import GOALS, rows
+from benchmarks.peers.harness import Figures
 from benchmarks.percentiles import percentile
 from benchmarks.scale import Ran, at_least, at_most, check_starts
 from benchmarks.stage import BenchmarkError
@@ -126,3 +129,36 @@ def test_what_each_feature_costs_is_measured() -> None:
     rows = list(features.rows(2 * features.ROUND))
     assert [row[0] for row in rows] == [feature.name for feature in features.FEATURES]
     assert {row[0]: (row[3], row[4]) for row in rows}["Queue(max_waiting)"] == ("4", "2")
+
+
+def test_every_goal_of_speed_has_a_row_and_what_was_not_measured_says_so() -> None:
+    theirs = [Figures("BullMQ", False, bulk=8_000, drain=10_000, p50_ms=1.6, cpu_s=0.2),
+              Figures("BullMQ", True, bulk=6_000, p50_ms=2.2, cpu_s=0.25)]
+    facts = {"bulk": [70_000, 90_000, 80_000], "first-line": [2.0], "cpu-s": [0.04], "pipeline": [9_000],
+             "work-s": [11.0], "pool-s": [10.0]}
+    found = {row.goal: row for row in rows(facts, theirs)}
+    assert len(found) == len(GOALS)
+    bulk = found["end to end, bulk, `async def`, by the best of any kind"]
+    assert (bulk.rota, bulk.best, bulk.best_name, bulk.ratio, bulk.met) == (80_000, 8_000, "BullMQ", 10, True)
+    assert found["idle: enqueue to the job's first line, p50, by the best durable"].met
+    assert not found["CPU of everything for 1,000 jobs, bulk, by the least of any kind"].met
+    assert not found["the same loop in `rota.pipeline()`"].met
+    assert found["real work: the demo's files, wall time by `ProcessPoolExecutor`"].met
+    assert found["64 processes, one call each"].why
+
+
+def test_the_table_of_goals_is_written_into_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(telling, "CHART", tmp_path / "peers.svg")
+    report = telling.Report(
+        "2026", 1, True, 1, {"cpus": 2, "cpu": "x", "load": [0.1]}, rows({"bulk": [1.0], "cpu-s": [1.0]}, []),
+        [Figures("BullMQ", True, bulk=6_000)], {"bulk": [1.0], "cpu-s": [1.0]},
+    )
+    for _ in range(2):
+        telling.PAGE.write_text(f"before\n{telling.BEGIN}\nold\n{telling.END}\nafter\n")
+        telling.tell_docs(report)
+    page = telling.PAGE.read_text()
+    assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
+    assert "| BullMQ, durable |" in page
+    assert telling.CHART.read_text().startswith("<svg")
+    assert telling.BEGIN in (ROOT / "docs/performance.md").read_text()

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import hotpath
+from benchmarks import hotpath, wakeups
 from rota.worker.runner.environment import surroundings
 
 CALLS_MAX = {"client": 8.6, "runner-async": 37.8, "runner-plain": 33.5, "pool": 6.1, "telemetry": 2.1}
+
+NODE_MAX = {
+    "lone": {"transactions": 3, "turns": 20, "callbacks": 41, "tasks": 6},
+    "bundle": {"transactions": 3, "turns": 21, "callbacks": 101, "tasks": 65},
+}
+"""Of a whole node in memory: client's link, intake, master, executor, outcomes."""
 
 
 def test_every_layer_has_its_limit() -> None:
@@ -24,3 +30,10 @@ def test_a_job_costs_no_more_calls_than_before(layer: str, monkeypatch: pytest.M
     meter = hotpath.Meter(counting=True)
     hotpath.LAYERS[layer](meter, hotpath.WARM + 3)
     assert meter.least <= CALLS_MAX[layer]
+
+
+def test_what_a_lone_job_and_a_bundle_take_of_their_node() -> None:
+    """Transactions are what the store is asked for, turns of the loop what each process that has slept pays again."""
+    for way, limits in NODE_MAX.items():
+        found = wakeups.least(way)
+        assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}, way

@@ -42,6 +42,10 @@ class Figures(msgspec.Struct, omit_defaults=True):
     p50_ms: float = 0.0     # idle, enqueue to the first line of the job
     cpu_s: float = 0.0
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, durable" if self.durable else self.name
+
 
 class Stalled(Exception):
     """Jobs did not end in time."""

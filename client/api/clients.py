@@ -58,6 +58,7 @@ from . import flows, pipeline, schedules
 from .bulk import Calls
 from .coalesce import Ref
 from .engine import Engine, outcome_of, value_of
+from .express import Again, Express
 from .flows import Flow, FlowHandle
 from .gathering import Gathering
 from .operations import AsyncOperations, Cancelled, Operations
@@ -497,9 +498,9 @@ class Client(Operations):
     def place(self, order: Order) -> JobHandle[Any]:
         if (flow := flows.current()) is not None:
             return flow.take(self, order)
-        stored, pipe = self._hand_over(order), pipeline.current()
-        if pipe is None:
-            return JobHandle(self, *background.wait(stored))
+        if (pipe := pipeline.current()) is None:
+            return JobHandle(self, *(self._at_once(order) or background.wait(self._hand_over(order))))
+        stored = self._hand_over(order)
         pipe.take(stored, len(order.payload))
         return PipelinedHandle(self, stored, background.wait)
 
@@ -621,6 +622,12 @@ class Client(Operations):
         engine, on = self._engine()
         return await asyncio.wrap_future(on.start(engine.transport.job(job_id)))
 
+    def _at_once(self, order: Order) -> Ref | None:
+        engine, on = self._engine()
+        background.check_may_wait()
+        done = engine.at_once(order)
+        return on.run(engine.again(done)) if isinstance(done, Again) else done
+
     def _hand_over(self, order: Order) -> Future[Ref]:
         engine, on = self._engine()
         if engine.must_prepare(order.route):
@@ -685,7 +692,9 @@ def open_engine(config: ClientConfig) -> Engine:
         config.urls, config.keyring, config.token, tls=config.tls(), local=config.local,
         connect_s=config.connect_timeout_s, retry_s=config.retry_window_s,
     )
-    return Engine(connection, retry_s=config.retry_window_s, connect_s=config.connect_timeout_s)
+    engine = Engine(connection, retry_s=config.retry_window_s, connect_s=config.connect_timeout_s)
+    engine.express = Express(connection, engine.names, retry_s=config.retry_window_s)
+    return engine
 
 
 async def page(engine: Engine, path: str, kind: type[T]) -> T:

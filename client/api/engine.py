@@ -19,6 +19,7 @@ from ..tasks import queues
 from ..transports.transport import Patience, Transport
 from ..wire.keyring import Seal
 from .coalesce import Coalescer, Ref
+from .express import Again, Express
 from .results import Results, check_entry
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Engine:
         self._results = Results(transport, self._own_seal)
         self._modes: dict[str, Mode] = {}
         self._declared: set[str] = set()        # queues whose settings the cluster has been told
+        self.express: Express | None = None     # where a thread may wait on a socket of its own
         self._inbox: deque[tuple[Order, concurrent.futures.Future[Ref]]] = deque()
         self._drain_planned = False
 
@@ -60,11 +62,26 @@ class Engine:
         return self._sealed
 
     async def send(self, bundles: list[Enqueue], patience: Patience) -> list[Receipt | RotaError]:
-        answers = await self.transport.enqueue(bundles, self._seen_revision, patience)
+        answers = await self.transport.enqueue(bundles, self._seen(), patience)
         for answer in answers:
             if isinstance(answer, Receipt) and answer.revision > self._seen_revision:
                 self._seen_revision = answer.revision
         return answers
+
+    def _seen(self) -> int:
+        """The newest revision of the store that this client knows of."""
+        return max(self._seen_revision, self.express.seen_revision) if self.express is not None else self._seen_revision
+
+    def at_once(self, order: Order) -> Ref | Again | None:
+        """Enqueue one job on a socket of this thread's; None where that is not for it. Called from any thread."""
+        if self.express is None or self._sealed is None or self.must_prepare(order.route):
+            return None
+        return self.express.enqueue(order, self._sealed, self._seen_revision, alone=self._coalescer.is_idle)
+
+    async def again(self, asked: Again) -> Ref:
+        """What did not go that way."""
+        assert self.express is not None
+        return await self.express.again(asked, self.patience())
 
     async def prepare(self, route: Route, code: bytes, patience: Patience) -> Route:
         """Make code known to the cluster, and what this process declares of the queue; find out how a task runs that is
@@ -185,6 +202,8 @@ class Engine:
     async def close(self) -> None:
         """Wait for enqueues that are on their way (at most a retry window), then close."""
         await asyncio.gather(*(coalescer.close() for coalescer in (self._coalescer, *self._others.values())))
+        if self.express is not None:
+            self.express.close()
         self._results.close()
         await self.transport.close()
 

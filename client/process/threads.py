@@ -63,6 +63,11 @@ def is_own() -> bool:
     return _original("get_ident")() in _own
 
 
+def are_greenlets() -> bool:
+    """Whether threads are greenlets here: one that blocks stops all of them."""
+    return _gevent() is not None or "eventlet" in sys.modules
+
+
 class Future(concurrent.futures.Future[T]):
     """One that a real thread resolves, also where locks are greenlets' locks, which lose a release by another thread.
     Ask for its result with `wait`."""

@@ -41,6 +41,7 @@ from ..wire.codec import is_harmless
 from ..wire.frames import NodeFault
 from ..wire.keyring import Keyring, Seal
 from ..wire.views import EventsPage, JobView
+from .direct import Address
 from .following import Following
 from .link import Link, LinkLost
 from .transport import Follower, Patience
@@ -65,8 +66,8 @@ BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
 
 
 _FATAL = (Unauthorized, ProtocolMismatch, ConfigError)
-_UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
-_RETRIED = (*_UNSURE, Overloaded)
+UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
+_RETRIED = (*UNSURE, Overloaded)
 
 
 class Connection:
@@ -114,22 +115,28 @@ class Connection:
         assert self._seal is not None
         return self._seal
 
+    def address(self) -> Address | None:
+        """Of the node that this is linked to now. May be called from any thread."""
+        link = self._link
+        return Address(link.url, {**self._headers, **link.headers}, self._tls) if link and not link.lost else None
+
     async def enqueue(
-        self, bundles: list[Enqueue], seen_revision: int, patience: Patience
+        self, bundles: list[Enqueue], seen_revision: int, patience: Patience, *, tried: bool = False
     ) -> list[Receipt | RotaError]:
+        """`tried`: they have been handed over already, without a definite answer."""
         answers: dict[int, Receipt | RotaError] = {}
         todo = list(range(len(bundles)))
-        unsure: set[int] = set()            # handed over at least once without a definite answer
+        unsure = set(todo) if tried else set[int]()     # handed over at least once without a definite answer
         for tries in count():
             request = wire.EnqueueRequest(0, seen_revision, [bundles[i] for i in todo])
             try:
                 reply = await self._ask(request, wire.EnqueueReply, patience, unsure=bool(unsure))
-                outcomes = _outcomes(reply, len(todo))
+                found = outcomes(reply, len(todo))
             except RotaError as error:
-                outcomes = [error] * len(todo)
-            answers.update(zip(todo, outcomes, strict=True))
-            unsure.update(i for i in todo if isinstance(answers[i], _UNSURE))
-            todo = [i for i in todo if _is_asked_again(answers[i])]
+                found = [error] * len(todo)
+            answers.update(zip(todo, found, strict=True))
+            unsure.update(i for i in todo if isinstance(answers[i], UNSURE))
+            todo = [i for i in todo if is_asked_again(answers[i])]
             if not todo or not await self._pause(answers[todo[0]], tries, patience):
                 break
         for i, answer in answers.items():
@@ -424,7 +431,7 @@ class Connection:
         return self._session
 
 
-def _is_asked_again(answer: Receipt | RotaError) -> bool:
+def is_asked_again(answer: Receipt | RotaError) -> bool:
     """Whether another answer may come, of a node that can, or of a queue that has room then."""
     return isinstance(answer, _RETRIED) or (isinstance(answer, QueueFull) and answer.waits)
 
@@ -436,13 +443,13 @@ def without_a_key(what: str, url: str) -> str:
     )
 
 
-def _outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:
-    outcomes: list[Receipt | RotaError] = []
+def outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:
+    found: list[Receipt | RotaError] = []
     for place in range(count):
         receipt = reply.receipts[place] if place < len(reply.receipts) else None
         refusal = reply.refusals.get(place)
-        outcomes.append(receipt or (wire.error_of(refusal) if refusal else NodeFault("the node left out an answer")))
-    return outcomes
+        found.append(receipt or (wire.error_of(refusal) if refusal else NodeFault("the node left out an answer")))
+    return found
 
 
 class _Page(msgspec.Struct):

@@ -116,7 +116,7 @@ def test_many_threads_share_a_connection(client: Client, node: FakeNode) -> None
     assert results == {number: [number + n for n in range(20)] for number in range(32)}
     assert node.store.jobs == 640
     assert len(node.store.bundles) < 640, "what comes from several threads at once travels together"
-    assert len(node.port._sockets) == 1
+    assert len(node.port._sockets) <= 2, "one for all, and one for who came alone several times in a row"
 
 
 def test_several_clients_share_a_thread(node: FakeNode) -> None:
@@ -273,13 +273,14 @@ def test_a_process_that_just_ends(node: FakeNode) -> None:
 FORK = """
 first = add.enqueue(1)
 assert first.result(timeout=60) == 1
+for n in range(12): add.enqueue(n)      # alone, so often that it gets a socket of its own
 busy = [threading.Thread(target=lambda: [add.enqueue(n) for n in range(30)]) for _ in range(4)]
 for thread in busy: thread.start()
 pids = []
 for number in range(4):
     pid = os.fork()
     if pid == 0:
-        handle = add.enqueue(10, number)
+        for n in range(12): handle = add.enqueue(10, number)
         assert handle.result(timeout=60) == 10 + number
         assert handle.id[:12] != first.id[:12], "a session of its own"
         assert first.result(timeout=60) == 1, "the parent's handles work"
