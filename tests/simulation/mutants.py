@@ -16,7 +16,7 @@ from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
 from rota.cluster.master import carrying_out
-from rota.cluster.master.dispatch import heavy, lanes, limits, members, placement, queues, rates, tenants
+from rota.cluster.master.dispatch import heavy, lane_ids, limits, members, placement, queues, rates, tenants
 from rota.cluster.master.dispatch.aggregator import Aggregator
 from rota.cluster.master.dispatch.claims import Claims
 from rota.cluster.master.dispatch.limits import Limits
@@ -25,6 +25,7 @@ from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.master.dispatch.queues import UNLIMITED
 from rota.cluster.master.duties import bulk, dependants, ends, flows, operation, scheduler, schedules, takeover
 from rota.cluster.node import life
+from rota.cluster.node.bodies import needs
 from rota.cluster.node.claims import memory
 from rota.cluster.node.claims import table as claims
 from rota.cluster.node.claims.held import Held
@@ -325,8 +326,8 @@ def tokens_say_how_a_task_runs() -> None:
     def mode_of(self: Member, kind: Any) -> Any:
         return kind.mode if kind.function or kind.task in self.tasks else None
 
-    original = lanes.lane_of
-    lanes.lane_of = queues.lane_of = lambda token: original(token)._replace(mode=token.mode)
+    original = lane_ids.lane_of
+    queues.lane_of = lambda token: original(token)._replace(mode=token.mode)
     Member.mode_of = mode_of
 
 
@@ -922,6 +923,13 @@ def a_retry_never_expires() -> None:
 
 
 @mutant
+def what_slept_is_not_told() -> None:
+    """Where a job sleeps and others of its bundle go on, its claim does not say so: when its node is lost, it expires
+    in the midst of what it does. (It was so.)"""
+    Held.asleep = property(lambda self: 0)
+
+
+@mutant
 def a_heavy_job_takes_one_slot() -> None:
     """The master counts a job that takes several slots as one."""
     original = members.NodeLoad.hold
@@ -1012,7 +1020,7 @@ def steps_without_their_claim() -> None:
 @mutant
 def what_was_remembered_is_not_told() -> None:
     """A node does not look what the jobs that it is given have done elsewhere."""
-    running.Memory = lambda *arguments: memory.Memory({})
+    needs.Memory = lambda *arguments: memory.Memory({})
 
 
 @mutant

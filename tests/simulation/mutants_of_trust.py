@@ -11,10 +11,11 @@ from rota.client.errors import LedgerError
 from rota.cluster.ledger.commits import Write
 from rota.cluster.ledger.ledger import Event, Get, Txn
 from rota.cluster.master.dispatch.claims import Claims
+from rota.cluster.master.duties import flows
 from rota.cluster.node.bodies import loading as bodies
 from rota.cluster.node.claims.held import Held
 from rota.cluster.node.running import running
-from rota.cluster.state import quarantine, records
+from rota.cluster.state import quarantine, records, splitting
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Member
 
@@ -120,3 +121,17 @@ def a_digit_is_a_number() -> None:
         return original(self, key)
 
     Keys.parse_cancel = parse_cancel
+
+
+@mutant
+def pieces_do_not_say_what_is_in_them() -> None:
+    """When the body of a piece is gone, nobody knows any more which jobs it was: one is set aside, the others are
+    nowhere. (It was so.)"""
+    splitting.hex_bits = lambda found: ""
+
+
+@mutant
+def a_graph_that_cannot_be_read_is_empty() -> None:
+    """A flow of which nobody can tell what it consists of is over, and what waits in it is given up. (It was so.)"""
+    original = flows.unpack
+    flows.unpack = lambda graph: original(graph) or []

@@ -11,9 +11,11 @@ import sys
 import pytest
 
 from ..cluster.master.dispatch import test_heavy, test_rates
-from ..cluster.master.duties import test_bulk, test_scheduler, test_takeover
+from ..cluster.master.duties import test_bulk, test_flows, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
+from ..cluster.node.outcomes import test_reporter
 from ..cluster.node.running import test_remembering, test_running
+from ..cluster.state import test_splitting
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_fairness, test_one_trouble, test_trust
 from .campaign import Verdict, run
@@ -50,6 +52,10 @@ RARE = {
     "a_bound_without_guard": lambda: asyncio.run(test_bounds.test_of_two_nodes_one_takes_the_last_place()),
     "what_came_late_stays":
         test_remembering.test_a_step_that_came_after_the_end_of_its_job_goes_when_the_bundle_is_split,
+    "what_slept_is_not_told":
+        lambda: test_reporter.test_that_one_sleeps_is_told_where_the_others_expire("sleep"),
+    "pieces_do_not_say_what_is_in_them": test_splitting.test_a_piece_says_which_jobs_are_in_it,
+    "a_graph_that_cannot_be_read_is_empty": test_flows.test_a_flow_whose_graph_cannot_be_read_is_not_over,
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
     "what_is_due_passes_the_tail_by":
         lambda: asyncio.run(test_scheduler.test_in_a_serial_queue_what_is_due_is_its_new_end()),
