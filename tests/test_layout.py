@@ -111,3 +111,46 @@ def test_type_checkers_resolve_the_install_from_a_users_project(tmp_path: Path) 
     )
     assert 'Argument "b" to "enqueue" of "Task" has incompatible type "str"' in checked.stdout, checked.stdout
     assert 'Revealed type is "int"' in checked.stdout and "Found 1 error" in checked.stdout
+
+
+MIRRORED = ("cluster/node", "cluster/master")
+TESTED_IN = {       # by the test of the part that they are a part of
+    "cluster/node/bodies/cache.py": "bodies/test_body_cache.py",
+    "cluster/node/bodies/loading.py": "bodies/test_bodies.py",
+    "cluster/node/claims/held.py": "claims/test_claims.py",
+    "cluster/node/claims/table.py": "claims/test_claims.py",
+    "cluster/node/outcomes/settle.py": "outcomes/test_outcomes.py",
+    "cluster/node/running/leaving.py": "running/test_running.py",
+    "cluster/master/dispatch/aggregator.py": "dispatch/test_dispatch.py",
+    "cluster/master/dispatch/commands.py": "dispatch/test_dispatch.py",
+    "cluster/master/dispatch/expiries.py": "dispatch/test_dispatch.py",
+    "cluster/master/dispatch/lanes.py": "dispatch/test_names.py",
+    "cluster/master/dispatch/pages.py": "dispatch/test_dispatch.py",
+    "cluster/master/dispatch/picture.py": "dispatch/test_first_pages.py",
+    "cluster/master/dispatch/queues.py": "dispatch/test_dispatch.py",
+    "cluster/master/dispatch/turns.py": "dispatch/test_dispatch.py",
+    "cluster/master/duties/due.py": "duties/test_scheduler.py",
+    "cluster/master/duties/operation.py": "duties/test_bulk.py",
+}
+WITHOUT = {     # they put others together: reached by `rota.testing` and the simulation only. This list only shrinks
+    "cluster/node/identities.py", "cluster/node/intake/intake.py", "cluster/node/life.py", "cluster/node/node.py",
+    "cluster/node/membership/candidate.py", "cluster/node/observation.py", "cluster/node/service.py",
+    "cluster/node/settings.py", "cluster/master/carrying_out.py",
+}
+
+
+def test_each_module_of_a_node_and_of_a_master_has_a_test_of_its_own() -> None:
+    """It lies where the module does, and needs neither a store nor processes."""
+    modules = {
+        str(path.relative_to(ROOT)) for room in MIRRORED for path in (ROOT / room).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert TESTED_IN.keys() | WITHOUT <= modules, "these are gone: take them off the lists"
+    without = {
+        module for module in modules
+        if not (ROOT / "tests" / module).with_name(f"test_{Path(module).name}").exists()
+    }
+    assert without == TESTED_IN.keys() | WITHOUT
+    for module, test in TESTED_IN.items():
+        room = "/".join(Path(module).parts[:2])
+        assert Path(module).stem in (ROOT / "tests" / room / test).read_text(), f"{test} knows nothing of {module}"

@@ -277,3 +277,21 @@ def test_a_repl_that_was_started_as_a_module(monkeypatch: pytest.MonkeyPatch) ->
     exec(compile("def job(): ...", spec.origin, "exec"), space)
     task = make_task(space["job"])
     assert (task.name, task.by_value) == ("asyncio.__main__:job", False)
+
+
+@pytest.mark.parametrize("module", ["rota.client.tasks", "rota.client.tasks.task"])
+def test_payloads_that_name_a_task_by_an_earlier_place_are_read(module: str) -> None:
+    """As they were stored when `rota.client.tasks` was one module, and since: these are their very bytes."""
+    named = f"(S'{HERE}'\nS'{add.name}'\n"
+    assert pickle.loads(f"c{module}\n_find\n{named}tR.".encode()) is add  # noqa: S301 - of our own making
+    changed = pickle.loads(f"c{module}\n_find_and_change\n{named}(dS'keyed'\nI01\nstR.".encode())  # noqa: S301
+    assert changed.name == add.name and changed.keyed
+
+
+def test_payloads_name_a_task_so_that_the_release_before_reads_them() -> None:
+    assert b"rota.client.tasks.task" not in pickle.dumps([add, add.using(key="k")])
+
+
+def test_a_task_with_other_options_travels_with_its_route() -> None:
+    stored = pickle.dumps(add.using(queue="images"))
+    assert b"rota.client.calls.order" in stored and pickle.loads(stored).route.queue == "images"  # noqa: S301
