@@ -50,15 +50,15 @@ class Stage:
 
     def __init__(
         self, folder: Path, *, nodes: int = 1, ttl_s: int = 10, sync: int | None = None, capacity: int = 100,
-        async_processes: int = 1, binary: Path | None = None, app: str = "benchmarks.jobs",
+        async_processes: int = 1, binary: Path | None = None, app: str = "benchmarks.jobs", cluster: str = CLUSTER,
     ) -> None:
         self.etcd = EmbeddedEtcd(EmbeddedConfig(folder / "etcd", binary=binary, quota_bytes=QUOTA_BYTES, tcp=True))
-        self.keys = Keys(CLUSTER)
+        self.keys = Keys(cluster)
         self.ledger: EtcdLedger
         self._folder = folder
         self._wanted = nodes
         self._settings = NodeConfig(
-            etcd=EtcdConfig(endpoints=("127.0.0.1:1",), allow_broken=True), cluster=CLUSTER, apps=(app,), port=0,
+            etcd=EtcdConfig(endpoints=("127.0.0.1:1",), allow_broken=True), cluster=cluster, apps=(app,), port=0,
             sync_runners=sync or os.cpu_count() or 1, async_capacity=capacity, async_processes=async_processes,
             lease_ttl_s=ttl_s, grace_s=2.0,
             key_file=str(folder / "key"), token_file=str(folder / "token"), restart=False, log="warning",

@@ -106,6 +106,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     token_file: str = ""                # bearer token of the HTTP port
     local: bool = False                 # its token is made anew; both are published for this user (`settings.local`)
     offload_url: str = ""               # where runners find and put payloads over the limit
+    offload_sweep_s: float = 3600.0     # how often the master's process clears it; 0: never
+    outbox: str = ""                    # SQLAlchemy's address of a database whose outbox it relays; "": none
+    outbox_name: str = "default"        # of the outbox in its cluster
+    outbox_table: str = "rota_outbox"
     encrypt_file: str = ""              # encryption keys, for its runners alone
     insecure_no_key: bool = False       # run what nobody has signed
     functions: bool = True              # run functions that were shipped by value (lambdas, closures)
@@ -122,6 +126,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         self._check_secrets()
         if bool(self.http_cert_file) != bool(self.http_key_file):
             raise ConfigError("serving TLS needs both --http-cert and --http-key")
+        if self.outbox and not self.key_file:
+            raise ConfigError("--outbox needs --key-file: a relay takes rows that the cluster's key has signed")
 
     def _check_secrets(self) -> None:
         if bool(self.key_file) != bool(self.token_file or self.local):
@@ -149,6 +155,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{self.cluster!r} is not a valid cluster name: {NAME_RULE}")
         if self.name and not is_name(self.name):
             raise ConfigError(f"{self.name!r} is not a valid node name: {NAME_RULE}")
+        if not is_name(self.outbox_name):
+            raise ConfigError(f"{self.outbox_name!r} is not a valid name of an outbox: {NAME_RULE}")
         for queue in self.queues:
             if queue != "*" and not is_name(queue):
                 raise ConfigError(f"{queue!r} is not a valid queue name: {NAME_RULE}, or *")
@@ -172,6 +180,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("--ttl", self.lease_ttl_s, LEASE_TTL_S_MIN, 3600)
         _within("--grace", self.grace_s, 0, 86_400)
         _within("--start-timeout", self.start_timeout_s, 1, 86_400)
+        _within("--offload-sweep", self.offload_sweep_s, 0, 30 * 86_400)
         _within("--keep-result", self.keep_result_s, 0, 30 * 86_400)
         _within("--keep-finished", self.keep_finished_s, 0, YEARS_S)
         _within("--keep-failed", self.keep_failed_s, 0, YEARS_S)

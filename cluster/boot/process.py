@@ -13,9 +13,10 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -46,6 +47,7 @@ from ..state.keys import Keys
 from ..telemetry.metered import MeteredLedger
 from ..telemetry.telemetry import Telemetry
 from . import console
+from .beside import works
 from .config import UNIX, EtcdConfig, NodeConfig
 from .sites import sites_of
 
@@ -99,7 +101,8 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
                 )
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):
-                    await _run(node, telemetry, config, port.url)
+                    others = works(node, config, reachable(port.url), keyring, token)
+                    await _run(node, telemetry, config, port.url, others)
     finally:
         await ledger.close()
 
@@ -116,9 +119,12 @@ def _trace(events: Events) -> None:
         raise ConfigError(f"--otel needs the extra: pip install 'rota[otel]' ({error})") from None
 
 
-async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str) -> None:
+async def _run(
+    node: Node, telemetry: Telemetry, config: NodeConfig, where: str, others: list[Coroutine[Any, Any, None]]
+) -> None:
     """Until it is drained; in development its owner is told what it does."""
     async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(other, name="beside the node") for other in others]
         seen = group.create_task(telemetry.run(), name="telemetry")
         announcing = group.create_task(
             console.Console(node, config.apps, config.name).announce(where) if config.dev
@@ -126,8 +132,8 @@ async def _run(node: Node, telemetry: Telemetry, config: NodeConfig, where: str)
             name="announce",
         )
         await node.run(config.advertise or reachable(where))
-        announcing.cancel()
-        seen.cancel()
+        for task in (announcing, seen, *beside):
+            task.cancel()
 
 
 async def _warn_of_none(node: Node, apps: tuple[str, ...]) -> None:

@@ -92,6 +92,14 @@ Encrypt = Annotated[
 Offload = Annotated[
     str | None, _option("Object store for payloads over 256 KiB: s3://bucket/rota.", metavar="URL", panel=MORE)
 ]
+OffloadSweep = Annotated[
+    float | None, _option("Seconds between sweeps of the object store. 0: never. Default: 3600.", panel=MORE)
+]
+Outbox = Annotated[
+    str | None, _option("Relay the outbox of this database (SQLAlchemy's address).", metavar="URL", panel=MORE)
+]
+OutboxName = Annotated[str | None, _option("The outbox's name. Default: default.", metavar="NAME", panel=MORE)]
+OutboxTable = Annotated[str | None, _option("Its table. Default: rota_outbox.", metavar="NAME", panel=MORE)]
 HttpCert = Annotated[str | None, _option("Serve TLS with this certificate.", metavar="FILE", panel=TRUST)]
 HttpKey = Annotated[str | None, _option("Its key.", metavar="FILE", panel=TRUST)]
 Functions = Annotated[bool | None, _option("Run code shipped by value.", "--functions/--no-functions", panel=TRUST)]

@@ -61,6 +61,10 @@ class Node:
         events.listen(partial(_report_failure, runners), (JobSetAside,))
 
     @property
+    def leaving(self) -> asyncio.Event:
+        return self.standing.leaving
+
+    @property
     def known(self) -> Known:
         """What its lists have found out of where things lie."""
         return self._parts.status.known

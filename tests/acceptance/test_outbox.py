@@ -71,7 +71,7 @@ async def test_no_row_is_lost_or_doubled(
         while True:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.acceptance.apps.outbox", engine.url.render_as_string(False), urls,
-                cwd=ROOT, stderr=subprocess.DEVNULL,
+                "0" if over.is_set() else "0.5", cwd=ROOT, stderr=subprocess.DEVNULL,
             )
             try:
                 await process.wait()
@@ -111,3 +111,31 @@ async def test_no_row_is_lost_or_doubled(
     )
     assert sorted(number for number, _ in jobs_run) == sorted(kept)
     assert killed["nodes"] or len(runs) == len(kept)
+
+
+async def test_a_node_relays_and_another_takes_over(
+    etcd: Any, cluster_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rota node --outbox`: of two nodes one moves rows; it is killed, and the other one goes on."""
+    engine, journal = sa.create_engine(f"sqlite:///{tmp_path}/shop.db"), tmp_path / "journal"
+    outbox.metadata.create_all(engine)
+
+    def write(numbers: range) -> None:
+        with engine.begin() as connection:
+            for number in numbers:
+                outbox.enqueue(connection, tell, str(journal), number)
+
+    def ran() -> set[int]:
+        return {int(line.split()[0]) for line in journal.read_text().splitlines()} if journal.exists() else set()
+
+    app, database = "tests.acceptance.apps.outbox", engine.url.render_as_string(False)
+    async with Rig(etcd.endpoint, cluster_name, tmp_path, nodes=2, app=app, outbox=database) as rig:
+        monkeypatch.setenv("ROTA_KEY_FILE", str(rig.credentials()["key"]))
+        write(range(20))
+        await until(lambda: ran() == set(range(20)), "the rows are moved by a node", 60)
+        (view,) = await rig.client.outboxes()
+        pid = int(view.relay.split("-")[-2])
+        rig.kill_node(next(node for node in await rig.members() if rig.node_pid(node) == pid))
+        write(range(20, 40))
+        await until(lambda: ran() == set(range(40)), "the other node has taken over", 60)
+    engine.dispose()

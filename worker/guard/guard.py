@@ -37,7 +37,7 @@ from .revoke import Etcd
 GUARD_FD = "ROTA_GUARD_FD"
 RUNNER_FDS = "ROTA_RUNNER_FDS"
 RUNNER_NUMBER = "ROTA_RUNNER"
-SCRUBBED = ("ROTA_KEY", "ROTA_TOKEN", "ROTA_ETCD", "ROTA_GUARD", "ROTA_NODE_CONFIG")
+SCRUBBED = ("ROTA_KEY", "ROTA_TOKEN", "ROTA_ETCD", "ROTA_GUARD", "ROTA_NODE_CONFIG", "ROTA_OUTBOX")
 """What begins with these a runner does not inherit: it never holds a key, nor the way to the guard."""
 
 EXIT_DRAINED, EXIT_CONFIG = 0, 2

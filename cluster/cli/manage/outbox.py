@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rota.client.errors import ConfigError
 from rota.client.wire.views import OutboxView
+from rota.outbox.opening import rows_at
 
 from ...terminal import Sheet, say
 from .. import show
 from ..ask import Json, KeyFile, TokenFile, Url, client
-
-if TYPE_CHECKING:
-    from rota.outbox.sqlalchemy import SqlRows
 
 Database = Annotated[
     str, typer.Option("--database", "-d", envvar="ROTA_OUTBOX_DATABASE", metavar="URL", help=(
@@ -69,7 +66,7 @@ def run(
     from rota.outbox.relay import Relay
 
     relay = Relay(
-        _rows(database, table), name, urls=url, token=load_token(token_file) if token_file else None, key=key_file,
+        rows_at(database, table), name, urls=url, token=load_token(token_file) if token_file else None, key=key_file,
         poll=poll, remember=remember, unsigned=unsigned,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,14 +97,14 @@ def list_(url: Url = None, token_file: TokenFile = None, json: Json = False) -> 
 @outbox.command()
 def create(database: Database, table: Table = "rota_outbox") -> None:
     """Make the table, where no migration of yours does. It is left as it is if it is there."""
-    _rows(database, table).create()
+    rows_at(database, table).create()
     say(f"table {table} is there")
 
 
 @outbox.command()
 def aside(database: Database, table: Table = "rota_outbox", limit: int = 100, json: Json = False) -> None:
     """Rows that could not be moved, each with its reason. They stay until somebody retries or drops them."""
-    rows = _rows(database, table).aside(limit)
+    rows = rows_at(database, table).aside(limit)
     if json:
         show.as_json([row._asdict() for row in rows])
         return
@@ -124,7 +121,7 @@ def retry(
     all_: Annotated[bool, typer.Option("--all", help="All that were set aside.")] = False, table: Table = "rota_outbox",
 ) -> None:
     """Have rows that were set aside moved after all."""
-    say(f"{_rows(database, table).again(_chosen(rows, all_)):,} rows will be moved")
+    say(f"{rows_at(database, table).again(_chosen(rows, all_)):,} rows will be moved")
 
 
 @outbox.command()
@@ -132,25 +129,10 @@ def drop(database: Database, rows: Ids = None, table: Table = "rota_outbox") -> 
     """Delete rows that were set aside: their jobs will never run."""
     chosen = _chosen(rows, False)
     assert chosen is not None
-    say(f"{_rows(database, table).drop(chosen):,} rows are gone")
+    say(f"{rows_at(database, table).drop(chosen):,} rows are gone")
 
 
 def _chosen(rows: list[int] | None, all_: bool) -> list[int] | None:
     if bool(rows) == all_:
         raise typer.BadParameter("say which rows (`rota outbox aside` lists them), or --all where that is offered")
     return None if all_ else rows
-
-
-def _rows(database: str, table: str) -> SqlRows:
-    try:
-        import sqlalchemy as sa
-
-        from rota.outbox.sqlalchemy import Outbox
-    except ImportError:
-        raise ConfigError("an outbox needs SQLAlchemy: pip install 'rota[outbox]' and your database's driver") from None
-    schema, _, name = table.rpartition(".")
-    try:
-        engine: Any = sa.create_engine(database, pool_pre_ping=True)
-    except (sa.exc.ArgumentError, ImportError) as error:
-        raise ConfigError(f"the database's address cannot be used: {error}") from None
-    return Outbox(table=name, schema=schema or None).rows(engine)

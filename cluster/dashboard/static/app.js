@@ -30,6 +30,7 @@
       const names = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
       for (const row of table.querySelectorAll("tbody tr")) {
         [...row.children].forEach((cell, at) => {
+          if (cell.textContent.trim() === "–") cell.dataset.none = "";
           if (cell.tagName === "TD" && !cell.matches(".acts, .choose, .empty") && names[at]) cell.dataset.name = names[at];
         });
       }
@@ -102,6 +103,9 @@
     setInterval(() => tellTimes(document), 1000);
     if (parts.length && window.EventSource) listen();
     document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+
+    const here = document.querySelector("nav [aria-current]");
+    if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 40;
 
     const button = document.getElementById("theme");
     if (button) button.addEventListener("click", () => {

@@ -25,8 +25,10 @@ def tell(journal: str, number: int) -> None:
 class Mortal(SqlRows):
     """Dies where it hurts most: a row has been moved, and is still there."""
 
+    chance = 0.0
+
     def delete(self, ids: Sequence[int]) -> None:
-        if random.random() < 0.5:
+        if random.random() < self.chance:
             os.kill(os.getpid(), signal.SIGKILL)
         super().delete(ids)
 
@@ -34,5 +36,7 @@ class Mortal(SqlRows):
 if __name__ == "__main__":
     from rota.outbox.relay import Relay
 
-    _, database, urls = sys.argv
-    Relay(Mortal(sa.create_engine(database), outbox.table), "mortal", urls=urls.split(","), poll=0.05).run()
+    _, database, urls, chance = sys.argv
+    rows = Mortal(sa.create_engine(database), outbox.table)
+    rows.chance = float(chance)
+    Relay(rows, "mortal", urls=urls.split(","), poll=0.05).run()

@@ -308,7 +308,7 @@ def test_what_happens_comes_live_and_a_lost_node_goes(cluster: rota.testing.Memo
     cluster._loop.call_soon_threadsafe(emit, r.NodeGone("other-1"))
     cluster._loop.call_soon_threadsafe(emit, r.TookOver("other-1", 12, 0.034))
     seen.page.wait_for_selector("#events :text('took over what other-1 held (12) in 0.034 s')")
-    seen.page.wait_for_selector("#figures :text('34 ms')")
+    seen.page.wait_for_selector("#figures :text('0.034 s')")
     assert "other-1 is gone" in seen.page.locator("#events").inner_text()
 
 
