@@ -138,7 +138,9 @@ async def run(folder: Path, scale: float) -> None:
                 await work(client, WORK_S * scale)
                 master = await stage.master()
                 working = asyncio.create_task(work(client, AFTERWARDS_S * scale + 30))
-                await asyncio.sleep(1.0)
+                for number in range(9):         # so that every node holds some
+                    await client.enqueue(shop.import_rows, f"supplier {number}", 300)
+                await asyncio.sleep(2.0)
                 lose_machine(stage, master)
 
                 async def other() -> str:

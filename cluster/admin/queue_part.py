@@ -19,7 +19,7 @@ from .counts import Counts
 from .strides import Known
 
 COUNT_MAX, COUNT_PER_QUEUE = 2_000, 20
-READ_MAX, READ_PER_QUEUE = 10_000, 100
+READ_MAX, READ_PER_QUEUE = 10_000, 20
 """Records of one queue, and of all, that are counted: so many, or so many for each queue that is asked for."""
 
 

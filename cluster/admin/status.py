@@ -37,7 +37,7 @@ from .watching import Watching
 
 LIST_PAGE = 1_000
 RATE_S = 10
-STATS_QUEUES_MAX = 1_000
+STATS_QUEUES_MAX, STATS_READ_MAX = 1_000, 20_000
 
 
 class Status:
@@ -162,7 +162,10 @@ class Status:
 
     async def stats(self) -> StatsView:
         """Of more than a thousand queues totals are at least as many as there are records."""
-        counts = Counts(self._ledger, self._keys, self._clock, queues_max=STATS_QUEUES_MAX, known=self.known)
+        counts = Counts(
+            self._ledger, self._keys, self._clock, queues_max=STATS_QUEUES_MAX, read_max=STATS_READ_MAX,
+            known=self.known,
+        )
         await counts.count()
         records = await records_of(self._ledger, self._keys) if counts.at_least else {}
         rows = list(counts.rows.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ ANSWER_S = 30.0
 
 def works(
     node: Node, config: NodeConfig, where: str, keyring: Keyring, token: str | None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str],
 ) -> list[Coroutine[Any, Any, None]]:
     """What the settings want to be done until the node leaves. The relay asks at `where`, the node's own port, or the
     nodes at `ROTA_URL`. Raises `ConfigError`."""

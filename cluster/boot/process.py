@@ -101,7 +101,7 @@ async def serve(config: NodeConfig, guard: GuardLink) -> None:
                 )
             with published(config, port.port, token):
                 if await node.unless_leaving(_check_store(node, ledger, config)):
-                    others = works(node, config, reachable(port.url), keyring, token)
+                    others = works(node, config, reachable(port.url), keyring, token, os.environ)
                     await _run(node, telemetry, config, port.url, others)
     finally:
         await ledger.close()

@@ -31,7 +31,7 @@
       for (const row of table.querySelectorAll("tbody tr")) {
         [...row.children].forEach((cell, at) => {
           if (cell.textContent.trim() === "–") cell.dataset.none = "";
-          if (cell.tagName === "TD" && !cell.matches(".acts, .choose, .empty") && names[at]) cell.dataset.name = names[at];
+          if (cell.tagName === "TD" && !cell.matches(".acts, .choose, .empty, .why") && names[at]) cell.dataset.name = names[at];
         });
       }
     }
