@@ -56,9 +56,11 @@ def test_headers_are_said_in_a_shell(cluster: MemoryCluster) -> None:
     assert CliRunner().invoke(app, ["enqueue", told.name, "0", "--header", "x", "--url", cluster.url]).exit_code == 2
 
 
-def test_jobs_of_a_time(cluster: MemoryCluster) -> None:
-    told.using(run_after=3600).enqueue(1)
+def test_jobs_of_a_time_and_a_label(cluster: MemoryCluster) -> None:
+    told.using(run_after=3600, requires={"gpu"}).enqueue(1)
     listed = ("jobs", "--place", "scheduled", "--json")
     assert len(json.loads(run(cluster, *listed, "--since", "1h"))["jobs"]) == 1
     assert json.loads(run(cluster, *listed, "--until", "2026-01-01"))["jobs"] == []
+    assert len(json.loads(run(cluster, *listed, "--label", "gpu"))["jobs"]) == 1
+    assert json.loads(run(cluster, *listed, "--label", "other"))["jobs"] == []
     assert CliRunner().invoke(app, ["jobs", "--since", "soon", "--url", cluster.url]).exit_code == 2
