@@ -391,11 +391,13 @@ class SectionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An enqueue happened. `digest` is that of the body, so that a repeat is told from a collision."""
+    """An enqueue happened. `digest` is that of the body, so that a repeat is told from a collision. `jobs`: how many
+    there were; 0: not said."""
 
     digest: str
     order: Place
     priority: Priority = 0
+    jobs: Count = 0
     v: Schema = msgspec.field(default_factory=schema)
 
 

@@ -19,7 +19,7 @@ from rota.client.wire.keyring import Seal
 from ..ledger.ledger import OPS_MAX, Get, Ledger, Record, Txn, prefix_end
 from ..ledger.scan import scan
 from .keys import Keys
-from .records import bits, results_in
+from .records import ReceiptRecord, bits, decode, results_in
 
 NOT_KEPT = "it ended well, and its result is not kept (keep_result)"
 DELETED = "it failed, and was deleted"
@@ -138,6 +138,20 @@ async def unknown(ledger: Ledger, keys: Keys, bundles: list[str]) -> str | None:
             left += [bundle for bundle, records in zip(part, found, strict=True) if not records]
         missing = left
     return missing[0] if missing else None
+
+
+async def beyond(ledger: Ledger, keys: Keys, wanted: dict[str, int]) -> tuple[str, int] | None:
+    """The first job (bundle and index) of these bitmaps that its bundle did not have when it was enqueued, as far as
+    receipts say so. The first job of a bundle there always was."""
+    several = [bundle for bundle, jobs in wanted.items() if jobs > 1]
+    for start in range(0, len(several), OPS_MAX):
+        part = several[start : start + OPS_MAX]
+        found = (await ledger.commit(Txn((), tuple(Get(keys.receipt(bundle)) for bundle in part)))).answers
+        for bundle, records in zip(part, found, strict=True):
+            receipt = decode(ReceiptRecord, records[0].value) if records else None
+            if receipt is not None and receipt.jobs and wanted[bundle] >> receipt.jobs:
+                return bundle, wanted[bundle].bit_length() - 1
+    return None
 
 
 def _bodies(keys: Keys, bundle: str) -> Get:

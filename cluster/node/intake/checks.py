@@ -23,7 +23,7 @@ from rota.client.wire.codec import BODY_BYTES_MAX
 from ...context import IdentityContext
 from ...state.directory import Directory
 from ...state.keys import is_name
-from ...state.upstream import indexes, unknown
+from ...state.upstream import beyond, indexes, unknown
 from ..bodies.cache import VerifiedBody
 from .repeats import Repeats
 from .sections import check as check_section
@@ -61,7 +61,7 @@ class Checks:
 
     async def _check_upstream(self, bundle: Enqueue, upstream: tuple[Upstream, ...]) -> None:
         """What waits for jobs that nobody knows would wait for ever."""
-        count = 0
+        count, before = 0, dict[str, int]()
         for one in upstream:
             if not BUNDLE.match(one.bundle) or "." in one.bundle or one.bundle == bundle.bundle:
                 raise InvalidJob(f"{one.bundle!r} names no jobs that bundle {bundle.bundle} could wait for")
@@ -69,15 +69,26 @@ class Checks:
             if not jobs or jobs >> JOBS_PER_BUNDLE_MAX or int(one.wanted or "0", 16) & ~jobs:
                 raise InvalidJob(f"which jobs of {one.bundle} bundle {bundle.bundle} waits for, cannot be read")
             count += jobs.bit_count()
+            if not one.own:
+                before[one.bundle] = before.get(one.bundle, 0) | jobs
         if count > UPSTREAM_MAX:
             raise InvalidJob(f"a job can wait for {UPSTREAM_MAX:,} others, not for {count:,}")
-        missing = await unknown(self._ledger, self._keys, [one.bundle for one in upstream if not one.own])
-        if missing is not None and await self._repeats.of(bundle) is None:
-            first = indexes(int(next(one.jobs for one in upstream if one.bundle == missing), 16))[0]
-            raise InvalidJob(
-                f"job {job_id(missing, first)}, which this one is to wait for, is unknown in cluster "
-                f"{self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept of it"
+        wrong = await self._unheard_of(before)
+        if wrong and await self._repeats.of(bundle) is None:        # else it was taken when more was known
+            raise InvalidJob(wrong)
+
+    async def _unheard_of(self, wanted: dict[str, int]) -> str:
+        """What to say of jobs (bitmaps by bundle) of which nothing is known, or which never were; or nothing."""
+        missing = await unknown(self._ledger, self._keys, list(wanted))
+        if missing is not None:
+            return (
+                f"job {job_id(missing, indexes(wanted[missing])[0])}, which this one is to wait for, is unknown in "
+                f"cluster {self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept"
             )
+        stray = await beyond(self._ledger, self._keys, wanted)
+        if stray is not None:
+            return f"job {job_id(*stray)}, which this one is to wait for, never was: its bundle had fewer jobs"
+        return ""
 
     async def _check_task(self, bundle: Enqueue) -> None:
         if await self._directory.task_mode(bundle.task) is None:

@@ -86,4 +86,4 @@ def fire(
 
 
 def _receipt(keys: Keys, bundle: str, token: Token, digest: str, lease: int) -> Put:
-    return Put(keys.receipt(bundle), encode(ReceiptRecord(digest, token.order, token.priority)), lease)
+    return Put(keys.receipt(bundle), encode(ReceiptRecord(digest, token.order, token.priority, token.count)), lease)

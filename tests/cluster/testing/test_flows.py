@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import rota
-from rota.client.ids import parse_job_id
+from rota.client.ids import job_id, parse_job_id
 from rota.client.model import ResultEntry, Results
 from rota.client.wire.codec import encode_results
 from rota.cluster.ledger.ledger import Delete, Put, Txn, prefix_end
@@ -263,6 +263,11 @@ def test_what_cannot_be_waited_for_is_refused(cluster: MemoryCluster) -> None:
     a = app.part.enqueue("a")
     with pytest.raises(rota.InvalidJob, match="unknown in cluster"):
         app.finish.using(after="k3f9q2m7xa5t-0000001f/0").enqueue()
+    two = app.part.enqueue_many([("a",), ("b",)])
+    assert app.finish.using(after=two).enqueue().result(60) == "finished"
+    bundle, _ = parse_job_id(two[0].id)
+    with pytest.raises(rota.InvalidJob, match="never was"):
+        app.finish.using(after=job_id(bundle, 2)).enqueue()
     with pytest.raises(rota.InvalidJob, match="not a valid job id"):
         app.finish.using(after="no such thing")
     with pytest.raises(rota.InvalidJob, match="is no job"):
