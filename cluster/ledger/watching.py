@@ -136,7 +136,7 @@ class EtcdWatch:
             call = endpoint.watch(self._endpoints.metadata())
             self._call, self._endpoint, self._heard_at = call, endpoint, asyncio.get_running_loop().time()
             self._start = self._seen + 1
-            await call.write(self._create_request())
+            await call.write(_create_request(self._key, self._range_end, self._start))
             await self._read_answers(call, endpoint, progress_ordered)
         except RpcFailed as error:
             self._endpoints.blame(endpoint)
@@ -170,17 +170,6 @@ class EtcdWatch:
                         await self._wait_for_room()
             elif progress_ordered or response.watch_id != ANY_WATCH:
                 self._progress(response.header.revision)
-
-    def _create_request(self) -> Any:
-        return rpc.WatchRequest(
-            create_request=rpc.WatchCreateRequest(
-                key=self._key,
-                range_end=self._range_end,
-                start_revision=self._start,
-                progress_notify=True,
-                fragment=True,
-            )
-        )
 
     def _take(self, events: list[Event]) -> None:
         """Add the events of one answer, which are those of whole revisions. Those seen before are dropped: early 3.5
@@ -295,3 +284,9 @@ class EtcdWatch:
         call.cancel()
         if len(self._endpoints.all) > 1:
             await endpoint.reset()
+
+
+def _create_request(key: bytes, range_end: bytes, start: int) -> Any:
+    return rpc.WatchRequest(create_request=rpc.WatchCreateRequest(
+        key=key, range_end=range_end, start_revision=start, progress_notify=True, fragment=True,
+    ))

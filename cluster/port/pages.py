@@ -198,9 +198,9 @@ class Pages:
             except TimeoutError:
                 return self._too_late(request)
             except LedgerError as error:
-                return self._refuse(of_store(error))
+                return _answer_for(of_store(error), ready=self._service.why_not_ready() is None)
             except RotaError as error:
-                return self._refuse(error)
+                return _answer_for(error, ready=self._service.why_not_ready() is None)
             except (asyncio.CancelledError, web.HTTPException):
                 raise
             except Exception:
@@ -213,30 +213,12 @@ class Pages:
         """A look can be asked for again; what was to be done may still be done, when the store is back."""
         why = self._service.why_not_ready() or "the store (etcd) gives this node no answer"
         if request.method == "GET":
-            return self._refuse(errors.Unreachable(why))
+            return _answer_for(errors.Unreachable(why), ready=False)
         if request.path == "/v1/jobs":
             advice, what = ADVICE[errors.EnqueueUnknown], "the job may be stored, now or later"
             return refuse(504, "EnqueueUnknown", f"{why}: {what}", advice)
         what = "it may be carried out yet"
         return refuse(504, "Unreachable", f"{why}: {what}", "have a look when the store is back")
-
-    def _refuse(self, error: RotaError) -> web.Response:
-        status = STATUS.get(type(error), 500)
-        if isinstance(error, errors.Unreachable):
-            return refuse(503, "Unreachable", str(error), ADVICE[errors.Unreachable], {"Retry-After": "1"})
-        if isinstance(error, Overloaded):
-            status = 429 if self._service.why_not_ready() is None else 503
-            headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
-            return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
-        if isinstance(error, errors.QueueFull):
-            headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
-            return refuse(429, "QueueFull", str(error), ADVICE[errors.Overloaded], headers)
-        if isinstance(error, errors.JobExists):
-            return refuse(409, "JobExists", str(error), "", {"Location": f"/v1/jobs/{error.job_id}"})
-        if status == 500:
-            log.error("a request failed: %s: %s", type(error).__name__, error)
-            return refuse(500, "Internal", "the node had an unexpected error; its log says more")
-        return refuse(status, type(error).__name__, str(error), ADVICE.get(type(error), ""))
 
     async def _enqueue(self, request: web.Request) -> web.Response:
         job = _decode_job(await request.read())
@@ -365,6 +347,25 @@ class Pages:
         if why_not is None:
             return json_page({"status": "ok"})
         return json_page({"status": "not ready", "why": why_not}, status=503)
+
+
+def _answer_for(error: RotaError, *, ready: bool) -> web.Response:
+    status = STATUS.get(type(error), 500)
+    if isinstance(error, errors.Unreachable):
+        return refuse(503, "Unreachable", str(error), ADVICE[errors.Unreachable], {"Retry-After": "1"})
+    if isinstance(error, Overloaded):
+        status = 429 if ready else 503
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+        return refuse(status, "Overloaded", str(error), ADVICE[errors.Overloaded], headers)
+    if isinstance(error, errors.QueueFull):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+        return refuse(429, "QueueFull", str(error), ADVICE[errors.Overloaded], headers)
+    if isinstance(error, errors.JobExists):
+        return refuse(409, "JobExists", str(error), "", {"Location": f"/v1/jobs/{error.job_id}"})
+    if status == 500:
+        log.error("a request failed: %s: %s", type(error).__name__, error)
+        return refuse(500, "Internal", "the node had an unexpected error; its log says more")
+    return refuse(status, type(error).__name__, str(error), ADVICE.get(type(error), ""))
 
 
 def of_store(error: errors.LedgerError) -> RotaError:
