@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from typing import cast
 
 from grpc import StatusCode
 
 from ..members import RpcFailed
-from .calls import NO_DEADLINE, WINDOW, Call, Stream, Unary
+from .calls import WINDOW, Stream, Unary
 from .frames import (
     ACK,
     CANCEL,
@@ -50,10 +49,8 @@ from .frames import (
     u32,
 )
 from .headers import LIST_BYTES_MAX, HeaderReader, status_in, time_limit
+from .open_calls import OpenCalls
 from .sending import Sender
-
-STREAM_MAX = WINDOW_MAX - 1_000
-"""Of the streams' numbers, which are never used twice: then another connection takes over."""
 
 KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 6.0, 4.0
 """A ping after so much silence while calls are open; etcd hangs up on pings more often than every 5 s."""
@@ -82,10 +79,8 @@ class Connection(asyncio.Protocol):
         self._sender: Sender
         self._frames = FrameReader()
         self._headers = HeaderReader()
-        self._calls: dict[int, Call] = {}
-        self._waiting: deque[tuple[Unary, bytes, bytes]] = deque()      # with block and body, for a free stream
-        self._streams_max = WINDOW_MAX
-        self._next = 1
+        self._open = OpenCalls()
+        self._calls = self._open.by_stream
         self._received = 0
         self._heard_at = self.loop.time()
         self._ping_at = 0.0
@@ -107,8 +102,8 @@ class Connection(asyncio.Protocol):
         """The one answer to a call. Raises `RpcFailed`."""
         self._refuse_if_over()
         call = Unary(self.loop.create_future(), self.loop.time() + timeout_s, self._widen)
-        if len(self._calls) >= self._streams_max:
-            self._waiting.append((call, block, body))
+        if len(self._calls) >= self._open.streams_max:
+            self._open.waiting.append((call, block, body))
         else:
             self._begin(call, block + time_limit(timeout_s), body)
         if self._timer is None or self._timer.when() > call.deadline:
@@ -144,8 +139,8 @@ class Connection(asyncio.Protocol):
         self._sender.open(call, block, body)
 
     def _number(self) -> int:
-        number, self._next = self._next, self._next + 2
-        if self._next > STREAM_MAX:
+        number = self._open.number()
+        if self._open.is_used_up:
             self.draining = True
         return number
 
@@ -164,10 +159,9 @@ class Connection(asyncio.Protocol):
 
     def _ended(self, stream: int) -> None:
         del self._calls[stream]
-        while self._waiting and len(self._calls) < self._streams_max:
-            call, block, body = self._waiting.popleft()
-            if not call.over:
-                self._begin(call, block + time_limit(call.deadline - self.loop.time()), body)
+        while (waiting := self._open.next_waiting()) is not None:
+            call, block, body = waiting
+            self._begin(call, block + time_limit(call.deadline - self.loop.time()), body)
         if self.draining and not self._calls:
             self.close()
 
@@ -205,15 +199,8 @@ class Connection(asyncio.Protocol):
 
     # What the peer says.
 
-    def _call(self, got: Frame) -> Call | None:
-        """None for one that has ended here. Raises `PeerError` for one that never began."""
-        call = self._calls.get(got.stream)
-        if call is None and (got.stream >= self._next or not got.stream & 1):
-            raise PeerError(PROTOCOL_ERROR, f"stream {got.stream} was never opened")
-        return call
-
     def _on_data(self, got: Frame) -> None:
-        call = self._call(got)
+        call = self._open.of(got)
         if call is not None:
             call.data(got.payload, got.size)
             if got.flags & END_STREAM:
@@ -226,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     def _on_headers(self, got: Frame) -> None:
         fields = self._headers.read(got.payload)
-        call = self._call(got)
+        call = self._open.of(got)
         if call is None:
             return
         if got.flags & END_STREAM:
@@ -238,7 +225,7 @@ class Connection(asyncio.Protocol):
             call.fail(RpcFailed(*status_in(fields)))
 
     def _on_reset(self, got: Frame) -> None:
-        call, code = self._call(got), to_u32(got.payload)
+        call, code = self._open.of(got), to_u32(got.payload)
         if call is not None:
             self._ended(got.stream)
             call.fail(RpcFailed(
@@ -246,7 +233,7 @@ class Connection(asyncio.Protocol):
             ))
 
     def _on_window(self, got: Frame) -> None:
-        call = self._call(got) if got.stream else None
+        call = self._open.of(got) if got.stream else None
         if call is not None or not got.stream:
             self._sender.widened(call, to_u32(got.payload) & WINDOW_MAX)
 
@@ -255,7 +242,7 @@ class Connection(asyncio.Protocol):
             return
         for name, value in settings_in(got.payload):
             if name == MAX_CONCURRENT_STREAMS:
-                self._streams_max = value
+                self._open.streams_max = value
             elif name == INITIAL_WINDOW_SIZE:
                 self._sender.resize(value, self._calls.values())
             elif name == MAX_FRAME_SIZE:
@@ -282,10 +269,7 @@ class Connection(asyncio.Protocol):
         last, code, why = goaway_in(got.payload)
         self.draining = True
         unsent = RpcFailed(StatusCode.UNAVAILABLE, f"the peer goes away ({why or f'HTTP/2 error {code}'})", sent=False)
-        for stream in [stream for stream in self._calls if stream > last]:
-            self._calls.pop(stream).fail(unsent)
-        while self._waiting:
-            self._waiting.popleft()[0].fail(unsent)
+        self._open.fail_above(last, unsent)
         if not self._calls:
             self.close()
 
@@ -296,12 +280,11 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        if self.lost is not None or not (self._calls or self._waiting):
+        if self.lost is not None or not self._open:
             return
         silence = self._ping_at + KEEPALIVE_TIMEOUT_S if self._ping_at else self._heard_at + KEEPALIVE_S
-        open_ = (*self._calls.values(), *(call for call, _, _ in self._waiting))
-        first = min((call.deadline for call in open_), default=NO_DEADLINE)
-        self._timer = self.loop.call_at(max(min(silence, first), self.loop.time() + 0.01), self._on_time)
+        due = max(min(silence, self._open.first_deadline), self.loop.time() + 0.01)
+        self._timer = self.loop.call_at(due, self._on_time)
 
     def _on_time(self) -> None:
         assert self._timer is not None
@@ -315,21 +298,17 @@ class Connection(asyncio.Protocol):
                 self._lose(RpcFailed(StatusCode.UNAVAILABLE, "the connection was lost: no answer to a ping"))
                 return
             self._ping_at = 0.0
-        if not self._ping_at and now >= self._heard_at + KEEPALIVE_S and (self._calls or self._waiting):
+        if not self._ping_at and now >= self._heard_at + KEEPALIVE_S and self._open:
             self._ping_at = now
             self._transport.write(frame(PING, 0, 0, _PING))
         self._arm()
 
     def _end_late(self, now: float) -> None:
-        for call in [call for call in self._calls.values() if call.deadline <= now]:
+        for call in self._open.late(now):
             self._transport.write(frame(RST_STREAM, 0, call.stream, u32(CANCEL)))
             call.fail(RpcFailed(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
             self._ended(call.stream)
-        for waiting in [waiting for waiting in self._waiting if waiting[0].deadline <= now]:
-            self._waiting.remove(waiting)
-            waiting[0].fail(
-                RpcFailed(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded before it was sent", sent=False)
-            )
+        self._open.fail_late_waiting(now)
 
     def _lose(self, why: RpcFailed, code: int = NO_ERROR) -> None:
         if self.lost is not None:
@@ -338,11 +317,7 @@ class Connection(asyncio.Protocol):
         for timer in (self._timer, self._ack):
             if timer is not None:
                 timer.cancel()
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.fail(why)
-        while self._waiting:
-            self._waiting.popleft()[0].fail(RpcFailed(why.code, why.details, sent=False))
+        self._open.fail_all(why)
         if not self.greeted.done():
             self.greeted.set_exception(RpcFailed(why.code, why.details, sent=False))
             self.greeted.exception()        # whoever connects may have given up
