@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from rota.client.errors import RotaError
+
 from ..meters import machine
 from ..report import RESULTS, step, wide_console
+from ..stage import BenchmarkError
 from .environments import Missing, prepare
-from .facts import PARTS, Facts, Scale, no_facts, of_cases
+from .facts import PARTS, Facts, Part, Scale, no_facts, of_cases
 from .goals import rows
 from .harness import Figures, Stalled, measure
 from .roster import POSTGRES, RIVALS, Rival
@@ -69,6 +72,15 @@ def round_of_rivals(rivals: list[Rival], scale: float, console: Console) -> list
     return found
 
 
+def carry_out(part: Part, what: str, scale: Scale, facts: Facts, console: Console) -> None:
+    """One that breaks takes no figures of others with it: its goals are then not measured."""
+    try:
+        with step(console, what):
+            asyncio.run(part(scale, facts))
+    except (BenchmarkError, RotaError, TimeoutError) as error:
+        console.print(f"{what}: {error}", markup=False, style="bold red")
+
+
 def main() -> None:
     plan = arguments()
     console, began, before = wide_console(), time.monotonic(), machine()
@@ -81,13 +93,11 @@ def main() -> None:
         console.rule(f"round {number} of {plan.rounds}")
         theirs += round_of_rivals(rivals, scale.of, console)
         if "cases" in wanted:
-            with step(console, "rota: the cases of `make bench`"):
-                asyncio.run(of_cases(scale, facts))
+            carry_out(of_cases, "rota: the cases of `make bench`", scale, facts, console)
     console.rule("without rivals")
     for name, (what, part) in PARTS.items():
         if name in wanted:
-            with step(console, what):
-                asyncio.run(part(scale, facts))
+            carry_out(part, what, scale, facts, console)
     report = Report(
         at=time.strftime("%Y-%m-%dT%H:%M:%S%z"), seconds=round(time.monotonic() - began), quick=plan.quick,
         rounds=plan.rounds, machine={**before, "load_after": machine()["load"]}, rows=rows(facts, theirs),
