@@ -77,9 +77,10 @@ class FlowStatus:
         part = found[start : start + limit]
         held = None if all(record.ended_at for _, record in part) else await self._held()      # once for all of them
         views = [
-            self._over(flow, record) if record.ended_at else await self.summary(flow, held) for flow, record in part
+            self._over(flow, record) if record.ended_at else await self.summary(flow, held) or self._bare(flow, record)
+            for flow, record in part
         ]
-        return FlowsPage([view for view in views if view], part[-1][0] if start + limit < len(found) else "")
+        return FlowsPage(views, part[-1][0] if start + limit < len(found) else "")
 
     async def summary(self, flow: str, held: Held | None = None) -> FlowView | None:
         """A flow without its parts."""
@@ -91,6 +92,11 @@ class FlowStatus:
             view.id, view.name, view.state, view.jobs, view.started_at, view.ended_at, view.counts, last=[],
             failed=view.failed,
         )
+
+    @staticmethod
+    def _bare(flow: str, record: FlowRecord) -> FlowView:
+        """One of which only the record can be read."""
+        return FlowView(flow, record.name, "running", record.jobs, record.at, None, {})
 
     @staticmethod
     def _over(flow: str, record: FlowRecord) -> FlowView:
@@ -127,7 +133,10 @@ class FlowStatus:
         sections = [stored async for stored in scan(self._ledger, keys.graphs_of(flow), size=GRAPHS_PER_PAGE)]
         parts: list[FlowPart] = []
         for stored in sorted(sections, key=lambda section: section.create_revision):   # what waits, behind the rest
-            parts += unpack(stored.value) or []
+            section = unpack(stored.value)
+            if section is None:
+                raise FlowUnknown(f"the graph of flow {flow} cannot be read (`rota doctor` names it): its jobs go on")
+            parts += section
         well, badly = await got(self._ledger, keys, flow)
         return Known(flow, record, parts, well, badly)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rota.client.calls.graphs import FlowPart, pack
+from rota.client.errors import FlowUnknown
 from rota.cluster.admin.flows import FlowStatus
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.ledger import Page, Put, Txn
@@ -54,4 +55,18 @@ async def test_what_a_failure_does_not_hold_up_is_about_to_go_on(on_upstream: st
         Put(KEYS.failure("b1", 0), b"q"), Put(KEYS.awaits("q", "b2"), b"q"), Put(KEYS.awaits("q", "b3"), b"q"),
     )))
     assert (await FlowStatus(ledger, KEYS).view("f")).state == state
+    await ledger.close()
+
+
+async def test_who_asks_for_a_flow_with_a_damaged_graph_is_told() -> None:
+    """It would never be over, and whoever waited for it did so for ever."""
+    ledger = MemoryLedger(MemoryStore(SystemClock()))
+    await ledger.commit(Txn((), (
+        Put(KEYS.flow("f"), encode(FlowRecord("import", 1.0, jobs=3))), Put(KEYS.graph("f", "f"), b"no graph"),
+    )))
+    flows = FlowStatus(ledger, KEYS)
+    with pytest.raises(FlowUnknown, match="cannot be read"):
+        await flows.view("f", wait_s=60)
+    (listed,) = (await flows.page("", 10, "")).flows
+    assert (listed.state, listed.jobs) == ("running", 3)
     await ledger.close()
