@@ -76,6 +76,8 @@ async def master_url(stage: Stage) -> str:
 def dispatched_s(ran: list[Ran], turn: Turn, number: int) -> float:
     """Jobs begun a second, by the first so many that began in this turn."""
     begun = sorted(job.started for job in ran if turn.began <= job.started < turn.paused)[:number]
+    if not begun:
+        raise BenchmarkError(f"no job began in the {turn.paused - turn.began:.1f} s for which its queue was let go")
     return len(begun) / (begun[-1] - turn.began)
 
 

@@ -12,15 +12,12 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from rota.client.errors import RotaError
-
 from ..meters import machine
 from ..report import RESULTS, step, wide_console
-from ..stage import BenchmarkError
 from .environments import Missing, prepare
 from .facts import PARTS, Facts, Part, Scale, no_facts, of_cases
 from .goals import rows
-from .harness import Figures, Stalled, measure
+from .harness import Figures, measure
 from .roster import POSTGRES, RIVALS, Rival
 from .telling import Report, picture, show, tell_docs
 
@@ -67,8 +64,8 @@ def round_of_rivals(rivals: list[Rival], scale: float, console: Console) -> list
             try:
                 with step(console, f"{rival.name}{', durable' if durable else ''}: {rival.settings}"):
                     found.append(measure(rival, durable=durable, scale=scale))
-            except (Missing, Stalled) as error:
-                console.print(f"{rival.name}: {error}", markup=False, style="bold red")
+            except Exception as error:      # whatever breaks in it: the others' figures stay
+                console.print(f"{rival.name}: {type(error).__name__}: {error}", markup=False, style="bold red")
     return found
 
 
@@ -77,8 +74,8 @@ def carry_out(part: Part, what: str, scale: Scale, facts: Facts, console: Consol
     try:
         with step(console, what):
             asyncio.run(part(scale, facts))
-    except (BenchmarkError, RotaError, TimeoutError) as error:
-        console.print(f"{what}: {error}", markup=False, style="bold red")
+    except Exception as error:          # whatever it is: an hour's figures of the others stay
+        console.print(f"{what}: {type(error).__name__}: {error}", markup=False, style="bold red")
 
 
 def main() -> None:

@@ -35,6 +35,9 @@ DECIDED = 6_000
 LONE, PROBE = 1_000_000, 10_000
 MANY, PART = 5_000_000, 500_000
 FILLING_S = 600.0
+LET_GO_S = 3.0
+"""At least: of what has begun by then, as many count as on the empty side."""
+
 KILL_AFTER_S = 2.0
 
 Facts = dict[str, list[float]]
@@ -145,7 +148,7 @@ async def of_backlog(scale: Scale, facts: Facts) -> None:
         pairs = []
         for _ in range(TURNS):
             there = await backlog.turn(empty, probe, None)
-            pairs.append((there, await backlog.turn(full, probe, there.paused - there.began)))
+            pairs.append((there, await backlog.turn(full, probe, max(LET_GO_S, there.paused - there.began))))
         await _first_claim(full, scale, facts, "first-claim-s")
         begun = [await _begun(empty, [there.done for there, _ in pairs]), await _begun(full, filled)]
     for there, here in pairs:
