@@ -8,6 +8,7 @@ import pytest
 from rota.client import errors
 from rota.client.model import Enqueue, Receipt
 from rota.client.wire import frames as wire
+from rota.client.wire.views import EventsPage, JobEvent
 
 FROM_CLIENT = [
     wire.EnqueueRequest(1, 7, [Enqueue("k3f9q2m7xa5t-0000001f", "m:f", "default", 1, "sync", b"body", delay_s=1.5)]),
@@ -15,6 +16,8 @@ FROM_CLIENT = [
     wire.FollowRequest(3, "k3f9q2m7xa5t", ["k3f9q2m7xa5t-0000001f"]),
     wire.Unfollow(["k3f9q2m7xa5t-0000001f"]),
     wire.TaskModeRequest(4, "m:f"),
+    wire.WatchRequest(5, "k3f9q2m7xa5t_0000001f_0", "cursor"),
+    wire.Unwatch(5),
 ]
 FROM_NODE = [
     wire.Hello(1, "prod", "n1", ["k1"]),
@@ -23,6 +26,7 @@ FROM_NODE = [
     wire.TaskModeReply(3, "async"),
     wire.ResultPush([("k3f9q2m7xa5t-0000001f", b"results")]),
     wire.ErrorFrame(4, wire.Refusal("Overloaded", "later", {"retry_after_s": 2.0})),
+    wire.EventsPush(5, EventsPage([JobEvent("state", 1.5, "running", 2, "n1")], "cursor", True)),
 ]
 
 
@@ -44,7 +48,7 @@ def test_every_kind_of_frame_is_covered() -> None:
     assert {type(frame) for frame in FROM_CLIENT} == set(wire.FromClient.__args__)
     assert {type(frame) for frame in FROM_NODE} == set(wire.FromNode.__args__)
     tags = [type(frame).__struct_config__.tag for frame in (*FROM_CLIENT, *FROM_NODE)]
-    assert sorted(tags) == [1, 2, 3, 4, 5, 6, 17, 18, 19, 20, 21], "tags are never renumbered"
+    assert sorted(tags) == [1, 2, 3, 4, 5, 6, 7, 17, 18, 19, 20, 21, 22, 23], "tags are never renumbered"
 
 
 def test_a_reader_skips_what_a_newer_writer_adds() -> None:
