@@ -49,6 +49,9 @@ def test_what_was_lost_while_it_ran_waits_for_an_empty_node_for_a_while() -> Non
     assert openings.has_room(gate, table.now + ALONE_WAIT_S)
     table.ended("n1", "b")
     assert openings.has_room(gate, table.now) and gate.alone_since is None
+    take(table)
+    assert not openings.has_room(gate, table.now)
+    assert not openings.has_room(gate, table.now + ALONE_WAIT_S)        # no slot is free, however long it waits
 
 
 def test_care_is_taken_of_what_is_suspect_or_nearly_at_its_limit() -> None:

@@ -36,6 +36,9 @@ def put(gate: Gate, what: Item, pace: Pace = Pace.UNKNOWN, allowed: int = 1_000)
 def test_a_bundle_goes_to_who_has_most_room_for_it() -> None:
     small, large = node("small", 2), node("large", 5)
     assert put(gate_of(small, large), item(4)) == Give(large, "sync")
+    assert put(gate_of(small, large), item(1)) == put(gate_of(large, small), item(1)) == Give(large, "sync")
+    large.away_until["sync"] = 2.0          # it has just given something back
+    assert put(gate_of(small, large), item(1)) == Give(small, "sync")
 
 
 def test_what_is_larger_than_any_room_goes_whole_to_who_is_idle() -> None:
