@@ -113,7 +113,7 @@ class Express:
                 return None
             try:
                 self._link = DirectLink.open(address, cluster, connect_s=CONNECT_S, answer_s=self._answer_s)
-            except (Lost, OSError):
+            except (Lost, OSError, ValueError):         # (ValueError: a name that only the other resolver takes)
                 self._not_before = now + PAUSE_S
         return self._link
 

@@ -115,6 +115,22 @@ def test_a_second_thread_goes_over_the_loop(client: Client, node: FakeNode) -> N
     assert way(client)._row == 0
 
 
+def test_where_no_socket_can_be_had_the_loop_goes_on(
+    client: Client, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def fails(*arguments: Any, **named: Any) -> Any:
+        tries.append(arguments)
+        raise UnicodeError("a label that is too long")
+
+    monkeypatch.setattr(DirectLink, "open", fails)
+    for number in range(3 * FEW):
+        client.enqueue(add, number, 1)
+    assert node.store.jobs == 3 * FEW
+    assert len(tries) == 1, "not at every call"
+
+
 def test_closing_ends_it(client: Client) -> None:
     link = warm(client)
     client.close()
