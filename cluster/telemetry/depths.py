@@ -25,7 +25,7 @@ READ_MAX = 10_000
 """Records of one queue, and of all, that are counted; of further queues it is seen that there is something."""
 
 FRESH_S = 5.0
-LOOK_S, CHEAP_S = 0.5, 0.2
+LOOK_S = 0.5
 COST_SHARE = 50
 """Counting may take a fiftieth of the time: a count that took a second is used for fifty."""
 
@@ -71,11 +71,10 @@ class Depths:
 
     async def first(self) -> None:
         """The count that a node makes as it starts: of many queues it takes seconds, so that nobody has to wait for it
-        later. Of few it is nothing: who asks has them counted anew."""
+        later. What was counted to its end costs little: who asks has it counted anew."""
         while self.last is None:
-            began = self._clock.monotonic()
             await self.ask(FRESH_S)
-            if self.last is not None and self._clock.monotonic() - began < CHEAP_S:
+            if self.last is not None and not self.last.at_least:
                 self._next_at = 0.0
             await asyncio.sleep(LOOK_S)
 
