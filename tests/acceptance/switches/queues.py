@@ -321,7 +321,7 @@ def bundles(model: Any) -> None:
         "rota.client.transports.connection", fails=r"rota\.enqueue\(add, 1\) -> .*LinkLost")
 def the_unknown_is_named(connection: Any) -> None:
     """An enqueue of unknown fate looks like one that never left."""
-    connection._UNSURE = ()
+    connection.UNSURE = ()
 
 
 @switch("E6 T38", "conformance/test_transactions.py: test_a_transaction_is_one_revision", "rota.cluster.ledger.memory",
