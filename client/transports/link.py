@@ -10,11 +10,11 @@ from itertools import count
 
 import aiohttp
 
-from ..calls.watching import Stream
 from ..errors import ConfigError, ProtocolMismatch, RotaError, Unauthorized, Unreachable
 from ..model import UNREADABLE
 from ..settings.hosts import is_loopback
 from ..wire import frames as wire
+from .streams import Stream
 
 HEARTBEAT_S = 6.0
 """A ping after this much silence; the answer must come within half of it. So a frozen node is left after 9 s, and one
@@ -51,6 +51,7 @@ class Link:
         self._on_lost = on_lost
         self._corr = count(1)
         self._asked: dict[int, asyncio.Future[wire.Reply]] = {}
+        self._loop = asyncio.get_running_loop()
         self._streams: dict[int, Stream] = {}
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -118,9 +119,13 @@ class Link:
         return stream
 
     def leave(self, stream: Stream) -> None:
-        """Have no more of it pushed."""
+        """Have no more of it pushed. From any thread, and at any time."""
+        with contextlib.suppress(RuntimeError):         # the loop has ended, and with it the connection
+            self._loop.call_soon_threadsafe(self._left, stream)
+
+    def _left(self, stream: Stream) -> None:
         if self._streams.pop(stream.corr, None) is not None:
-            goodbye = asyncio.get_running_loop().create_task(self._unwatch(stream.corr), name="rota unwatch")
+            goodbye = self._loop.create_task(self._unwatch(stream.corr), name="rota unwatch")
             self._goodbyes.add(goodbye)
             goodbye.add_done_callback(self._goodbyes.discard)
 

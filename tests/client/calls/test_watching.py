@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from rota.client.api.clients import AsyncClient, Client
-from rota.client.calls import watching
 from rota.client.errors import Overloaded, ProtocolMismatch
+from rota.client.transports import streams
 from rota.cluster.port import happenings
 
 from ..fake_service import KEYRING, TOKEN, TellingService, fake_node, fake_node_in_thread, until
@@ -67,7 +67,7 @@ def test_the_plain_client_leaves_too() -> None:
 
 
 async def test_a_reader_that_is_far_behind_takes_it_up_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "BEHIND_MAX", 3)
+    monkeypatch.setattr(streams, "BEHIND_MAX", 3)
     service = TellingService()
     async with fake_node(service) as node, client(node.url) as rota:
         events = aiter(rota.handle(JOB).events())
