@@ -187,7 +187,7 @@ def _in_the_way(job: str, entry: ResultEntry) -> str:
         return f"job {job}, which it waits for: {entry.error}; it cannot go on, and can only be cancelled"
     if entry.status == "failed":
         error = f" ({entry.error})" if entry.error else ""
-        return f"job {job}, which it waits for, failed{error}: `rota failed retry {job}` revives both"
+        return f"job {job}, which it waits for, failed{error}: `rota failed retry --id {job}` revives both"
     how = "was cancelled" if entry.status == "cancelled" else "expired"
     return f"job {job}, which it waits for, {how}: it cannot go on, and can only be cancelled, too"
 

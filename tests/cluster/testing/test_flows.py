@@ -124,7 +124,7 @@ def test_a_child_that_fails_blocks_and_its_retry_revives(cluster: MemoryCluster)
     a, b = app.part.enqueue("a"), app.part.enqueue("b")
     total = app.combine.enqueue(a, b)
     until(lambda: why(total, "b is broken"))
-    assert f"rota failed retry {b.id}" in total.status().why
+    assert f"rota failed retry --id {b.id}" in total.status().why
     cluster.settle()
     app.broken.clear()
     cluster.client.retry_failed(ids=[b.id])
