@@ -127,6 +127,7 @@ CLIENT: tuple[Row, ...] = (
     Row("results", "client/api/results.py"),
     Row("results", "client/transports/following.py"),
     Row("connection", "client/transports/connection.py"),
+    Row("connection", "client/transports/links.py"),
     Row("engine", "client/api/engine.py"),
     Row("handles", "client/calls/handle.py"),
     Row("the caller (benchmark)", "benchmarks/"),

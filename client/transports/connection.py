@@ -20,16 +20,11 @@ import msgspec
 
 from ..calls.watching import Watch
 from ..errors import (
-    ClientClosed,
-    ConfigError,
     EnqueueUnknown,
     Overloaded,
-    ProtocolMismatch,
     QueueFull,
-    ResultInvalid,
     RotaError,
     SignatureRefused,
-    Unauthorized,
     Unreachable,
 )
 from ..model import UNREADABLE, Enqueue, Mode, QueueInfo, Receipt
@@ -37,18 +32,17 @@ from ..settings.config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S
 from ..settings.hosts import is_loopback
 from ..settings.local import Local
 from ..wire import frames as wire
-from ..wire.codec import is_harmless
 from ..wire.frames import NodeFault
 from ..wire.keyring import Keyring, Seal
 from ..wire.views import EventsPage, JobView
 from .direct import Address
 from .following import Following
 from .link import Link, LinkLost
+from .links import Links, backoff_s, without_a_key
 from .transport import Follower, Patience
 
 T = TypeVar("T")
 
-CONNECT_S = 3.0
 ANSWER_S = 10.0
 """How long to wait for one node's answer while there are others to ask, and for a page."""
 
@@ -61,11 +55,6 @@ UNSURE_S = 0.5
 MISSES_MAX, MISS_FORGOTTEN_S = 10, 30.0
 """How often in a row a watched job may find no node before its watcher is told."""
 
-BACKOFF_S, BACKOFF_S_MAX = 0.05, 1.0
-"""Between rounds in which no address answered."""
-
-
-_FATAL = (Unauthorized, ProtocolMismatch, ConfigError)
 UNSURE = (LinkLost, NodeFault, EnqueueUnknown)
 _RETRIED = (*UNSURE, Overloaded)
 
@@ -85,40 +74,21 @@ class Connection:
         retry_s: float = RETRY_WINDOW_S,
         rng: random.Random | None = None,
     ) -> None:
-        self._rng = rng or random.Random()
-        self._urls = [url.rstrip("/") for url in urls]
-        self._rng.shuffle(self._urls)       # many clients with the same list spread over the nodes
-        self._at = 0
+        rng = rng or random.Random()
         self._keyring = keyring
-        self._headers = {wire.PROTOCOL_HEADER: str(wire.PROTOCOL)}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._tls = tls
-        self._local = local
-        self._seal: Seal | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._link: Link | None = None
-        self._connecting = asyncio.Lock()
-        self._faults: dict[str, str] = {}
-        self._misses = 0
+        self._following = Following(self._link_to_follow, retry_s)
+        self._links = Links(urls, keyring, token, tls, local, connect_s, rng, self._following)
         self._connect_s = connect_s
-        self._down_since: float | None = None       # no address has led to a node since then
-        self._round_ended: float | None = None      # when all of them had been tried in vain, the last time
-        self._closed = False
-        self._following = Following(lambda until: self._link_by(Patience(until, connect_s), unsure=True), retry_s)
+        self._rng = rng
 
     # -- requests
 
     async def seal(self, patience: Patience) -> Seal:
-        if self._seal is None:
-            await self._link_by(patience)
-        assert self._seal is not None
-        return self._seal
+        return await self._links.seal(patience)
 
     def address(self) -> Address | None:
         """Of the node that this is linked to now. May be called from any thread."""
-        link = self._link
-        return Address(link.url, {**self._headers, **link.headers}, self._tls) if link and not link.lost else None
+        return self._links.address()
 
     async def enqueue(
         self, bundles: list[Enqueue], seen_revision: int, patience: Patience, *, tried: bool = False
@@ -145,7 +115,7 @@ class Connection:
         return [answers[i] for i in range(len(bundles))]
 
     async def put_function(self, digest: str, code: bytes, patience: Patience) -> None:
-        link = await self._link_by(patience)
+        link = await self._links.by(patience)
         if digest not in link.functions:
             blob = (await self.seal(patience)).function(code)
             await self._ask_until(wire.FunctionRequest(0, digest, blob), wire.Done, patience)
@@ -177,15 +147,15 @@ class Connection:
         loop, misses, last_s = asyncio.get_running_loop(), 0, 0.0
         while True:
             try:
-                return await watch.page(await self._link_by(Patience(loop.time() + ANSWER_S, self._connect_s)))
+                return await watch.page(await self._links.by(Patience(loop.time() + ANSWER_S, self._connect_s)))
             except (*_RETRIED, Unreachable) as error:
                 now_s = loop.time()
                 misses, last_s = misses + 1 if now_s - last_s < MISS_FORGOTTEN_S else 1, now_s
                 if misses > MISSES_MAX:
                     raise error if isinstance(error, Overloaded | Unreachable) else Unreachable(str(error)) from None
-                if isinstance(error, Overloaded) and len(self._urls) > 1 and self._link is not None:
-                    self._link.abandon()    # another one may have room
-                pause_s = error.retry_after_s if isinstance(error, Overloaded) else self._backoff_s(misses)
+                if isinstance(error, Overloaded) and len(self._links.urls) > 1:
+                    self._links.abandon()       # another one may have room
+                pause_s = error.retry_after_s if isinstance(error, Overloaded) else backoff_s(misses, self._rng)
                 await asyncio.sleep(min(pause_s, MISS_FORGOTTEN_S / 2))
 
     async def job(self, job_id: str) -> JobView:
@@ -207,7 +177,7 @@ class Connection:
     async def fetch_to_unpickle(self, path: str) -> bytes:
         """The same, of what may be read by unpickling it. Raises `SignatureRefused` where it could not be told whose it
         is: a name may stand for one machine now and for another one a moment later."""
-        strangers = [url for url in self._urls if not is_loopback(urlsplit(url).hostname or "")]
+        strangers = [url for url in self._links.urls if not is_loopback(urlsplit(url).hostname or "")]
         if strangers and not self._keyring:
             raise SignatureRefused(without_a_key(path, strangers[0]))
         return await self.fetch(path)
@@ -220,7 +190,7 @@ class Connection:
         """The answer to a GET, and the path of the next part of it, if there is one."""
         patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
         for tries in count(1):
-            link = await self._link_by(patience)
+            link = await self._links.by(patience)
             try:
                 async with asyncio.timeout_at(patience.until), self._get(link, path) as response:
                     body = await response.read()
@@ -239,18 +209,18 @@ class Connection:
 
     def _cut_off(self, status: int, tries: int) -> bool:
         """Whether a node could not do now what another one may: each is asked once."""
-        return status == 503 and tries < len(self._urls)
+        return status == 503 and tries < len(self._links.urls)
 
     async def post(self, path: str, body: object, kind: type[T]) -> T:
         """Ask for something to be done: by another node if one certainly did not do it, never twice."""
         patience = Patience(asyncio.get_running_loop().time() + ANSWER_S, self._connect_s)
         data = msgspec.json.encode(body)
         for tries in count(1):
-            link = await self._link_by(patience)
+            link = await self._links.by(patience)
             try:
                 async with (
                     asyncio.timeout_at(patience.until),
-                    self._open_session().post(
+                    self._links.session().post(
                         link.url + path, data=data, headers=link.headers, allow_redirects=False
                     ) as response,
                 ):
@@ -273,12 +243,12 @@ class Connection:
         raise AssertionError("count() never ends")
 
     async def close(self) -> None:
-        self._closed = True
+        self._links.stop()
         await self._following.close()
-        if self._link is not None:
-            await self._link.close()
-        if self._session is not None:
-            await self._session.close()
+        await self._links.close()
+
+    async def _link_to_follow(self, until: float) -> Link:
+        return await self._links.by(Patience(until, self._connect_s), unsure=True)
 
     async def _ask_until(self, request: wire.Request, reply: type[T], patience: Patience) -> T:
         """Ask until there is a definite answer."""
@@ -292,8 +262,8 @@ class Connection:
 
     async def _ask(self, request: wire.Request, reply: type[T], patience: Patience, *, unsure: bool = False) -> T:
         """Ask one node, once. `unsure`: somebody has been asked the same, and may have carried it out."""
-        link = await self._link_by(patience, unsure=unsure)
-        elsewhere = len(self._urls) > 1
+        link = await self._links.by(patience, unsure=unsure)
+        elsewhere = len(self._links.urls) > 1
         until = patience.until
         if elsewhere:
             until = min(until, asyncio.get_running_loop().time() + ANSWER_S)
@@ -318,129 +288,19 @@ class Connection:
         if isinstance(why, Overloaded | QueueFull):
             pause_s = why.retry_after_s * self._rng.uniform(0.5, 1.5)
         else:
-            pause_s = self._backoff_s(tries - isinstance(why, LinkLost))
+            pause_s = backoff_s(tries - isinstance(why, LinkLost), self._rng)
         left_s = UNSURE_S if isinstance(why, QueueFull) else 0.0
         if asyncio.get_running_loop().time() + pause_s >= patience.until - left_s:
             return False
         await asyncio.sleep(pause_s)
         return True
 
-    def _take_results(self, link: Link, results: Iterable[tuple[str, bytes]]) -> None:
-        if self._keyring or link.is_local:
-            self._following.push(results)
-            return
-        for bundle, data in results:
-            if is_harmless(data):
-                self._following.push([(bundle, data)])
-            else:
-                self._following.refuse([bundle], ResultInvalid(without_a_key(f"the results of {bundle}", link.url)))
-
-    # -- links
-
-    async def _link_by(self, patience: Patience, *, unsure: bool = False) -> Link:
-        """A link that works. Raises `Unreachable` when patience is over, or at once what no other address will mend."""
-        if self._link is not None and not self._link.lost:
-            return self._link
-        entered = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout_at(patience.until):
-                while True:
-                    async with self._connecting:    # for one address at a time: others may be less patient
-                        if self._link is not None and not self._link.lost:
-                            return self._link
-                        if not unsure and self._is_hopeless(entered, patience.connect_s):
-                            raise TimeoutError
-                        await self._connect()
-        except TimeoutError:
-            faults = "; ".join(self._faults.values()) or f"no answer from {', '.join(self._urls)}"
-            raise Unreachable(f"no node can be reached: {faults}. Is one running there? (ROTA_URL)") from None
-
-    def _is_hopeless(self, entered: float, connect_s: float) -> bool:
-        """Whether no address has led anywhere for so long, and each has been tried since `entered`. So who comes later
-        does not wait all over again, and finds a node that has come back meanwhile."""
-        round_ended, down_since = self._round_ended, self._down_since
-        return down_since is not None and round_ended is not None and (
-            round_ended >= entered and asyncio.get_running_loop().time() - down_since >= connect_s
-        )
-
-    async def _connect(self) -> None:
-        """Try one address."""
-        if self._closed:
-            raise ClientClosed("the client was closed")
-        if self._link is not None:
-            lost, self._link = self._link, None
-            self._at += 1
-            await lost.close()
-        if self._down_since is None:
-            self._down_since = asyncio.get_running_loop().time()
-        url = self._urls[self._at % len(self._urls)]
-        own = self._local.secrets(url) if self._local is not None else None
-        headers = {"Authorization": f"Bearer {own.token}"} if own is not None else {}
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                link = await Link.open(
-                    self._open_session(), url, self._take_results, self._following.link_lost, headers
-                )
-        except TimeoutError:
-            await self._missed(url, Unreachable(f"{url}: no answer within {CONNECT_S:g} s"))
-            return
-        except RotaError as error:      # a token that was found may be that of the node before: look again
-            await self._missed(url, Unreachable(str(error)) if own and isinstance(error, Unauthorized) else error)
-            return
-        self._link = link
-        keyring = own.keyring if own is not None else self._keyring
-        if self._seal is None:
-            self._seal = Seal(keyring, link.hello.cluster)
-        elif self._seal.cluster == link.hello.cluster:
-            self._seal.keyring = keyring        # one that was found may have changed with its node
-        else:
-            link.abandon()
-            raise ConfigError(
-                f"{url} belongs to the cluster {link.hello.cluster!r}, other addresses to {self._seal.cluster!r}: "
-                "give one client the addresses of one cluster"
-            )
-        self._faults.clear()
-        self._misses = 0
-        self._down_since = None
-
-    async def _missed(self, url: str, error: RotaError) -> None:
-        self._faults[url] = str(error)
-        self._at += 1
-        self._misses += 1
-        rounds, rest = divmod(self._misses, len(self._urls))
-        if isinstance(error, _FATAL) and len(self._urls) == len(self._faults):
-            raise error
-        if rest == 0:
-            now = self._round_ended = asyncio.get_running_loop().time()
-            left_s = self._connect_s - (now - self._down_since if self._down_since is not None else 0.0)
-            pause_s = self._backoff_s(rounds)
-            await asyncio.sleep(min(pause_s, left_s) if left_s > 0 else pause_s)
-
-    def _backoff_s(self, tries: int) -> float:
-        if tries < 0:
-            return 0.0
-        return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(tries, 10)) * self._rng.uniform(0.5, 1.0)
-
     def _get(self, link: Link, path: str) -> aiohttp.client._RequestContextManager:
-        return self._open_session().get(link.url + path, headers=link.headers, allow_redirects=False)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls or True)
-            self._session = aiohttp.ClientSession(headers=self._headers, connector=connector)
-        return self._session
-
+        return self._links.session().get(link.url + path, headers=link.headers, allow_redirects=False)
 
 def is_asked_again(answer: Receipt | RotaError) -> bool:
     """Whether another answer may come, of a node that can, or of a queue that has room then."""
     return isinstance(answer, _RETRIED) or (isinstance(answer, QueueFull) and answer.waits)
-
-
-def without_a_key(what: str, url: str) -> str:
-    return (
-        f"{what} would come from {url}, which is not this machine, and without a key nobody can say whose they are: "
-        "reading them could run anybody's code. Give the cluster's key file (ROTA_KEY_FILE, or key=...)"
-    )
 
 
 def outcomes(reply: wire.EnqueueReply, count: int) -> list[Receipt | RotaError]:

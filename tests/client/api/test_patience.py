@@ -73,10 +73,10 @@ async def test_who_comes_later_does_not_wait_all_over_again_and_finds_a_node_tha
         with pytest.raises(Unreachable):
             await in_time(rota.enqueue(add, 1))
         transport: Any = rota._engine().transport
-        before = transport._misses
+        before = transport._links._misses
         with pytest.raises(Unreachable):
             await in_time(rota.enqueue(add, 1))
-        assert transport._misses <= before + 2, "one more try, not half a second of them"
+        assert transport._links._misses <= before + 2, "one more try, not half a second of them"
         async with fake_node(port=port):
             assert await in_time((await rota.enqueue(add, 7)).aresult()) == 7
 
@@ -86,7 +86,7 @@ async def test_a_node_that_starts_meanwhile_is_found() -> None:
     async with client(f"http://127.0.0.1:{port}", connect_timeout_s=LONG_S) as rota:
         waiting = asyncio.create_task(rota.enqueue(add, 1))
         transport: Any = rota._engine().transport
-        await until(lambda: transport._misses > 2)
+        await until(lambda: transport._links._misses > 2)
         async with fake_node(port=port):
             assert await in_time((await waiting).aresult()) == 1
 
@@ -108,7 +108,7 @@ async def lost_answer(task: Any) -> AsyncIterator[tuple[Proxy, FakeNode, Any, as
 
 async def test_a_lost_answer_is_worth_the_whole_window() -> None:
     async with lost_answer(add) as (proxy, node, transport, waiting):
-        await until(lambda: transport._misses > 5)      # more than ten times the connect timeout has passed
+        await until(lambda: transport._links._misses > 5)      # more than ten times the connect timeout has passed
         assert not waiting.done()
         await proxy.set(ProxyMode.PASS)
         assert await in_time((await in_time(waiting)).aresult()) == 1

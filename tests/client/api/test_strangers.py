@@ -108,10 +108,10 @@ async def test_it_is_the_address_that_counts_of_several(monkeypatch: pytest.Monk
         AsyncClient([ours.url], token=TOKEN, key=UNSIGNED) as client,
     ):
         engine = client._engine()
-        engine.transport._urls = [ours.url, theirs.url]         # type: ignore[attr-defined] - not shuffled
+        engine.transport._links.urls = [ours.url, theirs.url]         # type: ignore[attr-defined] - not shuffled
         assert await (await client.enqueue(add, 1)).aresult(timeout=60) == 1
         monkeypatch.setattr(link, "is_loopback", lambda host: False)
-        engine.transport._link.abandon()        # type: ignore[attr-defined]
+        engine.transport._links._link.abandon()        # type: ignore[attr-defined]
         with pytest.raises(ResultInvalid, match="not this machine"):
             await (await client.enqueue(add, 2)).aresult(timeout=60)
 

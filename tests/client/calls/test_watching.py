@@ -96,7 +96,7 @@ async def test_a_node_that_is_full_is_asked_again(monkeypatch: pytest.MonkeyPatc
 async def test_a_node_from_before_is_not_sent_what_it_cannot_read() -> None:
     async with fake_node(TellingService()) as node, client(node.url) as rota:
         await rota.enqueue(add, 1)
-        rota._engine().transport._link.hello.pushes_events = False      # type: ignore[attr-defined]
+        rota._engine().transport._links._link.hello.pushes_events = False      # type: ignore[attr-defined]
         with pytest.raises(ProtocolMismatch, match="upgrade nodes before clients"):
             await anext(aiter(rota.handle(JOB).events()))
 
