@@ -40,6 +40,9 @@ TICKS_PER_WRITE = 20
 BATCH = OPS_MAX // 4
 """Schedules whose needs are read in one transaction."""
 
+ABREAST = 8
+"""So many transactions under way at a time, where a thousand are due at the same second."""
+
 
 class _Known(msgspec.Struct, gc=False):
     record: ScheduleRecord
@@ -130,10 +133,17 @@ class Schedules:
         while self._due and self._due[0][0] <= now_ms:
             names[heapq.heappop(self._due)[1]] = None
         todo = [name for name in names if name in self._known and not self._known[name].record.paused]
-        for start in range(0, len(todo), BATCH):
-            await self._fire(todo[start : start + BATCH], now_ms)
+        for first in range(0, len(todo), ABREAST * BATCH):
+            serial: set[str] = set()        # queues whose tail one of these writes moves: one at a time
+            batches = [todo[start : start + BATCH] for start in range(first, len(todo), BATCH)][:ABREAST]
+            if len(batches) == 1:
+                await self._fire(batches[0], now_ms, serial)
+                continue
+            async with asyncio.TaskGroup() as group:
+                for batch in batches:
+                    group.create_task(self._fire(batch, now_ms, serial), name="fire")
 
-    async def _fire(self, names: list[str], now_ms: int) -> None:
+    async def _fire(self, names: list[str], now_ms: int, serial: set[str]) -> None:
         """Read what these need in one transaction, and submit what they write: the commits gather it."""
         keys = self._keys
         gets: list[Get] = []
@@ -143,7 +153,6 @@ class Schedules:
             gets.append(Get(keys.body(record.last or "-")))
         answers = (await self._ledger.commit(Txn((), tuple(gets)))).answers
         tried: list[tuple[str, _Known, asyncio.Future[Verdict]]] = []
-        serial: dict[str, None] = {}        # queues whose tail one of these writes moves: one at a time
         for number, name in enumerate(names):
             template, queue, tail, before = answers[number * 4 : number * 4 + 4]
             known = self._known.get(name)
@@ -159,7 +168,7 @@ class Schedules:
             )
             if write is not None:
                 if settings.serial:
-                    serial[known.record.queue] = None
+                    serial.add(known.record.queue)
                 tried.append((name, known, self._commits.submit(write)))
         for name, known, future in tried:
             self._settle(name, known, await future)

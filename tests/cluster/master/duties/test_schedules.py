@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from rota.cluster.events.records import ClusterEvent, ScheduleRefused, ScheduleS
 from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Changes, Delete, Event, Put, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
-from rota.cluster.master.duties.schedules import Schedules
+from rota.cluster.master.duties.schedules import BATCH, Schedules
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import QueueRecord, Token, decode, encode
 from rota.cluster.state.schedules import PENDING_MAX, ScheduleRecord, schedule_in
@@ -130,6 +131,23 @@ async def test_two_masters_at_once_and_one_after_the_other_fire_it_once() -> Non
         await stage.pass_minutes(1, third)
     assert await stage.waiting() == names(record, 1, 2)
     assert (await stage.record()).fired == 2
+
+
+async def test_many_that_are_due_at_once_are_fired_abreast_and_each_once() -> None:
+    """A batch waited for the one before it: a thousand at a second took as many round trips as there are batches."""
+    stage, count = Stage(), 2 * BATCH + 5
+    for number in range(count):
+        await stage.put(f"s{number}")
+    await stage.ledger.commit(Txn((), (Put(KEYS.queue("q"), encode(QueueRecord(serial=True))),)))
+    async with stage.master() as first, stage.master() as second:
+        stage.clock.now_ms += MINUTE_MS
+        await asyncio.gather(first.fire_due(), second.fire_due())
+        for _ in range(count):          # their queue is serial: one of them at a time moves its tail
+            await stage.show(first)
+            await first.fire_due()
+    assert len(set(await stage.waiting())) == count
+    keys = [record.key for record in (await stage.ledger.read(KEYS.jobs, prefix_end(KEYS.jobs))).records]
+    assert len(keys) == count and len({key.split(b"/")[-2] for key in keys}) == count, "each has a place of its own"
 
 
 async def test_what_nobody_fired_is_made_up_for_as_asked() -> None:
