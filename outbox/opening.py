@@ -23,4 +23,9 @@ def rows_at(database: str, table: str) -> SqlRows:
         engine: Any = sa.create_engine(database, pool_pre_ping=True)
     except (sa.exc.ArgumentError, ImportError) as error:
         raise ConfigError(f"the database's address cannot be used: {error}") from None
+    except ValueError:      # (without what stands there: it may be a part of the password)
+        raise ConfigError(
+            "the database's address cannot be used: its port is not a number. In user and password : / @ are written "
+            "%3A %2F %40"
+        ) from None
     return Outbox(table=name, schema=schema or None).rows(engine)

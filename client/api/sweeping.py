@@ -35,6 +35,7 @@ def sweep(job: Callable[[str], JobView], grace_s: float = offload.GRACE_S, resul
 
 def _is_known(job: Callable[[str], JobView], id_: str) -> bool:
     try:
-        return job(id_).place != "unknown"
+        view = job(id_)
+        return view.place != "unknown" or view.enqueued_at is not None     # stored, and only its place is not found
     except JobUnknown:
         return False

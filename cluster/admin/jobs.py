@@ -168,7 +168,11 @@ class Jobs:
         if answers[3] or answers[1]:
             return JobView(id_, "finished", why="it has ended, and left no result"), None
         if answers[0]:
-            return JobView(id_, "unknown", why="it is moving from one place to another: ask again"), None
+            headers = [header_of(record.value) for record in answers[0]]
+            return JobView(
+                id_, "unknown", why="it is moving from one place to another: ask again",
+                enqueued_at=max(header.enqueued_at if header is not None else 0.0 for header in headers),
+            ), None
         return JobView(
             id_, "unknown", why="it was never enqueued here, or it ended and its result has expired"
         ), None

@@ -62,9 +62,12 @@ class Watching:
                 continue
             took_s = time.monotonic() - began
             pause_s = max(LOOK_S, SHARE * took_s)
-            if page.events or page.over or time.monotonic() + pause_s > until:
+            if page.events or page.over:
                 return page
-            await asyncio.sleep(pause_s)
+            left_s = until - time.monotonic()
+            await asyncio.sleep(min(pause_s, max(0.0, left_s)))     # who asks again at once does not look more often
+            if pause_s > left_s:
+                return page
 
     async def stream(self, job_id: str, after: str, idle_s: float) -> AsyncIterator[EventsPage]:
         """Pages until the job has ended; an empty one where nothing is new for so long."""

@@ -80,6 +80,9 @@ def cleared(job: Callable[[str], JobView]) -> Swept | None:
     except (RotaError, TimeoutError) as error:
         log.warning("the object store is not cleared now: %s", error)
         return None
+    except Exception:       # whatever it is, the node goes on
+        log.exception("the object store is not cleared now")
+        return None
     if swept.deleted:
         log.info("%d objects of jobs that are over were deleted, %d are kept", swept.deleted, swept.kept)
     return swept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ import pytest
 import typer
 
 import rota
-from rota.client.wire.views import PLACES, JobsPage
-from rota.cluster.admin import listing
+from rota.client.wire.views import PLACES, EventsPage, JobsPage
+from rota.cluster.admin import listing, watching
 from rota.cluster.cli import show
 from rota.cluster.cli.inspect import look
+from rota.cluster.ledger.ledger import Delete, Put, Txn, prefix_end
 from rota.cluster.node.running import shown
 from rota.testing import MemoryCluster
 
@@ -201,3 +203,36 @@ def test_a_job_without_persistence_is_seen_cancelled_and_its_failure_kept(cluste
     assert cluster.client.arguments(failed.id) == (("light and lost",), {})
     assert cluster.client.retry_failed(failed.id) == 1
     until(lambda: [view.reason for view in cluster.client.failed()] == ["error"], "it ran again, as any other")
+
+
+def test_a_job_whose_token_is_not_found_is_known_to_be_stored(cluster: MemoryCluster) -> None:
+    """While it moves, or behind more tokens than are looked through: who clears the object store must not take its
+    arguments for nobody's."""
+    cluster.client.pause("moving")
+    handle = app.kept.using(queue="moving").enqueue("x")
+    ledger, jobs = cluster._ledger, cluster._keys.queue_jobs("moving")
+    (record,) = cluster._call(ledger.read(jobs, prefix_end(jobs))).records
+    receipt = cluster._keys.receipt(record.key.rpartition(b"/")[2].decode())    # its lease is over
+    cluster._call(ledger.commit(Txn((), (Delete(record.key), Delete(receipt)))))
+    view = handle.status()
+    assert view.place == "unknown" and view.enqueued_at is not None and "moving" in view.why
+    cluster._call(ledger.commit(Txn((), (Put(record.key, record.value),))))
+    until(lambda: handle.status().place != "unknown", "it is back")
+    cluster.client.resume("moving")
+    handle.result(60)
+    never = cluster.client.job("k3f9q2m7xa5t_0000001f_0")
+    assert never.place == "unknown" and never.enqueued_at is None
+
+
+async def test_who_asks_for_news_again_at_once_does_not_look_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    watch = watching.Watching(nothing, nothing, nothing, nothing)
+
+    async def look(job_id: str, seen: watching.Seen) -> EventsPage:
+        return EventsPage()
+
+    monkeypatch.setattr(watch, "_look", look)
+    monkeypatch.setattr(watching, "LOOK_S", 60.0)       # as after a look that took long
+    began = time.monotonic()
+    assert await watch.news("a job", "", 0.05) == EventsPage()
+    assert time.monotonic() - began >= 0.05

@@ -68,6 +68,9 @@ def test_settings_of_an_outbox_that_cannot_be() -> None:
     node: Any = None
     with pytest.raises(ConfigError, match="database's address"):
         beside.works(node, config(outbox="nothing"), "", None, None, {})   # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="port is not a number") as told:
+        beside.works(node, config(outbox="postgresql://u:se:cret@h:port/db"), "", None, None, {})   # type: ignore[arg-type]
+    assert "cret" not in str(told.value)
     with pytest.raises(ConfigError, match="name of an outbox"):
         config(outbox="sqlite://", outbox_name="a/b")
     with pytest.raises(ConfigError, match="--outbox needs --key-file"):
@@ -86,6 +89,7 @@ def test_objects_go_with_their_job_and_results_are_kept(store: Path) -> None:
     """Only old arguments of a job that nobody knows any more: not those of one that waits, not what was put there a
     moment ago, and no result that another job may have been given."""
     bundles = {name: offload.names.next() for name in ("over", "waits", "new", "result")}
+    bundles["moves"] = offload.names.next()
     for name, bundle in bundles.items():
         offload.stored(name.encode(), bundle, 0, "result" if name == "result" else "arguments")
     old = time.time() - offload.GRACE_S - 60
@@ -96,15 +100,17 @@ def test_objects_go_with_their_job_and_results_are_kept(store: Path) -> None:
     def job(id_: str) -> JobView:
         if id_.startswith(bundles["waits"].replace("-", "_")):
             return JobView(id_, "waiting", "t", "q")
+        if id_.startswith(bundles["moves"].replace("-", "_")):
+            return JobView(id_, "unknown", enqueued_at=1.0)     # its body is there; where its token is, was not found
         raise JobUnknown(id_)
 
     def deposed(id_: str) -> JobView:
         raise ClientClosed("master no more")
 
-    assert beside.cleared(deposed) is None and len(list(store.iterdir())) == 4
+    assert beside.cleared(deposed) is None and len(list(store.iterdir())) == 5
     swept = beside.cleared(job)
-    assert swept is not None and (swept.deleted, swept.kept) == (1, 3)
-    assert sorted(file.read_bytes() for file in store.iterdir()) == [b"new", b"result", b"waits"]
+    assert swept is not None and (swept.deleted, swept.kept) == (1, 4)
+    assert sorted(file.read_bytes() for file in store.iterdir()) == [b"moves", b"new", b"result", b"waits"]
 
 
 def test_a_store_that_does_not_answer_is_told_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -114,3 +120,14 @@ def test_a_store_that_does_not_answer_is_told_and_harms_nothing(caplog: pytest.L
     finally:
         offload.use(None)
     assert "is not cleared now" in caplog.text
+
+
+def test_whatever_goes_wrong_with_a_sweep_does_not_end_the_node(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    offload.stored(b"x", offload.names.next(), 0, "arguments")
+    for file in store.iterdir():
+        os.utime(file, (1, 1))
+
+    def broken(id_: str) -> JobView:
+        raise KeyError(id_)
+
+    assert beside.cleared(broken) is None and "is not cleared now" in caplog.text
