@@ -133,7 +133,8 @@ class Relay:
         try:
             while not self._stop.is_set():
                 try:
-                    moved = await self._go(engine)
+                    if await self._go(engine) < BATCH:
+                        await self._rest()
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
@@ -142,8 +143,6 @@ class Relay:
                     pause_s = min(2 * pause_s, PAUSE_S_MAX)
                     continue
                 pause_s, self._trouble_logged = PAUSE_S, ""
-                if moved < BATCH:
-                    await self._rest()
         finally:
             await self._end(engine)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 import rota
 from rota.client.errors import InvalidJob
 from rota.outbox.relay import Relay
-from rota.outbox.sqlalchemy import Outbox
+from rota.outbox.sqlalchemy import Outbox, SqlRows
 from rota.testing import MemoryCluster
 
 from . import shop
@@ -228,6 +229,23 @@ def test_a_commit_wakes_the_relay(engine: sa.Engine, cluster: MemoryCluster) -> 
     with outbox.relay(engine, urls=cluster.url, poll=30):
         outbox_enqueue(engine, "first").result(timeout=60)
         assert outbox_enqueue(engine, "second").result(timeout=60) == "second"      # long before it would look
+
+
+def test_a_database_that_goes_while_the_relay_rests(
+    engine: sa.Engine, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, broken = SqlRows.wait, threading.Event()
+
+    def wait(self: SqlRows, timeout_s: float) -> bool:
+        if not broken.is_set():
+            broken.set()
+            raise sa.exc.OperationalError("LISTEN", None, OSError("server closed the connection"))
+        return real(self, timeout_s)
+
+    monkeypatch.setattr(SqlRows, "wait", wait)
+    with outbox.relay(engine, urls=cluster.url):
+        assert broken.wait(30)
+        assert outbox_enqueue(engine, "after").result(timeout=60) == "after"
 
 
 async def test_in_an_asynchronous_session(url: str, engine: sa.Engine, cluster: MemoryCluster) -> None:
