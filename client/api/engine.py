@@ -81,7 +81,11 @@ class Engine:
     async def again(self, asked: Again) -> Ref:
         """What did not go that way."""
         assert self.express is not None
-        return await self.express.again(asked, self.patience())
+        patience = self.patience()
+        patience = patience._replace(until=patience.until - asked.spent_s)
+        receipt = await self.express.again(asked, self._seen(), patience)
+        self._seen_revision = max(self._seen_revision, receipt.revision)
+        return Ref(receipt.bundle, 0, receipt.level, receipt.existing)
 
     async def prepare(self, route: Route, code: bytes, patience: Patience) -> Route:
         """Make code known to the cluster, and what this process declares of the queue; find out how a task runs that is

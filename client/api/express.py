@@ -38,10 +38,11 @@ PAYLOAD_BYTES_MAX = 64 * 1024
 
 
 class Again(NamedTuple):
-    """To be asked over the loop. `unsure`: it may be stored already."""
+    """To be asked over the loop. `unsure`: it may be stored already. `spent_s`: of its time, here."""
 
     bundle: Enqueue
     unsure: bool
+    spent_s: float
 
 
 class Express:
@@ -87,12 +88,12 @@ class Express:
             if self._closed:
                 self.close()
 
-    async def again(self, asked: Again, patience: Patience) -> Ref:
+    async def again(self, asked: Again, seen_revision: int, patience: Patience) -> Receipt:
         """Ask over the loop. Raises what `enqueue` raises."""
-        (answer,) = await self._connection.enqueue([asked.bundle], self.seen_revision, patience, tried=asked.unsure)
+        (answer,) = await self._connection.enqueue([asked.bundle], seen_revision, patience, tried=asked.unsure)
         if isinstance(answer, RotaError):
             raise answer
-        return Ref(answer.bundle, 0, answer.level, answer.existing)
+        return answer
 
     def close(self) -> None:
         """The socket of a call that is under way is closed when that has ended."""
@@ -119,19 +120,19 @@ class Express:
 
     def _ask(self, link: DirectLink, bundle: Enqueue, seen_revision: int) -> Ref | Again:
         request = wire.EnqueueRequest(0, max(seen_revision, self.seen_revision), [bundle])
-        answered = False
+        answered, began = False, time.monotonic()
         try:
             reply = link.ask(request)
             answered = True
         except (Lost, OSError):
-            return Again(bundle, True)
+            return Again(bundle, True, time.monotonic() - began)
         finally:
             if not answered:        # by whatever it was cut off: an answer may still come, to nobody
                 self._leave()
         answer = wire.error_of(reply.refusal) if isinstance(reply, wire.ErrorFrame) else outcomes(reply, 1)[0]
         if not isinstance(answer, Receipt):
             if is_asked_again(answer):
-                return Again(bundle, isinstance(answer, UNSURE))
+                return Again(bundle, isinstance(answer, UNSURE), time.monotonic() - began)
             raise answer
         self.seen_revision = max(self.seen_revision, answer.revision)
         return Ref(answer.bundle, 0, answer.level, answer.existing)

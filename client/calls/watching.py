@@ -37,6 +37,9 @@ class Watch:
             except RotaError:
                 self._link = self._stream = None
                 raise
+            except BaseException:       # cancelled: who has left may have done so before there was a stream
+                self.leave()
+                raise
             if page is not None:
                 self._next = page.next
                 return page

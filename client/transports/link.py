@@ -114,7 +114,7 @@ class Link:
         try:
             await self.send(wire.WatchRequest(stream.corr, job, after))
         except BaseException:
-            del self._streams[stream.corr]
+            self._left(stream)          # it may have been sent all the same
             raise
         return stream
 

@@ -77,6 +77,15 @@ def test_a_node_that_cannot_now_is_asked_again_over_the_loop(client: Client, nod
     assert node.store.jobs == before + 1
 
 
+def test_what_is_asked_again_comes_behind_all_that_the_client_has_stored(client: Client, node: FakeNode) -> None:
+    warm(client)
+    assert client._made is not None
+    client._made._seen_revision = 5_000         # by bundles that went over the loop, to other nodes
+    node.service.faults.append(Overloaded("not now", 0.01))
+    client.enqueue(add, 1, 2)
+    assert node.service.seen_revisions[-2:] == [5_000, 5_000]
+
+
 def test_a_refusal_is_raised(client: Client, node: FakeNode) -> None:
     link = warm(client)
     node.service.refusals.append(InvalidJob("no"))

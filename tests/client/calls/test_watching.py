@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from rota.client.api.clients import AsyncClient, Client
+from rota.client.calls.watching import Watch
 from rota.client.errors import Overloaded, ProtocolMismatch
 from rota.client.transports import streams
 from rota.cluster.port import happenings
@@ -64,6 +65,39 @@ def test_the_plain_client_leaves_too() -> None:
                 break
             gone.wait(0.01)
         assert node.port._streams._open == 0
+
+
+async def test_a_link_that_breaks_as_a_job_is_watched_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = TellingService()
+    service.tell()
+    async with fake_node(service) as node, client(node.url) as rota:
+        await rota.enqueue(add, 1)
+
+        async def broken(data: bytes) -> None:
+            raise ConnectionResetError("gone")
+
+        monkeypatch.setattr(rota._engine().transport._links._link._ws, "send_bytes", broken)  # type: ignore[attr-defined]
+        assert (await anext(aiter(rota.handle(JOB).events()))).at == 1
+
+
+async def test_who_is_cancelled_as_its_watch_begins_leaves_nothing_behind() -> None:
+    watch, left = Watch(JOB), list[object]()
+
+    class Cut:
+        async def next(self) -> None:
+            raise asyncio.CancelledError
+
+    class Link:
+        async def watch(self, job: str, after: str) -> Cut:
+            watch.leave()           # by its reader, who has gone: there was nothing to leave yet
+            return Cut()
+
+        def leave(self, stream: object) -> None:
+            left.append(stream)
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch.page(Link())
+    assert len(left) == 1
 
 
 async def test_a_reader_that_is_far_behind_takes_it_up_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
