@@ -40,7 +40,7 @@ def works(
         rows = rows_at(config.outbox, config.outbox_table)
         urls = environ.get("ROTA_URL") or where
         wanted.append(relay(node, Relay(rows, config.outbox_name, urls=urls, token=token, key=keyring)))
-    if config.offload_url and config.offload_sweep_s:
+    if config.offload_url and config.offload_sweep_s and not config.dev:    # (whose jobs lie in no cluster for long)
         wanted.append(clear(node, config.offload_sweep_s))
     return wanted
 

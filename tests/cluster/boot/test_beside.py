@@ -75,7 +75,8 @@ def test_settings_of_an_outbox_that_cannot_be() -> None:
         config(outbox="sqlite://", outbox_name="a/b")
     with pytest.raises(ConfigError, match="--outbox needs --key-file"):
         NodeConfig(etcd=ETCD, insecure_no_key=True, outbox="sqlite://")
-    assert not beside.works(node, config(offload_url="memory://x", offload_sweep_s=0), "", None, None, {})  # type: ignore[arg-type]
+    for never in (config(offload_url="memory://x", offload_sweep_s=0), config(offload_url="memory://x", dev=True)):
+        assert not beside.works(node, never, "", None, None, {})    # type: ignore[arg-type]
 
 
 @pytest.fixture
