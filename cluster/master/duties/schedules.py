@@ -147,6 +147,9 @@ class Schedules:
         """Read what these need in one transaction, and submit what they write: the commits gather it."""
         keys = self._keys
         gets: list[Get] = []
+        names = [name for name in names if name in self._known]     # one may be gone since it was found to be due
+        if not names:
+            return
         for name in names:
             record = self._known[name].record
             gets += [Get(keys.template(name)), Get(keys.queue(record.queue)), Get(keys.tail(record.queue))]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from rota.client.ids import template_id, tick_id
@@ -19,6 +20,7 @@ from rota.cluster.events.records import ClusterEvent, ScheduleRefused, ScheduleS
 from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Changes, Delete, Event, Put, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
+from rota.cluster.master.duties import schedules as duty
 from rota.cluster.master.duties.schedules import BATCH, Schedules
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import QueueRecord, Token, decode, encode
@@ -148,6 +150,25 @@ async def test_many_that_are_due_at_once_are_fired_abreast_and_each_once() -> No
     assert len(set(await stage.waiting())) == count
     keys = [record.key for record in (await stage.ledger.read(KEYS.jobs, prefix_end(KEYS.jobs))).records]
     assert len(keys) == count and len({key.split(b"/")[-2] for key in keys}) == count, "each has a place of its own"
+
+
+async def test_one_that_is_deleted_while_those_before_it_are_fired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duty, "ABREAST", 1)
+    stage = Stage()
+    for number in range(BATCH + 1):
+        await stage.put(f"s{number}")
+    async with stage.master() as master:
+        stage.clock.now_ms += MINUTE_MS
+        fire = master._fire
+
+        async def fired(names: list[str], now_ms: int, serial: set[str]) -> None:
+            await fire(names, now_ms, serial)
+            for name in list(master._known.keys() - set(names)):     # as the watch shows that it is gone
+                del master._known[name]
+
+        monkeypatch.setattr(master, "_fire", fired)
+        await master.fire_due()
+    assert len(await stage.waiting()) == BATCH
 
 
 async def test_what_nobody_fired_is_made_up_for_as_asked() -> None:
