@@ -90,6 +90,7 @@ class Relay:
         """Rows that this relay has moved."""
         self._rows = rows
         self._config: ClientConfig = client_config(urls, token=token, key=key, ca_file=ca_file)
+        self._config.tls()          # what is wrong with it is said here, and not in a thread that ends by it
         self._poll_s = options.duration_s(poll, "poll", zero=False)
         self._remember_s = options.duration_s(remember, "remember", zero=False)
         self._unsigned = unsigned
@@ -272,7 +273,8 @@ class Relay:
     async def _looked_up(engine: Engine, row: Row) -> int:
         """The row's id, if its job is there: it was moved before. Raises `InvalidJob`."""
         with contextlib.suppress(JobUnknown):
-            if (await engine.transport.job(job_id(row.bundle, 0))).place != "unknown":
+            view = await engine.transport.job(job_id(row.bundle, 0))
+            if view.place != "unknown" or view.enqueued_at is not None:     # stored, and only its place is not found
                 return row.id
         raise InvalidJob(
             "whether it was moved before cannot be told any more: a relay died over it longer ago than the cluster "

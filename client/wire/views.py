@@ -103,7 +103,7 @@ class EventsPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a job is, and why it waits there (`why`, one sentence). `history` has its attempts, the last ten, the one
-    that runs at the end."""
+    that runs at the end. `enqueued_at` of one at the place `unknown`: it is stored, and moves now."""
 
     id: str
     place: Place

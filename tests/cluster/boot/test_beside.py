@@ -20,6 +20,7 @@ from rota.cluster.boot.config import EtcdConfig, NodeConfig
 from rota.outbox.sqlalchemy import Outbox
 from rota.testing import MemoryCluster
 
+from ...client.fake_service import KEYRING
 from ...outbox import shop
 
 ETCD = EtcdConfig(endpoints=("127.0.0.1:1",))
@@ -64,7 +65,7 @@ async def test_a_node_moves_the_rows_of_its_outbox_until_it_leaves(
     engine.dispose()
 
 
-def test_settings_of_an_outbox_that_cannot_be() -> None:
+def test_settings_of_an_outbox_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     node: Any = None
     with pytest.raises(ConfigError, match="database's address"):
         beside.works(node, config(outbox="nothing"), "", None, None, {})   # type: ignore[arg-type]
@@ -73,6 +74,9 @@ def test_settings_of_an_outbox_that_cannot_be() -> None:
     assert "cret" not in str(told.value)
     with pytest.raises(ConfigError, match="name of an outbox"):
         config(outbox="sqlite://", outbox_name="a/b")
+    with pytest.raises(ConfigError, match=r"nowhere\.pem cannot be read"), monkeypatch.context() as patched:
+        patched.setenv("ROTA_CA_FILE", "nowhere.pem")
+        beside.works(node, config(outbox="sqlite://"), "https://127.0.0.1:1", KEYRING, "t", {})
     with pytest.raises(ConfigError, match="--outbox needs --key-file"):
         NodeConfig(etcd=ETCD, insecure_no_key=True, outbox="sqlite://")
     for never in (config(offload_url="memory://x", offload_sweep_s=0), config(offload_url="memory://x", dev=True)):
