@@ -29,6 +29,9 @@ COMMON = ("m:sync", "m:async", TURNS)
 TOLD_S = 1.5
 """So long after a change of its code a node may still be given what it has not: it looks once a second, and tells."""
 
+SLOW_S = 5.0
+"""So much longer a claim that the node writes itself may be under way to a slow store, with the mode it began in."""
+
 
 class Code(NamedTuple):
     tasks: dict[str, TaskInfo]
@@ -76,38 +79,42 @@ class Codes:
         for change in entry.changes:
             record = change.event.record
             if change.previous is None and not change.event.deleted and record.key.startswith(self._keys.claims):
-                self._check_claim(record, members)
+                self._check_claim(entry, record, members)
         self._check_own(entry, members)
 
-    def _check_claim(self, record: Record, members: Mapping[str, Member]) -> None:
+    def _check_claim(self, entry: Entry, record: Record, members: Mapping[str, Member]) -> None:
         claim, parsed = decode(Claim, record.value), self._keys.parse_claim(record.key)
-        member = members.get(parsed[0]) if parsed is not None else None
-        if claim is None or member is None:
+        if claim is None or parsed is None or (member := members.get(parsed[0])) is None:
             return
         mode = member.tasks.get(claim.task)         # (not by `Member.mode_of`: that is what is judged)
         if not member.serves(claim.queue) or mode is None or not member.capacity.get(mode):
             self._say("A2", f"{record.key.decode()}, of {claim.task}, is for a node that does not run it")
-        elif mode != claim.mode:
+        elif mode != claim.mode and not (
+            parsed[0] in self._nodes_of(entry, members) and self._has_changed(parsed[0], entry.at, TOLD_S + SLOW_S)
+        ):
             self._say("A2", f"{record.key.decode()}, of {claim.task}, is {claim.mode}, and the node has it otherwise")
 
     def _check_own(self, entry: Entry, members: Mapping[str, Member]) -> None:
         """A bundle of level `delayed` begins where it is enqueued, unless that node does not run it."""
         made = {change.event.record.key for change in entry.changes if change.previous is None}
         for bundle in (key[len(self._keys.receipts):].decode() for key in made if key.startswith(self._keys.receipts)):
-            order, node = self._orders.get(bundle), self._node_of(entry, members)
-            if order is None or order.level != "delayed" or node is None or self._has_changed(node, entry.at):
+            order = self._orders.get(bundle)
+            nodes = [node for node in self._nodes_of(entry, members) if not self._has_changed(node, entry.at)]
+            owned = any(self._keys.claim(node, bundle) in made for node in nodes)
+            if order is None or order.level != "delayed" or owned:
                 continue
-            member = members[node]
-            owned = self._keys.claim(node, bundle) in made
-            if member.serves(order.queue) and bool(member.capacity.get(member.tasks.get(order.task, "sync"), 0)) and (
-                order.task in member.tasks
-            ) and not owned:
-                self._say("S5", f"bundle {bundle}, of level delayed, lacked the claim of {node}, which runs it")
+            for node in nodes[-1:]:
+                member = members[node]
+                if member.serves(order.queue) and order.task in member.tasks and (
+                    member.capacity.get(member.tasks[order.task], 0)
+                ):
+                    self._say("S5", f"bundle {bundle}, of level delayed, lacked the claim of {node}, which runs it")
 
-    def _has_changed(self, node: str, at: float) -> bool:
+    def _has_changed(self, node: str, at: float, within_s: float = TOLD_S) -> bool:
         process = node.rpartition("-")[0]
-        return any(who == process and 0.0 <= at - when <= TOLD_S for when, who in self._changes)
+        return any(who == process and 0.0 <= at - when <= within_s for when, who in self._changes)
 
     @staticmethod
-    def _node_of(entry: Entry, members: Mapping[str, Member]) -> str | None:
-        return next((node for node in members if node.rpartition("-")[0] == entry.writer), None)
+    def _nodes_of(entry: Entry, members: Mapping[str, Member]) -> list[str]:
+        """What the process that wrote it is called: by two names, while the lease of its last identity runs out."""
+        return [node for node in members if node.rpartition("-")[0] == entry.writer]
