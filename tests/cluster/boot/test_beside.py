@@ -127,6 +127,22 @@ def test_a_store_that_does_not_answer_is_told_and_harms_nothing(caplog: pytest.L
     assert "is not cleared now" in caplog.text
 
 
+async def test_where_a_stored_job_lies_is_not_looked_for() -> None:
+    class Service:
+        async def body(self, id_: str) -> bytes:
+            if id_ != "stored":
+                raise JobUnknown(id_)
+            return b""
+
+        async def job(self, id_: str) -> JobView:
+            assert id_ != "stored"
+            return JobView(id_, "finished")
+
+    service: Any = Service()
+    assert (await beside.found(service, "stored")).place == "waiting"
+    assert (await beside.found(service, "ended")).place == "finished"
+
+
 def test_whatever_goes_wrong_with_a_sweep_does_not_end_the_node(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     offload.stored(b"x", offload.names.next(), 0, "arguments")
     for file in store.iterdir():
