@@ -117,6 +117,7 @@ def objects() -> Iterator[Stray]:
     """What is there and bears the name of a job. Raises `OffloadUnavailable`."""
     fs, folder = _open()
     try:
+        fs.invalidate_cache()       # of lists: without an end to it, in s3fs and others
         found = fs.ls(folder, detail=True) if fs.exists(folder) else []
         for one in found:
             name = str(one["name"]).rpartition("/")[2]

@@ -118,6 +118,29 @@ def test_objects_go_with_their_job_and_results_are_kept(store: Path) -> None:
     assert sorted(file.read_bytes() for file in store.iterdir()) == [b"moves", b"new", b"result", b"waits"]
 
 
+def test_a_store_that_keeps_its_lists_is_listed_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs, folder = offload._open()
+    kept: dict[str, Any] = {}
+    ls = fs.ls
+
+    class Listing:
+        """As s3fs does: what was listed once is listed from memory."""
+
+        def ls(self, path: str, **options: Any) -> Any:
+            return kept.setdefault(path, ls(path, **options))
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            kept.clear()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fs, name)
+
+    monkeypatch.setattr(offload, "_store", (os.getpid(), Listing(), folder))
+    for count in (1, 2):
+        offload.stored(b"x", offload.names.next(), 0, "arguments")
+        assert len(list(offload.objects())) == count
+
+
 def test_a_store_that_does_not_answer_is_told_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
     offload.use("nothing-known://bucket")
     try:
