@@ -23,7 +23,7 @@ import msgspec
 from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
-from rota.cluster.state.records import Claim, Member, Token, decode
+from rota.cluster.state.records import Claim, Member, Token, claim_in, decode
 from rota.cluster.state.splitting import piece_name
 
 from .blame import Blame
@@ -63,6 +63,7 @@ class Conduct:
         self.violations: list[str] = []
         self._members: dict[str, Member] = {}
         self._claims: dict[bytes, Held] = {}
+        self._unreadable: dict[bytes, Held] = {}    # claims that somebody has written over, as they were before
         self._waiting: dict[bytes, Token] = {}
         self._serial: list[bytes] = []          # keys of the serial queue's jobs, in order
         self._last_order = 0
@@ -115,15 +116,7 @@ class Conduct:
     def _take(self, event: Event) -> None:
         keys, key, value = self.keys, event.record.key, event.record.value
         if key.startswith(keys.claims):
-            claim = None if event.deleted else decode(Claim, value)
-            if claim is None:
-                self._claims.pop(key, None)
-            else:
-                known = self._claims.get(key)
-                if known is None or known.revision != event.record.create_revision:
-                    node = key[len(keys.claims):].decode().partition("/")[0]
-                    known = Held(node, claim, event.record.create_revision)
-                self._claims[key] = known._replace(claim=claim)
+            self._take_claim(event)
         elif key.startswith(keys.jobs):
             token = None if event.deleted else decode(Token, value)
             if key.startswith(keys.queue_jobs(SERIAL)):
@@ -157,6 +150,18 @@ class Conduct:
                 self._paused.add(name)
             else:
                 self._paused.discard(name)
+
+    def _take_claim(self, event: Event) -> None:
+        key, revision = event.record.key, event.record.create_revision
+        claim = None if event.deleted else claim_in(event.record.value)
+        written_over = self._unreadable.pop(key, None)
+        if claim is not None:
+            node = key[len(self.keys.claims):].decode().partition("/")[0]
+            self._claims[key] = Held(node, claim, revision)
+            return
+        known = self._claims.pop(key, None) or written_over
+        if known is not None and not event.deleted and known.revision == revision:
+            self._unreadable[key] = known
 
     @property
     def master(self) -> str:
@@ -291,7 +296,7 @@ class Conduct:
         """What waits though there is a slot for it, on a node whose process is up. (Others may be members still.)"""
         members = {node: member for node, member in self._members.items() if node.rpartition("-")[0] in up}
         return self._slots.waiting(
-            members, self._waiting, self._claims, self._serial[0] if self._serial_is_idle() else b"",
+            members, self._waiting, self._claims, self._unreadable, self._serial[0] if self._serial_is_idle() else b"",
             self._paused, _limits_of, (EPOCH_S + at) * 1000,
         )
 
@@ -301,7 +306,8 @@ class Conduct:
     def starved(self, at: float, up: Container[str]) -> dict[bytes, str]:
         """What waits of queues of which nothing runs, though there is a spare slot for it."""
         members = {node: member for node, member in self._members.items() if node.rpartition("-")[0] in up}
-        return self._slots.starved(members, self._waiting, self._claims, self._paused, _limits_of)
+        claims = self._claims | self._unreadable
+        return self._slots.starved(members, self._waiting, claims, self._paused, _limits_of)
 
     def take_run(self, run: Run) -> None:
         self._slots.take(run)

@@ -4,6 +4,10 @@ nothing forbids that it runs there. (Rule L4; decision 0014.)
 What forbids it: a pause, a limit, a serial queue's order, a key that the node does not have; what was lost while it ran
 is given to nodes that have nothing else, and for a while has such a node for itself. A job waits in its queue, or under
 a node that has not begun it. A node's slots of one kind may be kept for a job that takes more of them than are free.
+
+A claim that somebody has written over, so that nobody can read it, still takes what it took (slots, its share of a
+limit): its node has read it before, and goes on with it, and the master counts on what it knew. So it is until the node
+writes it anew, or it is gone. (Of what has not begun under it nothing is said here: rule K4 judges it.)
 """
 
 from __future__ import annotations
@@ -57,19 +61,21 @@ class Slots:
 
     def waiting(
         self, members: Mapping[str, Member], waiting: Mapping[bytes, Token], claims: Mapping[bytes, Held],
-        serial_head: bytes, paused: Container[str], limits: Limited, wall_ms: float,
+        unreadable: Mapping[bytes, Held], serial_head: bytes, paused: Container[str], limits: Limited, wall_ms: float,
     ) -> dict[bytes, str]:
-        """By the token's key: where there is a slot for it."""
-        free = self._free(members, claims)
+        """By the token's key: where there is a slot for it. `unreadable`: claims that were written over, as they were
+        before."""
+        taken = {**claims, **unreadable}
+        free = self._free(members, taken)
         free = [slot for slot in free if not _is_kept(slot, waiting)]
         if not free:
             return {}
         counts: dict[tuple[str, ...], int] = {}
-        for held in claims.values():
+        for held in taken.values():
             for what, _ in limits(held.claim):
                 counts[what] = counts.get(what, 0) + held.claim.pending
-        busy = {held.node for held in claims.values()}
-        apart = {held.node for held in claims.values() if held.claim.lost}
+        busy = {held.node for held in taken.values()}
+        apart = {held.node for held in taken.values() if held.claim.lost}
         found: dict[bytes, str] = {}
         for key, token in waiting.items():
             if token.queue in paused or any(
