@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rota.testing import MemoryCluster
 
+from . import shop
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -69,6 +71,7 @@ PROGRAM = """
 
 
 def test_in_a_project(cluster: MemoryCluster, tmp_path: Path, postgres_port: str) -> None:
+    assert shop.note.name, "the cluster runs it"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), tmp_path, postgres_port], cwd=ROOT, capture_output=True,
         text=True, timeout=60, env=os.environ | {"ROTA_URL": cluster.url, "PYTHONPATH": str(ROOT)},
