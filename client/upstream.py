@@ -88,7 +88,7 @@ def refs_of(after: After) -> set[tuple[str, int]]:
     try:
         return {_ref(one) for one in after}
     except TypeError:
-        raise InvalidJob(f"after={after!r:.80}: a job's handle or id, or several of them") from None
+        raise InvalidJob(f"after={after!r:.80} is not valid: a job's handle or id, or several of them") from None
 
 
 def upstream_of(after: Iterable[tuple[str, int]], wanted: Iterable[tuple[str, int]]) -> tuple[Upstream, ...]:

@@ -187,7 +187,7 @@ def checked(
     path(name)
     table = timetable(cron=cron, tz=tz, every=every)
     if isinstance(args, str | bytes):
-        raise InvalidJob(f"args {args!r:.80}: a sequence of arguments, as in args=(2026, 'monthly')")
+        raise InvalidJob(f"args {args!r:.80} is not valid: a sequence of arguments, as in args=(2026, 'monthly')")
     routed = NamedTask(task) if isinstance(task, str) else task
     order = routed.order(tuple(args), kwargs)
     if order.route.bundle:

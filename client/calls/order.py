@@ -205,7 +205,7 @@ class Routed:
         if "backoff_base_s" in given or "backoff_cap_s" in given:
             raise InvalidJob("retry_delay says how long to wait, and so do backoff_base and backoff_cap: give one")
         if not callable(delay):
-            raise InvalidJob(f"retry_delay {delay!r:.80}: a function from the attempt's number to seconds")
+            raise InvalidJob(f"retry_delay {delay!r:.80} is not valid: a function from the attempt's number to seconds")
         attempts = given.get("max_attempts")
         if attempts is None and isinstance(delay, backoff.Schedule):
             attempts = delay.max_attempts

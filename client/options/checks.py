@@ -40,13 +40,15 @@ def queue_name(queue: str) -> str:
 
 def priority(value: int) -> int:
     if not _is_int(value) or not PRIORITY_MIN <= value <= PRIORITY_MAX:
-        raise InvalidJob(f"priority {value!r:.40}: a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, higher first")
+        raise InvalidJob(
+            f"priority {value!r:.40} is not valid: a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, higher first"
+        )
     return value
 
 
 def attempts(value: int) -> int:
     if not _is_int(value) or not 1 <= value <= ATTEMPTS_MAX:
-        raise InvalidJob(f"max_attempts {value!r:.40}: a whole number of at least 1")
+        raise InvalidJob(f"max_attempts {value!r:.40} is not valid: a whole number of at least 1")
     return value
 
 
@@ -54,9 +56,10 @@ def duration_s(value: float | timedelta, option: str, *, zero: bool = True) -> f
     """Seconds, from seconds or a timedelta."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        raise InvalidJob(f"{option} {value!r:.80}: seconds, or a timedelta")
+        raise InvalidJob(f"{option} {value!r:.80} is not valid: seconds, or a timedelta")
     if not 0 <= seconds <= DURATION_S_MAX or (not zero and seconds == 0):
-        raise InvalidJob(f"{option} {value!r:.80}: {'at least' if zero else 'more than'} 0, and at most 100 years")
+        least = "at least" if zero else "more than"
+        raise InvalidJob(f"{option} {value!r:.80} is not valid: {least} 0, and at most 100 years")
     return float(seconds)
 
 
@@ -64,38 +67,38 @@ def window_s(value: float | timedelta, option: str, *, zero: bool = True) -> flo
     """How long an enqueue may take: nodes remember what they took for twice as long as the most."""
     seconds = duration_s(value, option, zero=zero)
     if seconds > WINDOW_S_MAX:
-        raise InvalidJob(f"{option} {value!r:.80}: at most {WINDOW_S_MAX:g} s")
+        raise InvalidJob(f"{option} {value!r:.80} is not valid: at most {WINDOW_S_MAX:g} s")
     return seconds
 
 
 def fraction(value: float, option: str) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidJob(f"{option} {value!r:.40}: from 0 to 1")
+        raise InvalidJob(f"{option} {value!r:.40} is not valid: from 0 to 1")
     return value
 
 
 def at_least_one(value: float, option: str) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
-        raise InvalidJob(f"{option} {value!r:.40}: at least 1")
+        raise InvalidJob(f"{option} {value!r:.40} is not valid: at least 1")
     return value
 
 
 def limit(value: int | None, option: str) -> int | None:
     """How many at a time; None: any number."""
     if value is not None and (not _is_int(value) or value < 1):
-        raise InvalidJob(f"{option} {value!r:.40}: a whole number of at least 1, or None for no limit")
+        raise InvalidJob(f"{option} {value!r:.40} is not valid: a whole number of at least 1, or None for no limit")
     return value
 
 
 def log_lines(value: int) -> int:
     if not _is_int(value) or not 0 <= value <= LOG_LINES_MAX:
-        raise InvalidJob(f"keep_log {value!r:.40}: how many lines, at most {LOG_LINES_MAX:,}; 0 for none")
+        raise InvalidJob(f"keep_log {value!r:.40} is not valid: 0 to {LOG_LINES_MAX:,} lines")
     return value
 
 
 def batch(value: int) -> int:
     if not _is_int(value) or not 1 <= value <= BATCH_MAX:
-        raise InvalidJob(f"batch {value!r:.40}: how many jobs at once, from 1 to {BATCH_MAX:,}")
+        raise InvalidJob(f"batch {value!r:.40} is not valid: a number of jobs, from 1 to {BATCH_MAX:,}")
     return value
 
 
@@ -104,10 +107,12 @@ def batch_wait_s(batch: int | None, wait: float | timedelta | None) -> float:
     if wait is None:
         return 0.0 if batch is None else BATCH_WAIT_S
     if batch is None:
-        raise InvalidJob("batch_wait goes with batch: how many jobs are gathered meanwhile")
+        raise InvalidJob("batch_wait needs batch, too: the number of jobs to gather meanwhile")
     seconds = duration_s(wait, "batch_wait")
     if seconds > BATCH_WAIT_S_MAX:
-        raise InvalidJob(f"batch_wait {wait!r:.40}: at most {BATCH_WAIT_S_MAX:g} s, for its jobs hold slots meanwhile")
+        raise InvalidJob(
+            f"batch_wait {wait!r:.40} is not valid: at most {BATCH_WAIT_S_MAX:g} s, for its jobs hold slots meanwhile"
+        )
     return seconds
 
 
@@ -120,7 +125,7 @@ def one_of(value: str, known: Sequence[Word], option: str) -> Word:
     for word in known:
         if value == word:
             return word
-    raise InvalidJob(f"{option} {value!r:.40}: one of {', '.join(known)}")
+    raise InvalidJob(f"{option} {value!r:.40} is not valid: one of {', '.join(known)}")
 
 
 def labels(given: Collection[str]) -> tuple[str, ...]:
@@ -137,7 +142,9 @@ def labels(given: Collection[str]) -> tuple[str, ...]:
 def weight(value: int) -> int:
     """Slots that a job takes."""
     if not _is_int(value) or not 1 <= value <= WEIGHT_MAX:
-        raise InvalidJob(f"weight {value!r:.40}: a whole number from 1 to {WEIGHT_MAX:,}, of slots of one node")
+        raise InvalidJob(
+            f"weight {value!r:.40} is not valid: a whole number of slots, from 1 to {WEIGHT_MAX:,}"
+        )
     return value
 
 
@@ -146,10 +153,11 @@ def key(value: object, option: str = "key") -> str:
     if value is None:
         return ""
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise InvalidJob(f"{option} {value!r:.80}: a text or a whole number, not a {type(value).__name__}")
+        kind = type(value).__name__
+        raise InvalidJob(f"{option} {value!r:.80} is not valid: a text or a whole number, not a value of type {kind}")
     text = str(value)
     if len(text) > KEY_CHARS_MAX or not text.isprintable():
-        raise InvalidJob(f"{option} {text!r:.80}: at most {KEY_CHARS_MAX} printable characters")
+        raise InvalidJob(f"{option} {text!r:.80} is not valid: at most {KEY_CHARS_MAX} printable characters")
     return text
 
 

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 def checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Raises `InvalidJob` for what cannot travel."""
     if not isinstance(headers, Mapping):
-        raise InvalidJob(f'headers {headers!r:.80}: a mapping, as in headers={{"tenant": "acme"}}')
+        raise InvalidJob(f'headers {headers!r:.80} is not valid: a mapping, as in headers={{"tenant": "acme"}}')
     if len(headers) > HEADERS_MAX:
         raise InvalidJob(f"{len(headers)} headers: at most {HEADERS_MAX} travel with a job")
     size = 0
@@ -27,7 +27,7 @@ def checked(headers: Mapping[str, str]) -> Mapping[str, str]:
         if not isinstance(name, str) or not _NAME.match(name):
             raise InvalidJob(f"{name!r:.80} is not a valid header name: letters, digits and _ . - (at most 64)")
         if not isinstance(value, str):
-            raise InvalidJob(f"header {name}: its value is a {type(value).__name__}, and a text is needed")
+            raise InvalidJob(f"header {name}: its value has to be a text, and is of type {type(value).__name__}")
         try:
             size += len(name) + len(value.encode())
         except UnicodeEncodeError:

@@ -36,7 +36,7 @@ def mark(task: str, name: Literal["fair_key", "rate_key"], by: KeyBy, signature:
     """Raises `ConfigError` for what cannot be meant."""
     if isinstance(by, str):
         if by not in signature.parameters:
-            raise ConfigError(f"{task}: {name}={by!r} is none of its arguments")
+            raise ConfigError(f"{task}: {name}={by!r} is not the name of one of its arguments")
     elif not callable(by):
-        raise ConfigError(f"{task}: {name} is the name of an argument, or a function of the arguments")
+        raise ConfigError(f"{task}: {name} has to be the name of an argument, or a function of the arguments")
     return Mark(name, by, signature)

@@ -25,12 +25,12 @@ def rate(text: str | None, option: str) -> Rate | None:
     found = _RATE.fullmatch(text.lower()) if isinstance(text, str) else None
     unit = UNITS.get(WORDS.get(found[3].removesuffix("s") or "s", found[3])) if found is not None else None
     if found is None or unit is None:
-        raise InvalidJob(f'{option} {text!r:.60}: such as "100/minute", "5/10s" or "1000/hour, burst 50"')
+        raise InvalidJob(f'{option} {text!r:.60} is not valid: write "100/minute", "5/10s" or "1000/hour, burst 50"')
     count, per_s = int(found[1]), unit * int(found[2] or 1)
     burst = int(found[4]) if found[4] else _usual_burst(count, per_s)
     made = Rate(count, per_s, burst)
     if not (0 < count <= COUNT_MAX and 0 < per_s <= PER_S_MAX and 0 < burst <= COUNT_MAX):
-        raise InvalidJob(f"{option} {text!r:.60}: 1 to {COUNT_MAX:,} jobs (and bursts), in 1 second to 31 days")
+        raise InvalidJob(f"{option} {text!r:.60} is not valid: 1 to {COUNT_MAX:,} jobs (or burst), in 1 s to 31 days")
     return made
 
 

@@ -88,7 +88,7 @@ def is_final(error: BaseException) -> bool:
 def retries(delay: Delay | None, only_on: object, never_on: object) -> Retries:
     """Checked. Raises `InvalidJob`."""
     if delay is not None and not callable(delay):
-        raise InvalidJob(f"retry_delay {delay!r:.80}: a function from the attempt's number to seconds")
+        raise InvalidJob(f"retry_delay {delay!r:.80} is not valid: a function from the attempt's number to seconds")
     return Retries(delay, None if only_on is None else _kinds(only_on, "retry_on"), _kinds(never_on, "never_retry_on"))
 
 
@@ -100,7 +100,7 @@ def attempts_of(delay: Delay | None, default: int) -> int:
 def _kinds(given: object, option: str) -> Kinds:
     kinds = given if isinstance(given, tuple) else (given,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise InvalidJob(f"{option} {given!r:.80}: an exception class, or a tuple of them")
+        raise InvalidJob(f"{option} {given!r:.80} is not valid: an exception class, or a tuple of them")
     return kinds
 
 

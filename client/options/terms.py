@@ -48,7 +48,7 @@ class GivenTerms(NamedTuple):
         until: Until
         if self.unique_for is not None:
             if self.unique_until is not None:
-                raise InvalidJob("unique_for and unique_until both say how long a key is held: give one of them")
+                raise InvalidJob("unique_for and unique_until both say how long a key is held: give only one of them")
             given["until"] = "time"
             given["unique_for_s"] = options.duration_s(self.unique_for, "unique_for", zero=False)
         elif self.unique_until is not None:
@@ -78,7 +78,7 @@ class GivenTerms(NamedTuple):
 def unique_key(value: str | int) -> str:
     key = options.key(value)
     if not key:
-        raise InvalidJob('unique_key "": a text or a whole number that is no empty text')
+        raise InvalidJob('unique_key "" is not valid: a whole number, or a text that is not empty')
     return key
 
 
@@ -92,4 +92,4 @@ def expires_s(value: timedelta | datetime | float) -> float:
 
 def check_idempotency(key: str) -> None:
     if not isinstance(key, str) or not 0 < len(key) <= IDEMPOTENCY_CHARS_MAX:
-        raise InvalidJob(f"idempotency_key {key!r:.40}: a text of 1 to {IDEMPOTENCY_CHARS_MAX} characters")
+        raise InvalidJob(f"idempotency_key {key!r:.40} is not valid: a text of 1 to {IDEMPOTENCY_CHARS_MAX} characters")

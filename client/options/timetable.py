@@ -108,18 +108,20 @@ def timetable(
             raise InvalidJob("tz goes with cron: an interval has no time zone")
         every_s = duration_s(every, "every", zero=False)
         if every_s < EVERY_S_MIN:
-            raise InvalidJob(f"every {every!r:.80}: at least {EVERY_S_MIN:g} s")
+            raise InvalidJob(f"every {every!r:.80} is not valid: at least {EVERY_S_MIN:g} s")
         return Timetable(every_s=every_s, start_ms=start_ms)
     assert cron is not None
     if not isinstance(cron, str) or len(cron) > CRON_CHARS_MAX:
-        raise InvalidJob(f'cron {cron!r:.80}: five fields, as in "0 3 * * 1-5" (at most {CRON_CHARS_MAX} characters)')
+        raise InvalidJob(
+            f'cron {cron!r:.80} is not valid: five fields, as in "0 3 * * 1-5" (at most {CRON_CHARS_MAX} characters)'
+        )
     try:
         zone = zone_of(tz or "UTC")
         made = Timetable(cron=" ".join(cron.split()), tz=tz or "UTC")
         CronSim(made.cron, datetime(2000, 1, 1, tzinfo=zone))
     except CronSimError as error:
         raise InvalidJob(
-            f'cron {cron!r:.80}: {error}; five fields: minute hour day month weekday, as in "0 3 * * 1-5"'
+            f'cron {cron!r:.80} is not valid: {error}; five fields: minute hour day month weekday, as in "0 3 * * 1-5"'
         ) from None
     return made
 
@@ -141,7 +143,7 @@ def declared(
     jitter_s = jitter_of(jitter)
     if cron is None and every is None:
         if tz is not None or jitter_s or (catch_up, overlap) != ("latest", "allow"):
-            raise InvalidJob("tz, jitter, catch_up and overlap are of a schedule: give cron or every, too")
+            raise InvalidJob("tz, jitter, catch_up and overlap belong to a schedule: give cron or every, too")
         return None
     table = timetable(cron=cron, tz=tz, every=every)
     return ScheduleInfo(
@@ -153,7 +155,7 @@ def declared(
 def jitter_of(value: timedelta | float) -> float:
     seconds = duration_s(value, "jitter")
     if seconds > JITTER_S_MAX:
-        raise InvalidJob(f"jitter {value!r:.80}: at most a day")
+        raise InvalidJob(f"jitter {value!r:.80} is not valid: at most a day")
     return seconds
 
 

@@ -31,8 +31,8 @@ class Uniqueness:
             self._names = (by,) if isinstance(by, str) else by if isinstance(by, tuple) else ()
             if not self._names or not all(name in signature.parameters for name in self._names):
                 raise ConfigError(
-                    f"{task}: unique={by!r} is none of its arguments: True for all of them, the name of one, a tuple "
-                    "of names, or a function of the arguments"
+                    f"{task}: unique={by!r} does not name its arguments: give True for all of them, the name of "
+                    "one, a tuple of names, or a function of the arguments"
                 )
 
     def __eq__(self, other: object) -> bool:
@@ -61,8 +61,8 @@ class Uniqueness:
             return msgspec.json.encode(value, order="deterministic")
         except Exception as error:
             raise InvalidJob(
-                f"{self._task}: unique={self._by!r:.80} compares arguments as JSON, and one of them is none ({error}): "
-                "name those that count, or give a function of the arguments"
+                f"{self._task}: unique={self._by!r:.80} compares arguments as JSON, and one of them is not JSON "
+                f"({error}): name those that count, or give a function of the arguments"
             ) from None
 
 

@@ -119,7 +119,7 @@ def _ports(text: str) -> list[str]:
         return [text]
     host, first, last, path = match["host"], int(match["first"]), int(match["last"]), match["path"]
     if not first <= last < first + PORTS_MAX:
-        raise ConfigError(f"{text!r:.200}: a range of ports goes upwards, over {PORTS_MAX} ports at most")
+        raise ConfigError(f"{text!r:.200} is not valid: a range of ports goes upwards, over {PORTS_MAX} ports at most")
     return [f"{host}:{port}{path}" for port in range(first, last + 1)]
 
 

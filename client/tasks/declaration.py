@@ -157,7 +157,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
                 "a time, and counted by what"
             )
         if isinstance(key, str) and key not in signature.parameters:
-            raise ConfigError(f"{info.name}: key={key!r} is none of its arguments")
+            raise ConfigError(f"{info.name}: key={key!r} is not the name of one of its arguments")
         if key is not None and not isinstance(key, str) and not callable(key):
             raise ConfigError(f"{info.name}: key is the name of an argument, or a function of the arguments")
         if info.schedule is not None and not _takes_nothing(function):

@@ -41,7 +41,7 @@ class Queue(str):
     ) -> Queue:
         queue = super().__new__(cls, queue_name(name))
         if serial not in (None, True, False):
-            raise InvalidJob(f"serial {serial!r:.40}: True or False, or None to leave it to the operators")
+            raise InvalidJob(f"serial {serial!r:.40} is not valid: True or False, or None to leave it to the operators")
         queue.serial = serial
         queue.max_concurrency = limit(max_concurrency, "max_concurrency")
         if on_full is not None and max_waiting is None:

@@ -62,7 +62,7 @@ class SeenPages:
     async def _history(self, request: web.Request) -> web.StreamResponse:
         text = request.query.get("limit", "100")
         if not text.isdecimal() or not 0 < int(text[:9]) <= HISTORY_MAX:
-            raise InvalidJob(f"limit={text!r:.40}: 1 to {HISTORY_MAX}")
+            raise InvalidJob(f"limit={text!r:.40} is not valid: 1 to {HISTORY_MAX}")
         return json_page(self._telemetry.history(int(text)))
 
     # -- the stream --------------------------------------------------------------------------------------------------

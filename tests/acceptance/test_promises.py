@@ -139,7 +139,7 @@ async def timeouts_of_both_kinds(rig: Rig) -> None:
         with pytest.raises(rota.JobFailed, match=r"timed out after 0\.2 s"):
             await (await rig.client.enqueue(task.using(timeout=timedelta(seconds=0.2)), 60)).aresult(PATIENCE_S)
         assert await (await rig.client.enqueue(task.using(timeout=30), 0.7)).aresult(PATIENCE_S) == "done"
-        with pytest.raises(rota.InvalidJob, match="timeout 0: more than 0"):
+        with pytest.raises(rota.InvalidJob, match="timeout 0 is not valid: more than 0"):
             task.using(timeout=0)
 
 

@@ -51,7 +51,7 @@ def test_jobs_of_one_bundle_have_one_key() -> None:
 @pytest.mark.parametrize(("options", "message"), [
     ({"max_per_key": 1}, "key goes with max_per_key"),
     ({"key": "customer"}, "key goes with max_per_key"),
-    ({"max_per_key": 1, "key": "colour"}, "key='colour' is none of its arguments"),
+    ({"max_per_key": 1, "key": "colour"}, "key='colour' is not the name of one of its arguments"),
     ({"max_per_key": 1, "key": 3}, "the name of an argument, or a function"),
     ({"max_concurrency": 1, "level": "none"}, "a task with a limit is stored durably"),
 ])  # fmt: skip
@@ -61,11 +61,11 @@ def test_options_that_contradict_each_other(options: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"max_concurrency": 0}, "max_concurrency 0: a whole number of at least 1"),
+    ({"max_concurrency": 0}, "max_concurrency 0 is not valid: a whole number of at least 1"),
     ({"max_concurrency": 1.5}, "max_concurrency 1.5"),
     ({"max_per_key": True, "key": "customer"}, "max_per_key True"),
-    ({"on_orphan": "forget"}, "on_orphan 'forget': one of requeue, fail"),
-    ({"requeue_delay": -1}, "requeue_delay -1: at least 0"),
+    ({"on_orphan": "forget"}, "on_orphan 'forget' is not valid: one of requeue, fail"),
+    ({"requeue_delay": -1}, "requeue_delay -1 is not valid: at least 0"),
 ])  # fmt: skip
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidJob, match=message):

@@ -67,7 +67,7 @@ def test_headers_travel_beside_the_arguments() -> None:
 
 
 @pytest.mark.parametrize(("headers", "words"), [
-    ({"a b": "x"}, "not a valid header name"), ({"a": 1}, "its value is a int"), ({"a": "\ud800"}, "UTF-8"),
+    ({"a b": "x"}, "not a valid header name"), ({"a": 1}, "its value has to be a text"), ({"a": "\ud800"}, "UTF-8"),
     ({"a": "x" * 9000}, "at most 8,192"), ({str(n): "" for n in range(33)}, "at most 32"), ("a=b", "a mapping"),
 ])
 def test_headers_that_cannot_travel(headers: Any, words: str) -> None:

@@ -25,7 +25,7 @@ def test_words(said: str, made: Rate, words: str) -> None:
     "", "100", "0/s", "1/fortnight", "-1/s", "1/s, burst 0", "1/0s", "1/100d", 5, "1/s burst 2",
 ])
 def test_what_is_none_is_refused(said: str) -> None:
-    with pytest.raises(rota.InvalidJob, match=r'such as "100/minute"|1 to 1,000,000'):
+    with pytest.raises(rota.InvalidJob, match=r'write "100/minute"|1 to 1,000,000'):
         rates.rate(said, "rate")
 
 

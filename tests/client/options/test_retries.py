@@ -70,8 +70,8 @@ def test_a_plain_callable_decides_the_delay() -> None:
 
 @pytest.mark.parametrize(("answer", "problem"), [
     (lambda n: 1 / 0, r"its retry_delay\(1\) raised ZeroDivisionError: division by zero"),
-    (lambda n: -3, r"its retry_delay\(1\) gave no delay: retry_delay -3: at least 0"),
-    (lambda n: None, r"its retry_delay\(1\) gave no delay: retry_delay None: seconds"),
+    (lambda n: -3, r"its retry_delay\(1\) gave no delay: retry_delay -3 is not valid: at least 0"),
+    (lambda n: None, r"its retry_delay\(1\) gave no delay: retry_delay None is not valid: seconds"),
 ])  # fmt: skip
 def test_a_callable_that_fails_ends_the_job_and_says_so(answer: Any, problem: str) -> None:
     decision = task(retry_delay=answer).retry_decision(ValueError(), 1)
@@ -100,10 +100,10 @@ def test_an_enqueue_may_say_how_long_to_wait() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"retry_delay": lambda n: 1 / 0}, r"retry_delay\(1\) raised ZeroDivisionError"),
-    ({"retry_delay": lambda n: -n}, r"retry_delay\(1\) gave no delay: retry_delay -1: at least 0"),
-    ({"retry_delay": 3}, "retry_delay 3: a function"),
+    ({"retry_delay": lambda n: -n}, r"retry_delay\(1\) gave no delay: retry_delay -1 is not valid: at least 0"),
+    ({"retry_delay": 3}, "retry_delay 3 is not valid: a function"),
     ({"retry_delay": rota.backoff.toniq(), "backoff_cap": 3}, "give one"),
-    ({"backoff_base": -1}, "backoff_base -1: at least 0"),
+    ({"backoff_base": -1}, "backoff_base -1 is not valid: at least 0"),
 ])  # fmt: skip
 def test_bad_options_of_an_enqueue(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidJob, match=message):
@@ -136,10 +136,10 @@ def test_a_job_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"retry_delay": 3}, "retry_delay 3: a function"),
-    ({"retry_on": "ValueError"}, "retry_on 'ValueError': an exception class"),
+    ({"retry_delay": 3}, "retry_delay 3 is not valid: a function"),
+    ({"retry_on": "ValueError"}, "retry_on 'ValueError' is not valid: an exception class"),
     ({"never_retry_on": (ValueError, 3)}, "never_retry_on .*an exception class"),
-    ({"backoff_base": -1}, "backoff_base -1: at least 0"),
+    ({"backoff_base": -1}, "backoff_base -1 is not valid: at least 0"),
 ])  # fmt: skip
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidJob, match=message):

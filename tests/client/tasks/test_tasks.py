@@ -114,19 +114,19 @@ def test_run_after_a_moment() -> None:
     ({"priority": 101}, "from -100 to 100"),
     ({"priority": 1.5}, "from -100 to 100"),
     ({"priority": True}, "from -100 to 100"),
-    ({"run_after": -1}, "run_after -1: at least 0"),
+    ({"run_after": -1}, "run_after -1 is not valid: at least 0"),
     ({"run_after": timedelta(days=-1)}, "run_after .*at least 0"),
     ({"run_after": datetime(2030, 1, 1)}, "has no time zone"),
     ({"run_after": "tomorrow"}, "seconds, or a timedelta"),
     ({"run_after": float("nan")}, "seconds, or a timedelta"),
     ({"run_after": float("inf")}, "seconds, or a timedelta"),
     ({"run_after": 1e12}, "at most 100 years"),
-    ({"timeout": 0}, "timeout 0: more than 0"),
-    ({"timeout": -3}, "timeout -3: more than 0"),
+    ({"timeout": 0}, "timeout 0 is not valid: more than 0"),
+    ({"timeout": -3}, "timeout -3 is not valid: more than 0"),
     ({"max_attempts": 0}, "max_attempts 0"),
     ({"max_attempts": 2.5}, r"max_attempts 2\.5"),
     ({"level": "durably"}, "one of durable, delayed, none"),
-    ({"keep_result": -1}, "keep_result -1: at least 0"),
+    ({"keep_result": -1}, "keep_result -1 is not valid: at least 0"),
 ])  # fmt: skip
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidJob, match=message):

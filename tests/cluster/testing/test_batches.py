@@ -95,7 +95,7 @@ def test_wrong_declarations_and_calls_are_refused() -> None:
     for options in ({"batch": 0}, {"batch": 20_000}, {"batch": True}, {"batch": 5, "batch_wait": 4_000}):
         with pytest.raises(rota.InvalidJob, match="batch"):
             rota.task(**options)(lambda items: items)       # type: ignore[call-overload]
-    with pytest.raises(rota.InvalidJob, match="batch_wait goes with batch"):
+    with pytest.raises(rota.InvalidJob, match="batch_wait needs batch"):
         rota.task(batch_wait=1)(lambda items: items)        # type: ignore[call-overload]
     with pytest.raises(rota.InvalidJob, match="too many positional arguments"):
         _enqueued(app.index, 1, 2)
