@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import JobUnknown
+from ..errors import ConfigError, JobUnknown
 from ..options import checks as options
 from ..wire import offload
 from ..wire.views import JobView
@@ -18,7 +18,13 @@ class Swept(NamedTuple):
 
 def sweep(job: Callable[[str], JobView], grace_s: float = offload.GRACE_S, result_s: float = offload.RESULT_S) -> Swept:
     """Ask of each object whether its job is known still: waiting, running, failed, or ended and kept. Those of others
-    are deleted when they are old enough. `job`: a client's. Raises `OffloadUnavailable`, and what the client raises."""
+    are deleted when they are old enough. `job`: a client's. Raises `OffloadUnavailable`, what the client raises, and
+    `ConfigError` where clusters share the folder: none of them knows the jobs of the others."""
+    if len(clusters := offload.shared_by()) > 1:
+        raise ConfigError(
+            f"the object store's folder is used by several clusters ({', '.join(clusters)[:300]}): nothing is deleted. "
+            "Give each a folder of its own"
+        )
     kept = deleted = 0
     now_s = options.now_s()
     for one in offload.objects():

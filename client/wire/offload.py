@@ -15,6 +15,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Meta
@@ -46,6 +47,9 @@ names = Names()
 _NAME = re.compile(
     rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})\.([0-9]{{1,2}})\.(arguments|result)\.[0-9a-f]{{16}}"
 )
+
+
+_MARK = "cluster."
 
 
 class Check(msgspec.Struct, frozen=True, array_like=True):
@@ -126,6 +130,21 @@ def objects() -> Iterator[Stray]:
                 yield Stray(name, job_id(of[1], int(of[2])), of[3] == "result", at)
     except Exception as error:
         raise _unavailable("listed", error) from error
+
+
+def shared_by(cluster: str = "") -> list[str]:
+    """The clusters whose nodes have said that this is their folder; `cluster` says so now. Raises
+    `OffloadUnavailable`."""
+    fs, folder = _open()
+    try:
+        fs.invalidate_cache()
+        if cluster and not fs.exists(mark := f"{folder}/{_MARK}{quote(cluster, safe='')}"):
+            fs.makedirs(folder, exist_ok=True)
+            fs.pipe_file(mark, b"its nodes delete objects of jobs that are over")
+        names = [str(name).rpartition("/")[2] for name in (fs.ls(folder, detail=False) if fs.exists(folder) else [])]
+    except Exception as error:
+        raise _unavailable("listed", error) from error
+    return sorted(unquote(name.removeprefix(_MARK)) for name in names if name.startswith(_MARK))
 
 
 def delete(name: str) -> None:

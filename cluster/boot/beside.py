@@ -14,6 +14,7 @@ from typing import Any
 
 from rota.client.api.sweeping import Swept, sweep
 from rota.client.errors import ClientClosed, JobUnknown, RotaError
+from rota.client.wire import offload
 from rota.client.wire.keyring import Keyring
 from rota.client.wire.views import JobView
 from rota.outbox.opening import rows_at
@@ -43,7 +44,7 @@ def works(
         urls = environ.get("ROTA_URL") or where
         wanted.append(relay(node, Relay(rows, config.outbox_name, urls=urls, token=token, key=keyring)))
     if config.offload_url and config.offload_sweep_s and not config.dev:    # (whose jobs lie in no cluster for long)
-        wanted.append(clear(node, config.offload_sweep_s))
+        wanted.append(clear(node, config.cluster, config.offload_sweep_s))
     return wanted
 
 
@@ -58,8 +59,9 @@ async def relay(node: Node, relay: Relay) -> None:
         await asyncio.to_thread(relay.stop, STOP_S)
 
 
-async def clear(node: Node, every_s: float) -> None:
-    """Delete from the object store what belongs to no job any more, while this node is master."""
+async def clear(node: Node, cluster: str, every_s: float) -> None:
+    """Delete from the object store what belongs to no job any more, while this node is master. Long before the first
+    sweep each node tells those of other clusters that the folder is theirs, too."""
     loop = asyncio.get_running_loop()
 
     def job(id_: str) -> JobView:
@@ -67,9 +69,10 @@ async def clear(node: Node, every_s: float) -> None:
             raise ClientClosed("this node is master no more: another one goes on")
         return asyncio.run_coroutine_threadsafe(found(node.service, id_), loop).result(ANSWER_S)
 
+    await asyncio.to_thread(marked, cluster)
     while True:
         await asyncio.sleep(every_s)
-        if node.observed.figures().is_master:
+        if await asyncio.to_thread(marked, cluster) and node.observed.figures().is_master:
             await asyncio.to_thread(cleared, job)
 
 
@@ -80,6 +83,16 @@ async def found(service: Service, id_: str) -> JobView:
         await service.body(id_)
         return JobView(id_, "waiting")
     return await service.job(id_)
+
+
+def marked(cluster: str) -> bool:
+    """Whether the store says now that this cluster uses it."""
+    try:
+        offload.shared_by(cluster)
+    except Exception as error:
+        log.warning("the object store is not cleared before it can be told whose it is: %s", error)
+        return False
+    return True
 
 
 def cleared(job: Callable[[str], JobView]) -> Swept | None:

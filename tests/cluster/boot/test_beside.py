@@ -118,6 +118,22 @@ def test_objects_go_with_their_job_and_results_are_kept(store: Path) -> None:
     assert sorted(file.read_bytes() for file in store.iterdir()) == [b"moves", b"new", b"result", b"waits"]
 
 
+def test_where_clusters_share_a_folder_nothing_is_deleted(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither knows the jobs of the other: each took them for jobs that are over."""
+    offload.stored(b"staging's", offload.names.next(), 0, "arguments")
+    for file in store.iterdir():
+        os.utime(file, (1, 1))
+
+    def unknown(id_: str) -> JobView:
+        raise JobUnknown(id_)
+
+    assert beside.marked("pro/duction") and beside.marked("staging") and beside.marked("staging")
+    assert beside.cleared(unknown) is None and "several clusters (pro/duction, staging)" in caplog.text
+    assert len(list(offload.objects())) == 1
+    (store / "cluster.staging").unlink()
+    assert beside.cleared(unknown) == (0, 1)
+
+
 def test_a_store_that_keeps_its_lists_is_listed_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fs, folder = offload._open()
     kept: dict[str, Any] = {}
