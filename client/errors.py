@@ -6,7 +6,7 @@
     ├── Unauthorized                the node refused the bearer token
     ├── ProtocolMismatch            client and node speak different versions
     ├── ClientClosed                the client was closed, or the process is about to end
-    ├── NotInJob                    a job asked for what a job cannot have: the result of another one, …
+    ├── NotInJob                    a job asked for what a job cannot have: a view of the cluster, …
     ├── KeyMissing                  it is sealed, and the encryption key for it is not here
     ├── OffloadUnavailable          the object store with a large payload cannot be reached from here
     ├── EnqueueError                nothing was stored, unless it says otherwise
@@ -15,8 +15,8 @@
     │   ├── NotSerializable         arguments (or a function) that cannot be pickled
     │   ├── JobTooLarge             over the size limit
     │   ├── SignatureRefused        unsigned, or signed with a key the cluster does not know
-    │   ├── JobExists               a job with the key that was to be unique is there; `job_id` says which
-    │   ├── QueueFull               as many jobs wait in its queue as it takes
+    │   ├── JobExists               another job has the unique key; `job_id` says which
+    │   ├── QueueFull               as many jobs wait in its queue as may wait there
     │   ├── Overloaded              the node or the store asks to come back later
     │   ├── EnqueueUnknown          the retry window passed without a definite answer: it may be stored
     │   └── PartlyEnqueued          enqueue_many stored some of its jobs; `job_ids` says which
@@ -86,8 +86,8 @@ class ClientClosed(RotaError):
 
 
 class KeyMissing(RotaError):
-    """Something is sealed, and the encryption key for it is not here, or is another one of that name. A job waits then
-    for a runner that has it."""
+    """A payload is sealed, and the encryption key for it is not here, or is another one of that name. A job then waits
+    for a runner that has the key."""
 
     key_id: str = ""
 
@@ -97,13 +97,13 @@ class KeyMissing(RotaError):
 
 
 class OffloadUnavailable(RotaError):
-    """Something lies in an object store that cannot be reached from here, or of which this process does not know. A job
+    """A payload lies in an object store that cannot be reached from here, or that this process was not told of. A job
     waits then."""
 
 
 class NotInJob(RotaError):
-    """A job asked for what only a client outside of jobs can have, such as the result of another job. It would be so
-    the next time, too: a job that fails with this is not tried again."""
+    """A job asked for what a job cannot have, such as a view of the cluster. That would not change the next time: a job
+    that fails with this is not tried again."""
 
 
 class EnqueueError(RotaError):
@@ -155,7 +155,7 @@ class SignatureRefused(EnqueueError):
 
 
 class JobExists(EnqueueError):
-    """There is a job with the key that was to be unique, and the enqueue asked for an error then."""
+    """Another job has the unique key, and the enqueue asked for an error in that case (`on_conflict="raise"`)."""
 
     def __init__(self, message: str, job_id: str) -> None:
         super().__init__(message)
@@ -163,8 +163,8 @@ class JobExists(EnqueueError):
 
 
 class QueueFull(EnqueueError):
-    """As many jobs wait in the queue as it takes (`rota.Queue(max_waiting=…)`). `retry_after_s`: when to try again at
-    the earliest. `waits`: the queue lets who enqueues wait, and within the retry window there was no room."""
+    """As many jobs wait in the queue as may wait there (`rota.Queue(max_waiting=…)`). `retry_after_s`: when to try
+    again at the earliest. `waits`: the queue has `on_full="wait"`, and there was no room within the retry window."""
 
     retry_after_s: float = 1.0
     waits: bool = False
@@ -253,8 +253,8 @@ class FlowUnknown(RotaError):
 
 
 class FlowStuck(RotaError):
-    """A flow cannot go on: jobs of it have failed for good. `flow.retry()` runs them again; `job_ids` says which (the
-    first of them)."""
+    """A flow cannot go on: some of its jobs have failed for good. `flow.retry()` runs them again; `job_ids` names the
+    first of them."""
 
     def __init__(self, flow: str, job_ids: list[str], count: int) -> None:
         more = f" and {count - len(job_ids):,} more" if count > len(job_ids) else ""

@@ -164,7 +164,7 @@ class AsyncClient(AsyncOperations):
 
     async def flows(self, name: str = "", *, limit: int = 100, after: str = "") -> FlowsPage:
         """Flows, those of that name or all, the newest first: those that are not over, and those that are kept. `after`
-        is the `next` of the part before."""
+        is the `next` of the page before."""
         return await self._page(flows.listing(name, limit, after), FlowsPage)
 
     @property

@@ -105,7 +105,7 @@ class Listing:
             return [(name, b"") for name in wanted]
         section, colon, key = after.partition(":")
         if not colon or section not in wanted:
-            raise InvalidJob(f"after={after!r:.60} is not from this list: take `next` of the part before, as it is")
+            raise InvalidJob(f"after={after!r:.60} is not from this list: take `next` of the page before, as it is")
         begin = self._area(section) + key.encode()
         return [(section, begin), *((name, b"") for name in wanted[wanted.index(section) + 1:])]
 

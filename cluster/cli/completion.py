@@ -24,7 +24,7 @@ def completion(
         bool, typer.Option("--install", help="Write it where your shell looks for it, and have it loaded.")
     ] = False,
 ) -> None:
-    """Complete commands and options in your shell: print what does it, or install it.
+    """Complete commands and options in your shell: print the script for it, or install that.
 
     [bold]Examples[/]
 

@@ -143,7 +143,7 @@ QUERY: dict[str, tuple[Any, str]] = {
     "since": (float, "only from this moment on, in seconds since 1970"),
     "until": (float, "only before this moment"),
     "limit": (int, "how many at most"),
-    "after": (str, "where to go on: `next` of the part before, or what its header `Link` says"),
+    "after": (str, "where to go on: `next` of the page before, or what its header `Link` says"),
     "wait": (float, "seconds to wait for it, 60 at most"),
     "jobs": (Literal["1"], "also each job that ends on this node"),
     "name": (str, "only of this name"),

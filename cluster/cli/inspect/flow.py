@@ -21,7 +21,7 @@ FAILED = 1
 
 def flows(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only those of this name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Show at most this many.")] = 50,
     url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,

@@ -45,7 +45,7 @@ def queues(url: Url = None, token_file: TokenFile = None, json: Json = False) ->
 
 def finished(
     queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
     url: Url = None,
     token_file: TokenFile = None,
     json: Json = False,
@@ -75,7 +75,7 @@ def jobs(
     until: Annotated[
         datetime | None, typer.Option(metavar="TIME", parser=moment, help="Enqueued, or ended, before then.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Show at most this many.")] = 50,
     after: Annotated[str, typer.Option(metavar="CURSOR", help="Go on behind what was listed before.")] = "",
     url: Url = None,
     token_file: TokenFile = None,
@@ -84,7 +84,7 @@ def jobs(
     """List jobs: those that run first, then those that wait, are scheduled, have failed, or have ended and are kept.
 
     A job counts as running when it has run for a second; until then it is
-    claimed. Where there is more, it is said how to go on.
+    claimed. Where there is more, it says how to go on.
 
     [bold]Example[/]
 

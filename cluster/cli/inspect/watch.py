@@ -181,7 +181,7 @@ def _token(config: ClientConfig, address: str) -> str | None:
 
 
 def dashboard(url: Url = None, token_file: TokenFile = None) -> None:
-    """Print the address of the dashboard, with what logs you in.
+    """Print the address of the dashboard, which logs you in.
 
     The token stands behind a `#`: browsers keep that to themselves, and the
     page takes it out of the address at once. Still, whoever sees this line

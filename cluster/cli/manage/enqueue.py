@@ -38,7 +38,7 @@ def enqueue(
         OnUpstream | None, typer.Option(help="With --after-job, where one does not end well. Default: block.")
     ] = None,
     expires: Annotated[
-        float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Not if it has not begun by then.")
+        float | None, typer.Option(metavar="SECONDS", parser=seconds, help="Do not run it if it has not begun by then.")
     ] = None,
     unique_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Only if no other job of the task with this key is there.")
@@ -57,9 +57,9 @@ def enqueue(
     requires: Annotated[
         list[str] | None, typer.Option(metavar="LABEL", help="Only on a node with this label. Repeatable.")
     ] = None,
-    weight: Annotated[int | None, typer.Option(metavar="SLOTS", help="So many slots of its node it takes.")] = None,
+    weight: Annotated[int | None, typer.Option(metavar="SLOTS", help="How many slots of its node it takes.")] = None,
     fair_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Whose it is: in its queue these take turns.")
+        str | None, typer.Option(metavar="KEY", help="To whom it belongs: keys take turns in its queue.")
     ] = None,
     rate_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="What its task's rate per key counts it by.")
@@ -70,7 +70,7 @@ def enqueue(
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and print it.")] = False,
     timeout: Annotated[
         float | None, typer.Option(
-            metavar="SECONDS", parser=seconds, help="With --wait: give up after so many. 0: look once. Status 6 then."
+            metavar="SECONDS", parser=seconds, help="With --wait: give up after so long, with status 6. 0: look once."
         )
     ] = None,
     url: Url = None,

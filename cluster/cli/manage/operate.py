@@ -143,7 +143,7 @@ OfQueue = Annotated[str, typer.Option("--queue", help="Only jobs of this queue."
 OfTask = Annotated[str, typer.Option("--task", metavar="MODULE:TASK", help="Only jobs of this task.")]
 WithError = Annotated[str, typer.Option("--error", metavar="TEXT", help="Only if the error contains this text.")]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
-Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, help="Show at most this many.")]
 
 failed = typer.Typer(invoke_without_command=True)
 

@@ -37,7 +37,7 @@ outbox = typer.Typer(
 @outbox.command()
 def run(
     database: Database,
-    name: Annotated[str, typer.Option(help="Of the outbox in its cluster: relays of one name take turns.")] = "default",
+    name: Annotated[str, typer.Option(help="Its name in the cluster: relays of one name take turns.")] = "default",
     table: Table = "rota_outbox",
     poll: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long a row waits at the most if nothing wakes the relay.")
@@ -55,8 +55,8 @@ def run(
 ) -> None:
     """Move rows into rota, in their order, until it is stopped.
 
-    Run it wherever both the database and a node can be reached, as often as you like: one works at a time, and another
-    takes over within ten seconds when it dies. A row that is moved twice is still one job.
+    Run it wherever both the database and a node can be reached, as often as you like: one of them works at a
+    time, and another takes over within ten seconds when it dies. A row that is moved twice is still one job.
 
     [bold]Example[/]
 
@@ -120,7 +120,7 @@ def retry(
     database: Database, rows: Ids = None,
     all_: Annotated[bool, typer.Option("--all", help="All that were set aside.")] = False, table: Table = "rota_outbox",
 ) -> None:
-    """Have rows that were set aside moved after all."""
+    """Move rows that were set aside after all."""
     say(f"{rows_at(database, table).again(_chosen(rows, all_)):,} rows will be moved")
 
 

@@ -54,7 +54,7 @@ def init(
     ] = False,
     use_key: Annotated[bool, typer.Option("--use-key", help="From now on sign with the key added last.")] = False,
     group: Annotated[
-        bool, typer.Option("--group-readable", help="Mode 0640 instead of 0600, for containers with a group of ours.")
+        bool, typer.Option("--group-readable", help="Mode 0640 instead of 0600: a group (of containers) can read them.")
     ] = False,
 ) -> None:
     """Make a signing key and a bearer token.
