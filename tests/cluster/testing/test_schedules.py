@@ -97,7 +97,7 @@ def test_what_is_refused_at_a_declaration() -> None:
     with pytest.raises(rota.ConfigError, match="arguments without defaults"):
         @rota.task(every=60)
         def takes(one: int) -> None: ...
-    with pytest.raises(rota.InvalidJob, match="are of a schedule"):
+    with pytest.raises(rota.InvalidJob, match="belong to a schedule"):
         @rota.task(jitter=5)
         def plain() -> None: ...
 

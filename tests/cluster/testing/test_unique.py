@@ -150,7 +150,7 @@ def test_what_cannot_be_meant_is_refused() -> None:
         rota.task(name="m:f", unique_for=5)(lambda number: None)
     with pytest.raises(rota.ConfigError, match="stored durably"):
         rota.task(name="m:f", unique=True, level="none")(lambda number: None)
-    with pytest.raises(rota.InvalidJob, match="give one of them"):
+    with pytest.raises(rota.InvalidJob, match="give only one of them"):
         app.plain.using(unique_for=5, unique_until="begun", unique_key="k")
     with pytest.raises(rota.InvalidJob, match="on_conflict"):
         app.plain.using(on_conflict="whatever", unique_key="k")  # type: ignore[arg-type]
