@@ -144,7 +144,7 @@ def test_an_idempotency_key_names_the_job(cluster: MemoryCluster) -> None:
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(rota.ConfigError, match="none of its arguments"):
+    with pytest.raises(rota.ConfigError, match="does not name its arguments"):
         rota.task(name="m:f", unique="customer")(lambda number: None)
     with pytest.raises(rota.ConfigError, match="go with unique"):
         rota.task(name="m:f", unique_for=5)(lambda number: None)
