@@ -13,7 +13,7 @@ from aiohttp import web
 
 from rota.client.errors import LedgerError, RotaError
 
-from ..port.pages import ANSWER_S, STATUS, of_store
+from ..port.routes import ANSWER_S, STATUS, of_store
 from ..port.service import NodeService
 from ..port.verbs import Allowance
 from ..telemetry.telemetry import Telemetry

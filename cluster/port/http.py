@@ -28,7 +28,7 @@ from . import openapi
 from .answers import json_page, refuse
 from .gate import Gate
 from .happenings import Streams
-from .pages import Pages
+from .routes import Routes
 from .service import NodeService
 from .websocket import Socket
 
@@ -106,7 +106,7 @@ class HttpPort:
         app = web.Application(middlewares=[self._guard], client_max_size=wire.FRAME_BYTES_MAX)
         app.router.add_get(wire.PATH, self._serve_socket)
         app.router.add_get("/v1/openapi.json", openapi.serve)
-        Pages(self._service, self._keyring, self._streams).add_to(app.router)
+        Routes(self._service, self._keyring, self._streams).add_to(app.router)
         for site in self._sites:
             site.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)

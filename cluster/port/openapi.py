@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from .answers import HEADERS
-from .routes import QUERY, ROUTES, Problem, Route
+from .described import QUERY, ROUTES, Problem, Route
 
 REFS = "#/components/schemas/{name}"
 RAW = {"args": list[Any], "kwargs": dict[str, Any]}

@@ -18,7 +18,7 @@ from ...events.records import BulkEnded, BulkStarted
 from ...ledger.buckets import Buckets
 from ...ledger.commits import Commits, Verdict, Write, created, unmodified
 from ...ledger.ledger import Delete, Put, Record
-from ...state import failures, moves
+from ...state import moves, revival
 from ...state.discarding import Discards
 from ...state.keys import split_job
 from ...state.records import FailedRecord, OperationRecord, encode
@@ -203,12 +203,12 @@ class Operation:
             kept = page.records[0] if page.records else None
             order = max(self._operation.since, self._writer.revision)
             hold = None
-            if (key := failures.wanted(self._keys, kept)) is not None:
+            if (key := revival.wanted(self._keys, kept)) is not None:
                 met = await look(self._ledger, self._keys, key, int(self._clock.wall() * 1000))
                 if isinstance(met, Holder):
                     return None         # another job of its key is there
                 hold = met
-            again = failures.retry(
+            again = revival.retry(
                 self._keys, self._clock, conditions, record, target.what, kept, hold, words=self._words
             )
             if again is None:

@@ -253,7 +253,7 @@ def a_broken_retry_delay_is_told(module: Any) -> None:
     change(module.Retries, "_delay", forgiving)
 
 
-@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.state.failures",
+@switch("E10 T13", f"{PROMISES}: the_failed_set", "rota.cluster.state.revival",
         fails=r"retry_failed\(error=.OSError.\) == 1 -> AssertionError")
 def failed_jobs_can_be_retried(failures: Any) -> None:
     """`retry_failed` finds its jobs, and leaves them where they are."""

@@ -17,7 +17,7 @@ from rota.cluster.ledger.buckets import Buckets
 from rota.cluster.ledger.commits import Commits, created, unmodified
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
-from rota.cluster.state import failures, moves
+from rota.cluster.state import moves, revival
 from rota.cluster.state.directory import Directory
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import FailedRecord, Token, decode, encode
@@ -86,7 +86,7 @@ async def test_a_skipped_head_comes_back_without_the_job_that_was_cancelled_besi
     failed = decode(FailedRecord, record.value)
     assert failed is not None
     kept = (await ledger.read(KEYS.failure(BUNDLE, 0))).records[0]
-    again = failures.retry(KEYS, CLOCK, (), record, failed, kept)
+    again = revival.retry(KEYS, CLOCK, (), record, failed, kept)
     assert again is not None
     write = again.write(1, None)
     assert (await ledger.commit(Txn(write.conditions, write.ops))).succeeded

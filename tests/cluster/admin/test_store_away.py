@@ -22,7 +22,7 @@ from rota.cluster.events.hub import Events
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.node.node import Node
 from rota.cluster.node.settings import NodeSettings
-from rota.cluster.port import pages
+from rota.cluster.port import routes
 from rota.cluster.port.http import HttpPort
 from rota.cluster.state.keys import Keys
 from rota.cluster.testing.local import LocalRunners
@@ -74,7 +74,7 @@ async def node_on(store: Store) -> AsyncIterator[tuple[Node, HttpPort]]:
 
 
 async def test_it_is_said_by_the_node_by_its_pages_and_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "ANSWER_S", 0.3)
+    monkeypatch.setattr(routes, "ANSWER_S", 0.3)
     store = Store()
     async with node_on(store) as (node, port), aiohttp.ClientSession() as web:
         store.away = LedgerUnavailable("connection refused")

@@ -8,7 +8,7 @@ from rota.client.model import Header
 from rota.client.wire.codec import encode_body
 from rota.cluster.clock import SystemClock
 from rota.cluster.ledger.ledger import Put, Record
-from rota.cluster.state import failures
+from rota.cluster.state import revival
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import FailedRecord, Failure, Token, encode, token_in
 
@@ -22,7 +22,7 @@ def test_it_runs_where_it_ran_and_counts_as_it_counted() -> None:
     )
     body = encode_body(Header(BUNDLE, "m:f", "q", "async", [0], [1], 0.0), [b"x"])
     failure = Failure(body, "trace", encode(said))
-    again = failures.retry(
+    again = revival.retry(
         KEYS, SystemClock(), (), Record(KEYS.failed_job("q", BUNDLE, 0), b"", 0, 7, 0),
         FailedRecord(f"{BUNDLE}/0", "m:f", "q", "ValueError: x", 5, "n", 0.0),
         Record(KEYS.failure(BUNDLE, 0), msgspec.msgpack.encode(failure), 0, 7, 0),
