@@ -251,7 +251,7 @@ class ScriptedRunners:
         return self._suspects.has(key)
 
     def begins(self, mode: Mode) -> bool:
-        return False
+        return self._frozen         # (who would ask stands still as well, and asks when it goes on)
 
     def busy(self, mode: Mode, queue: str) -> bool:
         return self._used[mode] >= self.capacity.get(mode, 0) and not self._may_lend(mode, queue)

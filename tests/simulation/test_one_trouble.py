@@ -17,7 +17,7 @@ from rota.cluster.ledger.ledger import Page
 from rota.cluster.node.membership.reach import PATIENCE_S
 
 from .checker import Checker
-from .conduct import STARVED_S_MAX
+from .conduct import STARVED_S_MAX, UNSERVED_S_MAX
 from .faults import Fate
 from .loop import run_virtual
 from .plans import CAPACITY, CLUSTER, QUIET, TASKS, TTL_S
@@ -306,6 +306,28 @@ def test_a_machine_that_stood_still_begins_nothing_when_it_goes_on() -> None:
     play(2, deed)
     assert not [str(problem) for problem in judges[0].violations if problem.rule == "S12"]
     assert not late
+
+
+def test_a_machine_that_stood_still_for_a_moment_gives_to_others_what_it_has_not_begun() -> None:
+    """It keeps its lease; what of its bundle waits behind slow jobs is looked at when it goes on."""
+    begun: dict[str, float] = {}
+
+    async def deed(world: World, *processes: Process) -> None:
+        slow = CAPACITY["sync"]
+        for index in range(slow):
+            world.script(f"{BUNDLE}/{index}", 10.0)
+        await processes[0].node.enqueue([order("durable", "m:sync", count=2 * slow)], 0)
+        await world.until(lambda: len(world.runs) == slow, 5.0, "all slots of a node are taken")
+        frozen = next(process for process in processes if world.runs[0].node.startswith(process.name))
+        frozen.freeze()
+        await asyncio.sleep(TTL_S / 4)
+        frozen.thaw()
+        since = world.clock.monotonic()
+        await world.until(world.is_empty, 30.0, "all has ended")
+        begun.update((run.job, run.at - since) for run in world.runs if run.what == "start")
+
+    play(2, deed)
+    assert max(begun.values()) < UNSERVED_S_MAX
 
 
 def test_a_slow_queue_does_not_hold_up_another() -> None:
