@@ -15,6 +15,7 @@ import msgspec
 from rota.client.errors import QueueFull, RotaError
 from rota.client.model import Enqueue, Receipt, Terms
 from rota.cluster.ledger.memory_store import Entry
+from rota.cluster.node.intake.bounds import COUNTED_S
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, Member, Token, decode
 
@@ -62,9 +63,11 @@ class Shares:
         self._say = say
         self._claims: dict[bytes, Claim] = {}
         self._waiting: dict[bytes, int] = {}
+        self._back: dict[bytes, float] = {}         # when what is no enqueue came (back) to the bounded queue
 
     def see(self, entry: Entry, members: Mapping[str, Member]) -> None:
-        given, enqueued = set(), False
+        given = set()
+        enqueued = any(change.event.record.key == self._keys.bound(BOUNDED) for change in entry.changes)
         for change in entry.changes:
             key, value = change.event.record.key, change.event.record.value
             if key.startswith(self._keys.claims):
@@ -80,12 +83,15 @@ class Shares:
                 self._waiting.pop(key, None)
                 if token is not None:
                     self._waiting[key] = token.pending
-            elif key == self._keys.bound(BOUNDED):
-                enqueued = True
+                    if change.previous is None and not enqueued:
+                        self._back[key] = entry.at
         for node, mode in sorted(given):
             self._check_slots(node, mode, members)
-        if enqueued and sum(self._waiting.values()) > BOUND and len(self._waiting) > 1:
-            self._say("W2", f"{sum(self._waiting.values())} jobs wait in {BOUNDED} after an enqueue, {BOUND} may")
+        counted = {
+            key: jobs for key, jobs in self._waiting.items() if entry.at - self._back.get(key, -COUNTED_S) >= COUNTED_S
+        }           # what a lost node had comes back, and a count may be so old
+        if enqueued and sum(counted.values()) > BOUND and len(counted) > 1:
+            self._say("W2", f"{sum(counted.values())} jobs wait in {BOUNDED} after an enqueue, {BOUND} may")
 
     def _check_slots(self, node: str, mode: str, members: Mapping[str, Member]) -> None:
         prefix = self._keys.claims_of(node)
