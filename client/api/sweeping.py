@@ -20,14 +20,15 @@ def sweep(job: Callable[[str], JobView], grace_s: float = offload.GRACE_S, resul
     """Ask of each object whether its job is known still: waiting, running, failed, or ended and kept. Those of others
     are deleted when they are old enough. `job`: a client's. Raises `OffloadUnavailable`, what the client raises, and
     `ConfigError` where clusters share the folder: none of them knows the jobs of the others."""
-    if len(clusters := offload.shared_by()) > 1:
+    clusters, objects = offload.content()
+    if len(clusters) > 1:
         raise ConfigError(
             f"the object store's folder is used by several clusters ({', '.join(clusters)[:300]}): nothing is deleted. "
             "Give each a folder of its own"
         )
     kept = deleted = 0
     now_s = options.now_s()
-    for one in offload.objects():
+    for one in objects:
         if now_s - one.at < (result_s if one.is_result else grace_s):
             kept += 1
             continue

@@ -181,7 +181,7 @@ class Links:
         self._closed = True
 
     async def close(self) -> None:
-        self._closed = True
+        """After `stop`."""
         if self._link is not None:
             await self._link.close()
         if self._session is not None:

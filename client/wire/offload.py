@@ -13,7 +13,6 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -67,6 +66,13 @@ class Stray(NamedTuple):
     at: float
 
 
+class Content(NamedTuple):
+    """Of the folder: the clusters that say that it is theirs, and what bears the name of a job."""
+
+    clusters: list[str]
+    objects: list[Stray]
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Check).decode
 
@@ -117,34 +123,33 @@ def fetched(payload: bytes) -> bytes:
     return data
 
 
-def objects() -> Iterator[Stray]:
-    """What is there and bears the name of a job. Raises `OffloadUnavailable`."""
+def content() -> Content:
+    """What is there, listed once. Raises `OffloadUnavailable`."""
     fs, folder = _open()
+    clusters, objects = [], []
     try:
         fs.invalidate_cache()       # of lists: without an end to it, in s3fs and others
-        found = fs.ls(folder, detail=True) if fs.exists(folder) else []
-        for one in found:
+        for one in fs.ls(folder, detail=True) if fs.exists(folder) else []:
             name = str(one["name"]).rpartition("/")[2]
-            if (of := _NAME.fullmatch(name)) is not None:
+            if name.startswith(_MARK):
+                clusters.append(unquote(name.removeprefix(_MARK)))
+            elif (of := _NAME.fullmatch(name)) is not None:
                 at = fs.modified(one["name"]).timestamp()
-                yield Stray(name, job_id(of[1], int(of[2])), of[3] == "result", at)
+                objects.append(Stray(name, job_id(of[1], int(of[2])), of[3] == "result", at))
     except Exception as error:
         raise _unavailable("listed", error) from error
+    return Content(sorted(clusters), objects)
 
 
-def shared_by(cluster: str = "") -> list[str]:
-    """The clusters whose nodes have said that this is their folder; `cluster` says so now. Raises
-    `OffloadUnavailable`."""
+def mark(cluster: str) -> None:
+    """Say that this folder is that cluster's. Raises `OffloadUnavailable`."""
     fs, folder = _open()
     try:
-        fs.invalidate_cache()
-        if cluster and not fs.exists(mark := f"{folder}/{_MARK}{quote(cluster, safe='')}"):
+        if not fs.exists(name := f"{folder}/{_MARK}{quote(cluster, safe='')}"):
             fs.makedirs(folder, exist_ok=True)
-            fs.pipe_file(mark, b"its nodes delete objects of jobs that are over")
-        names = [str(name).rpartition("/")[2] for name in (fs.ls(folder, detail=False) if fs.exists(folder) else [])]
+            fs.pipe_file(name, b"its nodes delete objects of jobs that are over")
     except Exception as error:
-        raise _unavailable("listed", error) from error
-    return sorted(unquote(name.removeprefix(_MARK)) for name in names if name.startswith(_MARK))
+        raise _unavailable("written", error) from error
 
 
 def delete(name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -68,13 +67,6 @@ class Watching:
             await asyncio.sleep(min(pause_s, max(0.0, left_s)))     # who asks again at once does not look more often
             if pause_s > left_s:
                 return page
-
-    async def stream(self, job_id: str, after: str, idle_s: float) -> AsyncIterator[EventsPage]:
-        """Pages until the job has ended; an empty one where nothing is new for so long."""
-        page = EventsPage(next=after)
-        while not page.over:
-            page = await self.news(job_id, page.next, idle_s)
-            yield page
 
     async def _look(self, job_id: str, seen: Seen) -> EventsPage:
         view, log = await self._jobs.job(job_id), await self.log(job_id)

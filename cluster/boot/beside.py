@@ -88,7 +88,7 @@ async def found(service: Service, id_: str) -> JobView:
 def marked(cluster: str) -> bool:
     """Whether the store says now that this cluster uses it."""
     try:
-        offload.shared_by(cluster)
+        offload.mark(cluster)
     except Exception as error:
         log.warning("the object store is not cleared before it can be told whose it is: %s", error)
         return False

@@ -8,7 +8,9 @@ jobs that were there when somebody began to wait for them, those of which nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -127,31 +129,38 @@ def missing_key(seal: Seal, results: bytes) -> str:
     return key_id if key_id not in seal.keyring.ids else ""
 
 
-async def unknown(ledger: Ledger, keys: Keys, bundles: list[str]) -> str | None:
-    """The first of these bundles of which the store knows nothing."""
-    missing = list(bundles)
-    for area in (_bodies, _results, _failures, _receipts):
-        left = []
-        for start in range(0, len(missing), OPS_MAX):
-            part = missing[start : start + OPS_MAX]
-            found = (await ledger.commit(Txn((), tuple(area(keys, bundle) for bundle in part)))).answers
-            left += [bundle for bundle, records in zip(part, found, strict=True) if not records]
-        missing = left
-    return missing[0] if missing else None
+class Unheard(NamedTuple):
+    """A job that cannot be waited for. `never`: its bundle had fewer jobs when it was enqueued; else nothing is known
+    of all of it."""
+
+    bundle: str
+    job: int
+    never: bool
 
 
-async def beyond(ledger: Ledger, keys: Keys, wanted: dict[str, int]) -> tuple[str, int] | None:
-    """The first job (bundle and index) of these bitmaps that its bundle did not have when it was enqueued, as far as
-    receipts say so. The first job of a bundle there always was."""
-    several = [bundle for bundle, jobs in wanted.items() if jobs > 1]
-    for start in range(0, len(several), OPS_MAX):
-        part = several[start : start + OPS_MAX]
-        found = (await ledger.commit(Txn((), tuple(Get(keys.receipt(bundle)) for bundle in part)))).answers
+async def unheard_of(ledger: Ledger, keys: Keys, wanted: Mapping[str, int]) -> Unheard | None:
+    """The first of these jobs (bitmaps, by bundle) that is in no store, as far as that can be told. A receipt tells
+    most, and is there of all that was enqueued a moment ago."""
+    missing, stray = list[str](), None
+    async for bundle, records in _each(ledger, list(wanted), lambda bundle: Get(keys.receipt(bundle))):
+        receipt = decode(ReceiptRecord, records[0].value) if records else None
+        if not records:
+            missing.append(bundle)
+        elif receipt is not None and receipt.jobs and wanted[bundle] >> receipt.jobs:
+            stray = stray or Unheard(bundle, wanted[bundle].bit_length() - 1, True)
+    for area in (_bodies, _results, _failures):
+        missing = [bundle async for bundle, records in _each(ledger, missing, partial(area, keys)) if not records]
+    return Unheard(missing[0], indexes(wanted[missing[0]])[0], False) if missing else stray
+
+
+async def _each(
+    ledger: Ledger, bundles: list[str], area: Callable[[str], Get]
+) -> AsyncIterator[tuple[str, Sequence[Record]]]:
+    for start in range(0, len(bundles), OPS_MAX):
+        part = bundles[start : start + OPS_MAX]
+        found = (await ledger.commit(Txn((), tuple(area(bundle) for bundle in part)))).answers
         for bundle, records in zip(part, found, strict=True):
-            receipt = decode(ReceiptRecord, records[0].value) if records else None
-            if receipt is not None and receipt.jobs and wanted[bundle] >> receipt.jobs:
-                return bundle, wanted[bundle].bit_length() - 1
-    return None
+            yield bundle, records
 
 
 def _bodies(keys: Keys, bundle: str) -> Get:
@@ -164,10 +173,6 @@ def _results(keys: Keys, bundle: str) -> Get:
 
 def _failures(keys: Keys, bundle: str) -> Get:
     return Get(keys.failures_of(bundle), prefix_end(keys.failures_of(bundle)), True, 1)
-
-
-def _receipts(keys: Keys, bundle: str) -> Get:
-    return Get(keys.receipt(bundle), b"", True)
 
 
 def indexes(jobs: int) -> list[int]:

@@ -133,14 +133,11 @@ class Schedules:
         while self._due and self._due[0][0] <= now_ms:
             names[heapq.heappop(self._due)[1]] = None
         todo = [name for name in names if name in self._known and not self._known[name].record.paused]
-        for first in range(0, len(todo), ABREAST * BATCH):
+        batches = [todo[start : start + BATCH] for start in range(0, len(todo), BATCH)]
+        for first in range(0, len(batches), ABREAST):
             serial: set[str] = set()        # queues whose tail one of these writes moves: one at a time
-            batches = [todo[start : start + BATCH] for start in range(first, len(todo), BATCH)][:ABREAST]
-            if len(batches) == 1:
-                await self._fire(batches[0], now_ms, serial)
-                continue
             async with asyncio.TaskGroup() as group:
-                for batch in batches:
+                for batch in batches[first : first + ABREAST]:
                     group.create_task(self._fire(batch, now_ms, serial), name="fire")
 
     async def _fire(self, names: list[str], now_ms: int, serial: set[str]) -> None:

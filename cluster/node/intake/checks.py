@@ -23,7 +23,7 @@ from rota.client.wire.codec import BODY_BYTES_MAX
 from ...context import IdentityContext
 from ...state.directory import Directory
 from ...state.keys import is_name
-from ...state.upstream import beyond, indexes, unknown
+from ...state.upstream import unheard_of
 from ..bodies.cache import VerifiedBody
 from .repeats import Repeats
 from .sections import check as check_section
@@ -79,16 +79,16 @@ class Checks:
 
     async def _unheard_of(self, wanted: dict[str, int]) -> str:
         """What to say of jobs (bitmaps by bundle) of which nothing is known, or which never were; or nothing."""
-        missing = await unknown(self._ledger, self._keys, list(wanted))
-        if missing is not None:
-            return (
-                f"job {job_id(missing, indexes(wanted[missing])[0])}, which this one is to wait for, is unknown in "
-                f"cluster {self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and nothing is kept"
-            )
-        stray = await beyond(self._ledger, self._keys, wanted)
-        if stray is not None:
-            return f"job {job_id(*stray)}, which this one is to wait for, never was: its bundle had fewer jobs"
-        return ""
+        found = await unheard_of(self._ledger, self._keys, wanted)
+        if found is None:
+            return ""
+        job = f"job {job_id(found.bundle, found.job)}, which this one is to wait for,"
+        if found.never:
+            return f"{job} never was: its bundle had fewer jobs"
+        return (
+            f"{job} is unknown in cluster {self._keys.cluster!r}: it was enqueued elsewhere, or it ended long ago and "
+            "nothing is kept"
+        )
 
     async def _check_task(self, bundle: Enqueue) -> None:
         if await self._directory.task_mode(bundle.task) is None:

@@ -20,17 +20,15 @@ class Leaving:
         self._claims = claims
         self._runners = runners
         self._running = running
-        self._draining = False
 
     def drain(self) -> None:
         """Nothing is begun any more: what comes goes back, from `release_unstarted` on."""
-        self._draining = True
         self._running.drain()
 
     async def release_unstarted(self) -> int:
         """Hand back what no runner has begun, and what comes from now on, if this node drains: its record says so by
         now. Part of a begun bundle stays: its bundle ends here."""
-        if self._draining:
+        if self._running.drains:
             self._running.is_known_to_drain()
         batch = []
         for key, indexes in dict(self._runners.withdraw(None)).items():
@@ -51,14 +49,14 @@ class Leaving:
         has come since then, and been begun, stays."""
         ran: dict[str, int] = {}
         for held in self._claims:
-            if held.record.create_revision or self._draining:
+            if held.record.create_revision or self._running.drains:
                 if began_ms := held.runs_since_ms:
                     ran[held.bundle] = began_ms
                 self._flush_before_release(held)
             else:
                 self._begin_again_when_stored(held)
-        why = "its node was stopped" if self._draining else "its node was cut off from the store"
-        return await self._running.handback.all(but_held=not self._draining, ran=ran, why=why)
+        why = "its node was stopped" if self._running.drains else "its node was cut off from the store"
+        return await self._running.handback.all(but_held=not self._running.drains, ran=ran, why=why)
 
     def _begin_again_when_stored(self, held: Held) -> None:
         """Level `delayed`: what has ended waits for the claim as before, but what has not was killed."""

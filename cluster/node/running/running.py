@@ -285,6 +285,10 @@ class Running:
         """Nothing is begun any more."""
         self._draining = True
 
+    @property
+    def drains(self) -> bool:
+        return self._draining
+
     def is_known_to_drain(self) -> None:
         """Its record says so: what comes goes back from now on."""
         self._returns = True

@@ -129,7 +129,7 @@ def test_where_clusters_share_a_folder_nothing_is_deleted(store: Path, caplog: p
 
     assert beside.marked("pro/duction") and beside.marked("staging") and beside.marked("staging")
     assert beside.cleared(unknown) is None and "several clusters (pro/duction, staging)" in caplog.text
-    assert len(list(offload.objects())) == 1
+    assert len(offload.content().objects) == 1
     (store / "cluster.staging").unlink()
     assert beside.cleared(unknown) == (0, 1)
 
@@ -154,7 +154,7 @@ def test_a_store_that_keeps_its_lists_is_listed_anew(store: Path, monkeypatch: p
     monkeypatch.setattr(offload, "_store", (os.getpid(), Listing(), folder))
     for count in (1, 2):
         offload.stored(b"x", offload.names.next(), 0, "arguments")
-        assert len(list(offload.objects())) == count
+        assert len(offload.content().objects) == count
 
 
 def test_a_store_that_does_not_answer_is_told_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -78,7 +78,7 @@ def test_what_was_changed_or_is_gone_does_not_run(cluster: MemoryCluster, store:
     once = app.size.using(max_attempts=1, run_after=60)
     changed, gone = once.enqueue(LARGE), once.enqueue(LARGE)
     fs, folder = offload._open()
-    for one in offload.objects():
+    for one in offload.content().objects:
         if one.job_id == changed.id:
             fs.pipe_file(f"{folder}/{one.name}", LARGE[::-1])
         else:
@@ -101,7 +101,7 @@ def test_a_sweep_takes_what_has_no_job(cluster: MemoryCluster, store: str) -> No
     status = cluster.client.job
 
     def left() -> set[str]:
-        return {one.job_id for one in offload.objects()}
+        return {one.job_id for one in offload.content().objects}
 
     assert sweep(status) == (5, 0)                          # all are young
     assert sweep(status, grace_s=-1) == (4, 1)              # (what has ended is still known)
