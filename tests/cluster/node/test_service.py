@@ -1,0 +1,60 @@
+"""What a node answers whoever asks it."""
+
+from __future__ import annotations
+
+import pytest
+
+from rota.client.errors import NotSerializable, Overloaded, QueueFull, Unreachable
+from rota.client.model import Receipt
+
+from .bench import BUNDLE, KEYS, OTHER
+from .whole import Whole, live
+
+
+def test_a_node_that_is_no_member_sends_people_elsewhere() -> None:
+    async def deed(whole: Whole) -> None:
+        service = whole.node.service        # it has not joined yet
+        assert service.node == "" and service.why_not_ready()
+        with pytest.raises(Overloaded, match="not a member"):
+            await whole.enqueue()
+        with pytest.raises(Overloaded):
+            _ = service.schedules
+        with pytest.raises(Unreachable, match="can change nothing now"):
+            await service.cancel(BUNDLE + "-0")
+
+    live(deed)
+
+
+def test_what_a_member_takes_in_it_shows() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        service = whole.node.service
+        assert isinstance(await whole.enqueue(count=2), Receipt)
+        assert whole.node.identities.counters == (2, 0)
+        assert [task.name for task in await service.tasks()] == ["m:f"]
+        assert [(node.node, node.master) for node in await service.nodes()] == [(service.node, True)]
+        assert await service.task_mode("m:f") == "async" and await service.task_mode("m:g") is None
+        assert service.parameters("m:g") is None
+
+    live(deed)
+
+
+def test_a_change_of_a_queue_holds_for_the_enqueue_that_follows_here() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        changed = await whole.node.service.set_queue("q", {"max_waiting": 1})
+        assert changed["max_waiting"] == 1 and changed["paused"] is False
+        assert isinstance(await whole.enqueue(), Receipt)
+        assert isinstance(await whole.enqueue(OTHER), QueueFull)
+
+    live(deed)
+
+
+def test_code_by_value_is_refused_where_the_node_takes_none() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        with pytest.raises(NotSerializable, match="--no-functions"):
+            await whole.node.service.put_function("0" * 32, b"")
+        assert await whole.bench.names(KEYS.functions) == []
+
+    live(deed, functions=False)
