@@ -144,7 +144,7 @@ class Aggregator:
             if node.alone and now < until:
                 self._closed.append((until, node))
             else:
-                node.is_closed = False
+                node.open_again()
 
     def _expire(self, commands: list[Command], budget: int) -> None:
         """What has expired is not given out. (What blocks a serial queue waits for a person, however long.)"""

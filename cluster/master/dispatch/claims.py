@@ -13,6 +13,7 @@ from ...state.records import Member, claim_in, decode
 from ...state.throughput import SLICE_S
 from .members import NOBODY, Assignment, NodeLoad
 from .paces import Paces
+from .rooms import Gains
 
 
 class Claims:
@@ -26,6 +27,7 @@ class Claims:
         self._paces = paces
         self._count = count
         self._not_ours = not_ours
+        self.gains = Gains()
         self.nodes: dict[str, NodeLoad] = {}
         self.gone: dict[str, NodeLoad] = {}
         self._ended: dict[str, tuple[NodeLoad, Assignment]] = {}    # bundle -> its claim that ended at `_ended_at`
@@ -58,7 +60,7 @@ class Claims:
             member = NOBODY         # it keeps what it holds, and gets nothing
         node = self.nodes.get(name)
         if node is None:
-            self.nodes[name] = NodeLoad(name, member, record.create_revision, record.mod_revision)
+            self.nodes[name] = NodeLoad(name, member, record.create_revision, record.mod_revision, self.gains)
         else:
             node.member, node.mod_revision = member, record.mod_revision
         return None

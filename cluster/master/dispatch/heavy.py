@@ -79,4 +79,4 @@ class Heavy:
     def _leave(self, gate: Gate[Any]) -> None:
         self._since.pop(gate.id, None)
         if (kept := self._kept.pop(gate.id, None)) is not None:
-            kept[1].kept.discard(kept[2])
+            kept[1].keep_no_more(kept[2])

@@ -9,6 +9,7 @@ from rota.client.model import Mode
 from ...state.records import Member
 from ...state.throughput import Throughput
 from .lane_ids import LaneId
+from .rooms import Gains
 
 STRIDES = 3
 """A busy node is given more when at least this part of its slice is free."""
@@ -41,7 +42,10 @@ class Assignment(msgspec.Struct, gc=False):
 class NodeLoad:
     """A member as the master sees it: what it may run, what it holds, what it gets through."""
 
-    def __init__(self, name: str, member: Member, create_revision: int, mod_revision: int) -> None:
+    def __init__(
+        self, name: str, member: Member, create_revision: int, mod_revision: int, gains: Gains | None = None
+    ) -> None:
+        self._gains = gains if gains is not None else Gains()
         self.name = name
         self.member = member
         self.create_revision = create_revision
@@ -117,6 +121,7 @@ class NodeLoad:
         self._through[held.mode].add(held.pending - pending - (back - held.back), now)
         self.outstanding[held.mode] -= (held.pending - pending) * held.weight
         held.pending, held.back = pending, back
+        self._gains.note(self)
 
     def release(self, bundle: str, now: float, *, finished: bool) -> Assignment | None:
         held = self.held.pop(bundle, None)
@@ -126,7 +131,18 @@ class NodeLoad:
             self.alone -= held.alone
             if finished:
                 self._through[held.mode].add(held.pending, now)
+            self._gains.note(self)
         return held
+
+    def open_again(self) -> None:
+        """What it was given has had it for itself for long enough."""
+        self.is_closed = False
+        self._gains.note(self)
+
+    def keep_no_more(self, mode: Mode) -> None:
+        """Nothing that takes several slots waits for it."""
+        self.kept.discard(mode)
+        self._gains.note(self)
 
     def gave_back(self, mode: Mode, now: float) -> None:
         """A bundle that was given ahead came back as it was: this node gets through nothing now."""

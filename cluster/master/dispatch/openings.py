@@ -38,12 +38,7 @@ class Openings:
             return self._has_room_alone(gate, now)
         if lane.weight > 1:
             return self._heavy.has_room(gate)
-        careful = self.careful(lane, left)
-        for node, mode in gate.nodes:
-            room = node.idle(mode) if careful else node.room(mode, now)
-            if room > 0:
-                return True
-        return False
+        return gate.rooms.best(now, careful=self.careful(lane, left)) is not None
 
     def _has_room_alone(self, gate: Gate[Any], now: float) -> bool:
         """Likewise, for what was lost while it ran: a node that has nothing else; after a while, no other such job."""

@@ -35,7 +35,7 @@ class Picture:
         self.rates = Rates(keys, self.tasks)
         self.paces = Paces()
         self.claims = Claims(keys, self.paces, self._count_jobs, self._not_ours)
-        self.turns: Turns[Queue] = Turns()
+        self.turns: Turns[Queue] = Turns(self.claims.gains)
         self.starved = Starved(self.queues)
         self.revision = 0
         self.is_open = False

@@ -15,25 +15,8 @@ from rota.client.model import Mode
 from .lanes import Item
 from .members import NodeLoad
 from .paces import Pace
+from .rooms import Room
 from .turns import Gate
-
-
-class Room(NamedTuple):
-    """So many more jobs a node may be given, and how it runs them. `is_here`: it has not just given something back, nor
-    runs what should be alone."""
-
-    is_here: bool
-    jobs: int
-    node: NodeLoad
-    mode: Mode
-
-    @property
-    def slots(self) -> int:
-        return self.node.idle(self.mode)
-
-    @property
-    def is_idle(self) -> bool:
-        return not self.node.outstanding[self.mode]
 
 
 class Give(NamedTuple):
@@ -50,20 +33,26 @@ class Cut(NamedTuple):
 def place(gate: Gate[Any], item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
     """`allowed`: how many jobs limits admit, at least one. `careful`: only slots that are idle now, nothing ahead."""
     lost, pending, empty = item.token.lost > 0, item.pending, gate.wants_empty(now)
-    rooms: list[Room] = []
-    best: Room | None = None
-    for node, mode in gate.nodes:
-        room = node.idle(mode) if careful else node.room(mode, now)
-        if room > 0 and not (lost and node.alone) and not (empty and node.held):
-            here = Room(node.away_until[mode] <= now and not node.alone, room, node, mode)
-            rooms.append(here)
-            if best is None or here[:2] > best[:2]:
-                best = here
+    rooms: list[Room] | None = None
+    if lost or empty:       # seldom: looked for among all
+        rooms = _rooms(gate, now, careful=careful, lost=lost, empty=empty)
+        best = max(rooms, key=lambda room: room[:2], default=None)
+    else:
+        best = gate.rooms.best(now, careful=careful)
     if best is None:
         return None
     if pending == 1 or (not item.token.suspect and pending <= min(best.jobs, allowed)):
         return Give(best.node, best.mode)
+    if rooms is None:
+        rooms = gate.rooms.all(now, careful=careful)
     return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
+
+
+def _rooms(gate: Gate[Any], now: float, *, careful: bool, lost: bool, empty: bool) -> list[Room]:
+    return [
+        room for room in gate.rooms.all(now, careful=careful)
+        if not (lost and room.node.alone) and not (empty and room.node.held)
+    ]
 
 
 def place_spare(gate: Gate[Any], item: Item) -> Give | Cut | None:

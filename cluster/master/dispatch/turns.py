@@ -8,13 +8,15 @@ number of queues that wait does not count.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from rota.client.model import Mode
 
 from .lane_ids import LaneId
 from .members import NodeLoad
+from .rooms import Gains, Rooms
 
 EVERY = "*"
 
@@ -24,6 +26,9 @@ the cause."""
 
 GATES_KEPT = 200
 """Though nothing waits there: soon something of the same kind comes."""
+
+
+NOBODY = Rooms((), Gains())
 
 
 class GateId(NamedTuple):
@@ -62,7 +67,7 @@ Q = TypeVar("Q", bound=InLine)
 
 
 class Gate(Generic[Q]):
-    """`nodes`: those that may run what waits here, and in which mode. `splitting`: jobs of bundles that are being
+    """`rooms`: of those that may run what waits here. `splitting`: jobs of bundles that are being
     split for them. `families` stand here, of those `queues`. `is_spare`: what it is open for now are spare slots.
     `alone_since`: what waits here should run alone, and every node has something since then."""
 
@@ -74,14 +79,14 @@ class Gate(Generic[Q]):
         "id",
         "is_open",
         "is_spare",
-        "nodes",
         "queues",
+        "rooms",
         "splitting",
     )
 
     def __init__(self, id_: GateId) -> None:
         self.id = id_
-        self.nodes: list[tuple[NodeLoad, Mode]] = []
+        self.rooms = NOBODY
         self.is_open = self.is_spare = False
         self.alone_since: float | None = None
         self.splitting = 0
@@ -89,6 +94,11 @@ class Gate(Generic[Q]):
         self.queues: dict[str, Q] = {}
         self._line: list[tuple[int, str]] = []      # (turn, queue): a heap; put right when it comes up
         self._in_line: set[str] = set()             # its queues, each once; some have left, and may come back
+
+    @property
+    def nodes(self) -> Sequence[tuple[NodeLoad, Mode]]:
+        """Those that may run what waits here, and in which mode."""
+        return self.rooms.nodes
 
     def enter(self, queue: Q) -> None:
         if queue.name not in self.queues:
@@ -125,7 +135,9 @@ class Gate(Generic[Q]):
 class Turns(Generic[Q]):
     """All gates; within a pass (`begin` to `end`), the order of queues."""
 
-    def __init__(self) -> None:
+    def __init__(self, gains: Gains) -> None:
+        self._gains = gains
+        self._rooms: WeakValueDictionary[tuple[tuple[NodeLoad, Mode], ...], Rooms] = WeakValueDictionary()
         self.gates: dict[GateId, Gate[Q]] = {}
         self._with_nodes: dict[GateId, Gate[Q]] = {}       # those that some node may run
         self._named: frozenset[str] = frozenset()
@@ -172,17 +184,21 @@ class Turns(Generic[Q]):
             for queue in queues:
                 if queue.name in changed:
                     self._move(queue)
+        self._rooms.clear()
+        self._gains.clear()     # who is gone is not kept for it
         for gate in self.gates.values():
             self._fill(gate)
 
     def _fill(self, gate: Gate[Q]) -> None:
         lane, group = gate.id
-        gate.nodes = [
+        nodes = tuple(
             (node, mode) for node in self._nodes
             if node.may_run(group, lane) and (mode := node.member.mode_of(lane)) is not None
-        ]
+        )
+        rooms = self._rooms.get(nodes)
+        gate.rooms = rooms if rooms is not None else self._rooms.setdefault(nodes, Rooms(nodes, self._gains))
         gate.is_open = False
-        if gate.nodes:
+        if nodes:
             self._with_nodes[gate.id] = gate
         else:
             self._with_nodes.pop(gate.id, None)

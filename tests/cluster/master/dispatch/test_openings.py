@@ -5,6 +5,7 @@ from __future__ import annotations
 from rota.cluster.master.dispatch.heavy import Heavy
 from rota.cluster.master.dispatch.lane_ids import lane_of
 from rota.cluster.master.dispatch.openings import CAREFUL_BELOW, Openings
+from rota.cluster.master.dispatch.rooms import Rooms
 from rota.cluster.master.dispatch.turns import ALONE_WAIT_S, Gate, GateId
 from rota.cluster.state.records import TaskRecord, Token, encode
 
@@ -19,7 +20,7 @@ def stage(**token: object) -> tuple[Table, Openings, Gate]:  # type: ignore[type
     openings.begin(0)
     lane = lane_of(Token("m:f", "q", 0, 1, 1, "sync", 0, **token))  # type: ignore[arg-type]
     gate: Gate = Gate(GateId(lane, "*"))  # type: ignore[type-arg]
-    gate.nodes = [(table.picture.nodes["n1"], "sync")]
+    gate.rooms = Rooms([(table.picture.nodes["n1"], "sync")], table.picture.claims.gains)
     return table, openings, gate
 
 

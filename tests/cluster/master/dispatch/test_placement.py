@@ -7,6 +7,7 @@ from rota.cluster.master.dispatch.lanes import Item
 from rota.cluster.master.dispatch.members import Assignment, NodeLoad
 from rota.cluster.master.dispatch.paces import Pace
 from rota.cluster.master.dispatch.placement import Cut, Give, place, place_spare
+from rota.cluster.master.dispatch.rooms import Gains, Rooms
 from rota.cluster.master.dispatch.turns import Gate, GateId
 from rota.cluster.state.records import Member, Token
 
@@ -20,7 +21,7 @@ def node(name: str, slots: int, taken: int = 0, spare: int = 0) -> NodeLoad:
 
 def gate_of(*nodes: NodeLoad, **token: object) -> Gate:  # type: ignore[type-arg]
     gate: Gate = Gate(GateId(lane_of(item(1, **token).token), "*"))  # type: ignore[type-arg]
-    gate.nodes = [(load, "sync") for load in nodes]
+    gate.rooms = Rooms([(load, "sync") for load in nodes], Gains())
     return gate
 
 
