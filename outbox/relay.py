@@ -23,8 +23,8 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from rota.client import errors
-from rota.client.api import clients as api
 from rota.client.api.engine import Engine
+from rota.client.api.requests import open_engine
 from rota.client.errors import ConfigError, InvalidJob, JobUnknown, RotaError
 from rota.client.ids import NAME_RULE, is_name, job_id, new_session
 from rota.client.model import Enqueue, Receipt
@@ -129,7 +129,7 @@ class Relay:
 
     async def arun(self) -> None:
         """`run()` for coroutines; cancelling it is as good as `stop()`."""
-        engine = api.open_engine(self._config)
+        engine = open_engine(self._config)
         pause_s = PAUSE_S
         try:
             while not self._stop.is_set():
@@ -153,7 +153,7 @@ class Relay:
         return asyncio.run(self._until_empty(timeout))
 
     async def _until_empty(self, timeout: float) -> int:
-        engine = api.open_engine(self._config)
+        engine = open_engine(self._config)
         try:
             async with asyncio.timeout(timeout):
                 while await self._db(self._rows.fetch, 1, now_ms()):

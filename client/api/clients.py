@@ -11,59 +11,37 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import timedelta
 from os import PathLike
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
-from urllib.parse import quote, urlencode
 
 from .. import ids
-from ..calls import default
 from ..calls.handle import AsyncOutcomes, JobHandle, JobHandles, Outcomes
 from ..calls.order import Order, Routed
 from ..calls.pickling import load_arguments
-from ..calls.watching import Watch
-from ..errors import SignatureRefused
 from ..ids import parse_job_id
-from ..model import Codec, ResultEntry
-from ..options import checks as options
 from ..process import background, ending
 from ..process.threads import Future
-from ..settings.config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, ClientConfig, client_config
+from ..settings.config import CONNECT_TIMEOUT_S, RETRY_WINDOW_S, client_config
 from ..tasks.named import NamedTask
 from ..tasks.task import Target, Task, as_task
-from ..transports.connection import Connection
 from ..transports.transport import Transport
 from ..wire.keyring import Keyring
-from ..wire.views import (
-    EventsPage,
-    FailedView,
-    FinishedView,
-    FlowDone,
-    FlowsPage,
-    FlowView,
-    JobsPage,
-    JobView,
-    LogView,
-    NodeView,
-    OutboxView,
-    Place,
-    QueueView,
-    StatsView,
-    TaskView,
-)
-from . import flows, pipeline, schedules
+from . import flows, pipeline
+from .answers import Answers
 from .bulk import Calls
 from .coalesce import Ref
 from .engine import Engine, outcome_of, value_of
-from .express import Again, Express
+from .express import Again
 from .flows import Flow, FlowHandle
 from .gathering import Gathering
-from .operations import AsyncOperations, Cancelled, Operations
+from .inspection import AsyncInspection, Inspection
+from .operations import AsyncOperations, Operations
 from .pipeline import PipelinedHandle
 from .progress import afinish, finish, steps
+from .requests import listed, open_engine, page, signed_arguments, template
 from .schedules import AsyncSchedules, Schedules
 
 P = ParamSpec("P")
@@ -71,7 +49,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncOperations):
+class AsyncClient(AsyncOperations, AsyncInspection, Answers):
     """Enqueues jobs and waits for results, on the event loop it is first used on.
 
     Args:
@@ -162,73 +140,15 @@ class AsyncClient(AsyncOperations):
         """A flow of any client, by its id."""
         return flows.known(self, flow_id)
 
-    async def flows(self, name: str = "", *, limit: int = 100, after: str = "") -> FlowsPage:
-        """Flows, those of that name or all, the newest first: those that are not over, and those that are kept. `after`
-        is the `next` of the page before."""
-        return await self._page(flows.listing(name, limit, after), FlowsPage)
-
     @property
     def schedules(self) -> AsyncSchedules:
         """The schedules of the cluster: put, list, pause, resume, run now, delete."""
         return AsyncSchedules(self._page, self._post, lambda asked: template(self._engine(), asked))
 
-    async def tasks(self) -> list[TaskView]:
-        """The tasks that nodes have registered, by name: how each is called, and which nodes know it now."""
-        return await self._page("/v1/tasks", list[TaskView])
-
-    async def nodes(self) -> list[NodeView]:
-        """The members of the cluster: who is master, what each runs and how full it is."""
-        return await self._page("/v1/nodes", list[NodeView])
-
-    async def outboxes(self) -> list[OutboxView]:
-        """The outboxes of databases that have a relay now, and what it told last."""
-        return await self._page("/v1/outboxes", list[OutboxView])
-
-    async def queues(self) -> list[QueueView]:
-        """Every queue that holds a job or has settings, with its counts."""
-        return await self._list("queues", None, QueueView, sys.maxsize)
-
-    async def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",
-        since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
-        limit: int = 100, after: str = "",
-    ) -> JobsPage:
-        """Jobs by where they are: "running", "claimed", "waiting", "blocked", "retrying", "scheduled", "awaiting",
-        "failed", or "finished" (and kept, `keep_finished`); those of a queue, of a task, or all; those with a key that
-        `max_per_key` counts by, or that require a label of their node (both of jobs that have not ended); those that
-        were enqueued, or, if they have ended, did so, from `since` on and before `until`: a datetime with a time zone,
-        seconds since 1970, or a timedelta, which means so long ago. At most 1,000 at a time: `after` is the `next` of
-        the part before. A part may be short, or empty, and the list go on: `each_job` goes through all parts. Raises
-        `InvalidJob`."""
-        return await self._page(_jobs_path(place, queue, task, limit, after, key, label, since, until), JobsPage)
-
-    async def each_job(self, place: Place | None = None, **which: Any) -> AsyncIterator[JobView]:
-        """All jobs that `jobs` would list with these arguments, part by part: `async for job in client.each_job(...)`.
-        What moves meanwhile may be left out, or come twice."""
-        page = JobsPage([], which.pop("after", ""))
-        while True:
-            page = await self.jobs(place, after=page.next, **which)
-            for job in page:
-                yield job
-            if not page.next:
-                return
-
-    async def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
-        """Failed jobs of one queue, or of all, in the order of queues and ids."""
-        return await self._list("failed", queue, FailedView, limit)
-
-    async def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
-        """Jobs that ended well and are kept: those whose task or enqueue says `keep_finished`."""
-        return await self._list("finished", queue, FinishedView, limit)
-
     async def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a job, as (args, kwargs): while it waits or runs, in the failed set, or for as long as
         `keep_finished` says. Raises `JobUnknown` where none are stored, `SignatureRefused`."""
         return load_arguments(*await signed_arguments(self._engine(), job_id))
-
-    async def stats(self) -> StatsView:
-        """Counts of the whole cluster, and what this node has done since it started."""
-        return await self._page("/v1/stats", StatsView)
 
     async def aclose(self) -> None:
         """Wait for enqueues that are on their way, then close. Closing twice is harmless."""
@@ -251,7 +171,7 @@ class AsyncClient(AsyncOperations):
 
     def result(self, bundle: str, index: int, timeout: float | None) -> Any:
         """What `JobHandle.result` stands on: the result of one job of a bundle."""
-        entry = self._from_outside(lambda engine: engine.result_entry(bundle, index, timeout))
+        entry = self._run(lambda engine: engine.result_entry(bundle, index, timeout))
         return value_of(ids.job_id(bundle, index), entry)
 
     async def aoutcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> AsyncOutcomes:
@@ -266,52 +186,8 @@ class AsyncClient(AsyncOperations):
     def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
         raise RuntimeError("handles of an AsyncClient are awaited: aas_completed(), aresults()")
 
-    async def ajob(self, job_id: str) -> JobView:
-        return await self._engine().transport.job(job_id)
-
-    async def alog(self, job_id: str) -> LogView:
-        return await self._page(f"/v1/jobs/{job_id}/log", LogView)
-
-    def log(self, job_id: str) -> LogView:
-        """What is kept of a job's log."""
-        return self._from_outside(lambda engine: page(engine, f"/v1/jobs/{job_id}/log", LogView))
-
-    async def anews(self, watch: Watch) -> EventsPage:
-        return await _connection(self._engine()).news(watch)
-
-    def news(self, watch: Watch) -> EventsPage:
-        """What `JobHandle.events` stands on."""
-        return self._from_outside(lambda engine: _connection(engine).news(watch))
-
-    # what its flows ask
-
-    def flow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
-        return self._from_outside(lambda engine: page(engine, flows.view_path(flow_id, few, wait_s), FlowView))
-
-    async def aflow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
-        return await self._page(flows.view_path(flow_id, few, wait_s), FlowView)
-
-    def flow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
-        return self._from_outside(lambda engine: flow_entries(engine, flow_id))
-
-    async def aflow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
-        return await flow_entries(self._engine(), flow_id)
-
-    def flow_deed(self, flow_id: str, verb: str) -> FlowDone:
-        return self._from_outside(lambda engine: engine.transport.post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone))
-
-    async def aflow_deed(self, flow_id: str, verb: str) -> FlowDone:
-        return await self._post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
-
     def store_flow(self, flow: Flow) -> None:
         raise RuntimeError("an AsyncClient stores a flow with `async with`")
-
-    async def astore_flow(self, flow: Flow) -> None:
-        await flow.send(self._engine())
-
-    def job(self, job_id: str) -> JobView:
-        """Where a job is, and why it waits there. Raises `JobUnknown`."""
-        return self._from_outside(lambda engine: engine.transport.job(job_id))
 
     def _engine(self) -> Engine:
         loop = asyncio.get_running_loop()
@@ -320,13 +196,6 @@ class AsyncClient(AsyncOperations):
         elif self._made.loop is not loop:
             raise RuntimeError("this AsyncClient belongs to another event loop: make one for each loop")
         return self._made
-
-    async def acancel_job(self, job_id: str) -> str:
-        return await self.cancel(job_id)
-
-    def cancel_job(self, job_id: str) -> str:
-        path = f"/v1/jobs/{job_id}/cancel"
-        return self._from_outside(lambda engine: engine.transport.post(path, {}, Cancelled)).outcome
 
     async def _page(self, path: str, kind: type[T]) -> T:
         return await page(self._engine(), path, kind)
@@ -337,7 +206,10 @@ class AsyncClient(AsyncOperations):
     async def _post(self, path: str, body: object, kind: type[T]) -> T:
         return await self._engine().transport.post(path, body, kind)
 
-    def _from_outside(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+    async def _arun(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        return await make(self._engine())
+
+    def _run(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         """For another thread than the loop's."""
         try:
             asyncio.get_running_loop()
@@ -348,7 +220,7 @@ class AsyncClient(AsyncOperations):
         raise RuntimeError("this would block the event loop: await the handle, or handle.astatus()")
 
 
-class Client(Operations):
+class Client(Operations, Inspection, Answers):
     """`AsyncClient` for code without an event loop. Safe from many threads, and after a fork; all sync clients of a
     process share one thread with an event loop. Takes the same arguments."""
 
@@ -414,68 +286,14 @@ class Client(Operations):
         """A flow of any client, by its id."""
         return flows.known(self, flow_id)
 
-    def flows(self, name: str = "", *, limit: int = 100, after: str = "") -> FlowsPage:
-        """See `AsyncClient.flows`."""
-        return self._page(flows.listing(name, limit, after), FlowsPage)
-
     @property
     def schedules(self) -> Schedules:
         """The schedules of the cluster: put, list, pause, resume, run now, delete."""
-        def made(asked: schedules.Asked) -> bytes:
-            engine, on = self._engine()
-            return on.run(template(engine, asked))
-
-        return Schedules(self._page, self._post, made)
-
-    def tasks(self) -> list[TaskView]:
-        """See `AsyncClient.tasks`."""
-        return self._page("/v1/tasks", list[TaskView])
-
-    def nodes(self) -> list[NodeView]:
-        """The members of the cluster: who is master, what each runs and how full it is."""
-        return self._page("/v1/nodes", list[NodeView])
-
-    def outboxes(self) -> list[OutboxView]:
-        """See `AsyncClient.outboxes`."""
-        return self._page("/v1/outboxes", list[OutboxView])
-
-    def queues(self) -> list[QueueView]:
-        """Every queue that holds a job or has settings, with its counts."""
-        return self._list("queues", None, QueueView, sys.maxsize)
-
-    def jobs(
-        self, place: Place | None = None, *, queue: str = "", task: str = "", key: str = "", label: str = "",
-        since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
-        limit: int = 100, after: str = "",
-    ) -> JobsPage:
-        """See `AsyncClient.jobs`."""
-        return self._page(_jobs_path(place, queue, task, limit, after, key, label, since, until), JobsPage)
-
-    def each_job(self, place: Place | None = None, **which: Any) -> Iterator[JobView]:
-        """See `AsyncClient.each_job`; `for job in client.each_job(...)`."""
-        page = JobsPage([], which.pop("after", ""))
-        while True:
-            page = self.jobs(place, after=page.next, **which)
-            yield from page
-            if not page.next:
-                return
-
-    def failed(self, queue: str | None = None, limit: int = 100) -> list[FailedView]:
-        """Failed jobs of one queue, or of all, in the order of queues and ids."""
-        return self._list("failed", queue, FailedView, limit)
-
-    def finished(self, queue: str | None = None, limit: int = 100) -> list[FinishedView]:
-        """See `AsyncClient.finished`."""
-        return self._list("finished", queue, FinishedView, limit)
+        return Schedules(self._page, self._post, lambda asked: self._run(lambda engine: template(engine, asked)))
 
     def arguments(self, job_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `AsyncClient.arguments`. Unpickled on the caller's thread."""
-        engine, on = self._engine()
-        return load_arguments(*on.run(signed_arguments(engine, job_id)))
-
-    def stats(self) -> StatsView:
-        """Counts of the whole cluster, and what this node has done since it started."""
-        return self._page("/v1/stats", StatsView)
+        return load_arguments(*self._run(lambda engine: signed_arguments(engine, job_id)))
 
     def close(self) -> None:
         """Wait for enqueues that are on their way, then close. Closing twice is harmless."""
@@ -542,62 +360,6 @@ class Client(Operations):
             entry = await asyncio.wrap_future(on.start(engine.result_entry(bundle, index, timeout)))
         return value_of(ids.job_id(bundle, index), entry)
 
-    def log(self, job_id: str) -> LogView:
-        """What is kept of a job's log."""
-        return self._page(f"/v1/jobs/{job_id}/log", LogView)
-
-    async def alog(self, job_id: str) -> LogView:
-        engine, on = self._engine()
-        return await asyncio.wrap_future(on.start(page(engine, f"/v1/jobs/{job_id}/log", LogView)))
-
-    def news(self, watch: Watch) -> EventsPage:
-        """What `JobHandle.events` stands on."""
-        engine, on = self._engine()
-        return on.run(_connection(engine).news(watch))
-
-    async def anews(self, watch: Watch) -> EventsPage:
-        engine, on = self._engine()
-        return await asyncio.wrap_future(on.start(_connection(engine).news(watch)))
-
-    def job(self, job_id: str) -> JobView:
-        """Where a job is, and why it waits there. Raises `JobUnknown`."""
-        engine, on = self._engine()
-        return on.run(engine.transport.job(job_id))
-
-    # what its flows ask
-
-    def flow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
-        return self._page(flows.view_path(flow_id, few, wait_s), FlowView)
-
-    async def aflow_view(self, flow_id: str, few: bool, wait_s: float) -> FlowView:
-        engine, on = self._engine()
-        path = flows.view_path(flow_id, few, wait_s)
-        return await asyncio.wrap_future(on.start(page(engine, path, FlowView)))
-
-    def flow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
-        engine, on = self._engine()
-        return on.run(flow_entries(engine, flow_id))
-
-    async def aflow_entries(self, flow_id: str) -> dict[str, ResultEntry]:
-        engine, on = self._engine()
-        return await asyncio.wrap_future(on.start(flow_entries(engine, flow_id)))
-
-    def flow_deed(self, flow_id: str, verb: str) -> FlowDone:
-        return self._post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
-
-    async def aflow_deed(self, flow_id: str, verb: str) -> FlowDone:
-        engine, on = self._engine()
-        asked = engine.transport.post(f"/v1/flows/{flow_id}/{verb}", {}, FlowDone)
-        return await asyncio.wrap_future(on.start(asked))
-
-    def store_flow(self, flow: Flow) -> None:
-        engine, on = self._engine()
-        on.run(flow.send(engine))
-
-    async def astore_flow(self, flow: Flow) -> None:
-        engine, on = self._engine()
-        await asyncio.wrap_future(on.start(flow.send(engine)))
-
     def outcomes(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> Outcomes:
         engine, on = self._engine()
         gathering = on.run(_gather(engine, refs, timeout))
@@ -618,10 +380,6 @@ class Client(Operations):
         finally:
             await on.begin(gathering.close())
 
-    async def ajob(self, job_id: str) -> JobView:
-        engine, on = self._engine()
-        return await asyncio.wrap_future(on.start(engine.transport.job(job_id)))
-
     def _at_once(self, order: Order) -> Ref | None:
         engine, on = self._engine()
         background.check_may_wait()
@@ -636,25 +394,22 @@ class Client(Operations):
         engine.submit(order, ref)
         return ref
 
-    def cancel_job(self, job_id: str) -> str:
-        return self.cancel(job_id)
-
-    async def acancel_job(self, job_id: str) -> str:
-        engine, on = self._engine()
-        asked = engine.transport.post(f"/v1/jobs/{job_id}/cancel", {}, Cancelled)
-        return (await asyncio.wrap_future(on.start(asked))).outcome
-
     def _page(self, path: str, kind: type[T]) -> T:
-        engine, on = self._engine()
-        return on.run(page(engine, path, kind))
+        return self._run(lambda engine: page(engine, path, kind))
 
     def _list(self, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:
-        engine, on = self._engine()
-        return on.run(listed(engine, what, queue, item, limit))
+        return self._run(lambda engine: listed(engine, what, queue, item, limit))
 
     def _post(self, path: str, body: object, kind: type[T]) -> T:
+        return self._run(lambda engine: engine.transport.post(path, body, kind))
+
+    def _run(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
         engine, on = self._engine()
-        return on.run(engine.transport.post(path, body, kind))
+        return on.run(make(engine))
+
+    async def _arun(self, make: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        engine, on = self._engine()
+        return await asyncio.wrap_future(on.start(make(engine)))
 
     def _engine(self) -> tuple[Engine, background.Background]:
         """This process's engine: a fork leaves the parent's behind."""
@@ -684,117 +439,3 @@ def _known(stored: concurrent.futures.Future[Ref]) -> Ref:
 
 async def _gather(engine: Engine, refs: Sequence[tuple[str, int]], timeout: float | None) -> Gathering:
     return Gathering(engine, refs, timeout)
-
-
-def open_engine(config: ClientConfig) -> Engine:
-    """An engine over a connection of its own, on the running loop."""
-    connection = Connection(
-        config.urls, config.keyring, config.token, tls=config.tls(), local=config.local,
-        connect_s=config.connect_timeout_s, retry_s=config.retry_window_s,
-    )
-    engine = Engine(connection, retry_s=config.retry_window_s, connect_s=config.connect_timeout_s)
-    engine.express = Express(connection, engine.names, retry_s=config.retry_window_s)
-    return engine
-
-
-async def page(engine: Engine, path: str, kind: type[T]) -> T:
-    return await _connection(engine).get(path, kind)
-
-
-async def template(engine: Engine, asked: schedules.Asked) -> bytes:
-    """What a schedule's jobs are made of, signed."""
-    route = await engine.prepare(asked.order.route, b"", engine.patience())
-    seal = await engine.seal(engine.patience())
-    asked = asked._replace(order=asked.order._replace(route=route))
-    return seal.body(schedules.header_of(asked, options.now_s()), [asked.order.payload])
-
-
-async def signed_arguments(engine: Engine, job_id: str) -> tuple[Codec, bytes]:
-    """Codec and payload of one job, its signature checked."""
-    bundle, index = parse_job_id(job_id)
-    body = await _connection(engine).fetch_to_unpickle(f"/v1/jobs/{ids.job_id(bundle, index)}/body")
-    seal = await engine.seal(engine.patience())
-    header, payloads = seal.keyring.verify(body, seal.cluster)
-    if (header.bundle, header.indexes) != (bundle, [index]):
-        raise SignatureRefused(f"asked for job {job_id}, got those of {header.bundle}")
-    return header.codec, payloads[0]
-
-
-async def flow_entries(engine: Engine, flow_id: str) -> dict[str, ResultEntry]:
-    """What the last jobs of a flow returned, its signatures checked."""
-    fetch = _connection(engine).fetch_to_unpickle
-    return await flows.entries_of(fetch, await engine.seal(engine.patience()), flow_id)
-
-
-def _connection(engine: Engine) -> Connection:
-    if not isinstance(engine.transport, Connection):
-        raise RuntimeError("inside a job there is no view of the cluster: make a rota.Client of its own")
-    return engine.transport
-
-
-def _jobs_path(
-    place: str | None, queue: str, task: str, limit: int, after: str, key: str = "", label: str = "",
-    since: datetime | timedelta | float | None = None, until: datetime | timedelta | float | None = None,
-) -> str:
-    query = {
-        "place": place or "", "queue": queue, "task": task, "key": key, "label": label,
-        "since": options.moment(since, "since"), "until": options.moment(until, "until"),
-        "limit": int(limit), "after": after,
-    }
-    return f"/v1/jobs?{urlencode({name: value for name, value in query.items() if value != ''})}"
-
-
-async def listed(engine: Engine, what: str, queue: str | None, item: type[T], limit: int) -> list[T]:
-    """Up to `limit` items of a list: as many as there are, however many a node tells at a time."""
-    queue = "" if queue is None else f"queue={quote(queue, safe='')}&"
-    return await _connection(engine).listed(f"/v1/{what}?{queue}", item, limit)
-
-
-def connect(
-    urls: str | Iterable[str] | None = None,
-    *,
-    token: str | None = None,
-    key: Keyring | str | PathLike[str] | None = None,
-    ca_file: str | None = None,
-    retry_window_s: float | None = None,
-    connect_timeout_s: float | None = None,
-) -> Client:
-    """Make a `Client` and have `task.enqueue` use it, in this process."""
-    client = Client(
-        urls, token=token, key=key, ca_file=ca_file, retry_window_s=retry_window_s,
-        connect_timeout_s=connect_timeout_s,
-    )
-    default.replace(client)
-    return client
-
-
-def handle(job_id: str) -> JobHandle[Any]:
-    """The handle of a job of any client, by its id, through the default client. Raises ValueError for what is not an
-    id."""
-    return default.client().handle(job_id)
-
-
-def flow(name: str, *, keep: float | timedelta = flows.KEEP_S) -> Flow:
-    """A block whose jobs are stored as one graph, under a name: `with rota.flow("import") as flow:`, or `async with`.
-
-    What the block enqueues (through the default client) is kept here until it ends, and then stored: nothing of it
-    begins before all is there, and a block that raises has stored nothing. Then `flow` is a handle of it, as
-    `rota.flow_handle(flow.id)` finds it anywhere.
-
-    Args:
-        name: what it is called: letters, digits and _ . : @ -. Many flows may have one name; each has its id.
-        keep: how long it is kept when all of its jobs have ended, with the results of its last jobs: seconds, or a
-            timedelta.
-
-    Raises, at the end of the block:
-        InvalidJob: it is too large (50,000 jobs in one block), or a job in it is refused.
-        What `enqueue` raises: nothing of it will ever begin; after `EnqueueUnknown`, it may.
-    """
-    made: Flow = default.client().flow(name, keep=keep)
-    return made
-
-
-def flow_handle(flow_id: str) -> FlowHandle:
-    """A flow of any client, by its id, through the default client. Raises `InvalidJob` for what is no id."""
-    known: FlowHandle = default.client().flow_handle(flow_id)
-    return known

@@ -62,9 +62,10 @@ from rota.client.transports.transport import installed
 from rota.client.wire.views import FlowView, JobEvent, LogLine, LogView, ProgressView
 
 if TYPE_CHECKING:
-    from rota.client.api.clients import AsyncClient, Client, connect, flow, flow_handle, handle
+    from rota.client.api.clients import AsyncClient, Client
     from rota.client.api.flows import Flow, FlowHandle
     from rota.client.api.pipeline import pipeline
+    from rota.client.api.shortcuts import connect, flow, flow_handle, handle
     from rota.client.wire.encryption import encrypt
     from rota.worker.runner.around import around_job
     from rota.worker.runner.context import Cancelled, JobContext, check_cancelled, current_flow, current_job, touch
@@ -159,12 +160,12 @@ _LATE = {
     "JobContext": "rota.worker.runner.context",
     "around_job": "rota.worker.runner.around",
     "check_cancelled": "rota.worker.runner.context",
-    "connect": "rota.client.api.clients",
+    "connect": "rota.client.api.shortcuts",
     "encrypt": "rota.client.wire.encryption",
-    "handle": "rota.client.api.clients",
+    "handle": "rota.client.api.shortcuts",
     "current_flow": "rota.worker.runner.context",
-    "flow": "rota.client.api.clients",
-    "flow_handle": "rota.client.api.clients",
+    "flow": "rota.client.api.shortcuts",
+    "flow_handle": "rota.client.api.shortcuts",
     "current_job": "rota.worker.runner.context",
     "on_error": "rota.worker.runner.hooks",
     "on_runner_start": "rota.worker.runner.hooks",
