@@ -1,4 +1,4 @@
-"""One connection to one member: its calls, its pings, its end.
+"""One connection to one member: its calls, its time, its end.
 
 Belongs to the event loop that it was made on. Whatever ends it ends all its calls, each with what is known of it: one
 that the peer has certainly not begun with says so (`RpcFailed.sent`).
@@ -50,20 +50,11 @@ from .frames import (
 )
 from .headers import LIST_BYTES_MAX, HeaderReader, status_in, time_limit
 from .open_calls import OpenCalls
+from .pings import Pings
 from .sending import Sender
-
-KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 6.0, 4.0
-"""A ping after so much silence while calls are open; etcd hangs up on pings more often than every 5 s."""
 
 STOOD_STILL_S = 1.0
 """A timer that comes later than this found a loop that stood still: what has come meanwhile is read first."""
-
-LAZY_ACK_S = 0.1
-"""etcd's gRPC measures its bandwidth with a ping beside each request, and sends the next one when the last is answered:
-an answer that takes its time spares both sides a frame a call."""
-
-BANDWIDTH_PING = bytes((2, 4, 16, 16, 9, 14, 7, 7))
-_PING = b"rotaping"
 
 
 class Connection(asyncio.Protocol):
@@ -77,15 +68,13 @@ class Connection(asyncio.Protocol):
         """The peer takes no new calls; those that are open may end."""
         self._transport: asyncio.Transport
         self._sender: Sender
+        self._pings: Pings
         self._frames = FrameReader()
         self._headers = HeaderReader()
         self._open = OpenCalls()
         self._calls = self._open.by_stream
         self._received = 0
-        self._heard_at = self.loop.time()
-        self._ping_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._ack: asyncio.TimerHandle | None = None
         self._do = {
             HEADERS: self._on_headers, SETTINGS: self._on_settings, PING: self._on_ping, GOAWAY: self._on_goaway,
             WINDOW_UPDATE: self._on_window, RST_STREAM: self._on_reset,
@@ -170,6 +159,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._sender = Sender(self._transport)
+        self._pings = Pings(self._transport, self.loop)
         self._transport.write(PREFACE + settings_frame(
             (HEADER_TABLE_SIZE, 0), (ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WINDOW),
             (MAX_HEADER_LIST_SIZE, LIST_BYTES_MAX),
@@ -185,7 +175,7 @@ class Connection(asyncio.Protocol):
         self._sender.resume()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self.loop.time()
+        self._pings.heard_at = self.loop.time()
         try:
             for got in self._frames.feed(data):
                 if self.lost is not None:       # by what came before
@@ -254,16 +244,7 @@ class Connection(asyncio.Protocol):
             self.greeted.set_result(None)
 
     def _on_ping(self, got: Frame) -> None:
-        if got.flags & ACK:
-            self._ping_at = 0.0
-        elif got.payload != BANDWIDTH_PING:
-            self._transport.write(frame(PING, ACK, 0, got.payload))
-        elif self._ack is None:
-            self._ack = self.loop.call_later(LAZY_ACK_S, self._answer_lazily)
-
-    def _answer_lazily(self) -> None:
-        self._ack = None
-        self._transport.write(frame(PING, ACK, 0, BANDWIDTH_PING))
+        self._pings.on_ping(got)
 
     def _on_goaway(self, got: Frame) -> None:
         last, code, why = goaway_in(got.payload)
@@ -282,8 +263,7 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self.lost is not None or not self._open:
             return
-        silence = self._ping_at + KEEPALIVE_TIMEOUT_S if self._ping_at else self._heard_at + KEEPALIVE_S
-        due = max(min(silence, self._open.first_deadline), self.loop.time() + 0.01)
+        due = max(min(self._pings.due, self._open.first_deadline), self.loop.time() + 0.01)
         self._timer = self.loop.call_at(due, self._on_time)
 
     def _on_time(self) -> None:
@@ -293,14 +273,11 @@ class Connection(asyncio.Protocol):
             self._timer = self.loop.call_later(0.05, self._on_time)
             return
         self._end_late(now)
-        if self._ping_at and now >= self._ping_at + KEEPALIVE_TIMEOUT_S:
-            if self._heard_at <= self._ping_at:
-                self._lose(RpcFailed(StatusCode.UNAVAILABLE, "the connection was lost: no answer to a ping"))
-                return
-            self._ping_at = 0.0
-        if not self._ping_at and now >= self._heard_at + KEEPALIVE_S and self._open:
-            self._ping_at = now
-            self._transport.write(frame(PING, 0, 0, _PING))
+        if not self._pings.is_answered(now):
+            self._lose(RpcFailed(StatusCode.UNAVAILABLE, "the connection was lost: no answer to a ping"))
+            return
+        if self._open:
+            self._pings.ask(now)
         self._arm()
 
     def _end_late(self, now: float) -> None:
@@ -314,9 +291,9 @@ class Connection(asyncio.Protocol):
         if self.lost is not None:
             return
         self.lost = why
-        for timer in (self._timer, self._ack):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pings.stop()
         self._open.fail_all(why)
         if not self.greeted.done():
             self.greeted.set_exception(RpcFailed(why.code, why.details, sent=False))

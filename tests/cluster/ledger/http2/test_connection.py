@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from grpc import StatusCode
 
-from rota.cluster.ledger.http2 import calls, connection
+from rota.cluster.ledger.http2 import calls, connection, pings
 from rota.cluster.ledger.http2.frames import (
     ACK,
     CANCEL,
@@ -344,10 +344,10 @@ async def test_a_call_that_is_cancelled_or_late_is_reset() -> None:
 async def test_pings_are_answered_that_of_the_bandwidth_once() -> None:
     async def script(peer: Peer) -> None:
         stream, body = await peer.request()
-        peer.say(*(frame(PING, 0, 0, payload) for payload in 3 * [connection.BANDWIDTH_PING]))
+        peer.say(*(frame(PING, 0, 0, payload) for payload in 3 * [pings.BANDWIDTH_PING]))
         peer.say(frame(PING, 0, 0, b"at once!"))
         first, second = await peer.next(PING), await peer.next(PING)
-        assert (first.payload, second.payload) == (b"at once!", connection.BANDWIDTH_PING)
+        assert (first.payload, second.payload) == (b"at once!", pings.BANDWIDTH_PING)
         assert first.flags & second.flags & ACK
         peer.say(peer.answer(stream, body))
         await forever(peer)
@@ -357,8 +357,8 @@ async def test_pings_are_answered_that_of_the_bandwidth_once() -> None:
 
 
 async def test_a_peer_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "KEEPALIVE_S", 0.1)
-    monkeypatch.setattr(connection, "KEEPALIVE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(pings, "KEEPALIVE_S", 0.1)
+    monkeypatch.setattr(pings, "KEEPALIVE_TIMEOUT_S", 0.1)
 
     async def script(peer: Peer) -> None:
         await peer.request()
