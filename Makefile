@@ -8,13 +8,13 @@ SEEDS ?= 2000
 EXAMPLES ?= 500
 ARGS ?=
 
-.PHONY: demo test check setup docker-test bench bench-peers simulate fuzz docs up down lock clean
+.PHONY: demo test check setup compiled docker-test bench bench-peers simulate fuzz docs up down lock clean
 .DEFAULT_GOAL := demo
 
 demo: setup  ## three nodes count the standard library's files; the master is killed on the way
 	$(BIN)/rota demo $(ARGS)
 
-test: setup  ## everything but the container tests
+test: compiled  ## everything but the container tests
 	$(BIN)/python -m pytest tests/simulation; simulation=$$?; \
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=tests/docker --ignore=tests/simulation $(ARGS) && \
 	exit $$simulation       # it forks, and so has a process without threads to itself
@@ -26,6 +26,9 @@ check: setup  ## lint, strict types, and which room may import which
 	PYTHONPATH=.types $(BIN)/lint-imports --no-cache
 
 setup: $(VENV)/.installed  ## a virtual environment with the pinned dependencies and rota itself, editable
+
+compiled: setup  # where the environment forbids Python to keep what it compiles, each process would do it again: 2 s a node
+	@$(BIN)/python -m compileall -q -j 2 client cluster outbox worker tests benchmarks
 
 docker-test: setup  ## the cluster in containers; skipped where there is no Docker engine
 	$(BIN)/python -m pytest tests/docker -rs $(ARGS)
