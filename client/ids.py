@@ -20,8 +20,9 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"      # base 32 without i, l, o, u:
 SESSION_CHARS = 12
 DIGEST_BYTES = SESSION_CHARS + 4
 SESSION = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}\Z")
-BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(\.[0-5]?[0-9])?\Z")
-JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}})[_-]([0-9a-f]{{8}})(?:[_/-]([0-9]{{1,2}}))?\Z")
+PIECE = r"\.(?:[0-9]{1,2}|x(?:[1-3][0-9]{2}|4[0-7][0-9]))"
+BUNDLE = re.compile(rf"[{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}}(?:{PIECE})?\Z")
+JOB = re.compile(rf"([{ALPHABET}]{{{SESSION_CHARS}}})[_-]([0-9a-f]{{8}})(?:[_/-]([0-9]{{1,3}}))?\Z")
 
 NAME_CHARS_MAX, TASK_CHARS_MAX = 128, 256
 NAME_RULE = f"letters, digits and _ . : @ - (at most {NAME_CHARS_MAX})"
@@ -72,8 +73,19 @@ def bundle_of(digest: bytes) -> str:
     return bundle_id(session, int.from_bytes(digest[SESSION_CHARS:], "big"))
 
 
+def ordinal(index: int) -> str:
+    """An index in the name of a piece or of a record: names sort as jobs do (`99` before `x100`), and below 100 they
+    are what they were when no bundle had more."""
+    return f"{index:02d}" if index < 100 else f"x{index}"
+
+
+def index_at(text: str) -> int:
+    """The index that `ordinal` wrote; 0 for an empty text."""
+    return int(text.removeprefix("x") or 0)
+
+
 def job_id(bundle: str, index: int) -> str:
-    """The id of a job, from its bundle or from a piece of it (`<bundle>.<index>`)."""
+    """The id of a job, from its bundle or from a piece of it (`<bundle>.<ordinal of its first job>`)."""
     return f"{bundle.partition('.')[0].replace('-', '_')}_{index}"
 
 

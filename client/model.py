@@ -13,8 +13,11 @@ from msgspec import Meta
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are no record: anybody may have written them."""
 
-JOBS_PER_BUNDLE_MAX = 60
-"""So that splitting a bundle into all its pieces (2 deletes + 2 puts a job) fits one transaction of 128 operations."""
+JOBS_PER_BUNDLE_MAX = 480
+"""What is done to so many one by one does not fit a transaction of 128 operations: it goes in levels (decision 35)."""
+
+JOBS_PER_BUNDLE = 60
+"""Of small calls, so that their work spreads over the nodes; and all that releases before 35 can read."""
 
 BUNDLE_BYTES_MAX = 256 * 1024
 """Payload bytes of one bundle, and so of one job."""
@@ -250,7 +253,7 @@ UPSTREAM_MAX = 10_000
 """Jobs that one job can wait for."""
 
 OnUpstream = Literal["block", "cancel", "run"]
-JobBits: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]
+JobBits: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,120}\Z")]      # hex: one bit for each job of a bundle
 
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):

@@ -12,7 +12,7 @@ from ..calls.order import EMPTY, Call, Route, Routed, offloaded, with_upstream
 from ..calls.pickling import dump_arguments
 from ..errors import InvalidJob, RotaError
 from ..ids import Names
-from ..model import BUNDLE_BYTES_MAX, Codec, Enqueue
+from ..model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE, Codec, Enqueue
 from ..wire import sealing
 from ..wire.frames import CLIENT_FRAME_BYTES
 from ..wire.keyring import Seal
@@ -34,6 +34,7 @@ Paused: TypeAlias = Literal[Pause.PAUSE]
 
 def frames(
     task: Routed, route: Route, calls: Iterator[Call | tuple[Any, ...] | Paused], seal: Seal, names: Names,
+    jobs_per_bundle: Callable[[], int] = lambda: JOBS_PER_BUNDLE,
     wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Enqueue] | Paused]:
     """A frame's worth of signed bundles at a time. An error names the call that it is about. What is to run at a given
@@ -41,7 +42,7 @@ def frames(
     frame: list[Enqueue] = []
     frame_bytes = 0
     began = monotonic()
-    for bundle in _bundles(task, route, calls):
+    for bundle in _bundles(task, route, calls, jobs_per_bundle):
         if bundle is PAUSE:
             yield bundle
             continue
@@ -55,7 +56,7 @@ def frames(
 
 
 def _bundles(
-    task: Routed, route: Route, calls: Iterator[Call | tuple[Any, ...] | Paused]
+    task: Routed, route: Route, calls: Iterator[Call | tuple[Any, ...] | Paused], jobs_per_bundle: Callable[[], int]
 ) -> Iterator[OpenBundle | Paused]:
     """The hot loop of bulk enqueues: what does not differ from call to call is kept out of it."""
     bundle = OpenBundle(route, 0.0)
@@ -117,7 +118,7 @@ def _bundles(
             if bundle.bytes + size > BUNDLE_BYTES_MAX or len(bundle.payloads) == bundle.jobs_max:
                 if bundle.payloads:
                     yield bundle
-                bundle = OpenBundle(route, 0.0)
+                bundle = OpenBundle(route, 0.0, number, jobs_per_bundle())
                 if size > BUNDLE_BYTES_MAX:
                     yield _alone(route, payload, codec)
                     continue

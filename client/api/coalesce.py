@@ -16,7 +16,17 @@ from typing import NamedTuple, Protocol
 from ..calls.order import Order, Route
 from ..errors import ClientClosed, Overloaded, RotaError
 from ..ids import Names, idempotent_id
-from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, Codec, Enqueue, Header, Level, Receipt
+from ..model import (
+    BUNDLE_BYTES_MAX,
+    HEADER_SCHEMA,
+    JOBS_PER_BUNDLE,
+    JOBS_PER_BUNDLE_MAX,
+    Codec,
+    Enqueue,
+    Header,
+    Level,
+    Receipt,
+)
 from ..transports.transport import Patience
 from ..wire.codec import PYTHON
 from ..wire.frames import CLIENT_FRAME_BYTES
@@ -46,17 +56,31 @@ class Waiter(Protocol):
     def done(self) -> bool: ...
 
 
+WIDTH_PART = 16
+
+
+def width(route: Route, jobs: int, most: int) -> int:
+    """How many jobs the next bundle takes, by how many there are (of one call were sent, or wait here): small calls
+    spread over the nodes, and of large ones a bundle is a small part. `most`: what the nodes take. What takes turns
+    or is counted by a key stays narrow."""
+    if route.alone:
+        return 1
+    wide = min(jobs // WIDTH_PART, most, JOBS_PER_BUNDLE_MAX)
+    return wide if wide > JOBS_PER_BUNDLE and not route.by_key else JOBS_PER_BUNDLE
+
+
 class OpenBundle:
     """Jobs with one route on their way into a bundle."""
 
     __slots__ = ("bytes", "codec", "jobs_max", "payloads", "route", "since", "waiters")
 
-    def __init__(self, route: Route, since: float) -> None:
+    def __init__(self, route: Route, since: float, jobs: int = 0, most: int = JOBS_PER_BUNDLE) -> None:
+        """`jobs`, `most`: see `width`."""
         self.route = route
         self.since = since
         self.codec: Codec = "pickle"
         self.bytes = 0
-        self.jobs_max = 1 if route.alone else JOBS_PER_BUNDLE_MAX
+        self.jobs_max = width(route, jobs, most)
         self.payloads: list[bytes] = []
         self.waiters: list[Waiter] = []
 
@@ -85,7 +109,7 @@ class OpenBundle:
             task=route.task,
             queue=route.queue,
             mode=route.mode,
-            indexes=_INDEXES[len(self.payloads)],
+            indexes=list(range(len(self.payloads))),
             sizes=list(map(len, self.payloads)),
             enqueued_at=now,
             codec=self.codec,
@@ -115,8 +139,6 @@ class OpenBundle:
         )
 
 
-_INDEXES = [list(range(count)) for count in range(JOBS_PER_BUNDLE_MAX + 1)]
-
 Send = Callable[[list[Enqueue], Patience], Awaitable[list[Receipt | RotaError]]]
 """Hand over bundles (a frame's worth)."""
 
@@ -132,6 +154,7 @@ class Coalescer:
         *,
         retry_s: float,
         connect_s: float,
+        jobs_per_bundle: Callable[[], int] = lambda: JOBS_PER_BUNDLE,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._send = send
@@ -139,6 +162,7 @@ class Coalescer:
         self._names = names
         self._retry_s = retry_s
         self._connect_s = connect_s
+        self._jobs_per_bundle = jobs_per_bundle
         self._wall = wall
         self._open: dict[Route, OpenBundle] = {}
         self._full: deque[OpenBundle] = deque()
@@ -157,7 +181,7 @@ class Coalescer:
         if bundle is None or not bundle.takes(payload):
             if bundle is not None:
                 self._full.append(bundle)
-            bundle = self._open[route] = OpenBundle(route, loop.time())
+            bundle = self._open[route] = OpenBundle(route, loop.time(), self._jobs, self._jobs_per_bundle())
         bundle.add(payload, order.codec)
         bundle.waiters.append(waiter)
         self._jobs += 1

@@ -68,6 +68,10 @@ class Engine:
                 self._seen_revision = answer.revision
         return answers
 
+    def jobs_per_bundle(self) -> int:
+        """How many jobs of one bundle the nodes take, as far as is known now."""
+        return self.transport.jobs_per_bundle
+
     def _seen(self) -> int:
         """The newest revision of the store that this client knows of."""
         return max(self._seen_revision, self.express.seen_revision) if self.express is not None else self._seen_revision
@@ -107,7 +111,10 @@ class Engine:
         return route._replace(mode=mode)
 
     def _coalesce(self, retry_s: float, connect_s: float) -> Coalescer:
-        return Coalescer(self.send, self.seal, self.names, retry_s=retry_s, connect_s=connect_s)
+        return Coalescer(
+            self.send, self.seal, self.names, retry_s=retry_s, connect_s=connect_s,
+            jobs_per_bundle=self.jobs_per_bundle,
+        )
 
     def _coalescer_of(self, route: Route) -> Coalescer:
         """The impatient do not wait behind the patient."""

@@ -92,7 +92,7 @@ def steps(
     seal = yield start(engine.seal(engine.patience(route)))
     progress = Progress()
     sent: deque[tuple[list[Enqueue], W]] = deque()
-    frames = bulk.frames(task, route, _in_turns(at) if in_turns else at, seal, engine.names)
+    frames = bulk.frames(task, route, _in_turns(at) if in_turns else at, seal, engine.names, engine.jobs_per_bundle)
     try:
         for frame in progress.until_fault(frames):
             if frame is PAUSE:

@@ -49,6 +49,14 @@ class Route(NamedTuple):
         """Whether a job with this route is in a bundle of its own: something is said of it alone."""
         return bool(self.idempotency or self.bundle) or (self.terms is not None and bool(self.terms.unique))
 
+    @property
+    def by_key(self) -> bool:
+        """Whether its jobs take turns, or are counted, by a key; or are those of a flow."""
+        terms = self.terms
+        return bool(self.key) or (
+            terms is not None and (bool(terms.fair_key or terms.rate_key) or terms.flow is not None)
+        )
+
 
 class Order(NamedTuple):
     """One job to enqueue. `code` is what `route.function` is the digest of."""

@@ -86,6 +86,10 @@ class Connection:
     async def seal(self, patience: Patience) -> Seal:
         return await self._links.seal(patience)
 
+    @property
+    def jobs_per_bundle(self) -> int:
+        return self._links.jobs_per_bundle
+
     def address(self) -> Address | None:
         """Of the node that this is linked to now. May be called from any thread."""
         return self._links.address()

@@ -11,6 +11,7 @@ from typing import Protocol
 import aiohttp
 
 from ..errors import ClientClosed, ConfigError, ProtocolMismatch, ResultInvalid, RotaError, Unauthorized, Unreachable
+from ..model import JOBS_PER_BUNDLE
 from ..settings.local import Local
 from ..wire import frames as wire
 from ..wire.codec import is_harmless
@@ -70,6 +71,11 @@ class Links:
             await self.by(patience)
         assert self._seal is not None
         return self._seal
+
+    @property
+    def jobs_per_bundle(self) -> int:
+        """As the node says that this is linked to now, or was."""
+        return self._link.hello.limits.jobs_per_bundle_max if self._link is not None else JOBS_PER_BUNDLE
 
     def address(self) -> Address | None:
         """Of the node that this is linked to now. May be called from any thread."""

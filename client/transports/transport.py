@@ -49,6 +49,11 @@ class Transport(Protocol):
         An empty keyring where somebody else signs and verifies (a runner's node)."""
         ...
 
+    @property
+    def jobs_per_bundle(self) -> int:
+        """How many jobs of one bundle its node takes."""
+        ...
+
     async def enqueue(
         self, bundles: list[Enqueue], seen_revision: int, patience: Patience
     ) -> list[Receipt | RotaError]:

@@ -16,8 +16,9 @@ from ..errors import InvalidJob
 from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, Results
 
 TAG_BYTES = 16
-HEADER_BYTES_MAX = 16 * 1024
-"""60 jobs need under 2 KiB, a table of retries 1 KiB; names are short. A longer header is garbage."""
+HEADER_BYTES_MAX = 32 * 1024
+"""480 jobs need up to 14 KiB (most of it their signatures), a table of retries 1 KiB; names are short. A longer header
+is garbage."""
 
 BODY_BYTES_MAX = 4 + HEADER_BYTES_MAX + BUNDLE_BYTES_MAX
 
@@ -93,11 +94,20 @@ def payloads(body: bytes) -> list[bytes]:
 
 def slice_body(body: bytes, indexes: Sequence[int]) -> bytes:
     """A body with only these jobs (of the bundle as enqueued). Their signatures stay valid."""
+    return slices(body, [indexes])[0]
+
+
+def slices(body: bytes, parts: Iterable[Sequence[int]]) -> list[bytes]:
+    """A body for each of these parts. It is read once: a wide one is cut into many."""
     header, jobs = split_body(body)
-    at = [header.indexes.index(index) for index in indexes]
-    tags = header.tags and b"".join(header.tags[TAG_BYTES * i : TAG_BYTES * (i + 1)] for i in at)
-    part = msgspec.structs.replace(header, indexes=list(indexes), sizes=[header.sizes[i] for i in at], tags=tags)
-    return encode_body(part, [jobs[i] for i in at])
+    place_of = {index: place for place, index in enumerate(header.indexes)}
+    cut = []
+    for indexes in parts:
+        at = [place_of[index] for index in indexes]
+        tags = header.tags and b"".join(header.tags[TAG_BYTES * i : TAG_BYTES * (i + 1)] for i in at)
+        part = msgspec.structs.replace(header, indexes=list(indexes), sizes=[header.sizes[i] for i in at], tags=tags)
+        cut.append(encode_body(part, [jobs[i] for i in at]))
+    return cut
 
 
 def enqueue_digest(body: bytes) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from .. import errors
 from ..errors import ProtocolMismatch, RotaError
-from ..model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, Mode, Receipt
+from ..model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE, Enqueue, Mode, Receipt
 from .views import EventsPage
 
 PROTOCOL = 1
@@ -30,7 +30,7 @@ CLIENT_FRAME_BYTES = 1024 * 1024
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     frame_bytes_max: int = FRAME_BYTES_MAX
-    jobs_per_bundle_max: int = JOBS_PER_BUNDLE_MAX
+    jobs_per_bundle_max: int = JOBS_PER_BUNDLE     # (which a node of the release before does not say)
     bundle_bytes_max: int = BUNDLE_BYTES_MAX
     in_flight_max: int = IN_FLIGHT_MAX
 

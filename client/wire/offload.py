@@ -44,7 +44,7 @@ names = Names()
 
 
 _NAME = re.compile(
-    rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})\.([0-9]{{1,2}})\.(arguments|result)\.[0-9a-f]{{16}}"
+    rf"([{ALPHABET}]{{{SESSION_CHARS}}}-[0-9a-f]{{8}})\.([0-9]{{1,3}})\.(arguments|result)\.[0-9a-f]{{16}}"
 )
 
 

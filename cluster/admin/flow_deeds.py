@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 from rota.client.calls.graphs import FlowPart
 from rota.client.ids import job_id
@@ -80,9 +79,13 @@ class FlowDeeds:
             if token is None:
                 indexes = indexes[1:]
                 continue
-            stop = self._discards.claimed if is_held else partial(self._discards.waiting, why=CANCELLED)
-            write = await stop((self._member,), record, token)
-            if write is not None and (await self._commits.submit(write)).applied:
+            if is_held:
+                writes = await self._discards.claimed((self._member,), record, token)
+            else:
+                write = await self._discards.waiting((self._member,), record, token, why=CANCELLED)
+                writes = [] if write is None else [write]
+            verdicts = await asyncio.gather(*map(self._commits.submit, writes))
+            if verdicts and all(verdict.applied for verdict in verdicts):
                 all_of_it = b"." not in record.key.rpartition(b"/")[2]
                 count = len(indexes) if all_of_it else 1
                 asked, cancelled = asked + is_held * count, cancelled + (not is_held) * count

@@ -147,11 +147,11 @@ class Operations:
                 if view.place in ("finished", "failed"):
                     return "ended"
                 if view.place in ("running", "claimed"):        # of level `none`: its node hears of the request, too
-                    await self._commits.submit(await self._discards.held((self._member,), bundle, [index]))
+                    await self._commits.submit(await self._discards.held((self._member,), bundle, index))
                     return "requested"
                 raise InvalidJob(f"job {job_id} is unknown: it was never enqueued here, or it has ended")
             if record.key.startswith(self._keys.claims):
-                await self._commits.submit(await self._discards.held((self._member,), bundle, [index]))
+                await self._commits.submit(await self._discards.held((self._member,), bundle, index))
                 return "requested"
             token = waiting_at(self._keys, record)
             if token is None:

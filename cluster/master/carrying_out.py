@@ -18,8 +18,8 @@ from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Put, Record, prefix_end
 from ..state import moves
 from ..state.discarding import Discards
-from ..state.quarantine import SetAside, damage
-from ..state.records import RateRecord, Token, encode
+from ..state.quarantine import SetAside, damage, left_at
+from ..state.records import RateRecord, Token, decode, encode
 from .dispatch.aggregator import Aggregator
 from .dispatch.commands import Command, Expire, GiveClaim, LoadPage, Quarantine, Split, TakeOver
 from .dispatch.lanes import Item
@@ -185,8 +185,14 @@ class CarryingOut:
 
     async def _set_aside(self, record: Record, token: Token | None, reason: str) -> None:
         """If it is still there, as it was."""
-        if token is None:
-            write = await self._aside.unreadable((self._context.fence,), record)
-        else:
-            write = await self._aside.fail((self._context.fence,), record, token, reason)
-        await self._context.commits.submit(write)
+        left: bytes | None = b""
+        while left is not None:
+            if token is None:
+                write = await self._aside.unreadable((self._context.fence,), record)
+            else:
+                write = await self._aside.fail((self._context.fence,), record, token, reason)
+            verdict = await self._context.commits.submit(write)
+            left = left_at(write, record.key) if verdict.applied else None
+            if left is not None:
+                record = replace(record, value=left, mod_revision=verdict.revision)
+                token = decode(Token, left) if token is not None else None

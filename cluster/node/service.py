@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
-from rota.client.model import Enqueue, Mode, Parameter, Receipt
+from rota.client.model import JOBS_PER_BUNDLE, Enqueue, Mode, Parameter, Receipt
 from rota.client.options import rates
 from rota.client.wire.views import (
     ANY_JOB,
@@ -60,6 +60,11 @@ class Service:
     @property
     def node(self) -> str:
         return self._identities.node
+
+    @property
+    def jobs_per_bundle(self) -> int:
+        members = self._parts.directory.members.values()
+        return min((member.jobs_per_bundle for member in members), default=JOBS_PER_BUNDLE)
 
     @property
     def _life(self) -> Life:

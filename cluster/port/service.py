@@ -106,6 +106,11 @@ class NodeService(Protocol):
         """Of a registered task; None where they are not known."""
         ...
 
+    @property
+    def jobs_per_bundle(self) -> int:
+        """How many jobs of one bundle it takes: as many as every node of the cluster can read."""
+        ...
+
     async def task_mode(self, task: str) -> Mode | None:
         """"async" or "sync" for a registered task, None for an unknown one."""
         ...

@@ -63,7 +63,8 @@ class Socket:
         await ws.prepare(request)
         self._transport = request.transport
         await self._send(wire.Hello(
-            wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids, pushes_events=True
+            wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids,
+            wire.Limits(jobs_per_bundle_max=self._service.jobs_per_bundle), pushes_events=True
         ))
         try:
             async with asyncio.TaskGroup() as group:

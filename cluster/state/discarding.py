@@ -17,6 +17,8 @@ from .keys import Keys
 from .records import Token, header_of
 from .splitting import jobs_in
 
+REQUESTS_PER_WRITE = 100
+
 CANCEL_S = 3600.0
 """How long the outcome of a cancelled job is kept, and a request to cancel one that a node holds."""
 
@@ -70,16 +72,24 @@ class Discards:
         notices = await self._notice(record, token, bundle, indexes, f"job {job} has taken its place")
         return moves.replace(self._keys, unmodified(record.key, record.mod_revision), bundle, by, [notices])
 
-    async def held(self, conditions: tuple[Condition, ...], bundle: str, indexes: list[int]) -> Write:
-        """Ask the node that holds these jobs to stop them."""
-        lease = await self._buckets.of(CANCEL_S).lease(len(indexes))
-        return Write(conditions, tuple(Put(self._keys.cancel(bundle, index), b"{}", lease) for index in indexes))
+    async def held(self, conditions: tuple[Condition, ...], bundle: str, index: int) -> Write:
+        """Ask the node that holds this job to stop it."""
+        (write,) = await self._held(conditions, bundle, [index])
+        return write
 
-    async def claimed(self, conditions: tuple[Condition, ...], record: Record, token: Token) -> Write | None:
+    async def claimed(self, conditions: tuple[Condition, ...], record: Record, token: Token) -> list[Write]:
         """The same for all jobs of a claim that have not ended."""
         bundle = _name(record.key)
-        indexes = await self._pending(bundle, token)
-        return await self.held(conditions, bundle, indexes) if indexes else None
+        return await self._held(conditions, bundle, await self._pending(bundle, token) or [])
+
+    async def _held(self, conditions: tuple[Condition, ...], bundle: str, indexes: list[int]) -> list[Write]:
+        lease = await self._buckets.of(CANCEL_S).lease(len(indexes)) if indexes else 0
+        return [
+            Write(conditions, tuple(Put(self._keys.cancel(bundle, index), b"{}", lease) for index in part))
+            for part in (
+                indexes[start : start + REQUESTS_PER_WRITE] for start in range(0, len(indexes), REQUESTS_PER_WRITE)
+            )
+        ]
 
     def _memory(self, token: Token, bundle: str, gone: list[int]) -> moves.Ops:
         """What they remembered goes with them."""

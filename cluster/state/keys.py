@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from rota.client.ids import NAME_CHARS_MAX, NAME_RULE, is_task_name
+from rota.client.ids import NAME_CHARS_MAX, NAME_RULE, PIECE, is_task_name, ordinal
 from rota.client.ids import is_name as is_name
 from rota.client.model import PRIORITY_MAX, PRIORITY_MIN
 
@@ -30,14 +30,15 @@ NAMES_KEPT_MAX = 4_096
 """Of queues and nodes, so that the names in many keys are checked once."""
 
 _NAME = r"([^/]{1,600})"        # checked when it is decoded
-BUNDLE = r"[0-9A-Za-z][0-9A-Za-z-]{0,63}(?:\.[0-5]?[0-9])?"
+BUNDLE = rf"[0-9A-Za-z][0-9A-Za-z-]{{0,63}}(?:{PIECE})?"
 _BUNDLE = f"({BUNDLE})"
 _JOB = re.compile(rf"{_NAME}/([0-9]{{3}})/([0-9]{{{ORDER_DIGITS}}})/{_BUNDLE}".encode())
 _DUE = re.compile(rf"([0-9]{{{ORDER_DIGITS}}})/{_NAME}/{_BUNDLE}".encode())
-_INPUT = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]{0,63})/([0-9A-Za-z][0-9A-Za-z-]{0,63})/(!?)([1-9a-f][0-9a-f]{0,14})")
+_INPUT = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]{0,63})/([0-9A-Za-z][0-9A-Za-z-]{0,63})/(!?)([1-9a-f][0-9a-f]{0,119})")
 _AWAITING = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
 _CLAIM = re.compile(rf"{_NAME}/{_BUNDLE}".encode())
-_JOB_ID = r"([0-9A-Za-z][0-9A-Za-z-]{0,63})-([0-5]?[0-9])"      # of a bundle as it was enqueued
+_INDEX = r"[0-9]|[1-9][0-9]|[1-3][0-9]{2}|4[0-7][0-9]"
+_JOB_ID = rf"([0-9A-Za-z][0-9A-Za-z-]{{0,63}})-({_INDEX})"      # of a bundle as it was enqueued
 _STEP = re.compile(rf"{_JOB_ID}/([0-9]{{4}})".encode())
 _FAILED = re.compile(rf"{_NAME}/{_JOB_ID}".encode())
 _CANCEL = re.compile(_JOB_ID.encode())
@@ -252,7 +253,7 @@ class Keys:
 
     def result(self, bundle: str, first_index: int, fence: int) -> bytes:
         """Named by the attempt (its fencing token) too: a job that a person retried has results of both."""
-        return self.bundle_results(bundle) + f"{first_index:02d}.{fence:0{ORDER_DIGITS}d}".encode()
+        return self.bundle_results(bundle) + f"{ordinal(first_index)}.{fence:0{ORDER_DIGITS}d}".encode()
 
     def cancel(self, bundle: str, index: int) -> bytes:
         return self.cancels + f"{whole(bundle)}-{index}".encode()
@@ -405,7 +406,7 @@ def _flow(raw: bytes) -> str | None:
 
 
 def _finished(bundle: str, first_index: int, fence: int) -> str:
-    return f"{whole(bundle)}-{first_index:02d}.{fence:0{ORDER_DIGITS}d}"
+    return f"{whole(bundle)}-{ordinal(first_index)}.{fence:0{ORDER_DIGITS}d}"
 
 
 def shown(key: bytes) -> str:

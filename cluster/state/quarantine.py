@@ -10,17 +10,18 @@ from collections.abc import Callable
 
 import msgspec
 
+from rota.client.ids import index_at
 from rota.client.model import Header, ResultEntry
-from rota.client.wire.codec import BODY_BYTES_MAX, slice_body
+from rota.client.wire.codec import BODY_BYTES_MAX, slice_body, slices
 from rota.client.wire.keyring import Seal
 
 from ..clock import Clock
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Write, unmodified
-from ..ledger.ledger import Ledger, Record
+from ..ledger.ledger import OPS_MAX, Ledger, Put, Record
 from . import moves
 from .keys import Keys, whole
-from .records import Claim, Token, bits, header_of, token_of
+from .records import Claim, Token, bits, encode, header_of, hex_bits, token_of
 from .splitting import jobs_in
 from .words import Words
 
@@ -43,12 +44,16 @@ CANNOT_BLOCK = ("orphaned", "body missing", "body unreadable")
 """For these a job leaves its serial queue: it is the node's killer, or there is nothing that could be tried again."""
 
 KEEP_RESULT_S = 3600.0
+JOBS_PER_WRITE, BESIDE = 60, 6
+"""Of a wide bundle; and what is written beside its jobs."""
+
 TRACEBACK_CHARS_MAX = 1_000
 """Of the bytes of a token that cannot be read."""
 
 
 class SetAside:
-    """Makes the writes. Raises `LedgerError` where the store does not answer: nothing has happened then."""
+    """Makes the writes; one that leaves something (`left_at`) is to be followed by the next. Raises `LedgerError`
+    where the store does not answer: nothing has happened then."""
 
     def __init__(
         self, ledger: Ledger, keys: Keys, clock: Clock, seal: Seal, buckets: Buckets,
@@ -80,7 +85,7 @@ class SetAside:
             return self._and_tell(write, bundle, indexes, plain, ADVICE[reason])
         if body is None:
             body = await self._body(bundle)
-        return await self._write(who, record, plain, reason, node, body, "")
+        return await self._write(who, record, plain, reason, node, body, "", token)
 
     async def unreadable(self, who: moves.Conditions, record: Record) -> Write:
         """For a token that is none, below a key that can be parsed. What its body says of it makes a new one, so that
@@ -100,17 +105,22 @@ class SetAside:
         return page.records[0].value if page.records else b""
 
     async def _write(
-        self, who: moves.Conditions, record: Record, token: Token, reason: str, node: str, body: bytes, traceback: str
+        self, who: moves.Conditions, record: Record, token: Token, reason: str, node: str, body: bytes, traceback: str,
+        was: Token | None = None,
     ) -> Write:
-        """A bundle holds at most 60 jobs: with two puts each, that fits one transaction."""
+        """With two puts a job. `was`: what lies there, if that can be read."""
         keys, bundle, at = self._keys, _name(record.key), unmodified(record.key, record.mod_revision)
         indexes = _indexes(bundle, token, body)
         if not body and (await self._ledger.read(keys.failure(bundle, indexes[0]), keys_only=True)).records:
             return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
+        late = len(moves.forget_steps(keys, bundle, token.late_indexes))
+        most = len(indexes) if 2 * len(indexes) + late + BESIDE <= OPS_MAX else min(JOBS_PER_WRITE, len(indexes) - 1)
+        indexes, rest = indexes[:most], indexes[most:]
         at_s, stamped = self._clock.wall(), self.words.token(bundle, token)
+        parts = zip(indexes, _parts(body, indexes, last=not rest), strict=True)
         failures = [
-            put for index in indexes for put in moves.fail(
-                keys, bundle, index, stamped, words=self.words, body=_part(body, index, first=index == indexes[0]),
+            put for index, part in parts for put in moves.fail(
+                keys, bundle, index, stamped, words=self.words, body=part,
                 error=ADVICE[reason], traceback=traceback, node=node, at_s=at_s, reason=reason,
             )
         ]
@@ -118,8 +128,23 @@ class SetAside:
         revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
         notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
-        write = moves.set_aside(keys, who, at, bundle, token, tuple(failures), (notice,))
+        if rest:
+            left, shorter = self._left(record, was, body, indexes, rest)
+            write = moves.set_some_aside(keys, who, at, bundle, left, shorter, tuple(failures), (notice,))
+        else:
+            write = moves.set_aside(keys, who, at, bundle, token, tuple(failures), (notice,))
         return self._and_tell(write, bundle, indexes, token, ADVICE[reason])
+
+    def _left(
+        self, record: Record, was: Token | None, body: bytes, gone: list[int], rest: list[int]
+    ) -> tuple[bytes, bytes]:
+        """What lies there of a wide bundle until the rest of it is set aside, too, for the same reason: the token, of
+        which some jobs are done; or, where it is none of this body, as it is, with a body that holds only those."""
+        bundle = _name(record.key)
+        header = header_of(body)
+        if was is not None and (header is None or belongs(header, bundle, was)):
+            return encode(msgspec.structs.replace(was, done=hex_bits(was.done_bits | bits(gone)))), b""
+        return record.value if was is None else encode(was), slice_body(body, rest)
 
     def _and_tell(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:
         return msgspec.structs.replace(
@@ -171,12 +196,17 @@ def _name(key: bytes) -> str:
 def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
     """Which of its jobs have not ended. Where nobody can tell: of a piece the first."""
     header = header_of(body)
-    first = header.indexes if header is not None else [int(bundle.partition(".")[2] or 0)]
+    first = header.indexes if header is not None else [index_at(bundle.partition(".")[2])]
     return jobs_in(bundle, token, header) or first
 
 
-def _part(body: bytes, index: int, *, first: bool) -> bytes:
-    """The body of one job; bytes that are none are kept once."""
+def _parts(body: bytes, indexes: list[int], *, last: bool) -> list[bytes]:
+    """The body of each job; bytes that are none are kept once."""
     if header_of(body) is not None:
-        return slice_body(body, [index])
-    return body if first and len(body) <= BODY_BYTES_MAX else b""
+        return slices(body, ([index] for index in indexes))
+    return [body if last and len(body) <= BODY_BYTES_MAX else b"", *(b"" for _ in indexes[1:])]
+
+
+def left_at(write: Write, key: bytes) -> bytes | None:
+    """What a write of `SetAside` leaves there: jobs of a wide bundle that are still to be set aside. None: nothing."""
+    return next((op.value for op in write.ops if isinstance(op, Put) and op.key == key), None)

@@ -21,6 +21,7 @@ from rota.client.errors import InvalidJob
 from rota.client.ids import parse_job_id
 from rota.client.model import (
     ATTEMPTS_MAX,
+    JOBS_PER_BUNDLE,
     JOBS_PER_BUNDLE_MAX,
     LABELS_MAX,
     PAST_MAX,
@@ -60,7 +61,7 @@ Limit: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
 Attempt: TypeAlias = Annotated[int, Meta(ge=0, le=2 * ATTEMPTS_MAX)]
 Priority: TypeAlias = Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
 Place: TypeAlias = Annotated[int, Meta(ge=0, le=ORDER_MAX)]         # an order, or ms since 1970: 16 digits in a key
-Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,15}\Z")]      # hex: one bit for each job of a bundle
+Bitmap: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,120}\Z")]     # hex: one bit for each job of a bundle
 Bundle: TypeAlias = Annotated[str, Meta(pattern=rf"^{BUNDLE}\Z")]      # or a piece of one
 Weight: TypeAlias = Annotated[int, Meta(ge=1, le=WEIGHT_MAX)]
 Schema: TypeAlias = Annotated[int, Meta(ge=1, le=SCHEMA + 1)]       # ours, and the next release's
@@ -196,6 +197,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     keys: list[str] | None = None   # the marks of its signing keys; [] takes what is unsigned; None: not said
     labels: list[str] = []          # what it has: tasks that require others are not among its `tasks`
     spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
+    jobs_per_bundle: Number = JOBS_PER_BUNDLE       # that it can read; of the release before if it says nothing
     v: Schema = msgspec.field(default_factory=schema)
 
     def serves(self, queue: str) -> bool:

@@ -2,33 +2,49 @@
 
 Each piece gets its own token at its own place (so that order is kept) and its own slice of the body: from then on a
 piece is a bundle like any other, and nothing has to count how many of its siblings are still there.
+
+A split makes at most `PIECES_MAX` of them (a transaction has 128 operations). Where smaller ones are wanted, these are
+split again: they are bundles like any other.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from rota.client.model import JOBS_PER_BUNDLE_MAX, Header
-from rota.client.wire.codec import decode_header, slice_body
+from rota.client.ids import index_at, ordinal
+from rota.client.model import Header
+from rota.client.wire.codec import decode_header, slices
 
 from .keys import whole
 from .records import Token, bits, hex_bits
 
+PIECES_MAX = 60
+"""Of one split: a token and a body each."""
 
-def pieces(bundle: str, token: Token, body: bytes, size: int) -> list[tuple[str, Token, bytes]]:
-    """(name, token, body) for what still has to run, in pieces of up to `size` jobs."""
+
+def pieces(
+    bundle: str, token: Token, body: bytes, size: int, most: int = PIECES_MAX
+) -> list[tuple[str, Token, bytes]]:
+    """(name, token, body) for what still has to run, in pieces of up to `size` jobs; of more, where that would make
+    more than `most` pieces."""
     header, _ = decode_header(body)
     done = token.done_bits
-    todo = [index for index in header.indexes if not done >> index & 1]
+    parts = in_parts([index for index in header.indexes if not done >> index & 1], size, most)
     return [
-        (piece_name(bundle, part), shrunk(token, part), slice_body(body, part))
-        for part in (todo[start : start + size] for start in range(0, len(todo), size))
+        (piece_name(bundle, part), shrunk(token, part), cut)
+        for part, cut in zip(parts, slices(body, parts), strict=True)
     ]
 
 
+def in_parts(indexes: list[int], size: int, most: int = PIECES_MAX) -> list[list[int]]:
+    """Of up to `size`, or as small as `most` of them can be."""
+    size = max(size, -(-len(indexes) // most))
+    return [indexes[start : start + size] for start in range(0, len(indexes), size)]
+
+
 def piece_name(bundle: str, indexes: list[int]) -> str:
-    """Two digits, so that the order of names is that of jobs."""
-    return f"{whole(bundle)}.{min(indexes):02d}"
+    """The order of names is that of jobs."""
+    return f"{whole(bundle)}.{ordinal(min(indexes))}"
 
 
 def shrunk(token: Token, indexes: list[int]) -> Token:
@@ -39,7 +55,7 @@ def shrunk(token: Token, indexes: list[int]) -> Token:
 
 def first_of(bundle: str, token: Token, header: Header | None = None) -> int:
     """The job of a token that is tried first."""
-    return next(iter(jobs_in(bundle, token, header) or (int(bundle.partition(".")[2] or 0),)))
+    return next(iter(jobs_in(bundle, token, header) or (index_at(bundle.partition(".")[2]),)))
 
 
 def jobs_in(bundle: str, token: Token, header: Header | None = None) -> list[int] | None:
@@ -50,9 +66,10 @@ def jobs_in(bundle: str, token: Token, header: Header | None = None) -> list[int
     elif bundle == whole(bundle):
         indexes = list(range(token.count))
     elif token.count == 1:
-        indexes = [int(bundle.rpartition(".")[2])]
+        indexes = [index_at(bundle.rpartition(".")[2])]
     elif token.part:
-        indexes = [index for index in range(JOBS_PER_BUNDLE_MAX) if int(token.part, 16) >> index & 1]
+        part = int(token.part, 16)
+        indexes = [index for index in range(part.bit_length()) if part >> index & 1]
     else:
         return None
     return [index for index in indexes if not token.done_bits >> index & 1]

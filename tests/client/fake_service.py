@@ -14,7 +14,7 @@ from typing import Any
 from rota.client.calls.pickling import dump_value, load_arguments, load_function
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError, UnknownTask
 from rota.client.ids import parse_job_id
-from rota.client.model import Enqueue, Receipt, ResultEntry, Results
+from rota.client.model import JOBS_PER_BUNDLE_MAX, Enqueue, Receipt, ResultEntry, Results
 from rota.client.tasks.task import registry
 from rota.client.wire.codec import encode_results, enqueue_digest
 from rota.client.wire.keyring import Keyring, Seal
@@ -140,6 +140,8 @@ class FakeService:
                 self.store.followers[bundle].remove(push)
 
         return end
+
+    jobs_per_bundle = JOBS_PER_BUNDLE_MAX
 
     async def task_mode(self, task: str) -> str | None:
         known = registry.get(task)

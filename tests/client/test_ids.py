@@ -34,7 +34,7 @@ def test_ids_of_before_and_bundles_are_read(written: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "", "x", "k3f9q2m7xa5t", "k3f9q2m7xa5t_0000001f_", "k3f9q2m7xa5t_0000001f_100", "k3f9q2m7xa5t_0000001g_0",
+    "", "x", "k3f9q2m7xa5t", "k3f9q2m7xa5t_0000001f_", "k3f9q2m7xa5t_0000001f_1000", "k3f9q2m7xa5t_0000001g_0",
     "k3f9q2m7xa5t_0000001f_0\n", " k3f9q2m7xa5t_0000001f_0", "k3f9q2m7xa5t_0000001f_0/0", "../x", "k" * 10_000,
 ])
 def test_what_is_no_id(text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from rota.client.ids import index_at
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import Claim, FailedRecord, decode
@@ -65,7 +66,7 @@ class Blame:
 def _jobs(key: bytes, claim: Claim) -> list[str]:
     """Those of a claim, as keys name them: a piece has the name of the first of them."""
     bundle, _, first = key.rpartition(b"/")[2].decode().partition(".")
-    return [f"{bundle}-{int(first or 0) + index}" for index in range(claim.count)]
+    return [f"{bundle}-{index_at(first) + index}" for index in range(claim.count)]
 
 
 def _may_have_run(claim: Claim) -> bool:

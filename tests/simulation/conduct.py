@@ -20,6 +20,7 @@ from itertools import pairwise
 
 import msgspec
 
+from rota.client.ids import index_at
 from rota.cluster.ledger.ledger import Event
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys
@@ -242,7 +243,7 @@ class Conduct:
         """A job of the same bundle, at the same place in the queue, with a lower index."""
         place, dot, index = key.rpartition(b".")
         for other in self._serial if dot else ():
-            if other.startswith(place + dot) and int(other[len(place) + 1:]) < int(index):
+            if other.startswith(place + dot) and index_at(other[len(place) + 1:].decode()) < index_at(index.decode()):
                 return other
         return None
 

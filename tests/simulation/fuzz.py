@@ -117,14 +117,14 @@ MONSTERS = (
     b"9" * 5_000, "²".encode(), b"\xff" * 5_000, b"",
 )
 ODD = ("²", "٣", "-1", "007", "5", "", "..", "a b", "x\n", "9" * 30, "\x1b[31m", "\u202e")
-WORDS = ("zz", "²", "\x1b[31m", "../..", "q1", "9" * 400, "\u202e", "f" * 15, "1", "sync", "m:sync", "")
-NUMBERS = (0, 1, -1, 2, 3, 59, 60, 61, 10**15, 10**16, 2**53, 2**63, 2**64, -(2**63), 10**30, 0.5, -0.5, 1e300)
+WORDS = ("zz", "²", "\x1b[31m", "../..", "q1", "9" * 400, "\u202e", "f" * 120, "1", "sync", "m:sync", "")
+NUMBERS = (0, 1, -1, 2, 3, 59, 60, 479, 480, 10**15, 10**16, 2**53, 2**63, 2**64, -(2**63), 10**30, 0.5, -0.5, 1e300)
 
-NAMES = (*BUNDLES, f"{BUNDLES[0]}.01", "x", "x-²")
+NAMES = (*BUNDLES, f"{BUNDLES[0]}.01", f"{BUNDLES[0]}.x100", "x", "x-²")
 QUEUES = ("q1", "q2", SERIAL, NARROW, BOUNDED, "other")
 ORDERS = ("0" * 16, "0" * 15 + "9", "9" * 16)
 FLOWS = (FLOW, BUNDLES[0], "x")
-JOBS = tuple(f"{name}-{index}" for name in NAMES for index in ("0", "1", "01", "59", "60", "²"))
+JOBS = tuple(f"{name}-{index}" for name in NAMES for index in ("0", "1", "01", "59", "479", "480", "²"))
 LAYOUT: dict[bytes, tuple[tuple[str, ...], ...]] = {
     KEYS.jobs: (QUEUES, ("100", "100", "050", "000", "201", "50"), ORDERS, NAMES),
     KEYS.scheduled: (ORDERS, QUEUES, NAMES), KEYS.claims: (("ghost", "n0-000000"), NAMES), KEYS.failed: (QUEUES, JOBS),
@@ -134,7 +134,7 @@ LAYOUT: dict[bytes, tuple[tuple[str, ...], ...]] = {
     KEYS.failures: (JOBS,), KEYS.finished_bodies: (JOBS,), KEYS.running: (("ghost", "n0-000000"),),
     KEYS.operations: (("0" * 12, "x"),), KEYS.operations_ended: (("0" * 12, "x"),), KEYS.schedules: (("nightly",),),
     KEYS.templates: (("nightly",),),
-    KEYS.awaiting: (QUEUES, NAMES), KEYS.inputs: (NAMES, NAMES, ("1", "!1", "ff", "0", "f" * 15)),
+    KEYS.awaiting: (QUEUES, NAMES), KEYS.inputs: (NAMES, NAMES, ("1", "!1", "ff", "0", "f" * 120)),
     KEYS.uniques: (("m:sync", "m:async"), (UNIQUE, "x")), KEYS.bounds: (QUEUES,),
     KEYS.rates: (("task", "queue", "key"), ("m:paced", "m:sync", "q1")), KEYS.outboxes: (("shop",),),
     KEYS.flows: (FLOWS,), KEYS.flow_sections: (FLOWS, FLOWS), KEYS.flows_open: (FLOWS,), KEYS.flows_ended: (FLOWS,),

@@ -279,6 +279,15 @@ def pieces_sort_as_text() -> None:
 
 
 @mutant
+def a_split_in_levels_forgets_the_rest() -> None:
+    """Of a wide bundle come as many pieces as one transaction takes, and no more."""
+    def in_parts(indexes: list[int], size: int, most: int = splitting.PIECES_MAX) -> list[list[int]]:
+        return [indexes[start : start + size] for start in range(0, len(indexes), size)][:most]
+
+    splitting.in_parts = in_parts
+
+
+@mutant
 def split_loses_a_job() -> None:
     """The last job of a bundle is in none of its pieces."""
     original = waiting.pieces

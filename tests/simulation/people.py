@@ -31,6 +31,7 @@ ANSWERS_LOST = 0.05
 COUNTS = (1, 1, 2, 7, 20)
 SERIAL_COUNTS = (1, 1, 2, 12)
 FEW_COUNTS = (1, 2, 5)
+WIDE_COUNTS = (61, 130, 480)
 
 SHIPPED = 0.2
 """Bundles whose code comes along, where jobs are signed: each has code of its own."""
@@ -56,6 +57,7 @@ class Client:
         self.session = new_session(lambda count: self.rng.randbytes(count))
         self.poison = poison
         self.crashing = crashing
+        self.wide = world.plan.wide
         self.seen = 0       # the newest revision it has been told
         self.keyring = signer_for(random.Random(f"{world.seed} {self.session}"), world.plan.keys)
 
@@ -70,6 +72,10 @@ class Client:
 
     def _order(self, bundle: str) -> Enqueue:
         rng = self.rng
+        if self.wide:
+            self.wide -= 1
+            task = rng.choice(("m:sync", "m:async", "m:once", "m:patient"))
+            return self._bundle(bundle, task, rng.choice(QUEUES), rng.choice(WIDE_COUNTS))
         if self.poison:
             self.poison -= 1
             return self._bundle(bundle, POISON, "q1", 3)

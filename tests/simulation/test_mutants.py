@@ -15,7 +15,7 @@ from ..cluster.master.duties import test_bulk, test_flows, test_scheduler, test_
 from ..cluster.node.intake import test_bounds
 from ..cluster.node.outcomes import test_reporter
 from ..cluster.node.running import test_remembering, test_running
-from ..cluster.state import test_splitting
+from ..cluster.state import test_splitting, test_wide
 from ..fitting import Changer, faults_in
 from . import mutants_of_blame, mutants_of_trust, test_fairness, test_one_trouble, test_trust
 from .campaign import Verdict, run
@@ -55,6 +55,8 @@ RARE = {
     "what_slept_is_not_told":
         lambda: test_reporter.test_that_one_sleeps_is_told_where_the_others_expire("sleep"),
     "pieces_do_not_say_what_is_in_them": test_splitting.test_a_piece_says_which_jobs_are_in_it,
+    "a_split_in_levels_forgets_the_rest":
+        lambda: test_wide.test_it_is_split_in_levels_until_pieces_are_as_small_as_is_wanted(1),
     "a_graph_that_cannot_be_read_is_empty": test_flows.test_a_flow_whose_graph_cannot_be_read_is_not_over,
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
     "what_is_due_passes_the_tail_by":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-INDEX_BITS = 6      # an index is below 60
+INDEX_BITS = 9      # an index is below 480
 
 
 def job_number(key: int, index: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from rota.client import errors
-from rota.client.model import Enqueue, Mode, QueueInfo, Receipt
+from rota.client.model import JOBS_PER_BUNDLE, Enqueue, Mode, QueueInfo, Receipt
 from rota.client.process.threads import Future, OwnThread
 from rota.client.transports.transport import Follower, Patience
 from rota.client.wire import frames as wire
@@ -61,6 +61,10 @@ class RunnerTransport:
 
     async def seal(self, patience: Patience | None = None) -> Seal:
         return Seal(UNSIGNED, "")
+
+    @property
+    def jobs_per_bundle(self) -> int:
+        return JOBS_PER_BUNDLE
 
     async def enqueue(
         self, bundles: list[Enqueue], seen_revision: int = 0, patience: Patience | None = None

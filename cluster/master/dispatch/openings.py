@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rota.client.model import JOBS_PER_BUNDLE_MAX
+from rota.client.model import JOBS_PER_BUNDLE
 
 from .heavy import Heavy
 from .lane_ids import LaneId
@@ -12,7 +12,7 @@ from .limits import Limits
 from .rates import Rates
 from .turns import Gate
 
-CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE_MAX
+CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE
 """Of what limits admit: nothing is given ahead then, only slots that are idle now count."""
 
 

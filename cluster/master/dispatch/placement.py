@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rota.client.model import Mode
+from rota.client.model import JOBS_PER_BUNDLE, Mode
 
 from .lanes import Item
 from .members import NodeLoad
@@ -25,7 +25,7 @@ class Give(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Into pieces of so many jobs."""
+    """Into pieces of so many jobs (or larger ones, where there would be too many: these are cut again)."""
 
     size: int
 
@@ -77,7 +77,7 @@ def _in_parts(
     if gate.splitting >= min(allowed, free):
         return None             # (also if no slot is free at all: then there is room for it soon, or a slot)
     if item.token.suspect or item.pending > allowed:
-        return Cut(1)
+        return Cut(1 if item.token.suspect or allowed < JOBS_PER_BUNDLE else JOBS_PER_BUNDLE)
     best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
     if item.pending <= best.jobs:
         return Give(best.node, best.mode)

@@ -30,7 +30,7 @@ from .ends import Ends, Entry
 from .flows import Flows
 from .letting_in import LettingIn
 from .notes import Notes
-from .sweeping import sweep
+from .sweeping import sweep, sweep_steps
 
 AT_ONCE = 32
 """Bundles that are looked up at a time."""
@@ -43,6 +43,9 @@ LOOKED_MAX = 500
 
 SWEEP_S = 20.0
 """What jobs were given goes so long after they have ended, at the most."""
+
+LONG_SWEEP_S = 3600.0
+"""Likewise what jobs remembered, where it did not go with them."""
 
 
 class Dependants:
@@ -70,7 +73,7 @@ class Dependants:
 
     async def run(self) -> None:
         await self._load()
-        next_look = next_sweep = self._clock.monotonic()
+        next_look = next_sweep = next_long_sweep = self._clock.monotonic()
         while True:
             self._notes.wake.clear()
             await self.settle()
@@ -83,6 +86,9 @@ class Dependants:
             if now >= next_sweep:
                 next_sweep = now + SWEEP_S
                 await self.sweep()
+            if now >= next_long_sweep:
+                next_long_sweep = now + LONG_SWEEP_S
+                await sweep_steps(self._context)
             if self._has_work():
                 continue
             try:

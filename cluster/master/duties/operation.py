@@ -219,7 +219,9 @@ class Operation:
         if self._operation.verb == "retry":
             return moves.retry_head(conditions, unmodified(record.key, record.mod_revision), target.what)
         if record.key.startswith(self._keys.claims):
-            return await self._discards.claimed(conditions, record, target.what)
+            writes = await self._discards.claimed(conditions, record, target.what)
+            await self._writer.submit(writes[:-1])
+            return writes[-1] if writes else None
         return await self._discards.waiting(conditions, record, target.what)
 
     # -- what it says of itself ----------------------------------------------------------------------------------------

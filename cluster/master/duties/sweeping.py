@@ -6,7 +6,7 @@ import asyncio
 
 from ...context import TermContext
 from ...ledger.commits import Write
-from ...ledger.ledger import OPS_MAX, Delete, Get, Txn, prefix_end
+from ...ledger.ledger import OPS_MAX, Condition, Delete, Get, Target, Txn, prefix_end
 from ...ledger.scan import pages
 from ...state import moves
 from .awaited import Awaited
@@ -31,6 +31,30 @@ async def sweep(context: TermContext, awaited: Awaited) -> None:
                 moves.forgotten(keys, name), Delete(keys.graphs_of(name), prefix_end(keys.graphs_of(name)))
             ))) for name in gone
         ))
+
+
+async def sweep_steps(context: TermContext) -> None:
+    """What jobs remembered of which nothing else is left: where a wide bundle ended, not all of it may have gone with
+    it (`FORGOTTEN_MAX`)."""
+    keys = context.keys
+    async for page in pages(context.ledger, keys.steps, keys_only=True):
+        left: dict[str, set[int]] = {}
+        for record in page.records:
+            if (parsed := keys.parse_step(record.key)) is not None:
+                left.setdefault(parsed[0], set()).add(parsed[1])
+        names = list(left)
+        for start in range(0, len(names), PER_TXN):
+            gone = await _gone(context, names[start : start + PER_TXN])
+            await asyncio.gather(*(_forget(context, name, left[name]) for name in gone))
+
+
+async def _forget(context: TermContext, bundle: str, indexes: set[int]) -> None:
+    keys = context.keys
+    body, failures = keys.body(bundle), keys.failures_of(bundle)
+    areas = ((body, body + b"/"), (failures, prefix_end(failures)))
+    nothing = tuple(Condition(start, Target.CREATE, "==", 0, end) for start, end in areas)
+    ops = moves.forget_steps(keys, bundle, sorted(indexes))
+    await context.commits.submit(Write((context.fence, *nothing), ops))
 
 
 async def _gone(context: TermContext, names: list[str]) -> list[str]:

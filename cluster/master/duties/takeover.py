@@ -20,7 +20,7 @@ from ...ledger.commits import Write, unmodified
 from ...ledger.ledger import Condition, Ledger, Record, Target, prefix_end
 from ...ledger.scan import scan
 from ...state import moves
-from ...state.quarantine import SetAside
+from ...state.quarantine import SetAside, left_at
 from ...state.records import TaskRecord, claim_in
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ async def take_over(
     while True:
         writes = [await _back(context, (fence, dead), record, tasks, aside, losses_max) for record in batch]
         verdicts = await asyncio.gather(*(context.commits.submit(write) for write in writes if write is not None))
+        again |= any(
+            write is not None and left_at(write, record.key) is not None
+            for record, write in zip(batch, writes, strict=True)
+        )
         for verdict in verdicts:
             moved += verdict.applied
             again |= not verdict.applied

@@ -19,6 +19,7 @@ class Memory:
             index: {step.name: step for _, step in sorted(found.items())} for index, found in steps.items()
         }
         self.late = set(late)           # they ended, and a step of theirs may have come, or may come, after that
+        self._forgotten: set[int] = set()       # they have ended, and what they remembered is deleted by then
         self._loose: set[int] = set()   # a write of theirs was repeated: it may apply once more when it is deleted
         self._next = {index: max(found, default=-1) + 1 for index, found in steps.items()}
         self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
@@ -59,10 +60,16 @@ class Memory:
     def ended(self, indexes: Iterable[int], *, final: bool) -> list[int]:
         """Which of these jobs, that have ended, have left something to be deleted with that. `final`: their bundle
         ends, too."""
-        going = [index for index in indexes if index in self.remembered or index in self._next]
+        going = [
+            index for index in indexes
+            if (index in self.remembered or index in self._next) and index not in self._forgotten
+        ]
         running = self._loose.union(index for index, _ in self._under_way)
         self.late.update(index for index in going if index in running)
-        return sorted({*going, *self.late}) if final else going
+        if final:
+            return sorted({*going, *self.late})
+        self._forgotten.update(going)
+        return going
 
     def leave(self, indexes: Iterable[int]) -> None:
         """These jobs go elsewhere, and what they remember is told there."""

@@ -50,9 +50,9 @@ LOOKS_MAX = 200
 FEEDS_MAX = 5_000
 """Sessions that are watched at a time: each client process is one, and each watch costs the store."""
 
-INDEX = re.compile(r"[0-9]{1,2}\Z")
-RECORDS_MAX = JOBS_PER_BUNDLE_MAX * 4
-"""Of one bundle, kept in mind: each job has one record, and a few more if a person has retried it."""
+INDEX = re.compile(r"[0-9]{1,3}\Z")
+RECORDS_MAX = JOBS_PER_BUNDLE_MAX * 2
+"""Of one bundle, kept in mind: each job has one record at the most, and a second if a person has retried it."""
 
 RECENT_MAX = 1_000
 """Bundles of a watched session whose results are kept in mind, for who asks a moment later."""

@@ -6,23 +6,33 @@ traceback along, so many of them at once are written in several steps, each reco
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 from msgspec.structs import replace
 
-from rota.client.model import Outcome, ResultEntry, Terms, Upstream
-from rota.client.wire.codec import slice_body
+from rota.client.model import JOBS_PER_BUNDLE_MAX, Outcome, ResultEntry, Terms, Upstream
+from rota.client.wire.codec import slices
 
 from ...clock import Clock
 from ...context import IdentityContext
 from ...ledger.ledger import Delete, Put
 from ...state import moves
 from ...state.keys import Keys
+from ...state.moves.remembered import FORGOTTEN_MAX
 from ...state.records import Token, awaiting_of, bits, due_by, token_of
+from ...state.splitting import piece_name
 from ...state.words import Words
 from ..claims.held import SUSPENDED, Held
 from ..claims.settlement import Kept, Settlement
 
 FAILURES_PER_WRITE = 20
+FORGETTING_PER_WRITE = FORGOTTEN_MAX
+"""Outcomes of jobs that remember something."""
+
+PARTS_PER_WRITE = 30
+"""Into so many pieces a wide bundle goes apart in one write."""
+
 GOES_ON = ("retry", "snooze", *SUSPENDED)
 """What a job has ended with that is run again."""
 SLEEP_TOGETHER_MS = 1_000
@@ -46,9 +56,17 @@ def settle(
 ) -> list[Settlement]:
     """The writes for some outcomes of a bundle, in order; the last one ends the claim if the bundle is complete."""
     keys, buckets = context.keys, context.buckets
-    steps = _steps(outcomes)
+    steps = _steps(outcomes, FORGETTING_PER_WRITE if held.memory is not None else JOBS_PER_BUNDLE_MAX)
     settlements = []
+    again = _again_in_parts(context, held) if complete else []
+    before, again = again[:-PARTS_PER_WRITE], again[-PARTS_PER_WRITE:]
     done = held.done & ~bits([outcome.index for outcome in outcomes])
+    for start in range(0, len(before), PARTS_PER_WRITE):
+        parts = before[start : start + PARTS_PER_WRITE]
+        done |= bits([index for indexes, _, _ in parts for index in indexes])
+        settlements.append(Settlement(
+            moves.part_with(keys, held.record.key, held.bundle, held.shown(done), held.body, parts), False, 0
+        ))
     for number, step in enumerate(steps):
         done |= bits([outcome.index for outcome in step])
         last = number == len(steps) - 1
@@ -59,7 +77,7 @@ def settle(
             if not final:
                 ended = [outcome.index for outcome in step if outcome.status != "failed"]
                 ops += _forgotten(context, held, ended, final=False)
-        ops += _end(context, held, done) if final else moves.record(held.record.key, held.shown(done))
+        ops += _end(context, held, done, again) if final else moves.record(held.record.key, held.shown(done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
         all_well = all(outcome.status == "ok" for outcome in step)
         without = deletes if final and all_well and len(deletes) == len(ops) else None
@@ -89,14 +107,17 @@ def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settleme
     )
 
 
-def _steps(outcomes: list[Outcome]) -> list[list[Outcome]]:
-    """Cut so that no write is too large: by failed jobs and by bytes."""
+def _steps(outcomes: list[Outcome], jobs_max: int) -> list[list[Outcome]]:
+    """Cut so that no write is too large: by failed jobs and by bytes, and by jobs."""
     steps: list[list[Outcome]] = [[]]
     failures = size = 0
     for outcome in outcomes:
         weight = len(outcome.value) + len(outcome.traceback) + len(outcome.error)
         failed = outcome.status == "failed"
-        if steps[-1] and (failures + failed > FAILURES_PER_WRITE or size + weight > RESULT_BYTES_PER_WRITE):
+        full = len(steps[-1]) == jobs_max
+        if steps[-1] and (
+            failures + failed > FAILURES_PER_WRITE or size + weight > RESULT_BYTES_PER_WRITE or full
+        ):
             steps.append([])
             failures = size = 0
         steps[-1].append(outcome)
@@ -110,16 +131,21 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
     if not failed:
         return []
     words = Words(context.seal)
+    bodies = slices(held.body, ([outcome.index] for outcome in failed))
     return [
-        put for outcome in failed for put in moves.fail(
+        put for outcome, body in zip(failed, bodies, strict=True) for put in moves.fail(
             context.keys, held.bundle, outcome.index, words.token(held.bundle, _ended_token(context, held, [outcome])),
-            body=slice_body(held.body, [outcome.index]), error=outcome.error, traceback=outcome.traceback,
+            body=body, error=outcome.error, traceback=outcome.traceback,
             node=context.node, at_s=context.clock.wall(), words=words,
         )
     ]
 
 
-def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
+Part: TypeAlias = tuple[list[int], Token, int]
+"""Jobs that are run again together: which, their token, and when (ms)."""
+
+
+def _end(context: IdentityContext, held: Held, done: int, again: list[Part]) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
     key, bundle, keys = held.record.key, held.bundle, context.keys
     gone = _forgotten(context, held, [index for index, _ in held.jobs if not _goes_on(held, index)], final=True)
@@ -132,18 +158,29 @@ def _end(context: IdentityContext, held: Held, done: int) -> moves.Ops:
             return moves.block(keys, key, bundle, replace(token, attempt=held.claim.attempt))
         in_place = moves.sleep_in_place if outcome.status == "sleep" else moves.retry_in_place
         return in_place(keys, key, bundle, token, _due_ms(context.clock, [outcome]))
+    move = moves.suspend if any(outcome.status in SUSPENDED for outcome in held.retries) else moves.retry
+    return (*move(keys, key, bundle, held.body, done, again), *gone)
+
+
+def _again_in_parts(context: IdentityContext, held: Held) -> list[Part]:
+    """One for each time to run again; last the one that is called as the claim is (where they are so many that some
+    go before the others, that name is free only then)."""
+    if held.claim.serial:
+        return []
     groups: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in held.retries:
         groups.setdefault((outcome.status, _company(context.clock, outcome)), []).append(outcome)
     expires = held.claim.expires
-    move = moves.suspend if any(status in SUSPENDED for status, _ in groups) else moves.retry
-    return (*move(keys, key, bundle, held.body, done, [
+    parts = [
         (
             [outcome.index for outcome in group], _again(context, held, group),
             _due_ms(context.clock, group) if status == "sleep" else due_by(_due_ms(context.clock, group), expires),
         )
         for (status, _), group in groups.items()
-    ]), *gone)
+    ]
+    return parts if len(parts) <= PARTS_PER_WRITE else sorted(
+        parts, key=lambda part: piece_name(held.bundle, part[0]) == held.bundle
+    )
 
 
 def _company(clock: Clock, outcome: Outcome) -> int:

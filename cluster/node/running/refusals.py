@@ -16,7 +16,8 @@ from ...events.sparse import Sparse
 from ...ledger.commits import Write
 from ...ledger.ledger import Record
 from ...recent import Recent
-from ...state.quarantine import SetAside
+from ...state.quarantine import SetAside, left_at
+from ...state.records import Claim, decode, encode
 from ..claims.held import Held
 from ..outcomes.reporter import AGAIN_S
 
@@ -37,27 +38,35 @@ class Refusals:
 
     def refuse(self, held: Held, reason: str) -> Coroutine[None, None, None]:
         """`reason`: one of `quarantine.ADVICE`."""
-        record, claim, body = replace(held.record, mod_revision=held.mod_revision), held.claim, held.body
-        return self._insist(record, lambda now: self._aside.fail(
-            (self._context.member,), now, claim, reason, node=self._context.node, body=body
-        ))
+        record, body = replace(held.record, mod_revision=held.mod_revision, value=encode(held.claim)), held.body
+
+        def make(now: Record) -> Awaitable[Write]:
+            claim = decode(Claim, now.value)
+            assert claim is not None        # we have written it
+            return self._aside.fail(
+                (self._context.member,), now, claim, reason, node=self._context.node, body=body
+            )
+
+        return self._insist(record, make)
 
     def unreadable(self, record: Record) -> Coroutine[None, None, None]:
         """A claim that is none."""
         return self._insist(record, lambda now: self._aside.unreadable((self._context.member,), now))
 
     async def _insist(self, record: Record, make: Callable[[Record], Awaitable[Write]]) -> None:
-        """Until the store takes it, or the claim is not ours any more."""
+        """Until the store has taken all of it, or the claim is not ours any more. What we know of it counts, whatever
+        somebody has written over it."""
         while True:
             try:
-                verdict = await self._context.commits.submit(await make(record))
-                found = verdict.found
-                if verdict.applied or found is None or found.create_revision != record.create_revision:
+                write = await make(record)
+                verdict = await self._context.commits.submit(write)
+                left, found = left_at(write, record.key), verdict.found
+                if verdict.applied and left is not None:
+                    record = replace(record, value=left, mod_revision=verdict.revision)
+                elif verdict.applied or found is None or found.create_revision != record.create_revision:
                     return
-                page = await self._context.ledger.read(record.key)      # somebody has written over it
-                if not page.records:
-                    return
-                record = page.records[0]
+                else:
+                    record = replace(record, mod_revision=found.mod_revision)
             except LedgerError as error:
                 trying.warn("not set aside, to be tried again: %s", error)
                 await asyncio.sleep(AGAIN_S)

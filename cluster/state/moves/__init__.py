@@ -20,6 +20,8 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     awaiting --> [*]: expire
     awaiting --> [*]: abandon
     awaiting --> failed: set_aside
+    awaiting --> awaiting: set_some_aside
+    awaiting --> failed: set_some_aside
     waiting --> claimed: claim
     waiting --> waiting: split
     waiting --> waiting: cancel_some
@@ -31,6 +33,8 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     waiting --> [*]: expire
     waiting --> failed: skip_head
     waiting --> failed: set_aside
+    waiting --> waiting: set_some_aside
+    waiting --> failed: set_some_aside
     scheduled --> waiting: become_due
     scheduled --> scheduled: cancel_some
     scheduled --> [*]: cancel
@@ -39,9 +43,14 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     scheduled --> scheduled: replace
     scheduled --> awaiting: replace
     scheduled --> failed: set_aside
+    scheduled --> scheduled: set_some_aside
+    scheduled --> failed: set_some_aside
     claimed --> claimed: mark_started
     claimed --> claimed: record
     claimed --> claimed: remember_first
+    claimed --> claimed: part_with
+    claimed --> scheduled: part_with
+    claimed --> awaiting: part_with
     claimed --> claimed: give_back
     claimed --> waiting: give_back
     claimed --> waiting: hand_back
@@ -55,6 +64,8 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     claimed --> waiting: block
     claimed --> failed: fail
     claimed --> failed: set_aside
+    claimed --> claimed: set_some_aside
+    claimed --> failed: set_some_aside
     claimed --> [*]: end
     failed --> waiting: revive
     failed --> [*]: delete
@@ -75,6 +86,7 @@ from .claimed import (
     give_back,
     hand_back,
     mark_started,
+    part_with,
     record,
     remember_first,
     retry,
@@ -85,7 +97,7 @@ from .claimed import (
 )
 from .ended import finished, result
 from .entering import Bound, Fired, enqueue, enqueue_claimed, fire
-from .failed import delete, fail, revive, set_aside, skip_head
+from .failed import delete, fail, revive, set_aside, set_some_aside, skip_head
 from .ops import Conditions, Ops
 from .remembered import forget_steps, remember, remembered
 from .waiting import become_due, cancel, cancel_some, claim, expire, replace, retry_head, split
@@ -94,7 +106,7 @@ __all__ = [
     "Bound", "Conditions", "Fired", "Ops", "abandon", "become_due", "block", "cancel", "cancel_some", "claim", "delete",
     "end",
     "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
-    "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "record", "release",
-    "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",
-    "revive", "set_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
+    "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "part_with", "record",
+    "release", "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",
+    "revive", "set_aside", "set_some_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
 ]

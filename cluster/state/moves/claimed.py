@@ -12,13 +12,13 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from rota.client.model import History
-from rota.client.wire.codec import slice_body
+from rota.client.wire.codec import slices
 
 from ...ledger.commits import Write
 from ...ledger.ledger import Condition, Delete, Put
 from ..keys import Keys
 from ..records import Awaiting, Claim, Token, encode, header_of, hex_bits, token_of
-from ..splitting import piece_name, shrunk
+from ..splitting import in_parts, piece_name, shrunk
 from .ops import Conditions, Ops, freed, put_awaiting, put_scheduled, put_waiting
 from .remembered import forget_late
 
@@ -87,14 +87,25 @@ def remember_first(key: bytes, claim: Claim, step: Put) -> Ops:
 
 
 def give_back(keys: Keys, key: bytes, bundle: str, claim: Claim, body: bytes, indexes: list[int], size: int) -> Ops:
-    """Some of its jobs, which have not begun, go back to their queue in pieces of `size`; to the claim they count as
-    done."""
+    """Some of its jobs, which have not begun, go back to their queue in pieces of `size` (or larger: `in_parts`); to
+    the claim they count as done."""
     ops: list[Put | Delete] = [Put(key, encode(claim))]
-    for part in (indexes[start : start + size] for start in range(0, len(indexes), size)):
+    parts = in_parts(indexes, size)
+    for part, cut in zip(parts, slices(body, parts), strict=True):
         name = piece_name(bundle, part)
         ops.append(put_waiting(keys, name, shrunk(token_of(claim), part)))
-        ops.append(Put(keys.body(name), slice_body(body, part)))
+        ops.append(Put(keys.body(name), cut))
     return tuple(ops)
+
+
+def part_with(
+    keys: Keys, key: bytes, bundle: str, claim: Claim, body: bytes, again: Sequence[tuple[list[int], Token, int]]
+) -> Ops:
+    """Of a wide bundle that goes apart, some parts go before the others (`retry`, `suspend`), each as a piece of its
+    own; to the claim their jobs count as done. None of them may have the name that the claim has."""
+    return (Put(key, encode(claim)), *_pieces(keys, bundle, body, [
+        (indexes, token, partial(_put_later, keys, due_ms=due_ms)) for indexes, token, due_ms in again
+    ]))
 
 
 def end(keys: Keys, key: bytes, bundle: str, claim: Claim) -> Ops:
@@ -129,15 +140,16 @@ def _later(
 
 
 def _apart(keys: Keys, bundle: str, body: bytes, parts: Sequence[tuple[list[int], Token, Place]]) -> Ops:
-    """Each of these is a piece of its own."""
+    """Each of these is a piece of its own, and nothing else is left of the bundle."""
+    ops = _pieces(keys, bundle, body, parts)
+    return ops if any(op.key == keys.body(bundle) for op in ops) else (*ops, Delete(keys.body(bundle)))
+
+
+def _pieces(keys: Keys, bundle: str, body: bytes, parts: Sequence[tuple[list[int], Token, Place]]) -> Ops:
     ops: list[Put | Delete] = []
-    bodies = []
-    for indexes, token, put in parts:
+    for (indexes, token, put), cut in zip(parts, slices(body, [indexes for indexes, _, _ in parts]), strict=True):
         name = piece_name(bundle, indexes)
-        bodies.append(Put(keys.body(name), slice_body(body, indexes)))
-        ops += [put(name, shrunk(token, indexes)), bodies[-1]]
-    if keys.body(bundle) not in [put.key for put in bodies]:
-        ops.append(Delete(keys.body(bundle)))
+        ops += [put(name, shrunk(token, indexes)), Put(keys.body(name), cut)]
     return tuple(ops)
 
 

@@ -40,6 +40,16 @@ def set_aside(
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *ops))
 
 
+def set_some_aside(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, left: bytes, body: bytes, failures: Ops,
+    notices: Iterable[Put] = (),
+) -> Write:
+    """Some jobs of a wide bundle; the others follow. `left`: what lies there of them until then, `body` likewise where
+    another one belongs to that (else b"")."""
+    shorter = (Put(keys.body(bundle), body),) if body else ()
+    return Write((*who, at), (Put(at.key, left), *shorter, *failures, *notices))
+
+
 def skip_head(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, failure: Ops) -> Write:
     """The head of a serial queue, which has failed, makes way for the next."""
     return Write((*who, at), (Delete(at.key), Delete(keys.body(bundle)), *freed(keys, token), *failure))

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from msgspec.structs import replace as struct_replace
 
 from ...ledger.commits import Write
-from ...ledger.ledger import Condition, Delete, Put, Record
+from ...ledger.ledger import OPS_MAX, Condition, Delete, Put, Record
 from ..keys import Keys
 from ..records import Token, bits, claim_of, encode, hex_bits
-from ..splitting import pieces
+from ..splitting import PIECES_MAX, pieces
 from .ops import Conditions, freed, moved_tail, put_held, put_waiting
 from .remembered import forget_late
 
@@ -24,13 +24,15 @@ def claim(
 
 
 def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, body: Record, size: int) -> Write:
-    """Replace token and body by those of its pieces, of up to `size` jobs each, at the same place in the queue."""
+    """Replace token and body by those of its pieces, of up to `size` jobs each, at the same place in the queue; of more
+    jobs, where there would be too many pieces for a transaction: these are split again."""
+    late = forget_late(keys, bundle, token)
     puts: dict[bytes, bytes] = {}
-    for name, piece, piece_body in pieces(bundle, token, body.value, size):
+    most = min(PIECES_MAX, (OPS_MAX - 2 - len(late)) // 2)
+    for name, piece, piece_body in pieces(bundle, token, body.value, size, most):
         puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
         puts[keys.body(name)] = piece_body
     deletes = [Delete(gone) for gone in (at.key, body.key) if gone not in puts]
-    late = forget_late(keys, bundle, token)
     return Write((*who, at), (*deletes, *late, *(Put(name, value) for name, value in puts.items())))
 
 

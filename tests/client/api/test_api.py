@@ -14,7 +14,9 @@ import pytest
 
 from rota.client.api import coalesce
 from rota.client.api.clients import AsyncClient
+from rota.client.api.coalesce import width
 from rota.client.calls import pickling
+from rota.client.calls.order import Route
 from rota.client.errors import (
     InvalidJob,
     JobFailed,
@@ -29,7 +31,7 @@ from rota.client.errors import (
     UnknownTask,
 )
 from rota.client.ids import job_id, parse_job_id
-from rota.client.model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, ResultEntry, Results
+from rota.client.model import BUNDLE_BYTES_MAX, Enqueue, ResultEntry, Results, Terms
 from rota.client.tasks.named import NamedTask
 from rota.client.tasks.task import registry
 from rota.client.wire import codec
@@ -219,8 +221,9 @@ async def test_enqueue_many() -> None:
     async with cluster() as (node, client):
         handles = await client.enqueue_many(add, ((number, 1) for number in range(2_000)))
         assert len(handles) == 2_000
-        assert [bundle.count for bundle in node.store.bundles.values()] == [60] * 33 + [20]
-        assert {len(request) for request in node.service.requests} <= {16, 2}
+        counts = [bundle.count for bundle in node.store.bundles.values()]
+        assert counts[:17] == [60] * 17 and counts[17:-1] == sorted(counts[17:-1]) and 100 < max(counts) < 125
+        assert {len(request) for request in node.service.requests} <= {16, 13}
         assert await asyncio.gather(*handles[-3:]) == [1998, 1999, 2000]
         assert handles[61].id == job_id(list(node.store.bundles)[1], 1) == handles.ids[61]
         assert handles[-1] == list(handles)[-1] and handles[10:12] == [handles[10], handles[11]]
@@ -353,7 +356,7 @@ async def test_a_job_that_left_no_trace() -> None:
             await lost
         with pytest.raises(JobUnknown):
             await lost.astatus()
-        for wrong in ("", "x", "k3f9q2m7xa5t_0000001f_", "k3f9q2m7xa5t_0000001f_999", "../x"):
+        for wrong in ("", "x", "k3f9q2m7xa5t_0000001f_", "k3f9q2m7xa5t_0000001f_9999", "../x"):
             with pytest.raises(ValueError, match="is not a valid job id"):
                 client.handle(wrong)
 
@@ -489,4 +492,15 @@ async def test_without_keys_on_either_end() -> None:
 
 async def test_every_task_here_is_registered() -> None:
     assert {add.name, echo.name, fail.name, shout.name} <= set(registry)
-    assert JOBS_PER_BUNDLE_MAX == 60
+
+
+@pytest.mark.parametrize(("sent", "most", "wide"), [
+    (0, 480, 60), (960, 480, 60), (1_600, 480, 100), (10**6, 480, 480), (10**6, 60, 60), (10**6, 200, 200),
+    (10**6, 10**6, 480), (10**6, 0, 60),
+])
+def test_bundles_grow_with_what_a_call_has_sent_as_far_as_the_node_takes_them(sent: int, most: int, wide: int) -> None:
+    route = Route("m:f", "q", "sync")
+    assert width(route, sent, most) == wide
+    assert width(route._replace(idempotency="k"), sent, most) == 1
+    for narrow in ({"key": "k"}, {"terms": Terms(fair_key="k")}, {"terms": Terms(rate_key="k")}):
+        assert width(route._replace(**narrow), sent, most) == 60  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import rota
 from rota.client.api.clients import Client
 from rota.client.calls import default
 from rota.client.errors import InvalidJob, JobFailed, PartlyEnqueued, ResultTimeout, RotaError, Unreachable
-from rota.client.model import Enqueue, Mode, Receipt
+from rota.client.model import JOBS_PER_BUNDLE, Enqueue, Mode, Receipt
 from rota.client.process import background
 from rota.client.transports import transport
 from rota.client.transports.transport import Patience
@@ -198,6 +198,10 @@ class Recorder:
 
     async def seal(self, patience: Patience) -> Seal:
         return Seal(UNSIGNED, "")
+
+    @property
+    def jobs_per_bundle(self) -> int:
+        return JOBS_PER_BUNDLE
 
     async def enqueue(
         self, bundles: list[Enqueue], seen_revision: int, patience: Patience

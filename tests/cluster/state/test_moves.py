@@ -114,6 +114,14 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("become_due", "scheduled", moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12, TAIL)),
     ("mark_started", "claimed", moves.mark_started(KEYS, WHO, CLAIMED, CLAIM, begun(CLAIM, started=True))),
     ("record", "claimed", moves.record(CLAIMED.key, CLAIM)),
+    ("part_with", "claimed", moves.part_with(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [
+        ([1], TOKEN, 9_000), ([2], AWAITING, 0)
+    ])),
+    *((
+        "set_some_aside", place, moves.set_some_aside(KEYS, WHO, at, BUNDLE, b"", b"", FAILURE)
+    ) for place, at in (
+        ("awaiting", HELD_BACK), ("waiting", WAITING), ("scheduled", SCHEDULED), ("claimed", CLAIMED)
+    )),
     ("give_back", "claimed", moves.give_back(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [1, 2, 3], 2)),
     ("hand_back", "claimed", moves.hand_back(KEYS, WHO, CLAIMED, BUNDLE, CLAIM)),
     ("take_over", "claimed", moves.take_over(KEYS, WHO, CLAIMED, BUNDLE, CLAIM, lost=0)),
