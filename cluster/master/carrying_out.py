@@ -15,7 +15,7 @@ from ..context import TermContext
 from ..events.records import BundleExpired, TookOver
 from ..ledger.buckets import Buckets
 from ..ledger.commits import Verdict, Write, unmodified
-from ..ledger.ledger import Put, Record, prefix_end
+from ..ledger.ledger import Put, Record
 from ..state import moves
 from ..state.discarding import Discards
 from ..state.quarantine import SetAside, damage, left_at
@@ -26,6 +26,7 @@ from .dispatch.lanes import Item
 from .dispatch.rates import Reserve
 from .duties.takeover import take_over
 from .election.authority import Authority
+from .reading import read_lane
 
 RATE_KEPT_S = 10.0
 
@@ -167,9 +168,10 @@ class CarryingOut:
             self._context.events.emit(BundleExpired(item.bundle, token.task, token.queue, item.pending))
 
     async def _load(self, command: LoadPage) -> None:
-        lane = self._context.keys.lane(command.queue, command.priority)
-        after = command.after + b"\0" if command.after else lane
-        page = await self._context.ledger.read(after, prefix_end(lane), limit=command.limit)
+        page = await read_lane(
+            self._context.ledger, self._context.keys, command.queue, command.priority, limit=command.limit,
+            after=command.after,
+        )
         self._aggregator.picture.page(command.queue, command.priority, page.records, more=page.more)
         self._wake.set()
 

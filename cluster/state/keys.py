@@ -118,6 +118,10 @@ class Keys:
         """The prefix of one queue's jobs at one priority."""
         return self.jobs + f"{queue}/{PRIORITY_MAX - priority:03d}/".encode()
 
+    def lane_from(self, queue: str, priority: int, order: int) -> bytes:
+        """Where the jobs of this order and later ones begin."""
+        return self.lane(queue, priority) + f"{order:0{ORDER_DIGITS}d}".encode()
+
     def queue_jobs(self, queue: str) -> bytes:
         return self.jobs + f"{queue}/".encode()
 

@@ -15,8 +15,18 @@ import msgspec
 from rota.client.errors import LeaseGone, LedgerError, WriteUnknown
 from rota.cluster.ledger.commits import Commits, Verdict, Write, created
 from rota.cluster.ledger.ledger import Condition, Delete, Event, Put, Target, Txn, TxnResult
-from rota.cluster.master import carrying_out
-from rota.cluster.master.dispatch import heavy, lane_ids, limits, members, placement, queues, rates, tenants
+from rota.cluster.master import carrying_out, snapshot
+from rota.cluster.master.dispatch import (
+    heavy,
+    lane_ids,
+    limits,
+    members,
+    placement,
+    queues,
+    rates,
+    rooms,
+    tenants,
+)
 from rota.cluster.master.dispatch.aggregator import Aggregator
 from rota.cluster.master.dispatch.claims import Claims
 from rota.cluster.master.dispatch.limits import Limits
@@ -1009,6 +1019,30 @@ def rates_run_ahead_of_the_store() -> None:
         return ()
 
     rates.Rates.take = take
+
+
+# -- looking at little -----------------------------------------------------------------------------------------------
+
+
+@mutant
+def a_new_master_begins_where_the_last_one_was() -> None:
+    """What lies before that, since it came back or had to wait, is not read."""
+    original = snapshot.read_lane
+
+    async def read_lane(
+        ledger: Any, keys: Keys, queue: str, priority: int, *, first_stop: int = 0, **how: Any
+    ) -> Any:
+        return await original(
+            ledger, keys, queue, priority, after=keys.lane_from(queue, priority, first_stop), **how
+        )
+
+    snapshot.read_lane = read_lane
+
+
+@mutant
+def room_that_comes_free_is_not_told() -> None:
+    """Who had no room when it was last looked at is not looked at again."""
+    rooms.Gains.note = lambda self, node: None
 
 
 # -- what jobs remember ----------------------------------------------------------------------------------------------

@@ -14,8 +14,13 @@ from rota.cluster.state.records import Token, encode
 KEYS = Keys("t")
 
 
+@pytest.mark.parametrize("given", [
+    {}, {("b", 0): 1}, {("b", 5): 9, ("c", -3): 4}, {("a", 0): 1, ("b", 0): 0, ("c", -3): 10**15, ("none", 7): 3},
+], ids=["nothing", "one", "two", "wrong"])
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_head_of_every_lane_is_known(
+    page: int, given: dict[snapshot.Lane, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(snapshot, "PAGE_FIRST", page)
     ledger = MemoryLedger()
     lanes = {("a", 0): 1, ("b", 5): 4, ("b", 0): 2, ("c", -3): 5}
@@ -26,7 +31,7 @@ async def test_the_head_of_every_lane_is_known(page: int, monkeypatch: pytest.Mo
     await ledger.commit(Txn((), (Put(KEYS.jobs + b"b/rubbish", b"?"), Put(KEYS.jobs + b"z/rubbish", b"?"))))
     revision = (await ledger.read(KEYS.jobs)).revision
     picture = Picture(KEYS)
-    await snapshot.first_pages(ledger, KEYS, picture, revision)
+    await snapshot.first_pages(ledger, KEYS, picture, revision, given)
     found = {
         (queue, priority): window for queue, entry in picture.queues.items()
         for priority, window in entry.windows.items()
