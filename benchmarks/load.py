@@ -109,7 +109,7 @@ def bulk(task: Any, make: Calls = calls, *, warm: Any = None, lone: bool = False
         with Client() as client:
             client.enqueue_many(warm or task, [(jobs.argument(0),)])[0].result()
             if lone:
-                coalesce.JOBS_PER_BUNDLE_MAX = 1
+                coalesce.JOBS_PER_BUNDLE = coalesce.JOBS_PER_BUNDLE_MAX = 1
             ready()
             done = Done()
             with Watchful(done):

@@ -39,7 +39,7 @@ def a_missing_key_ends_a_job() -> None:
 @mutant
 def set_aside_without_arguments() -> None:
     """What is set aside leaves its arguments behind: nobody can retry it. (It was so.)"""
-    quarantine._part = lambda body, index, *, first: b""
+    quarantine._parts = lambda body, indexes, *, last: [b""] * len(indexes)
 
 
 @mutant

@@ -314,7 +314,7 @@ def _all_durable(intake: Any, level: str) -> None:
         fails=r"keys_written\(rig\) - before <= 25 -> AssertionError")
 def bundles(model: Any) -> None:
     """Every job travels alone."""
-    model.JOBS_PER_BUNDLE_MAX = 1
+    model.JOBS_PER_BUNDLE = model.JOBS_PER_BUNDLE_MAX = 1
 
 
 @switch("T36", "client/transports/test_connection.py: test_no_definite_answer_within_the_window",
