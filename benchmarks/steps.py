@@ -109,6 +109,7 @@ RUNNER: tuple[Row, ...] = (
     Row("channel", "worker/channel/frames.py"),
     Row("the job itself", "benchmarks/jobs.py"),
     Row("async runner", "worker/runner/async_runner.py"),
+    Row("async runner", "worker/runner/carriers.py"),
     Row("sync runner", "worker/runner/sync_runner.py"),
     Row("context", "worker/runner/context.py"),
 )

@@ -39,8 +39,8 @@ from ..channel.frames import (
 )
 from ..channel.job_numbers import job_number, job_of
 from ..channel.lease import Lease, now
-from ..channel.start_permits import take
 from . import hooks, resources
+from .carriers import Carriers
 from .context import Runner, running
 from .environment import forks, logs
 from .environment.surroundings import Surroundings
@@ -58,7 +58,6 @@ class AsyncRunner:
         self._sock = sock
         self._permits = permits
         self._lease = lease
-        self._jobs: dict[int, asyncio.Task[None]] = {}
         self._cancelled: dict[int, str] = {}            # number -> "" (asked for), or the words of its timeout
         self._clocks: dict[int, tuple[asyncio.TimerHandle, float]] = {}      # number -> its timer, and its timeout
         self._outbox: list[tuple[int, Outcome]] = []
@@ -76,13 +75,15 @@ class AsyncRunner:
         await hooks.run(hooks.start_hooks())
         logs.settle()
         self._clean = Surroundings()
+        self._carriers = Carriers(self._run)
         self._channel: LoopEnd[ToRunner] = LoopEnd(
             self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
         )
         self._channel.send(ready)
         await self._stop.wait()
-        for job in list(self._jobs.values()):
-            job.cancel()
+        self._carriers.forget_waiting()
+        for task in list(self._carriers.tasks.values()):
+            task.cancel()
         await resources.close()
         await hooks.run(hooks.stop_hooks())
 
@@ -94,13 +95,15 @@ class AsyncRunner:
     def _take(self, frame: ToRunner) -> None:
         match frame:
             case Run(work, number):
-                self._start(self._functions.call(work, number))
+                self._carriers.add(self._functions.call(work, number))
             case Function(number, blob):
                 self._functions.learn(number, blob)
             case Cancel(key, index):
                 self._cancel(job_number(key, index), "")
             case Drop():
-                # Behind the first steps of the jobs that came before it: they must find no permit of a later one.
+                for forgotten in self._carriers.forget_waiting():
+                    self._cancelled.pop(forgotten, None)
+                # Behind the first steps of those that have a task: they must find no permit of a later one.
                 self._loop.call_soon(self._channel.send, Dropped())
             case Report(number, work, index, error):
                 copy_context().run(hooks.report_lost, work, index, error)
@@ -108,33 +111,28 @@ class AsyncRunner:
             case Stop():
                 self._stop.set()
 
-    def _start(self, call: Call) -> None:
-        work, create_task = call.work, self._loop.create_task
-        jobs, work.jobs = work.jobs, []
-        for index, payload in jobs:
-            number = job_number(work.key, index)
-            self._jobs[number] = create_task(self._run(call, index, payload, number), name=work.task)
-
-    async def _run(self, call: Call, index: int, payload: bytes, number: int) -> None:
+    async def _run(self, call: Call, job: tuple[Work, int], payload: bytes, number: int) -> float:
+        """Returns when it ended, as `now` says."""
         try:
-            permitted = take(self._permits)
+            os.eventfd_read(self._permits)      # (as `start_permits.take`)
+        except BlockingIOError:
+            del self._carriers.tasks[number]
+            self._channel.send(Starved())
+            return now()
         except OSError:                     # a job has closed what is not its own
             os._exit(EXIT_CHANNEL)
-        if not permitted:
-            del self._jobs[number]
-            self._channel.send(Starved())
-            return
-        work, function, timeout_s, began = call.work, call.function, call.timeout_s, 0.0
+        work, index = job
+        function, timeout_s, began = call.function, call.timeout_s, 0.0
         if work.report_start:
             self._channel.send(Started(work.key, index))
         if timeout_s is not None:
             self._start_clock(number, timeout_s)
-        running.set((work, index))
+        running.set(job)
         if number in self._cancelled:
             return self._ended(work, index, number, Outcome(index, "cancelled"))
         if function is None:
             return self._ended(work, index, number, call.not_run(index))
-        outcome: Outcome | float
+        outcome: Outcome | None = None
         try:                                # all in this coroutine: one more, or a call more, costs every job
             args, kwargs = call.arguments(payload)
             began = self._lease.wait()
@@ -142,6 +140,8 @@ class AsyncRunner:
                 return self._ended(work, index, number, call.expired(index))
             around = call.around
             result = function(*args, **kwargs) if around is None else around.on_loop(args, kwargs, call.codec)
+            if type(result) is CoroutineType:
+                result = await result
             while result is not None and hasattr(type(result), "__await__"):        # (as `awaited`)
                 if type(result) is not CoroutineType and isinstance(result, JobHandle):
                     break                   # a job that waited for it would run again, and make another one
@@ -151,9 +151,9 @@ class AsyncRunner:
         else:
             if forks.forked:
                 forks.leave(None)           # a job has forked and let the child return: it is not a second runner
-            plain = result is None and call.none_is_plain
-            outcome = now() - began if plain else call.succeeded(index, result, began)
-        self._ended(work, index, number, outcome)
+            if result is not None or not call.none_is_plain:
+                outcome = call.succeeded(index, result, began)
+        return self._ended(work, index, number, outcome, began)
 
     def _raised(self, call: Call, index: int, number: int, began: float, error: BaseException) -> Outcome:
         if forks.forked:
@@ -163,24 +163,26 @@ class AsyncRunner:
             return after(began, call.failed(index, error))
         return after(began, call.failed(index, TimeoutError(words)) if words else Outcome(index, "cancelled"))
 
-    def _ended(self, work: Work, index: int, number: int, outcome: Outcome | float) -> None:
-        """`outcome`: a number if it has returned None: how long it ran."""
+    def _ended(self, work: Work, index: int, number: int, outcome: Outcome | None, began: float = 0.0) -> float:
+        """Without an `outcome` it has returned None. Returns when it ended."""
+        at = now()
         if telling.used:
             telling.ended(work, index)
         if self._clocks and (clock := self._clocks.pop(number, None)) is not None:
             clock[0].cancel()
         if self._cancelled:
             self._cancelled.pop(number, None)
-        del self._jobs[number]
+        del self._carriers.tasks[number]
         if not self._outbox and not self._well:
             self._loop.call_soon(self._flush)
-        if isinstance(outcome, Outcome):
+        if outcome is not None:
             self._outbox.append((work.key, outcome))
         elif (well := self._well.get(work.key)) is not None:
             well[0].append(index)
-            well[1].append(outcome)
+            well[1].append(at - began)
         else:
-            self._well[work.key] = [index], [outcome]
+            self._well[work.key] = [index], [at - began]
+        return at
 
     def _start_clock(self, number: int, timeout_s: float) -> None:
         timer = self._loop.call_later(timeout_s, self._cancel, number, f"timed out after {timeout_s:g} s")
@@ -217,20 +219,24 @@ class AsyncRunner:
 
     def _cancel(self, number: int, words: str) -> None:
         """Once. Then it has its grace to end in its own way, and the node keeps that time."""
-        job = self._jobs.get(number)
-        if job is None or number in self._cancelled or self._stop.is_set():
+        task = self._carriers.tasks.get(number)
+        if number in self._cancelled or self._stop.is_set():
+            return
+        if task is None and not self._carriers.is_waiting(number):
             return
         self._cancelled[number] = words
         self._channel.send(Interrupted(*job_of(number)))
-        coroutine = job.get_coro()
+        if task is None:
+            return
+        coroutine = task.get_coro()
         if not isinstance(coroutine, Coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
-            job.cancel()        # (else its first step will see it; a task cancelled before that never steps)
+            task.cancel()       # (else its first step will see it; a task cancelled before that never steps)
 
     def _flush(self) -> None:
         outcomes, self._outbox = self._outbox, []
         self._pass_on()
         well, self._well = self._well, {}
-        if not self._jobs:
+        if not self._carriers:
             self._clean.restore(idle=True)
         if well:
             self._channel.send(Well([(key, indexes, ran) for key, (indexes, ran) in well.items()]))

@@ -23,6 +23,7 @@ def test_what_a_thread_of_a_job_says_overtakes_the_outcomes_that_wait_for_the_lo
     runner._loop = cast(Any, SimpleNamespace(call_soon_threadsafe=lambda call: None))      # the loop comes to it later
     runner._channel = cast(Any, SimpleNamespace(send=sent.append))
     runner._clean = cast(Any, SimpleNamespace(restore=lambda idle: None))
+    runner._carriers = cast(Any, {})
     runner._thread = threading.get_ident() + 1
     runner._progressed(ProgressUpdate(1, 0))
     runner._outbox.append((1, Outcome(0, "ok")))
