@@ -146,10 +146,10 @@ def after_names(task: Any) -> Callable[[float, int], None]:
 
 
 def _count(done: Done, handles: Any) -> None:
-    bundles = {parse_job_id(job_id)[0] for job_id in handles.ids}
+    bundles = {job_id.rpartition("_")[0] for job_id in handles.ids}     # (to parse each would count as the client's)
     done.jobs = len(handles)
     done.bundles = len(bundles)
-    done.sessions = sorted({bundle.partition("-")[0] for bundle in bundles})
+    done.sessions = sorted({parse_job_id(bundle)[0].partition("-")[0] for bundle in bundles})
 
 
 def naps(seconds: float, count: int) -> Iterable[tuple[float]]:

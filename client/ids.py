@@ -89,6 +89,12 @@ def job_id(bundle: str, index: int) -> str:
     return f"{bundle.partition('.')[0].replace('-', '_')}_{index}"
 
 
+def job_ids(bundle: str, count: int) -> list[str]:
+    """Those of the first so many jobs of a bundle."""
+    name = job_id(bundle, 0)[:-1]
+    return [f"{name}{index}" for index in range(count)]
+
+
 def template_id(schedule: str) -> str:
     """The name of what a schedule's jobs are made of: the template of another schedule does not fit."""
     return _derived("template", schedule)

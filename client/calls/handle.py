@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
-from ..ids import job_id, parse_job_id
+from ..ids import job_id, job_ids, parse_job_id
 from ..model import Level
 from ..wire.views import EventsPage, JobView, LogView, ProgressView
 from .happenings import Happenings
@@ -289,7 +289,7 @@ class JobHandles(Sequence[JobHandle[R_co]]):
     @property
     def ids(self) -> list[str]:
         """The ids, in the order of the calls."""
-        return [handle.id for handle in self]
+        return [one for bundle, count in self._bundles for one in job_ids(bundle, count)]
 
     def __repr__(self) -> str:
         return f"<{len(self):,} jobs>"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from rota.client.ids import Names, job_id, parse_job_id
+from rota.client.ids import Names, job_id, job_ids, parse_job_id
 
 BUNDLE = "k3f9q2m7xa5t-0000001f"
 
@@ -41,3 +41,9 @@ def test_what_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid job id; one looks like k3f9q2m7xa5t_0000001f_0") as refused:
         parse_job_id(text)
     assert len(str(refused.value)) < 200
+
+
+def test_the_ids_of_a_bundles_jobs_are_those_of_each() -> None:
+    for bundle in ("k3f9q2m7xa5t-0000001f", "k3f9q2m7xa5t-0000001f.4"):
+        assert job_ids(bundle, 3) == [job_id(bundle, index) for index in range(3)]
+    assert job_ids("k3f9q2m7xa5t-0000001f", 0) == []
