@@ -167,7 +167,7 @@ def pool(meter: Meter, bundles: int) -> None:
         handle = RunnerHandle(1, "async", 0.0)
         handle.sent = {job_number(1, job[0]): (work, job) for job in work.jobs}
         with meter:
-            assert len(handle.settle(returned_none(well.jobs))) == BUNDLE
+            assert len(handle.settle_well(well.jobs)) == BUNDLE
 
 
 def counting(meter: Meter, bundles: int) -> None:

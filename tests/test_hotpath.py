@@ -11,7 +11,7 @@ import pytest
 from benchmarks import hotpath, wakeups
 from rota.worker.runner.environment import surroundings
 
-CALLS_MAX = {"client": 8.6, "runner-async": 37.8, "runner-plain": 33.5, "pool": 6.1, "telemetry": 2.1}
+CALLS_MAX = {"client": 8.6, "runner-async": 29.8, "runner-plain": 33.5, "pool": 4.1, "telemetry": 2.1}
 
 NODE_MAX = {
     "lone": {"transactions": 3, "turns": 20, "callbacks": 41, "tasks": 6},

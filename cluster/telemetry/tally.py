@@ -71,10 +71,14 @@ class Tally:
         if known is None:
             known = self._learn(task)
         outcomes, ran = known
+        statuses = [outcome.status for outcome in ended]
+        if statuses.count("ok") == len(statuses):
+            outcomes["ok"] += len(statuses)
+        else:
+            for status in statuses:
+                outcomes[status] += 1
         counts, total_s = ran.counts, 0.0
-        for outcome in ended:
-            outcomes[outcome.status] += 1
-            seconds = outcome.ran_s
+        for seconds in [outcome.ran_s for outcome in ended]:
             if not 0.0 <= seconds < SECONDS_MAX:    # a runner can say anything
                 seconds = 0.0
             counts[bisect_left(BUCKETS_S, seconds)] += 1

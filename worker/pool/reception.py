@@ -58,14 +58,18 @@ class Reception:
         """A batch from one runner. True if more will come soon."""
         head = runner.head()
         outcomes: list[tuple[int, Outcome]] = []
+        ended: list[tuple[int, Outcome]] = []
         for frame in frames:
             if type(frame) is Well:
-                outcomes += returned_none(frame.jobs)
+                if runner.kind == "async":
+                    ended += runner.settle_well(frame.jobs)
+                else:                   # what ends in order is held against it in order
+                    outcomes += returned_none(frame.jobs)
             elif type(frame) is Done:
                 outcomes += frame.outcomes
             else:
                 self._heard(runner, frame)
-        outcomes = runner.settle(outcomes)
+        outcomes = ended + runner.settle(outcomes)
         if runner.fault and runner.state is not State.DYING:
             self._staff.kill(runner)
         if outcomes:

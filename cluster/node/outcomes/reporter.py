@@ -63,13 +63,11 @@ class Reporter:
         if self._events.wanted(JobEnded):
             for outcome in outcomes:
                 self._events.emit(_ended(held, outcome))
-        serial = held.claim.serial
-        for outcome in outcomes:
-            status = outcome.status
-            if status == "ok" or not (status in GOES_ON or (status == "failed" and serial)):
-                held.outcomes.append(outcome)
-            else:
-                held.retries.append(outcome)
+        again = ("failed", *GOES_ON) if held.claim.serial else GOES_ON
+        if retries := [outcome for outcome in outcomes if outcome.status in again]:
+            held.retries += retries
+            outcomes = [outcome for outcome in outcomes if outcome.status not in again]
+        held.outcomes += outcomes
         if held.key not in self._partial:
             self._partial[held.key] = held
             held.flush_at = now + PARTIAL_S

@@ -79,7 +79,7 @@ def settle(
                 ops += _forgotten(context, held, ended, final=False)
         ops += _end(context, held, done, again) if final else moves.record(held.record.key, held.shown(done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
-        all_well = all(outcome.status == "ok" for outcome in step)
+        all_well = _all_well(step)
         without = deletes if final and all_well and len(deletes) == len(ops) else None
         kept: list[Kept] = []
         result_s = keep.result_s if all_well else max(keep.result_s, NOT_WELL_S)
@@ -109,6 +109,9 @@ def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settleme
 
 def _steps(outcomes: list[Outcome], jobs_max: int) -> list[list[Outcome]]:
     """Cut so that no write is too large: by failed jobs and by bytes, and by jobs."""
+    size = sum([len(outcome.value) for outcome in outcomes])
+    if len(outcomes) <= jobs_max and size <= RESULT_BYTES_PER_WRITE and _all_well(outcomes):
+        return [outcomes]               # as nearly always, and as it would come out below
     steps: list[list[Outcome]] = [[]]
     failures = size = 0
     for outcome in outcomes:
@@ -124,6 +127,10 @@ def _steps(outcomes: list[Outcome], jobs_max: int) -> list[list[Outcome]]:
         failures += failed
         size += weight
     return steps
+
+
+def _all_well(outcomes: list[Outcome]) -> bool:
+    return [outcome.status for outcome in outcomes].count("ok") == len(outcomes)
 
 
 def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list[Put | Delete]:
