@@ -6,16 +6,20 @@ import base64
 import hashlib
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from rota.client.model import Receipt
 from rota.client.transports.direct import MAGIC, Address, DirectLink, Lost
 from rota.client.wire import frames as wire
+
+from ...cluster.port.test_tls import certificate
 
 Script = Callable[[socket.socket, bytes], None]
 HELLO = wire.encode(wire.Hello(wire.PROTOCOL, "test", "n1", []))
@@ -42,12 +46,17 @@ def upgraded(head: bytes) -> bytes:
 
 
 @contextmanager
-def peer(script: Script) -> Iterator[Address]:
+def peer(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Address]:
     """Takes one connection, and its head; the rest is the script's."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         connection, _ = listener.accept()
+        if tls is not None:
+            try:
+                connection = tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                return              # who does not trust the certificate says so
         with connection:
             head = b""
             while b"\r\n\r\n" not in head:
@@ -57,7 +66,8 @@ def peer(script: Script) -> Iterator[Address]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with listener:
-        yield Address(f"http://127.0.0.1:{listener.getsockname()[1]}", {"Rota-Protocol": "1"}, None)
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
+        yield Address(url, {"Rota-Protocol": "1"}, None)
         thread.join(5)
 
 
@@ -175,3 +185,37 @@ def test_reading_is_total() -> None:
             pass
         finally:
             link.close()
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """Answers longer than a TLS record, too; what the handshake leaves behind is no news; who is not trusted is not
+    asked."""
+    cert, _ = certificate(tmp_path, "localhost")
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "new.pem", tmp_path / "new.key")
+    trusting = ssl.create_default_context(cadata=cert)
+    trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT     # (from 3.13 on by default; the certificate is a plain one)
+    long = wire.encode(wire.EnqueueReply(2, [Receipt("k3f9q2m7xa5t-00000001", 7, 7)] * 1_000))
+    assert len(long) > 16 * 1024
+
+    def script(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(upgraded(head) + frame(HELLO))
+        for answer in (reply(1), long):
+            connection.recv(4096)
+            connection.sendall(frame(answer))
+        connection.recv(4096)
+        connection.sendall(frame(b"", 8))
+
+    with peer(script, serving) as address:
+        link = opened(address._replace(url=address.url.replace("127.0.0.1", "localhost"), tls=trusting))
+        assert not link.has_news()
+        for count in (1, 1_000):
+            answer = link.ask(wire.EnqueueRequest(0, 0, []))
+            assert isinstance(answer, wire.EnqueueReply) and len(answer.receipts) == count
+            assert not link.has_news()
+        with pytest.raises(Lost):
+            link.ask(wire.EnqueueRequest(0, 0, []))
+        link.close()
+    for context in (None, ssl.create_default_context()):
+        with peer(script, serving) as address, pytest.raises(ssl.SSLCertVerificationError):
+            opened(address._replace(tls=context))
