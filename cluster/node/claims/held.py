@@ -62,6 +62,8 @@ class Held(msgspec.Struct, gc=False):
 
     def began_ms(self, outcomes: list[Outcome]) -> int:
         """When the first of these jobs began; 0 if none was seen to run."""
+        if not self.began:
+            return 0
         return min((self.began[outcome.index] for outcome in outcomes if outcome.index in self.began), default=0)
 
     @property

@@ -155,7 +155,7 @@ Part: TypeAlias = tuple[list[int], Token, int]
 def _end(context: IdentityContext, held: Held, done: int, again: list[Part]) -> moves.Ops:
     """The claim ends: with the body if nothing is left to run, else as one token per time to run again."""
     key, bundle, keys = held.record.key, held.bundle, context.keys
-    gone = _forgotten(context, held, [index for index, _ in held.jobs if not _goes_on(held, index)], final=True)
+    gone = _not_needed_on(context, held)
     if not held.retries:
         return (*moves.end(keys, key, bundle, held.claim), *gone)
     if held.claim.serial:
@@ -197,9 +197,12 @@ def _company(clock: Clock, outcome: Outcome) -> int:
     return _due_ms(clock, [outcome]) // SLEEP_TOGETHER_MS if outcome.status == "sleep" else _coarse(outcome.delay_s)
 
 
-def _goes_on(held: Held, index: int) -> bool:
-    """Whether what a job remembers is needed on: it is tried again, or lies in the failed set."""
-    return index in held.failed or any(outcome.index == index for outcome in held.retries)
+def _not_needed_on(context: IdentityContext, held: Held) -> moves.Ops:
+    """What jobs have remembered goes with them, unless they are tried again, or lie in the failed set."""
+    if held.memory is None:
+        return ()
+    on = held.failed.union([outcome.index for outcome in held.retries])
+    return _forgotten(context, held, [index for index, _ in held.jobs if index not in on], final=True)
 
 
 def _forgotten(context: IdentityContext, held: Held, indexes: list[int], *, final: bool) -> moves.Ops:
