@@ -1,4 +1,4 @@
-"""The last hour as pictures: SVG, drawn on the server. Pure."""
+"""The last hour, or as much of it as there is, as pictures: SVG, drawn on the server. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 480, 170
 LEFT, RIGHT, TOP, BOTTOM = 56, 8, 10, 22
 PLOT_W, PLOT_H = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 FLOOR_S = 0.001
+SPANS = ((10, 2), (30, 5), (60, 15))
+"""Minutes that are drawn, and between two that are named: the fewest that hold all that has happened."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -46,11 +48,14 @@ class Chart(msgspec.Struct, frozen=True):
     y_ticks: list[Tick]
     x_ticks: list[Tick]
     columns: list[tuple[float, str]]
+    step: float
     is_empty: bool
 
 
 def throughput(minutes: Sequence[Minute]) -> Chart:
     """Runs that ended, as bars; jobs enqueued, as a line. A minute each."""
+    minutes = drawn(minutes)
+    step = _step(minutes)
     top = nice_top(max((max(it.ended, it.enqueued) for it in minutes), default=0))
     bars, columns = [], []
     for place, minute in enumerate(minutes):
@@ -61,9 +66,11 @@ def throughput(minutes: Sequence[Minute]) -> Chart:
             if count:
                 height = PLOT_H * count / top
                 y = TOP + PLOT_H * (1 - (below + count) / top)
-                bars.append(Bar(_x(place) + 0.6, round(y, 1), _step() - 1.2, round(max(height, 1.0), 1), kind))
+                bars.append(Bar(
+                    round(_x(place, step) + 0.6, 1), round(y, 1), round(step - 1.2, 1), round(max(height, 1.0), 1), kind
+                ))
                 below += count
-        columns.append((_x(place), (
+        columns.append((_x(place, step), (
             f"{clock(minute.at)}: {minute.enqueued:,} enqueued, {minute.ok:,} ok, {minute.failed:,} failed, "
             f"{minute.retried:,} tried again"
         )))
@@ -72,11 +79,13 @@ def throughput(minutes: Sequence[Minute]) -> Chart:
     title = f"{total:,} runs ended, {failed:,} of them failed for good"
     ticks = [Tick(TOP + PLOT_H * (1 - share), shorter(top * share)) for share in (0, 0.5, 1)]
     empty = not total and not any(it.enqueued for it in minutes)
-    return Chart("Throughput", title, bars, [] if empty else [enqueued], ticks, _hours(minutes), columns, empty)
+    return Chart("Throughput", title, bars, [] if empty else [enqueued], ticks, _hours(minutes), columns, step, empty)
 
 
 def latency(minutes: Sequence[Minute]) -> Chart:
     """How long jobs waited and ran: the middle, and what 95 of 100 did not exceed. The scale is logarithmic."""
+    minutes = drawn(minutes)
+    step = _step(minutes)
     values = {
         name: [quantile(getattr(it, field), share) for it in minutes]
         for name, field, share in (
@@ -94,7 +103,7 @@ def latency(minutes: Sequence[Minute]) -> Chart:
     kinds = {"wait, median": "wait", "wait, 95 %": "wait far", "run, median": "run", "run, 95 %": "run far"}
     lines = [_line_of(name, kinds[name], row, y) for name, row in values.items() if any(it is not None for it in row)]
     columns = [
-        (_x(place), f"{clock(minute.at)}: " + (", ".join(
+        (_x(place, step), f"{clock(minute.at)}: " + (", ".join(
             f"{name} {seconds(row[place])}" for name, row in values.items() if row[place] is not None
         ) or "nothing"))
         for place, minute in enumerate(minutes)
@@ -103,9 +112,9 @@ def latency(minutes: Sequence[Minute]) -> Chart:
     ran = quantile(_total(minutes, "ran"), 0.95)
     title = f"95 of 100 jobs waited at most {seconds(wait)} and ran at most {seconds(ran)}"
     ticks = [
-        Tick(TOP + PLOT_H * (1 - (power - low) / (high - low)), seconds(10.0**power)) for power in range(low, high + 1)
+        Tick(TOP + PLOT_H * (1 - (power - low) / (high - low)), _power(power)) for power in range(low, high + 1)
     ]
-    return Chart("Latency", title, [], lines, ticks, _hours(minutes), columns, not known)
+    return Chart("Latency", title, [], lines, ticks, _hours(minutes), columns, step, not known)
 
 
 def _total(minutes: Sequence[Minute], field: str) -> list[int]:
@@ -127,30 +136,43 @@ def _line(
 def _line_of(name: str, kind: str, row: Sequence[float | None], y: Callable[[float], float]) -> Line:
     """Runs of minutes with a value; a lone one is a dot."""
     parts: list[list[tuple[float, float]]] = [[]]
+    step = _step(row)
     for place, value in enumerate(row):
         if value is None:
             parts.append([])
         else:
-            parts[-1].append((round(_x(place) + _step() / 2, 1), round(TOP + PLOT_H * min(max(y(value), 0), 1), 1)))
+            parts[-1].append((round(_x(place, step) + step / 2, 1), round(TOP + PLOT_H * min(max(y(value), 0), 1), 1)))
     path = " ".join(
         "M" + " L".join(f"{x},{at}" for x, at in part) for part in parts if len(part) > 1
     )
     return Line(name, kind, path, [part[0] for part in parts if len(part) == 1])
 
 
-def _step() -> float:
-    return PLOT_W / 60
+def drawn(minutes: Sequence[Minute]) -> Sequence[Minute]:
+    """The last of them, from when something happened first."""
+    first = next((place for place, minute in enumerate(minutes) if not minute.is_empty), 0)
+    span = next((span for span, _ in SPANS if span >= len(minutes) - first), len(minutes))
+    return minutes[-span:]
 
 
-def _x(place: int) -> float:
-    return round(LEFT + place * _step(), 1)
+def _step(row: Sequence[object]) -> float:
+    return PLOT_W / max(len(row), 1)
+
+
+def _x(place: int, step: float) -> float:
+    return round(LEFT + place * step, 1)
 
 
 def _hours(minutes: Sequence[Minute]) -> list[Tick]:
-    return [
-        Tick(_x(place) + _step() / 2, clock(minute.at)) for place, minute in enumerate(minutes)
-        if minute.at % 15 == 0 and 2 < place < 57
-    ]
+    """Their clock, but not at the edges, where it would not fit."""
+    step = _step(minutes)
+    every = next((every for span, every in SPANS if span >= len(minutes)), SPANS[-1][1])
+    named = ((_x(place, step) + step / 2, minute) for place, minute in enumerate(minutes) if minute.at % every == 0)
+    return [Tick(round(at, 1), clock(minute.at)) for at, minute in named if LEFT + 20 < at < WIDTH - RIGHT - 15]
+
+
+def _power(power: int) -> str:
+    return seconds(10.0**power) if power < 3 else f"{10**power:,} s"
 
 
 def clock(minute: int) -> str:

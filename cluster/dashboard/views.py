@@ -26,6 +26,7 @@ QUEUES_PER_PAGE = 50
 JOBS_PER_PAGE = 50
 SCHEDULES_PER_PAGE = 100
 FLOWS_PER_PAGE = 50
+FAILED_SHOWN = 10
 COUNT_S = 0.25
 """How long a page waits for the first count of a node, which finds out where the queues lie."""
 
@@ -116,7 +117,17 @@ class Views:
 
     async def flow(self, request: web.Request) -> dict[str, Any]:
         flow = await self._service.flows.view(normal_flow(request.match_info["id"]), last=False)
-        return {"flow": flow, "graph": graph(flow)}
+        return {"flow": flow, "graph": graph(flow), "failed": await self._failures(flow.failed[:FAILED_SHOWN])}
+
+    async def _failures(self, jobs: list[str]) -> list[JobView]:
+        """What failed, with its error; one that was deleted meanwhile is without."""
+        return [await self._known(job) for job in jobs]
+
+    async def _known(self, job: str) -> JobView:
+        try:
+            return await self._service.job(job)
+        except JobUnknown:
+            return JobView(job, "unknown")
 
     async def schedules(self, request: web.Request) -> dict[str, Any]:
         after = request.query.get("after", "")

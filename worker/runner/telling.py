@@ -179,6 +179,8 @@ def heard(record: logging.LogRecord, keep_of: Callable[[Work], int]) -> None:
     if job is None or not keep or telling.send is None:
         return
     text = record.getMessage()
+    if record.name.startswith("rota."):     # that it failed: the traceback is kept with the error
+        text = text.partition("\n")[0]
     if record.exc_info and record.exc_info[1] is not None:
         text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
     telling.line(*job, keep, LogLine(record.created, record.levelname, one_line(text, LINE_CHARS_MAX)))

@@ -309,13 +309,21 @@ def test_charts_stay_within_their_frame() -> None:
     at = 1_800_000_000 // 60
     minutes = merged([[Minute(at - 3, 7, 1_000, 500, 2, 1, [0] * 17 + [5], [3]), Minute(at, 1, 0, 0, 1)]], at * 60.0)
     for chart in (throughput(minutes), latency(minutes)):
-        assert not chart.is_empty and len(chart.columns) == 60
+        assert not chart.is_empty and len(chart.columns) == 10      # all there was, and no empty hour
         for bar in chart.bars:
             assert 0 < bar.height <= 139 and 9 <= bar.y <= 149
         for line in chart.lines:
             numbers = [float(number) for number in re.findall(r"[\d.]+", line.points)]
             assert all(0 <= number <= 480 for number in numbers)
     assert "500 of them failed" in throughput(minutes).title
+
+
+@pytest.mark.parametrize(("ago", "minutes"), [(0, 10), (8, 10), (9, 10), (10, 30), (29, 30), (30, 60), (59, 60)])
+def test_charts_go_back_as_far_as_there_was_something(ago: int, minutes: int) -> None:
+    at = 1_800_000_000 // 60
+    chart = throughput(merged([[Minute(at - ago, 7, 5)]], at * 60.0))
+    assert len(chart.columns) == minutes and len(chart.bars) == 1
+    assert 2 <= len(chart.x_ticks) <= 6 and all(56 < tick.at < 472 for tick in chart.x_ticks)
 
 
 @pytest.mark.parametrize(("value", "shown"), [
