@@ -32,9 +32,9 @@ from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.events.hub import Events
 from rota.cluster.telemetry.tally import Tally
 from rota.worker.channel.channel import Parser, pack
+from rota.worker.channel.deadline import Lease, now
 from rota.worker.channel.frames import Done, Ready, Run, Stop, ToRunner, Well, Work
 from rota.worker.channel.job_numbers import job_number
-from rota.worker.channel.lease import Lease, now
 from rota.worker.channel.outcomes import returned_none
 from rota.worker.pool.runner_handle import RunnerHandle
 from rota.worker.runner.async_runner import AsyncRunner

@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Page:
-    """Eight bytes that the guard writes and its runners read (`rota.worker.channel.lease`). `fd` can only be read."""
+    """Eight bytes that the guard writes and its runners read (`rota.worker.channel.deadline`). `fd` is only read."""
 
     def __init__(self) -> None:
         memory = os.memfd_create("rota-lease", os.MFD_CLOEXEC)

@@ -16,6 +16,7 @@ from rota.client.calls.handle import JobHandle
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, LoopEnd
+from ..channel.deadline import Lease, now
 from ..channel.frames import (
     EXIT_CHANNEL,
     Cancel,
@@ -38,7 +39,6 @@ from ..channel.frames import (
     Work,
 )
 from ..channel.job_numbers import job_number, job_of
-from ..channel.lease import Lease, now
 from . import hooks, resources
 from .carriers import Carriers
 from .context import Runner, running

@@ -16,9 +16,9 @@ from sys import getrefcount
 from typing import Any
 from weakref import getweakrefcount
 
+from ..channel.deadline import now
 from ..channel.frames import Work
 from ..channel.job_numbers import INDEX_BITS
-from ..channel.lease import now
 from .context import running
 from .execution import Call
 

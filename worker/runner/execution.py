@@ -23,8 +23,8 @@ from rota.client.upstream import MARK, MARK_BYTE, open_with
 from rota.client.wire import offload, sealing
 from rota.client.wire.sealing import PLAIN_FROM
 
+from ..channel.deadline import now
 from ..channel.frames import FUNCTIONS_MAX, Work
-from ..channel.lease import now
 from ..channel.outcomes import ERROR_CHARS_MAX, NONE_PICKLED, is_delay
 from . import hooks, telling
 from .around import Around, Unfit, around_of

@@ -21,8 +21,8 @@ from rota.client.transports import transport
 from rota.client.wire import sealing
 
 from ..channel import channel
+from ..channel.deadline import Lease
 from ..channel.frames import Broken, Ready, Work
-from ..channel.lease import Lease
 from . import steps
 from .async_runner import AsyncRunner
 from .context import Runner

@@ -11,6 +11,7 @@ from contextvars import Context, copy_context
 from rota.client.model import Outcome
 
 from ..channel.channel import BadFrame, BlockingEnd, ChannelClosed
+from ..channel.deadline import Lease, now
 from ..channel.frames import (
     EXIT_CHANNEL,
     Done,
@@ -29,7 +30,6 @@ from ..channel.frames import (
     Well,
     Work,
 )
-from ..channel.lease import Lease, now
 from ..channel.start_permits import take
 from . import hooks, resources
 from .context import Runner, running

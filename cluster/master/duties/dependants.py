@@ -28,7 +28,7 @@ from ...state.upstream import Became, read, sorted_out
 from .awaited import Awaited, Waiting
 from .ends import Ends, Entry
 from .flows import Flows
-from .letting_in import LettingIn
+from .inputs import Inputs
 from .notes import Notes
 from .sweeping import sweep, sweep_steps
 
@@ -62,8 +62,8 @@ class Dependants:
         self._ends = ends
         self._discards = Discards(context.ledger, context.keys, context.seal, buckets)
         self._awaited = Awaited()
-        self._letting_in = LettingIn(context)
-        self._flows = Flows(context, buckets, self._awaited, self._letting_in)
+        self._inputs = Inputs(context)
+        self._flows = Flows(context, buckets, self._awaited, self._inputs)
         self._notes = Notes(context.keys, self._awaited, self._flows.sections)
 
     def see(self, changes: Changes) -> None:
@@ -197,16 +197,16 @@ class Dependants:
             good, bad = good + bad, []
         known_badly = waiting.badly.get(upstream, 0)
         badly = bits([entry.index for entry in bad if entry.index in became.badly or known_badly >> entry.index & 1])
-        if not await self._letting_in.tell_badly(waiting, upstream, badly):
+        if not await self._inputs.tell_badly(waiting, upstream, badly):
             await self._read_again(waiting)
             return
-        parts = list(self._letting_in.parts(waiting, upstream, good))
+        parts = list(self._inputs.parts(waiting, upstream, good))
         for number, (jobs, put) in enumerate(parts):
             if number == len(parts) - 1 and waiting.left == {upstream: jobs}:
                 wanted = jobs & waiting.wanted.get(upstream, 0)
                 await self._release(waiting, (put,) if wanted else ())
                 return
-            if not await self._letting_in.let_in(waiting, put):
+            if not await self._inputs.let_in(waiting, put):
                 await self._read_again(waiting)
                 return
             self._awaited.has_got(waiting, upstream, jobs)      # (others may come in at the same time)

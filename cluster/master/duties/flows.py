@@ -18,7 +18,7 @@ from ...state.keys import Keys
 from ...state.records import FlowRecord, decode
 from ...state.upstream import Became, got, sorted_out
 from .awaited import Awaited, Waiting
-from .letting_in import LettingIn
+from .inputs import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Sections:
 class Flows:
     """One term's."""
 
-    def __init__(self, context: TermContext, buckets: Buckets, awaited: Awaited, letting_in: LettingIn) -> None:
+    def __init__(self, context: TermContext, buckets: Buckets, awaited: Awaited, inputs: Inputs) -> None:
         self._ledger = context.ledger
         self._keys = context.keys
         self._clock = context.clock
@@ -108,7 +108,7 @@ class Flows:
         self._fence = context.fence
         self._buckets = buckets
         self._awaited = awaited
-        self._letting_in = letting_in
+        self._inputs = inputs
         self.sections = Sections(context.keys)
 
     async def read_all(self) -> set[bytes]:
@@ -207,10 +207,10 @@ class Flows:
         badly = not_well & ~left
         for entry in bad:
             badly |= 1 << entry.index
-        if not await self._letting_in.tell_badly(waiting, upstream, badly):
+        if not await self._inputs.tell_badly(waiting, upstream, badly):
             return False
-        for jobs, put in self._letting_in.parts(waiting, upstream, good):
-            if not await self._letting_in.let_in(waiting, put):
+        for jobs, put in self._inputs.parts(waiting, upstream, good):
+            if not await self._inputs.let_in(waiting, put):
                 return False
             ended |= jobs
         if ended:

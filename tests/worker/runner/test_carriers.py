@@ -22,8 +22,8 @@ import uvloop
 
 from rota.client.model import NO_OPTIONS, Outcome, TaskInfo
 from rota.worker.channel import start_permits
+from rota.worker.channel.deadline import Lease, now
 from rota.worker.channel.frames import Cancel, Done, Drop, Dropped, Ready, Run, Starved, Well, Work
-from rota.worker.channel.lease import Lease, now
 from rota.worker.runner import carriers
 from rota.worker.runner.async_runner import AsyncRunner
 from rota.worker.runner.context import current_job_id

@@ -15,7 +15,7 @@ from .awaited import Waiting
 BYTES_PER_WRITE = 512 * 1024
 
 
-class LettingIn:
+class Inputs:
     """One term's. Each write is guarded by who waits, as it was seen: False says that it is not that any more."""
 
     def __init__(self, context: TermContext) -> None:

@@ -8,7 +8,7 @@ from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.duties.awaited import Waiting
-from rota.cluster.master.duties.letting_in import BYTES_PER_WRITE, LettingIn
+from rota.cluster.master.duties.inputs import BYTES_PER_WRITE, Inputs
 from rota.cluster.state.keys import Keys
 
 from ..terms import term
@@ -17,11 +17,11 @@ KEYS = Keys("t")
 WAITS, UPSTREAM = "0s8sf4s75de1-00000004", "0s8sf4s75de1-00000005"
 
 
-async def stage(ledger: MemoryLedger, commits: Commits, wanted: int = 0) -> tuple[LettingIn, Waiting]:
+async def stage(ledger: MemoryLedger, commits: Commits, wanted: int = 0) -> tuple[Inputs, Waiting]:
     key = KEYS.awaits("q", WAITS)
     revision = (await ledger.commit(Txn((), (Put(key, b"{}"),)))).revision
-    letting_in = LettingIn(term(ledger, commits, KEYS, SystemClock()))
-    return letting_in, Waiting(key, WAITS, revision, None, {UPSTREAM: 0b111}, {UPSTREAM: wanted})
+    inputs = Inputs(term(ledger, commits, KEYS, SystemClock()))
+    return inputs, Waiting(key, WAITS, revision, None, {UPSTREAM: 0b111}, {UPSTREAM: wanted})
 
 
 async def given(ledger: MemoryLedger) -> list[tuple[int, bool]]:
@@ -34,35 +34,35 @@ async def given(ledger: MemoryLedger) -> list[tuple[int, bool]]:
 async def test_values_go_to_who_wants_them_in_writes_of_a_size() -> None:
     ledger = MemoryLedger()
     async with Commits(ledger) as commits:
-        letting_in, waiting = await stage(ledger, commits, wanted=0b011)
+        inputs, waiting = await stage(ledger, commits, wanted=0b011)
         large = bytes(BYTES_PER_WRITE - 100)
         entries = [ResultEntry(index, "ok", value=large) for index in range(3)]
-        parts = list(letting_in.parts(waiting, UPSTREAM, entries))
+        parts = list(inputs.parts(waiting, UPSTREAM, entries))
         assert [jobs for jobs, _ in parts] == [0b001, 0b110]        # the third costs nothing: its value is not wanted
         for _, put in parts:
-            assert await letting_in.let_in(waiting, put)
+            assert await inputs.let_in(waiting, put)
         assert await given(ledger) == [(0b001, True), (0b110, True)]
 
 
 async def test_nothing_is_put_beside_what_waits_no_more_as_it_was_seen() -> None:
     ledger = MemoryLedger()
     async with Commits(ledger) as commits:
-        letting_in, waiting = await stage(ledger, commits)
-        ((_, put),) = letting_in.parts(waiting, UPSTREAM, [ResultEntry(0, "ok")])
-        assert await letting_in.let_in(waiting, put)
-        assert await letting_in.let_in(waiting, put)                # said again: it is there
+        inputs, waiting = await stage(ledger, commits)
+        ((_, put),) = inputs.parts(waiting, UPSTREAM, [ResultEntry(0, "ok")])
+        assert await inputs.let_in(waiting, put)
+        assert await inputs.let_in(waiting, put)                # said again: it is there
         await ledger.commit(Txn((), (Put(waiting.key, b"{} "),)))
-        ((_, other),) = letting_in.parts(waiting, UPSTREAM, [ResultEntry(1, "ok")])
-        assert not await letting_in.let_in(waiting, other)
+        ((_, other),) = inputs.parts(waiting, UPSTREAM, [ResultEntry(1, "ok")])
+        assert not await inputs.let_in(waiting, other)
 
 
 async def test_what_has_failed_is_noted_and_so_is_that_it_was_retried() -> None:
     ledger = MemoryLedger()
     async with Commits(ledger) as commits:
-        letting_in, waiting = await stage(ledger, commits)
-        assert await letting_in.tell_badly(waiting, UPSTREAM, 0b10)
+        inputs, waiting = await stage(ledger, commits)
+        assert await inputs.tell_badly(waiting, UPSTREAM, 0b10)
         assert await given(ledger) == [(0b10, False)] and waiting.badly == {UPSTREAM: 0b10}
-        assert await letting_in.tell_badly(waiting, UPSTREAM, 0b11)
+        assert await inputs.tell_badly(waiting, UPSTREAM, 0b11)
         assert await given(ledger) == [(0b11, False)]
-        assert await letting_in.tell_badly(waiting, UPSTREAM, 0)
+        assert await inputs.tell_badly(waiting, UPSTREAM, 0)
         assert await given(ledger) == [] and waiting.badly == {UPSTREAM: 0}
