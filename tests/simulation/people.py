@@ -50,14 +50,14 @@ class Client:
     """Enqueues bundle after bundle: the same one again, to any node, until the answer is definite or time is over."""
 
     def __init__(
-        self, world: World, *, poison: int = 0, crashing: int = 0, rng: random.Random | None = None
+        self, world: World, *, wide: int = 0, poison: int = 0, crashing: int = 0, rng: random.Random | None = None
     ) -> None:
         self.world = world
         self.rng = rng or random.Random(world.rng.getrandbits(64))
         self.session = new_session(lambda count: self.rng.randbytes(count))
         self.poison = poison
         self.crashing = crashing
-        self.wide = world.plan.wide
+        self.wide = wide
         self.seen = 0       # the newest revision it has been told
         self.keyring = signer_for(random.Random(f"{world.seed} {self.session}"), world.plan.keys)
 

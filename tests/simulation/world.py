@@ -277,7 +277,8 @@ class World:
         first, last = 0, self.plan.clients - 1
         clients = [
             self.group.create_task(Client(
-                self, poison=self.plan.poison if number == first else 0,
+                self, wide=self.plan.wide if number == first else 0,
+                poison=self.plan.poison if number == first else 0,
                 crashing=self.plan.crashing if number == last else 0,
             ).run(), name=f"client-{number}")
             for number in range(self.plan.clients)

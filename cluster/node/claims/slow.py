@@ -73,4 +73,5 @@ def share(
     soon = is_soon_over(len(not_begun), through) and not late
     size = len(not_begun) if soon else max(1, through)      # else not worth the pieces
     back = [index for index in not_begun[0 if nothing else size:] if piece_name(bundle, [index]) != bundle]
-    return Share(False, [index for index in not_begun if index not in back], back, size)
+    gone = set(back)
+    return Share(False, [index for index in not_begun if index not in gone], back, size)

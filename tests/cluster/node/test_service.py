@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from rota.client.errors import NotSerializable, Overloaded, QueueFull, Unreachable
 from rota.client.model import Receipt
+from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.state.records import Member, encode
 
 from .bench import BUNDLE, KEYS, OTHER
 from .whole import Whole, live
@@ -35,6 +39,23 @@ def test_what_a_member_takes_in_it_shows() -> None:
         assert [(node.node, node.master) for node in await service.nodes()] == [(service.node, True)]
         assert await service.task_mode("m:f") == "async" and await service.task_mode("m:g") is None
         assert service.parameters("m:g") is None
+
+    live(deed)
+
+
+def test_it_takes_wide_bundles_where_every_member_can_read_them() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        assert whole.node.service.jobs_per_bundle == 480
+        lease = 77
+        await whole.bench.ledger.grant(60, lease)
+        old = encode(Member("", [], {}, {}, "3.11", "0.1", 0.0))
+        await whole.bench.ledger.commit(Txn((), (Put(KEYS.node("old"), old, lease),)))
+        await asyncio.sleep(1.0)
+        assert whole.node.service.jobs_per_bundle == 60
+        await whole.bench.ledger.revoke(lease)
+        await asyncio.sleep(1.0)
+        assert whole.node.service.jobs_per_bundle == 480
 
     live(deed)
 
