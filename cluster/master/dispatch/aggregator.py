@@ -21,6 +21,7 @@ from .picture import Picture
 from .placement import Cut, place, place_spare
 from .queues import Queue, Window
 from .rates import Reserve
+from .rooms import Kind
 from .turns import Gate
 from .waits import Waits
 
@@ -164,14 +165,14 @@ class Aggregator:
 
     def _lend(self, commands: list[Command], now: float) -> None:
         """Spare slots for queues of which nothing runs."""
-        if not any(node.has_spare for node in self.nodes.values()):
+        if not self._turns.has_spare(now):
             return
         for queue in self._starved.now(now):
             gates = [
                 gate for family in queue.families() if not (gate := family.gate).is_open and not gate.wants_empty(now)
             ]
             for gate in gates:
-                gate.is_open = gate.is_spare = any(node.spare(mode) > 0 for node, mode in gate.nodes)
+                gate.is_open = gate.is_spare = gate.rooms.best(now, Kind.SPARE) is not None
             command = self._next(queue, now)
             for gate in gates:
                 gate.is_open = gate.is_spare = False
@@ -243,7 +244,7 @@ class Aggregator:
             careful = True
             choice = self._heavy.place(gate, item, allowed, now) if not gate.is_spare else None
         elif gate.is_spare:
-            choice = place_spare(gate, item)
+            choice = place_spare(gate, item, now)
         else:
             choice = place(gate, item, allowed, careful=careful or allowed < CAREFUL_BELOW, pace=pace, now=now)
         if choice is None:

@@ -88,10 +88,6 @@ class NodeLoad:
         return capacity + self.member.spare.get(mode, 0) - self.outstanding[mode] if capacity else 0
 
     @property
-    def has_spare(self) -> bool:
-        return any(self.spare(mode) > 0 for mode in MODES)
-
-    @property
     def has_slot(self) -> bool:
         """Whether anything could begin here at once."""
         return any(slots > self.outstanding.get(mode, 0) for mode, slots in self.member.capacity.items())

@@ -10,6 +10,7 @@ from .heavy import Heavy
 from .lane_ids import LaneId
 from .limits import Limits
 from .rates import Rates
+from .rooms import Kind
 from .turns import Gate
 
 CAREFUL_BELOW = 2 * JOBS_PER_BUNDLE
@@ -38,7 +39,7 @@ class Openings:
             return self._has_room_alone(gate, now)
         if lane.weight > 1:
             return self._heavy.has_room(gate)
-        return gate.rooms.best(now, careful=self.careful(lane, left)) is not None
+        return gate.rooms.best(now, Kind.IDLE if self.careful(lane, left) else Kind.AHEAD) is not None
 
     def _has_room_alone(self, gate: Gate[Any], now: float) -> bool:
         """Likewise, for what was lost while it ran: a node that has nothing else; after a while, no other such job."""

@@ -15,7 +15,7 @@ from rota.client.model import JOBS_PER_BUNDLE, Mode
 from .lanes import Item
 from .members import NodeLoad
 from .paces import Pace
-from .rooms import Room
+from .rooms import Kind, Room
 from .turns import Gate
 
 
@@ -32,41 +32,41 @@ class Cut(NamedTuple):
 
 def place(gate: Gate[Any], item: Item, allowed: int, *, careful: bool, pace: Pace, now: float) -> Give | Cut | None:
     """`allowed`: how many jobs limits admit, at least one. `careful`: only slots that are idle now, nothing ahead."""
+    kind = Kind.IDLE if careful else Kind.AHEAD
     lost, pending, empty = item.token.lost > 0, item.pending, gate.wants_empty(now)
     rooms: list[Room] | None = None
     if lost or empty:       # seldom: looked for among all
-        rooms = _rooms(gate, now, careful=careful, lost=lost, empty=empty)
+        rooms = _rooms(gate, now, kind, lost=lost, empty=empty)
         best = max(rooms, key=lambda room: room[:2], default=None)
     else:
-        best = gate.rooms.best(now, careful=careful)
+        best = gate.rooms.best(now, kind)
     if best is None:
         return None
     if pending == 1 or (not item.token.suspect and pending <= min(best.jobs, allowed)):
         return Give(best.node, best.mode)
     if rooms is None:
-        rooms = gate.rooms.all(now, careful=careful)
+        rooms = gate.rooms.all(now, kind)
     return _in_parts(gate, item, allowed, rooms, careful=careful, pace=pace, now=now)
 
 
-def _rooms(gate: Gate[Any], now: float, *, careful: bool, lost: bool, empty: bool) -> list[Room]:
+def _rooms(gate: Gate[Any], now: float, kind: Kind, *, lost: bool, empty: bool) -> list[Room]:
     return [
-        room for room in gate.rooms.all(now, careful=careful)
+        room for room in gate.rooms.all(now, kind)
         if not (lost and room.node.alone) and not (empty and room.node.held)
     ]
 
 
-def place_spare(gate: Gate[Any], item: Item) -> Give | Cut | None:
+def place_spare(gate: Gate[Any], item: Item, now: float) -> Give | Cut | None:
     """For a queue of which nothing runs, while all slots are taken: one job, to whom the most spare slots are left."""
-    spares = [
-        (node.spare(mode), node, mode) for node, mode in gate.nodes
-        if node.spare(mode) > 0 and not (item.token.lost > 0 and node.alone)
-    ]
-    if not spares:
+    if item.token.lost:
+        best = max(_rooms(gate, now, Kind.SPARE, lost=True, empty=False), key=lambda room: room.jobs, default=None)
+    else:
+        best = gate.rooms.best(now, Kind.SPARE)
+    if best is None:
         return None
     if item.pending > 1:
         return Cut(1) if not gate.splitting else None
-    _, node, mode = max(spares, key=lambda spare: spare[0])
-    return Give(node, mode)
+    return Give(best.node, best.mode)
 
 
 def _in_parts(

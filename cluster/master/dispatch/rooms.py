@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rota.client.model import Mode
@@ -43,9 +44,19 @@ class Room(NamedTuple):
         return not self.node.outstanding[self.mode]
 
 
-def room_of(node: NodeLoad, mode: Mode, now: float, *, careful: bool) -> Room:
-    """`careful`: only slots that are idle now, nothing ahead."""
-    jobs = node.idle(mode) if careful else node.room(mode, now)
+class Kind(Enum):
+    """What counts. `AHEAD`: also what a node gets through soon. `IDLE`: only slots that are idle now. `SPARE`: slots
+    for queues of which nothing runs."""
+
+    AHEAD = "ahead"
+    IDLE = "idle"
+    SPARE = "spare"
+
+
+def room_of(node: NodeLoad, mode: Mode, now: float, kind: Kind) -> Room:
+    if kind is Kind.SPARE:
+        return Room(True, node.spare(mode), node, mode)
+    jobs = node.idle(mode) if kind is Kind.IDLE else node.room(mode, now)
     return Room(node.away_until[mode] <= now and not node.alone, jobs, node, mode)
 
 
@@ -69,26 +80,22 @@ class Gains:
 class Rooms:
     """Those of certain nodes; gates with the same nodes share them."""
 
-    __slots__ = ("__weakref__", "_careful", "_gains", "_plain", "nodes")
+    __slots__ = ("__weakref__", "_gains", "_rankings", "nodes")
 
     def __init__(self, nodes: Sequence[tuple[NodeLoad, Mode]], gains: Gains) -> None:
         self.nodes = nodes
         self._gains = gains
-        self._plain: _Ranking | None = None
-        self._careful: _Ranking | None = None
+        self._rankings: dict[Kind, _Ranking] = {}
 
-    def best(self, now: float, *, careful: bool) -> Room | None:
+    def best(self, now: float, kind: Kind) -> Room | None:
         """Who has most room, of those that are here if any of them has; of equals the first."""
-        if careful:
-            if self._careful is None:
-                self._careful = _Ranking(self.nodes, self._gains, careful=True)
-            return self._careful.best(now)
-        if self._plain is None:
-            self._plain = _Ranking(self.nodes, self._gains, careful=False)
-        return self._plain.best(now)
+        ranking = self._rankings.get(kind)
+        if ranking is None:
+            ranking = self._rankings[kind] = _Ranking(self.nodes, self._gains, kind)
+        return ranking.best(now)
 
-    def all(self, now: float, *, careful: bool) -> list[Room]:
-        rooms = [room_of(node, mode, now, careful=careful) for node, mode in self.nodes]
+    def all(self, now: float, kind: Kind) -> list[Room]:
+        rooms = [room_of(node, mode, now, kind) for node, mode in self.nodes]
         return [room for room in rooms if room.jobs > 0]
 
 
@@ -96,10 +103,10 @@ class _Ranking:
     """A heap of (rank, place among the nodes). A node's rank is never better than the one that stands in `_ranks`; what
     is not that is left over in the heap."""
 
-    def __init__(self, nodes: Sequence[tuple[NodeLoad, Mode]], gains: Gains, *, careful: bool) -> None:
+    def __init__(self, nodes: Sequence[tuple[NodeLoad, Mode]], gains: Gains, kind: Kind) -> None:
         self._nodes = nodes
         self._gains = gains
-        self._is_careful = careful
+        self._kind = kind
         self._places = {node: place for place, (node, _) in enumerate(nodes)}
         self._ranks: list[Rank] = []
         self._heap: list[tuple[Rank, int]] = []
@@ -116,7 +123,7 @@ class _Ranking:
                 heapq.heappop(heap)
                 continue
             node, mode = self._nodes[place]
-            room = room_of(node, mode, now, careful=self._is_careful)
+            room = room_of(node, mode, now, self._kind)
             is_now = self._rank(room, place, now)
             if is_now == rank:
                 return room if rank[0] != FULL else None
@@ -153,7 +160,7 @@ class _Ranking:
     def _look_at(self, place: int, now: float) -> None:
         """It may have more room than it had."""
         node, mode = self._nodes[place]
-        rank = self._rank(room_of(node, mode, now, careful=self._is_careful), place, now)
+        rank = self._rank(room_of(node, mode, now, self._kind), place, now)
         if rank < self._ranks[place]:
             self._ranks[place] = rank
             heapq.heappush(self._heap, (rank, place))
@@ -162,7 +169,7 @@ class _Ranking:
         self._returns.clear()
         self._away.clear()
         self._ranks = [
-            self._rank(room_of(node, mode, now, careful=self._is_careful), place, now)
+            self._rank(room_of(node, mode, now, self._kind), place, now)
             for place, (node, mode) in enumerate(self._nodes)
         ]
         self._heap = [(rank, place) for place, rank in enumerate(self._ranks)]

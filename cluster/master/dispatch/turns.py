@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 from rota.client.model import Mode
 
 from .lane_ids import LaneId
-from .members import NodeLoad
-from .rooms import Gains, Rooms
+from .members import MODES, NodeLoad
+from .rooms import Gains, Kind, Rooms
 
 EVERY = "*"
 
@@ -138,6 +138,7 @@ class Turns(Generic[Q]):
     def __init__(self, gains: Gains) -> None:
         self._gains = gains
         self._rooms: WeakValueDictionary[tuple[tuple[NodeLoad, Mode], ...], Rooms] = WeakValueDictionary()
+        self._all: list[Rooms] = []         # those of all nodes, by mode
         self.gates: dict[GateId, Gate[Q]] = {}
         self._with_nodes: dict[GateId, Gate[Q]] = {}       # those that some node may run
         self._named: frozenset[str] = frozenset()
@@ -185,6 +186,7 @@ class Turns(Generic[Q]):
                 if queue.name in changed:
                     self._move(queue)
         self._rooms.clear()
+        self._all = [Rooms(tuple((node, mode) for node in nodes), self._gains) for mode in MODES]
         self._gains.clear()     # who is gone is not kept for it
         for gate in self.gates.values():
             self._fill(gate)
@@ -202,6 +204,10 @@ class Turns(Generic[Q]):
             self._with_nodes[gate.id] = gate
         else:
             self._with_nodes.pop(gate.id, None)
+
+    def has_spare(self, now: float) -> bool:
+        """Whether any node has slots to lend."""
+        return any(rooms.best(now, Kind.SPARE) is not None for rooms in self._all)
 
     def _move(self, queue: Q) -> None:
         """To gates of another group."""

@@ -41,7 +41,7 @@ def test_what_has_ended_of_a_claim_makes_room() -> None:
     load = node()
     held = assignment(4)
     load.hold("b1", held)
-    assert load.idle("sync") == 0 and not load.has_slot and load.has_spare
+    assert load.idle("sync") == 0 and not load.has_slot and load.spare("sync") > 0
     load.shrink(held, 1, 0, 1.0)
     assert load.idle("sync") == 3 and load.has_slot
 

@@ -66,6 +66,6 @@ def test_while_enough_is_being_split_nothing_more_is() -> None:
 
 def test_a_spare_slot_takes_one_job_of_who_has_most_of_them() -> None:
     one, two = node("one", 2, taken=2, spare=1), node("two", 2, taken=2, spare=2)
-    assert place_spare(gate_of(one, two), item(1)) == Give(two, "sync")
-    assert place_spare(gate_of(one), item(4)) == Cut(1)
-    assert place_spare(gate_of(node("none", 2, taken=2)), item(1)) is None
+    assert place_spare(gate_of(one, two), item(1), 1.0) == Give(two, "sync")
+    assert place_spare(gate_of(one), item(4), 1.0) == Cut(1)
+    assert place_spare(gate_of(node("none", 2, taken=2)), item(1), 1.0) is None

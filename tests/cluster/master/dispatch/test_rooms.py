@@ -9,14 +9,14 @@ import pytest
 from rota.client.model import Mode
 from rota.cluster.master.dispatch import rooms as module
 from rota.cluster.master.dispatch.members import Assignment, NodeLoad
-from rota.cluster.master.dispatch.rooms import Gains, Room, Rooms, room_of
+from rota.cluster.master.dispatch.rooms import Gains, Kind, Room, Rooms, room_of
 from rota.cluster.state.records import Member
 
 MODES: tuple[Mode, Mode] = ("sync", "async")
 
 
-def by_looking(rooms: Rooms, now: float, careful: bool) -> Room | None:
-    return max(rooms.all(now, careful=careful), key=lambda room: room[:2], default=None)
+def by_looking(rooms: Rooms, now: float, kind: Kind) -> Room | None:
+    return max(rooms.all(now, kind), key=lambda room: room[:2], default=None)
 
 
 class World:
@@ -27,12 +27,12 @@ class World:
         self.gains = Gains()
         self.now = 100.0
         self.nodes = [
-            NodeLoad(f"n{number}", Member("", ["*"], {}, self._slots(), "", "", 0.0), 1, 1, self.gains)
-            for number in range(self.random.choice((1, 2, 7)))
+            NodeLoad(f"n{number}", self._member(), 1, 1, self.gains) for number in range(self.random.choice((1, 2, 7)))
         ]
 
-    def _slots(self) -> dict[str, int]:
-        return {mode: self.random.randrange(4) for mode in MODES}
+    def _member(self) -> Member:
+        slots, spare = ({mode: self.random.randrange(4) for mode in MODES} for _ in range(2))
+        return Member("", ["*"], {}, slots, "", "", 0.0, spare=spare)
 
     def step(self) -> None:
         node, mode = self.random.choice(self.nodes), self.random.choice(MODES)
@@ -68,26 +68,26 @@ def test_the_best_is_who_a_look_at_all_would_find(seed: int, monkeypatch: pytest
     for _ in range(400):
         world.step()
         if world.random.random() < 0.5:
-            asked, careful = world.random.choice(rooms), world.random.random() < 0.3
-            assert asked.best(world.now, careful=careful) == by_looking(asked, world.now, careful)
+            asked, kind = world.random.choice(rooms), world.random.choice(list(Kind))
+            assert asked.best(world.now, kind) == by_looking(asked, world.now, kind)
 
 
 def test_a_lone_jobs_place_costs_no_look_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[NodeLoad] = []
 
-    def counted(node: NodeLoad, mode: Mode, now: float, *, careful: bool) -> Room:
+    def counted(node: NodeLoad, mode: Mode, now: float, kind: Kind) -> Room:
         looks.append(node)
-        return room_of(node, mode, now, careful=careful)
+        return room_of(node, mode, now, kind)
 
     gains = Gains()
     nodes = [
         NodeLoad(f"n{number}", Member("", ["*"], {}, {"sync": 9}, "", "", 0.0), 1, 1, gains) for number in range(50)
     ]
     rooms = Rooms(tuple((node, "sync") for node in nodes), gains)
-    assert rooms.best(1.0, careful=False) is not None
+    assert rooms.best(1.0, Kind.AHEAD) is not None
     monkeypatch.setattr(module, "room_of", counted)
     for number in range(1_000):
-        best = rooms.best(1.0, careful=False)
+        best = rooms.best(1.0, Kind.AHEAD)
         assert best is not None
         best.node.hold(str(number), Assignment("t", "q", "sync", 1, False, True))
         if number >= 100:
