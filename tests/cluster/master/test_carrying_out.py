@@ -208,3 +208,21 @@ def test_a_token_that_nobody_can_read_is_set_aside() -> None:
         assert await stage.bench.names(KEYS.jobs) == [] and len(await stage.bench.names(KEYS.failed)) == 2
 
     act(deed)
+
+
+@pytest.mark.parametrize("wrong", ["token", "body", "jobs"])
+def test_of_a_wide_bundle_that_must_not_run_all_is_set_aside(wrong: str) -> None:
+    """Its token cannot be read; or its body is none, or that of other jobs."""
+    async def deed(stage: Stage) -> None:
+        await stage.bench.claim(OTHER, claim=claim_of(replace(token(1), mode="sync"), 5))       # the node is not idle
+        kept = b"nonsense" if wrong == "token" else encode(replace(token(300), mode="sync"))
+        stored = b"nonsense" if wrong == "body" else body(OTHER if wrong == "jobs" else BUNDLE, 300)
+        await stage.bench.put((KEYS.job("q", 0, 7, BUNDLE), kept), (KEYS.body(BUNDLE), stored))
+        await stage.look()
+        for command in stage.decisions():
+            await stage.carry_out(command)
+        await a_moment(1.0)
+        assert len(await stage.bench.names(KEYS.failed)) == 300
+        assert await stage.bench.names(KEYS.jobs) == [] and await stage.bench.names(KEYS.bodies) == [OTHER]
+
+    act(deed)

@@ -9,7 +9,7 @@ from rota.cluster.ledger.commits import Commits
 from rota.cluster.ledger.ledger import Put, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger
 from rota.cluster.master.duties.awaited import Awaited, Waiting
-from rota.cluster.master.duties.sweeping import sweep
+from rota.cluster.master.duties.sweeping import sweep, sweep_steps
 from rota.cluster.state.keys import Keys
 
 from ..terms import term
@@ -39,3 +39,18 @@ async def test_what_waits_keeps_what_it_has_got() -> None:
     async with Commits(ledger) as commits:
         await sweep(term(ledger, commits, KEYS, SystemClock()), awaited)
     assert (await ledger.read(INPUT)).records
+
+
+@pytest.mark.parametrize(("beside", "stays"), [
+    ((), False), ((KEYS.body(JOB),), True), ((KEYS.body(f"{JOB}.x300"),), True), ((KEYS.failure(JOB, 479),), True),
+])
+async def test_what_jobs_remembered_stays_as_long_as_one_of_their_bundle_does(
+    beside: tuple[bytes, ...], stays: bool
+) -> None:
+    ledger, steps = MemoryLedger(), [KEYS.step(JOB, index, 0) for index in range(0, 200, 2)]
+    await ledger.commit(Txn((), tuple(Put(key, b"") for key in (*steps, *beside))))
+    async with Commits(ledger) as commits:
+        for _ in range(2):      # more than one write takes
+            await sweep_steps(term(ledger, commits, KEYS, SystemClock()))
+    left = (await ledger.read(KEYS.steps, prefix_end(KEYS.steps))).records
+    assert len(left) == (len(steps) if stays else 0)

@@ -216,3 +216,12 @@ def test_what_cannot_be_cut_stays_whole() -> None:
         assert ((await waiting(bench)).pending, (await waiting(bench)).expires) == (2, 9_000)
 
     play(deed)
+
+
+def test_of_a_wide_bundle_that_may_not_run_twice_all_is_set_aside() -> None:
+    async def deed(bench: Bench) -> None:
+        await orphan(bench, task="m:once", count=300, started=True, done="1")
+        await taken(bench)
+        assert len(await bench.names(KEYS.failed)) == 299 and not await bench.names(KEYS.claims)
+
+    play(deed)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rota.client.errors import LedgerUnavailable
 from rota.cluster.events.records import KeyMissing
+from rota.cluster.ledger.commits import Verdict, Write
 from rota.cluster.node.claims.held import Held
 from rota.cluster.node.claims.table import Claims
 from rota.cluster.node.running import refusals
@@ -106,5 +109,33 @@ def test_a_missing_key_is_said_once_and_written_into_the_claim(monkeypatch: pyte
         for key_id in ("k3", "k4"):
             missing.note_missing(held, key_id)
         assert said == [KeyMissing(BUNDLE, "k2"), KeyMissing(BUNDLE, "k3")]
+
+    play(deed)
+
+
+def test_of_a_wide_bundle_all_is_set_aside_also_over_what_somebody_wrote_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def deed(bench: Bench) -> None:
+        record = await bench.claim(count=200)
+        claim = claim_of(token(200), 5)
+        held = Claims().add(BUNDLE, record, claim, mod_revision=record.mod_revision, body=body(count=200))
+        refusals, writes = at(bench), list[Write]()
+        submit = bench.commits.submit
+
+        def submitted(write: Write) -> asyncio.Future[Verdict]:
+            writes.append(write)
+            if len(writes) == 2:        # it overtakes the second part
+                return asyncio.ensure_future(after_another(write))
+            return submit(write)
+
+        async def after_another(write: Write) -> Verdict:
+            await bench.put((record.key, encode(replace(claim, done="f" * 50))))
+            return await submit(write)
+
+        monkeypatch.setattr(bench.commits, "submit", submitted)
+        await refusals.refuse(held, "bad signature")
+        assert len(await bench.names(KEYS.failed)) == 200 and len(writes) == 5
+        assert not await bench.names(KEYS.claims) and not await bench.names(KEYS.bodies)
 
     play(deed)
