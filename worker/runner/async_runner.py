@@ -90,6 +90,7 @@ class AsyncRunner:
     def _receive(self, frames: list[ToRunner]) -> bool:
         for frame in frames:
             self._take(frame)
+        self._carriers.begin()
         return False
 
     def _take(self, frame: ToRunner) -> None:

@@ -46,14 +46,12 @@ class Carriers:
         return bool(self.tasks or self._waiting)
 
     def add(self, call: Call) -> None:
-        """The jobs of its work, to begin after what came before."""
+        """The jobs of its work, to begin after what came before; see `begin`."""
         jobs, call.work.jobs = call.work.jobs, []
         if not jobs:
             return
         jobs.reverse()
         self._waiting.append((call, jobs))
-        if self._turn is None:
-            self._begin()
 
     def is_waiting(self, number: int) -> bool:
         """Whether it will begin, and has no task yet."""
@@ -69,9 +67,22 @@ class Carriers:
         self._waiting.clear()
         return numbers
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """What was added begins in the next turn of the loop, if it does not wait for a carrier that is under way."""
+        if self._turn is not None or not self._waiting:
+            return
+        call, jobs = self._waiting[0]
+        if len(self._waiting) == len(jobs) == 1:        # nothing to share its task with
+            self._waiting.clear()
+            self._alone(call, *jobs.pop())
+            return
         turn = self._turn = object()
-        self._task(self._carry(turn), self._waiting[0][0].work.task)
+        self._task(self._carry(turn), call.work.task)
+
+    def _alone(self, call: Call, index: int, payload: bytes) -> None:
+        work = call.work
+        number = work.key << INDEX_BITS | index
+        self.tasks[number] = self._task(self._run(call, (work, index), payload, number), work.task)
 
     def _task(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """(Not by the loop's factory of tasks: an application's may begin them at once.)"""
@@ -110,8 +121,7 @@ class Carriers:
                 self._turn = None
                 if waiting and not waiting[0][1]:
                     waiting.popleft()
-                if waiting:
-                    self._begin()
+                self.begin()
 
     def _look(self, turn: object) -> None:
         """Behind the first step of a carrier. If it has not come to its end, its job waits for something."""
@@ -119,11 +129,8 @@ class Carriers:
             return
         self._turn = None
         for call, jobs in self._waiting:
-            name, base = call.work.task, call.work.key << INDEX_BITS
             while jobs:
-                index, payload = jobs.pop()
-                number = base | index
-                self.tasks[number] = self._task(self._run(call, (call.work, index), payload, number), name)
+                self._alone(call, *jobs.pop())
         self._waiting.clear()
 
 
