@@ -22,7 +22,7 @@ from ..channel.job_numbers import INDEX_BITS
 from .context import running
 from .execution import Call
 
-BREATH_S = 0.005
+BREATH_S = 0.02
 """After this long the loop looks round before the next job begins: for frames, cancels, and jobs that can go on."""
 
 Run = Callable[[Call, tuple[Work, int], bytes, int], Coroutine[Any, Any, float]]
