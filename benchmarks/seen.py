@@ -1,10 +1,11 @@
 """`python -m benchmarks.seen`: what people look at while a million jobs wait in ten thousand queues.
 
-The tokens are written straight into an etcd with fsync on, half of them in one queue, the rest evenly over the others;
-all queues are paused, so that nothing else goes on. Then a node that has just started is asked for the overview, and
-for pages of the dashboard and of the port, as a browser would: each several times, the first time told apart. At last
-nothing is asked for, and it is measured what the node's process uses without and with open pages (their streams of
-events).
+The tokens are written straight into an etcd with fsync on: half of the jobs in one queue, in bundles as `enqueue_many`
+makes them (`--bundle 1`: each alone, which takes minutes more to write), the rest one by one and evenly over the
+others; all queues are paused, so that nothing else goes on. Then a node that has just started is asked for the
+overview, and for pages of the dashboard and of the port, as a browser would: each several times, the first time told
+apart. At last nothing is asked for, and it is measured what the node's process uses without and with open pages (their
+streams of events).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,9 @@ QUEUES, QUICK_QUEUES = 10_000, 300
 PER_TXN, IN_FLIGHT = 100, 16
 BIG, TASK = "backlog", "benchmarks.jobs:nothing"
 TIMES = 7
-IDLE_S, QUICK_IDLE_S = 30.0, 2.0
-SETTLE_S, QUICK_SETTLE_S = 20.0, 2.0
+BUNDLE = 60
+IDLE_S, QUICK_IDLE_S = 20.0, 2.0
+SETTLE_S, REST_SHARE = 60.0, 0.03
 OPEN = 10
 LIMIT_S = 900.0
 
@@ -51,35 +54,46 @@ def name_of(number: int) -> str:
     return BIG if number == 0 else f"tenant-{number:05d}"
 
 
-def tokens(stage: Stage, jobs: int, queues: int) -> list[Op]:
-    """Half of the jobs in the first queue, the others in turns."""
-    keys, ops = stage.keys, list[Op]()
+def tokens(stage: Stage, jobs: int, queues: int, bundle: int) -> Iterator[Op]:
+    """Half of the jobs in the first queue, in bundles, the others in turns."""
+    keys, at, big = stage.keys, int(1000 * time.time()) - 1_000, jobs // 2
     for number in range(jobs):
-        queue = name_of(0 if number % 2 else number // 2 % (queues - 1) + 1)
+        count = min(bundle, big - number) if number < big else 1
+        if number < big and number % bundle:
+            continue
+        queue = name_of(0 if number < big else number % (queues - 1) + 1)
         order = 1_000 + number // 5
-        token = Token(TASK, queue, 0, order, 1, "sync", int(1000 * time.time()) - 1_000)
-        ops.append(Put(keys.job(queue, 0, order, f"k3f9q2m7xa5t-{number:08x}"), encode(token)))
-    return ops
+        token = Token(TASK, queue, 0, order, count, "sync", at)
+        yield Put(keys.job(queue, 0, order, f"k3f9q2m7xa5t-{number:08x}"), encode(token))
 
 
-async def write(stage: Stage, ops: list[Op]) -> None:
-    free = asyncio.Semaphore(IN_FLIGHT)
-
-    async def some(first: int) -> None:
-        async with free:
+async def write(stage: Stage, ops: Iterator[Op]) -> None:
+    async def some() -> None:
+        while batch := tuple(itertools.islice(ops, PER_TXN)):
             while True:
                 with contextlib.suppress(LedgerError):      # a busy machine: the same once more
-                    await stage.ledger.commit(Txn((), tuple(ops[first:first + PER_TXN])))
-                    return
+                    await stage.ledger.commit(Txn((), batch))
+                    break
                 await asyncio.sleep(1.0)
 
-    await asyncio.gather(*(some(first) for first in range(0, len(ops), PER_TXN)))
+    await asyncio.gather(*(some() for _ in range(IN_FLIGHT)))
 
 
-async def fill(stage: Stage, jobs: int, queues: int) -> None:
+async def fill(stage: Stage, jobs: int, queues: int, bundle: int) -> None:
     paused = encode(QueueRecord(paused=True))
-    await write(stage, [Put(stage.keys.queue(name_of(number)), paused) for number in range(queues)])
-    await write(stage, tokens(stage, jobs, queues))
+    await write(stage, (Put(stage.keys.queue(name_of(number)), paused) for number in range(queues)))
+    await write(stage, tokens(stage, jobs, queues, bundle))
+
+
+async def at_rest(stage: Stage, limit_s: float) -> None:
+    """What the node does in the background (it counts) is over: its process does next to nothing."""
+    (identity,) = await stage.members()
+    pid, until_s = stage.node_pid(identity), time.monotonic() + limit_s
+    while time.monotonic() < until_s:
+        before = cpu_s(pid)
+        await asyncio.sleep(2.0)
+        if cpu_s(pid) - before < 2.0 * REST_SHARE:
+            return
 
 
 async def start_afresh(stage: Stage) -> None:
@@ -145,17 +159,17 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
     jobs, queues = (QUICK_JOBS, QUICK_QUEUES) if plan.quick else (JOBS, QUEUES)
     async with Stage(folder, nodes=1, binary=plan.etcd) as stage:
         with step(console, f"{jobs:,} jobs in {queues:,} queues are written"):
-            await fill(stage, jobs, queues)
+            await fill(stage, jobs, queues, plan.bundle)
         with step(console, "the node is started afresh"):
             await start_afresh(stage)
-            await asyncio.sleep(QUICK_SETTLE_S if plan.quick else SETTLE_S)
+            await at_rest(stage, SETTLE_S)
         took: dict[str, list[float]] = {}
         with step(console, "pages are asked for"):
             async with browser(stage) as session:
                 for what, path in pages(queues).items():
                     took[what] = [await asked(session, path) for _ in range(TIMES)]
                 overview = msgspec.json.decode(await (await session.get("/v1/overview")).read())
-        await asyncio.sleep(QUICK_SETTLE_S if plan.quick else 60.0)      # what was counted in the background is over
+        await at_rest(stage, SETTLE_S)
         seconds = QUICK_IDLE_S if plan.quick else IDLE_S
         cpu = {}
         for number in (0, 1, OPEN):
@@ -167,7 +181,10 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
     ]
     console.print(table_of("milliseconds", ("page", "first", "median", "longest"), rows))
     console.print(f"counted: {overview.get('totals')}")
-    figures |= {"jobs": jobs, "queues": queues, "took_ms": took, "cpu_percent": cpu, "etcd": stage.etcd.version}
+    figures |= {
+        "jobs": jobs, "queues": queues, "bundle": plan.bundle, "took_ms": took, "cpu_percent": cpu,
+        "etcd": stage.etcd.version,
+    }
     others = [ms for what, times in took.items() for ms in times if "overview" not in what and what not in COUNTED]
     counted = [ms for what in COUNTED for ms in took[what]]
     return [
@@ -181,4 +198,6 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
 
 
 if __name__ == "__main__":
-    main("seen", run, parser("seen", __doc__).parse_args(), LIMIT_S)
+    options = parser("seen", __doc__)
+    options.add_argument("--bundle", type=int, default=BUNDLE, help="jobs of a bundle in the large queue (%(default)s)")
+    main("seen", run, options.parse_args(), LIMIT_S)

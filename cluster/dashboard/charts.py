@@ -184,7 +184,7 @@ def nice_top(value: float) -> float:
     if value <= 4:
         return 4.0
     power = 10 ** math.floor(math.log10(value))
-    return float(next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value))
+    return float(next(step * power for step in (1, 2, 3, 4, 6, 8, 10) if step * power >= value))
 
 
 def shorter(value: float) -> str:

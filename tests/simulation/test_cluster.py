@@ -11,7 +11,7 @@ from .world import simulate
 SEEDS = 500
 """Planted bugs have so many to be found by."""
 
-IN_EVERY_RUN = 160
+IN_EVERY_RUN = 120
 """`make simulate SEEDS=20000` runs more."""
 
 REGRESSIONS = {

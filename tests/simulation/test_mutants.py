@@ -66,6 +66,13 @@ RARE = {
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""
 
+LIKELY = {
+    "revoke_before_reaping": 13, "work_waits_for_a_node": 20, "done_ignored_at_takeover": 4, "orphans_run_again": 2,
+    "bodies_are_not_compared": 2, "nobody_is_told": 4, "a_heavy_job_takes_one_slot": 3,
+    "a_digit_is_a_number": 3,
+}
+"""The seed that found it last is tried first. It need not be the one that finds it now."""
+
 PLANTED = [name for name in MUTANTS if name not in RARE] if os.environ.get("ROTA_MUTANTS") == "all" else ALWAYS
 FOUND = 3
 
@@ -89,7 +96,8 @@ def test_they_fit_the_code() -> None:
 def test_it_is_found(name: str) -> None:
     """Stops at the first seed that finds it, and says which (`pytest -s`)."""
     tried: list[Verdict] = []
-    for verdict in run(range(SEEDS), setup=MUTANTS[name], stop=lambda verdict: bool(verdict.problems)):
+    seeds = [LIKELY.get(name, 0), *range(SEEDS)]
+    for verdict in run(seeds, setup=MUTANTS[name], stop=lambda verdict: bool(verdict.problems)):
         tried.append(verdict)
     last = tried[-1]
     print(f"\n{name}: {len(tried)} seeds, found by {last.seed}: {(last.problems or ['-'])[0][:200]}")
