@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from rota.client.model import Outcome
+from rota.client.wire.views import LogLine
 from rota.worker.channel.frames import Done, ProgressUpdate, Work
 from rota.worker.runner import telling
 from rota.worker.runner.async_runner import AsyncRunner
@@ -47,3 +49,23 @@ def test_what_threads_say_after_the_end_of_their_jobs_is_not_kept(monkeypatch: p
         mine.ended(work, 0)
         mine.progress(work, 0, 2.0, None, "")
     assert len(told) == 6 * telling.SAYINGS_MAX and len(mine._sayings) <= telling.SAYINGS_MAX
+
+
+@pytest.mark.parametrize(("logger", "kept"), [
+    ("rota.worker.runner", "m:f failed for good"), ("shop", "m:f failed for good Traceback: File x"),
+])
+def test_rotas_own_word_of_a_failure_leaves_the_traceback_with_the_error(
+    logger: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[LogLine] = []
+    mine: Any = SimpleNamespace(send=told.append, line=lambda work, index, keep, line: told.append(line))
+    monkeypatch.setattr(telling, "telling", mine)
+    job = Work(1, "b", "m:f", "q", "sync", 1, 0, 0.0, "pickle", []), 0
+    token = telling.running.set(job)
+    try:
+        said = "%s failed for good\nTraceback:\n  File x"
+        record = logging.LogRecord(logger, logging.ERROR, "x", 1, said, ("m:f",), None)
+        telling.heard(record, lambda work: 10)
+    finally:
+        telling.running.reset(token)
+    assert [line.text for line in told] == [kept]
