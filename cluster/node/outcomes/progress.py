@@ -72,6 +72,10 @@ class _Job:
     def name(self) -> Name:
         return self.local.bundle, self.local.index
 
+    def inherit(self, before: _Job) -> None:
+        """What an earlier run of the job has written here is this one's to write over, and to delete."""
+        self.written, self.unsure, self.revision = before.written, before.unsure, before.revision
+
     def add(self, update: ProgressUpdate) -> None:
         for line in update.lines:
             self.lines.append(line)
@@ -138,17 +142,22 @@ class Progress:
         self._wake.set()
 
     def _begin(self, ref: JobRef, local: LocalJob) -> _Job | None:
-        """If it has run here before, what that run has written is this one's to write over, and to delete."""
-        if (old := self._jobs.get(ref)) is not None:
+        """It may have run here before, also under the same reference: what is retried where it lies keeps its own."""
+        job = _Job(local)
+        earlier = self._refs.get(job.name)
+        if earlier != ref and (old := self._jobs.get(ref)) is not None:
             self._drop(ref, old)               # of an earlier identity, which has counted the same
-        job, earlier = _Job(local), self._refs.get((local.bundle, local.index))
         if earlier is not None:
-            before = self._jobs.pop(earlier)
-            job.written, job.unsure, job.revision = before.written, before.unsure, before.revision
+            job.inherit(self._jobs.pop(earlier))
         elif len(self._jobs) >= JOBS_MAX:
             return None
         self._jobs[ref], self._refs[job.name] = job, ref
         return job
+
+    def _now(self, name: Name) -> _Job | None:
+        """Its run here, if that has said anything."""
+        ref = self._refs.get(name)
+        return None if ref is None else self._jobs[ref]
 
     def _drop(self, ref: JobRef, job: _Job) -> None:
         if self._jobs.get(ref) is job:
@@ -225,7 +234,7 @@ class Progress:
             ended = job.ended       # as of now: what ends while a lease is granted is written the next time
             if job.lines_new and (log_lease := await self._log_lease(context)):
                 kept.append(context.commits.submit(Write((context.member,), (job.log(context.keys, log_lease),))))
-            if self._refs.get(job.name) != ref:
+            if self._jobs.get(ref) is not job:
                 continue            # it runs here again: what it has written is not its own any more
             if (write := job.next(context.member, context.keys, lease, ended=ended)) is not None:
                 commits.append((job, ended, context.commits.submit(write)))
@@ -234,6 +243,8 @@ class Progress:
         verdicts = await asyncio.gather(*(write for *_, write in commits), *kept, return_exceptions=True)
         for (job, over, _), verdict in zip(commits, verdicts, strict=False):
             job.wrote(verdict)
+            if not over and (heir := self._now(job.name)) not in (job, None):
+                heir.inherit(job)   # it began while that was on its way
             if over and job.unsure:
                 self._again.append((now + TWIN_S, job.name))
             elif not over and job.new:
@@ -246,10 +257,13 @@ class Progress:
         return SWEEP_S if self._jobs else None
 
     def _delete_again(self, context: IdentityContext, now: float) -> None:
-        """What a late twin may have put back; but not what the job has said since, if it runs here once more."""
+        """What a late twin may have put back; but not what the job has said since, if it runs here once more: then
+        that run deletes it, whether it says anything or not."""
         while self._again and self._again[0][0] <= now:
             _, name = self._again.popleft()
-            if name not in self._refs:
+            if (job := self._now(name)) is not None:
+                job.written = job.unsure = True
+            else:
                 key = context.keys.progress_of(*name)
                 context.commits.submit(Write((context.member, mine(key, self._lease)), (Delete(key),)))
 

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from msgspec.structs import replace
 
 from rota.client.errors import NoSpace, WriteUnknown
 from rota.client.model import Outcome
+from rota.client.wire.views import LogLine
 from rota.cluster.context import IdentityContext
 from rota.cluster.ledger.commits import created
 from rota.cluster.ledger.ledger import Put, Txn, TxnResult
@@ -235,6 +237,64 @@ def test_a_late_twin_of_a_write_does_not_outlive_the_claim() -> None:
             await commit(sent[0])               # long after
             await a_moment(1)
             assert await stored(bench) is None
+
+    play_with(deed)
+
+
+@pytest.mark.parametrize("ref", [1, 2])
+def test_a_write_that_arrives_when_the_next_run_has_begun_is_deleted_with_that(ref: int) -> None:
+    """It was seed 1469: what is retried where it lies (levels `delayed`, `none`) keeps its reference, and the second
+    run, which had said nothing yet, forgot what the first one had on its way."""
+    async def deed(bench: Bench, rig: Rig) -> None:
+        commit, gate = bench.ledger.commit, asyncio.Event()
+
+        async def slow(txn: Txn) -> TxnResult:
+            await gate.wait()
+            return await commit(txn)
+
+        async with rig.identity():
+            rig.here[1, 0] = job()
+            bench.ledger.commit = slow          # type: ignore[method-assign]
+            rig.progress.say(said(1, 3))
+            await a_moment()
+            rig.progress.ended([(1, Outcome(0, "retry"))])
+            rig.here = {(ref, 0): job(attempt=2)}
+            rig.progress.say(ProgressUpdate(ref, 0, None, [LogLine(0, "INFO", "again")], 1))
+            gate.set()
+            await a_moment(1)
+            assert await stored(bench) == 3
+            rig.progress.ended([(ref, Outcome(0, "ok"))])
+            await a_moment(2 * TWIN_S)
+            assert await stored(bench) is None and not rig.progress._jobs
+
+    play_with(deed)
+
+
+def test_a_late_twin_of_a_write_is_deleted_by_a_run_that_says_nothing() -> None:
+    async def deed(bench: Bench, rig: Rig) -> None:
+        commit = bench.ledger.commit
+        sent: list[Txn] = []
+
+        async def unsure(txn: Txn) -> TxnResult:
+            sent.append(txn)
+            if len(sent) == 1:
+                raise WriteUnknown("no answer")
+            return await commit(txn)
+
+        async with rig.identity():
+            rig.here[1, 0] = job()
+            bench.ledger.commit = unsure        # type: ignore[method-assign]
+            rig.progress.say(said(1, 3))
+            await a_moment(1)
+            rig.progress.ended([(1, Outcome(0, "retry"))])
+            await a_moment(1)
+            rig.here = {(2, 0): job(attempt=2)}
+            rig.progress.say(ProgressUpdate(2, 0, None, [LogLine(0, "INFO", "again")], 1))
+            await commit(sent[0])
+            await a_moment(2 * TWIN_S)          # the time at which the first one would be deleted once more is over
+            rig.progress.ended([(2, Outcome(0, "ok"))])
+            await a_moment(2 * TWIN_S)
+            assert await stored(bench) is None and not rig.progress._jobs
 
     play_with(deed)
 
