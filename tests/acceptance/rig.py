@@ -32,7 +32,7 @@ PATIENCE_S = float(os.environ.get("STAGED_PATIENCE_S", "20"))
 """For a result. Less where a feature is switched off, and what is waited for will never come (`test_switches.py`)."""
 
 DEADLINE_S = 2 * PATIENCE_S
-START_S = 40.0
+START_S = 120.0
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:

@@ -119,39 +119,55 @@ async def test_nodes_of_children_are_killed(etcd: Any, cluster_name: str, tmp_pa
 
 
 CLIENT = """
-import sys, rota
+import asyncio, os, signal, sys, rota
+from rota.client.api import flows
 from tests.acceptance.apps import work
-url, token, key, journal = sys.argv[1:]
+url, token, key, journal, at, when, more_s = sys.argv[1:]
+send, frames = flows._send, 0
+
+async def deadly(engine, frame):
+    global frames
+    frames += 1
+    here = "last" if frame[-1].terms.flow.part == "last" else str(frames)
+    under_way = asyncio.ensure_future(send(engine, frame))
+    if here == at and when == "amid":
+        await asyncio.sleep(float(more_s))
+    else:
+        await under_way
+    if here == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+flows._send = deadly
 client = rota.Client(url, token=token, key=key)
 with client.flow("from-a-client") as flow:
-    for place in range(400):        # a bundle for each: so many transactions
+    for place in range(400):        # a bundle for each: nine frames, and so many transactions
         client.enqueue(work.part.using(key=f"{place}"), journal, place, 0.0)
     print(flow.id, flush=True)
-print("stored", flush=True)
 """
+
+DEATHS = [
+    ("last", "amid", 0.004), ("4", "amid", 0.0), ("last", "after", 0.0), ("8", "after", 0.0), ("last", "amid", 0.0),
+    ("1", "amid", 0.002), ("last", "amid", 0.012), ("6", "after", 0.0), ("last", "amid", 0.03), ("2", "after", 0.0),
+]
+"""Of the client: in which of its frames, and whether that is answered by then; and how long it has been under way."""
 
 
 async def test_the_client_is_killed_between_its_transactions(etcd: Any, cluster_name: str, tmp_path: Path) -> None:
-    """All of its flow runs, or none: it is killed a moment after it has begun to store it, each time a bit later."""
-    whole = none = 0
+    """All of its flow runs, or none: the client dies over one of its frames, or just after it."""
+    found: list[tuple[str, str, bool]] = []
     async with Rig(etcd.endpoint, cluster_name, tmp_path, ttl_s=3) as rig:
         secrets = rig.credentials()
         for number in range(KILLS):
             journal = tmp_path / f"journal{number}"
+            at, when, more_s = DEATHS[number % len(DEATHS)]
             client = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", CLIENT, (await rig.urls())[0], secrets["token"], secrets["key"], str(journal),
-                stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONPATH": python_path()}, cwd=ROOT,
+                at, when, str(more_s), stdout=asyncio.subprocess.PIPE, cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": python_path()},
             )
             assert client.stdout is not None
             flow_id = (await client.stdout.readline()).decode().strip()
-
-            async def begun() -> bool:
-                return bool(await rig.read(rig.keys.flows_open) or await rig.read(rig.keys.flows))
-
-            await until(begun, "it has begun to store it")
-            await asyncio.sleep(0.02 * (number % 20))
-            client.kill()
-            await client.wait()
+            assert await client.wait() == -signal.SIGKILL
             for record in await rig.read(rig.keys.flows_open):      # (its lease is over)
                 await rig.ledger.commit(Txn((), (Delete(record.key),)))
             await rig.drained()
@@ -160,11 +176,16 @@ async def test_the_client_is_killed_between_its_transactions(etcd: Any, cluster_
             try:
                 view = await flow.await_(60)
             except rota.FlowUnknown:
-                none += 1
+                found.append((at, when, False))
                 assert not ran
             else:
-                whole += 1
+                found.append((at, when, True))
                 assert view.counts == {"ok": 400}
                 assert len(ran) == len(set(ran)) == 400
-        print(f"of {KILLS} flows {whole} were stored as a whole, {none} not at all")
+        assert all(whole == (at == "last") for at, when, whole in found if when == "after" or at != "last")
+        amid = [whole for at, when, whole in found if (at, when) == ("last", "amid")]
+        print(
+            f"of {KILLS} flows {sum(whole for *_, whole in found)} were stored as a whole, the others not at all; of "
+            f"{len(amid)} whose client died over the last frame, {sum(amid)}"
+        )
         await nothing_left(rig)
