@@ -202,11 +202,12 @@ STEPS_MAX = 1_000
 STEPS_BYTES_MAX = 1024 * 1024
 """Of one job: what is remembered of it."""
 
-StepKind = Literal["step", "sleep"]
+StepKind = Literal["step", "sleep", "wait"]
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True, gc=False):
-    """What a job remembers: what a step returned; or, of a sleep, until when (`ended_ms`)."""
+    """What a job remembers: what a step returned; or, of a sleep or of a wait for other jobs, until when it lasts at
+    the most (`ended_ms`)."""
 
     name: Text
     value: bytes = b""

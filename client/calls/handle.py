@@ -98,7 +98,7 @@ class JobHandle(Generic[R_co]):
         """Wait for the job and return its result: at most `timeout` seconds, for ever if that is None; 0 looks once.
 
         Inside of a job the waiting job gives its slot back, and is run again from its beginning when the other one has
-        ended; what it has done by `rota.step` is remembered. There is no `timeout` then.
+        ended, or `timeout` is over; what it has done by `rota.step` is remembered, and so is a wait that was over.
 
         Raises:
             JobFailed: it ended in the failed set; carries error and traceback as text.

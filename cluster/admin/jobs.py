@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -37,7 +36,7 @@ from ..state.records import (
 from ..state.steps import step_in
 from ..state.upstream import indexes
 from ..state.words import Words
-from .reasons import Reasons
+from .reasons import Reasons, moment
 
 AWAKE_S = 2.0
 """A sleep is over so long before or after the time for which its job is scheduled, at the most: they may be rounded."""
@@ -346,8 +345,7 @@ def _asleep(view: JobView, steps: list[Step]) -> JobView:
     """A job that is due when a sleep of it is over: it has not failed."""
     for step in steps:
         if step.kind == "sleep" and abs(step.ended_ms / 1000 - (view.due or 0.0)) <= AWAKE_S:
-            until = datetime.fromtimestamp(step.ended_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
-            return replace(view, place="scheduled", why=f"it sleeps until {until.removesuffix('+00:00')} UTC")
+            return replace(view, place="scheduled", why=f"it sleeps until {moment(step.ended_ms)}")
     return view
 
 

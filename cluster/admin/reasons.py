@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from rota.client.ids import job_id
 from rota.client.model import Mode, ResultEntry
 from rota.client.options.rates import words
@@ -25,6 +27,11 @@ NAMED_MAX = 3
 
 CLAIMS_MAX = 20_000
 """Claims that are looked at to see what holds a job back."""
+
+
+def moment(ms: int) -> str:
+    """Milliseconds since 1970, for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + " UTC"
 
 
 class Reasons:
@@ -89,7 +96,9 @@ class Reasons:
             return "all that it waited for has ended: the master lets it go on"
         named = ", ".join(waits[:NAMED_MAX])
         more = f" and {left - NAMED_MAX:,} more" if left > NAMED_MAX else ""
-        return f"it waits for job{'s' if left > 1 else ''} {named}{more} ({total - left:,} of {total:,} have ended)"
+        until = f", until {moment(token.until)} at the most" if token.until else ""
+        count = f"({total - left:,} of {total:,} have ended)"
+        return f"it waits for job{'s' if left > 1 else ''} {named}{more} {count}{until}"
 
     @staticmethod
     def _blocked(key: bytes, token: Token, head: Head) -> tuple[Place, str]:

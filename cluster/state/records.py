@@ -166,6 +166,7 @@ class Awaiting(Token, frozen=True, omit_defaults=True, gc=False):
     due: Place = 0              # ms since 1970: not before then, whatever has ended
     flow: Text = ""             # the flow that it belongs to
     section: Text = ""          # of that, and it waits until that is stored as a whole
+    until: Place = 0            # ms since 1970: it runs and waits then for what has ended by then; 0: for all
 
 
 class Kind(Protocol):

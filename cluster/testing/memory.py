@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Collection, Coroutine
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -35,16 +36,17 @@ from ..clock import SystemClock
 from ..context import NodeContext, TermContext
 from ..events.hub import Events
 from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits, created
+from ..ledger.commits import Commits, created, unmodified
 from ..ledger.ledger import Get, Record, Txn, prefix_end
 from ..ledger.memory import MemoryLedger
 from ..ledger.scan import scan
-from ..master.duties.ends import Ends
+from ..master.duties.ends import Ends, Entry
 from ..master.duties.scheduler import Scheduler
 from ..master.duties.schedules import Schedules
 from ..node.node import Node
 from ..node.settings import NodeSettings
 from ..port.http import HttpPort
+from ..state import moves
 from ..state.discarding import Discards
 from ..state.keys import Keys
 from ..state.quarantine import SetAside
@@ -213,6 +215,10 @@ class MemoryCluster:
             token = waiting_at(self._keys, record)
             if token is not None and token.not_before > self.clock.wall() * 1000:
                 found.append(token.not_before)
+        async for record in scan(self._ledger, self._keys.awaiting):
+            awaiting = awaiting_at(self._keys, record)
+            if awaiting is not None and awaiting.until > self.clock.wall() * 1000:
+                found.append(awaiting.until)
         return min(found)
 
     async def _move_due(self) -> None:
@@ -222,6 +228,20 @@ class MemoryCluster:
             discards = Discards(self._ledger, self._keys, self._seal, self._buckets)
             ends = Ends(self._ledger, self._keys, commits, self._is_serial)
             await Scheduler(self._term(commits), aside, discards, ends).move_due()
+            await self._wake(commits, ends)
+
+    async def _wake(self, commits: Commits, ends: Ends) -> None:
+        """Who was to wait for other jobs until now at the most, and still does when the master has looked at those."""
+        now_ms = int(self.clock.wall() * 1000)
+        async for record in scan(self._ledger, self._keys.awaiting):
+            token = awaiting_at(self._keys, record)
+            if token is None or not 0 < token.until <= now_ms or await self._goes_on(record):
+                continue
+            wake = partial(
+                moves.wake, self._keys, (created(self._keys.root + b"nothing", 0),),
+                unmodified(record.key, record.mod_revision), record.key.rpartition(b"/")[2].decode(), token,
+            )
+            await ends.enter(Entry(token.queue, max(commits.revision, token.order), wake))
 
     def _is_serial(self, queue: str) -> bool:
         return (record := self._node.directory.queues.get(queue)) is not None and record.serial
@@ -252,7 +272,11 @@ class MemoryCluster:
         )))).answers
         if due or claims or not self._rests(waiting, now_ms):
             return False
-        return not any([await self._goes_on(record) for record in awaiting])
+        return not any([await self._goes_on(record) or self._is_late(record, now_ms) for record in awaiting])
+
+    def _is_late(self, record: Record, now_ms: int) -> bool:
+        token = awaiting_at(self._keys, record)
+        return token is not None and 0 < token.until <= now_ms
 
     async def _goes_on(self, record: Record) -> bool:
         """Whether a job that waits for others waits for the master only."""

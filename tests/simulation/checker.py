@@ -357,7 +357,8 @@ class Checker:
             return
         way = f"{before.kind} to {after.kind}"
         if before.kind == "awaiting" and after.kind != "awaiting":
-            check_release(self.ended, self.not_well, name, before, self._say)
+            now_ms = (self._wall_of(step.entry.at) + self._due_skew_s) * 1000 if self._wall_of is not None else 0.0
+            check_release(self.ended, self.not_well, name, before, self._say, now_ms)
             self.sections.check_leaves(name, before)
             if not actor.fence:
                 self._say("F1", f"job {name} was released, and not by a master")

@@ -1,6 +1,7 @@
 """Jobs that wait for jobs: who asks for them, and the judge.
 
-    F1  a job that waits for others leaves only when all of them have ended, well if it says nothing else; once
+    F1  a job that waits for others leaves only when all of them have ended, well if it says nothing else; once. (One
+        that has begun, and waits until a time at the most: or when that is over)
     F2  none waits whose others have all ended as it wants them to
 """
 
@@ -95,11 +96,12 @@ class Waiters(Client):
 
 
 def check_release(
-    ended: Mapping[Job, str], not_well: Set[Job], name: str, before: Place, say: Callable[[str, str], None]
+    ended: Mapping[Job, str], not_well: Set[Job], name: str, before: Place, say: Callable[[str, str], None],
+    now_ms: float = 0.0,
 ) -> None:
     """F1: it leaves `awaiting/` for its queue. (What did not end well may have been revived since it was looked at.)"""
     token = before.token
-    if not isinstance(token, Awaiting):
+    if not isinstance(token, Awaiting) or 0 < token.until <= now_ms:
         return
     for job in _upstream(token):
         how = ended.get(job)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from rota.client.errors import RotaError
-from rota.client.model import Outcome, Step
+from rota.client.model import Outcome, Step, StepKind
+from rota.client.upstream import upstream_of
 from rota.cluster.ledger.memory_store import Entry
 from rota.cluster.state.keys import Keys, whole
 from rota.worker.channel.frames import Work
@@ -36,29 +37,29 @@ class Doing(msgspec.Struct, frozen=True):
 
 
 class Remembering:
-    """Of one process's runners: every third job has two steps, and of those every second one sleeps between them."""
+    """Of one process's runners: every third job has two steps, and of those every second one sleeps between them, or
+    waits for the one beside it in its bundle, half a second at the most (which may end before, later, or be none)."""
 
     def __init__(self, note: Callable[[str, Work, int], None], wall_ms: Callable[[], float], *, naps: bool) -> None:
         self._note = note
         self._wall_ms = wall_ms
         self._naps = naps
         self._runs: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self.asleep: set[tuple[int, int]] = set()       # those that have to sleep when they end
+        self.asleep: dict[tuple[int, int], Outcome] = {}        # how those end that give their slots back
 
     def begin(self, node: NodeSide, work: Work, index: int) -> None:
         chosen = zlib.crc32(f"steps {job_name(work.bundle, index)}".encode())
         if chosen % 3 == 0:
             self._runs[work.key, index] = asyncio.get_running_loop().create_task(
-                self._run(node, work, index, nap=self._naps and chosen % 2 == 0), name="steps"
+                self._run(node, work, index, nap=self._naps and chosen % 2 == 0, waits=chosen % 4 == 0), name="steps"
             )
 
     def end(self, work: Work, index: int, outcome: Outcome) -> Outcome:
-        """It ends; or it sleeps."""
+        """It ends; or it sleeps, or waits."""
         self.stop(work.key, index)
-        if (work.key, index) not in self.asleep or outcome.status != "ok":
+        if outcome.status != "ok":
             return outcome
-        self.asleep.discard((work.key, index))
-        return Outcome(index, "sleep", error="sleeps", delay_s=NAP_S)
+        return self.asleep.pop((work.key, index), outcome)
 
     def stop(self, key: int, index: int) -> None:
         """It ends, or is killed."""
@@ -66,9 +67,9 @@ class Remembering:
         if run is not None:
             run.cancel()
 
-    async def _run(self, node: NodeSide, work: Work, index: int, *, nap: bool) -> None:
+    async def _run(self, node: NodeSide, work: Work, index: int, *, nap: bool, waits: bool) -> None:
         try:
-            known, _ = await node.steps(work.key, index)
+            known, serial = await node.steps(work.key, index)
             names = {step.name for step in known}
             for name in ("one", "two"):
                 if name not in names:
@@ -77,8 +78,12 @@ class Remembering:
                     self._note(f"kept {name}", work, index)
                 if name == "one" and nap and "nap" not in names:
                     now_ms = int(self._wall_ms())
-                    await node.remember(work.key, index, Step("nap", b"", "pickle", now_ms, now_ms + 500, "sleep"))
-                    self.asleep.add((work.key, index))
+                    waits = waits and not serial
+                    kind: StepKind = "wait" if waits else "sleep"
+                    await node.remember(work.key, index, Step("nap", b"", "pickle", now_ms, now_ms + 500, kind))
+                    beside = upstream_of((), [(whole(work.bundle), index ^ 1)])
+                    value = msgspec.msgpack.encode(beside) if waits else b""
+                    self.asleep[work.key, index] = Outcome(index, kind, value, "rests", delay_s=NAP_S)
                     return
         except RotaError:
             return              # of level `none`, or the run is void

@@ -33,7 +33,7 @@ from rota.cluster.master.dispatch.limits import Limits
 from rota.cluster.master.dispatch.paces import Pace
 from rota.cluster.master.dispatch.picture import Picture
 from rota.cluster.master.dispatch.queues import UNLIMITED
-from rota.cluster.master.duties import bulk, dependants, ends, flows, operation, scheduler, schedules, takeover
+from rota.cluster.master.duties import awaited, bulk, dependants, ends, flows, operation, scheduler, schedules, takeover
 from rota.cluster.node import life
 from rota.cluster.node.bodies import needs
 from rota.cluster.node.claims import memory
@@ -946,6 +946,22 @@ def what_slept_is_not_told() -> None:
     """Where a job sleeps and others of its bundle go on, its claim does not say so: when its node is lost, it expires
     in the midst of what it does. (It was so.)"""
     Held.asleep = property(lambda self: 0)
+
+
+@mutant
+def a_wait_is_never_over() -> None:
+    """What waits for other jobs until a time at the most is not woken then."""
+    async def wake(self: dependants.Dependants) -> None:
+        pass
+
+    dependants.Dependants.wake = wake
+
+
+@mutant
+def a_wait_is_over_at_once() -> None:
+    """It is woken before its time, while they run."""
+    original = awaited.Alarms.set
+    awaited.Alarms.set = lambda self, key, until_ms: original(self, key, min(until_ms, 1))
 
 
 @mutant

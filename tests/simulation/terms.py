@@ -117,7 +117,7 @@ class Terms:
         last: Run | None = None
         asked = 0
         for run in runs:
-            if run.outcome in ("retry", "sleep"):
+            if run.outcome in ("retry", "sleep", "wait"):
                 asked = run.attempt + (run.outcome == "retry")
             if run.what != "start":
                 continue

@@ -55,6 +55,8 @@ def _problem_of_wait(outcome: Outcome) -> str:
         return "what it waits for cannot be read"
     if not all(BUNDLE.match(one.bundle) for one in upstream):
         return "what it waits for has no name that jobs have"
+    if not is_delay(outcome.delay_s):
+        return f"a wait of {outcome.delay_s!r} s at the most"
     jobs = sum(int(one.jobs or "0", 16).bit_count() for one in upstream)
     return "" if 0 < jobs <= UPSTREAM_MAX else f"it waits for {jobs:,} jobs"
 

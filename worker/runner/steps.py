@@ -46,7 +46,8 @@ NAME_CHARS_MAX = 128
 
 NO_BUNDLE = "000000000000-00000000"
 
-_in_step: ContextVar[str] = ContextVar("rota_step", default="")
+_in_step: ContextVar[tuple[_Memory, str] | None] = ContextVar("rota_step", default=None)
+"""The step that this code runs in, and whose (`rota.testing.inline` runs jobs inside of steps of others)."""
 
 
 class _Memory:
@@ -57,7 +58,7 @@ class _Memory:
         self.known: dict[str, Step] | None = None
         self.serial = False
         self.names: set[str] = set()
-        self.sleeps = 0
+        self.sleeps = self.waits = 0
         self.under_way: set[asyncio.Future[None]] = set()
 
     async def landed(self) -> None:
@@ -125,7 +126,7 @@ def step(name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
     known = _known(memory, name)
     if known is not None:
         return _loaded(known)
-    began_ms, token = _now_ms(), _in_step.set(name)
+    began_ms, token = _now_ms(), _in_step.set((memory, name))
     try:
         result = function(*args, **kwargs)
     finally:
@@ -158,7 +159,7 @@ async def _astep(
 
 async def _first(memory: _Memory, name: str, call: Callable[[], Any]) -> Any:
     """Its one run."""
-    began_ms, token = _now_ms(), _in_step.set(name)
+    began_ms, token = _now_ms(), _in_step.set((memory, name))
     try:
         result = await awaited(call())
     finally:
@@ -198,9 +199,9 @@ def sleep(seconds: float | timedelta = 0.0, /, *, name: str = "", **units: float
         NotInJob: the job is of level `none`.
     """
     memory = _memory("rota.sleep()")
-    duration_s = _seconds(seconds, units)
-    if _in_step.get():
-        raise errors.InvalidJob(f"rota.sleep() inside of step {_in_step.get()!r:.80}: sleep between steps")
+    duration_s = _seconds(seconds, units, "a sleep of")
+    if step_name := _step_of(memory):
+        raise errors.InvalidJob(f"rota.sleep() inside of step {step_name!r:.80}: sleep between steps")
     memory.sleeps += 1
     name = name or f"sleep {memory.sleeps}"
     memory.claim(name)
@@ -243,6 +244,11 @@ def _wake(known: Step) -> None:
         raise Suspended("sleep", f"sleeps until {until}", delay_s=left_s)
 
 
+LATE_S = 1.0
+"""A wait with a time-out that is over as soon as this is waited for in the run: the clocks of a node and of the master
+that woke the job may differ so much."""
+
+
 class Waits:
     """Waiting for results of other jobs, inside of one: what `handle.result()` does there."""
 
@@ -256,35 +262,85 @@ class Waits:
         return source is ours
 
     def results(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> list[Any]:
-        memory = self._prepared(timeout)
-        found = _found(memory, refs)
-        if found is not None:
-            return found
-        if memory.known is None:
-            memory.learn(_blocking(memory.question()))
-        raise self._suspended(memory, refs)
+        wait_, answer = self._waiting(self._prepared(), refs, timeout), None
+        while True:
+            try:
+                asked = wait_.send(answer)
+            except StopIteration as found:
+                return list(found.value)
+            answer = None
+            if isinstance(asked, float):
+                time.sleep(asked)
+            else:
+                answer = _blocking(asked)
 
     async def aresults(self, refs: Sequence[tuple[str, int]], timeout: float | None) -> list[Any]:
-        memory = self._prepared(timeout)
-        found = _found(memory, refs)
-        if found is not None:
+        memory = self._prepared()
+        wait_, answer = self._waiting(memory, refs, timeout), None
+        while True:
+            try:
+                asked = wait_.send(answer)
+            except StopIteration as found:
+                return list(found.value)
+            except Suspended:
+                await memory.landed()
+                raise
+            answer = await (asyncio.sleep(asked) if isinstance(asked, float) else _awaiting(asked))
+
+    def _prepared(self) -> _Memory:
+        memory = _memory("waiting for a job")
+        if step_name := _step_of(memory):
+            raise errors.InvalidJob(f"a wait for a job inside of step {step_name!r:.80}: wait between steps")
+        return memory
+
+    def _waiting(
+        self, memory: _Memory, refs: Sequence[tuple[str, int]], timeout: float | None
+    ) -> Generator[Question | float, Any, list[Any]]:
+        """Yields what the node is asked, and for how many seconds the run waits here; gives the results. With a
+        time-out it is remembered when it began and, if it is over before the jobs are, that: each further run is
+        told the same, whatever has ended by then."""
+        if timeout is None:
+            found = _found(memory, refs)
+            if found is None and memory.known is None:
+                memory.learn((yield memory.question()))
+            if found is None:
+                raise self._suspended(memory, refs)
             return found
+        timeout_s = _seconds(timeout, {}, "a time-out of")
+        memory.waits += 1
+        name, over = f"wait {memory.waits}", f"wait {memory.waits} is over"
+        memory.claim(name)
+        memory.claim(over)
         if memory.known is None:
-            memory.learn(await _awaiting(memory.question()))
-        await memory.landed()
-        raise self._suspended(memory, refs)
+            memory.learn((yield memory.question()))
+        known = _known(memory, name)
+        if _known(memory, over) is None:
+            found = _found(memory, refs)
+            if found is not None:
+                return found
+            suspended = self._suspended(memory, refs, timeout_s)        # (or it is refused)
+            if known is None:
+                now_ms = _now_ms()
+                until_ms = now_ms + int(timeout_s * 1000)
+                yield from _kept(memory, Step(name, b"", "pickle", now_ms, until_ms, "wait"))
+                raise suspended
+            left_s = (known.ended_ms - _now_ms()) / 1000
+            if left_s > LATE_S:
+                raise self._suspended(memory, refs, left_s)
+            if left_s > 0:
+                yield left_s
+            yield from _kept(memory, Step(over, b"", "pickle", known.began_ms, _now_ms(), "wait"))
+        missing = _missing(memory, refs) or refs
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise errors.ResultTimeout(
+            f"no result of job {job_id(*missing[0])}{more} within {timeout_s:g} s of when this job began to wait",
+            job_id(*missing[0]),
+        )
 
-    def _prepared(self, timeout: float | None) -> _Memory:
-        if timeout is not None:
-            raise errors.NotInJob(
-                "inside of a job a wait has no timeout: the job gives its slot back, and goes on when the other one "
-                "has ended. Leave the timeout out"
-            )
-        if _in_step.get():
-            raise errors.InvalidJob(f"a wait for a job inside of step {_in_step.get()!r:.80}: wait between steps")
-        return _memory("waiting for a job")
-
-    def _suspended(self, memory: _Memory, refs: Sequence[tuple[str, int]]) -> Suspended:
+    def _suspended(
+        self, memory: _Memory, refs: Sequence[tuple[str, int]], timeout_s: float | None = None
+    ) -> Suspended:
+        """What ends the run, until they have ended, or the time is over."""
         if memory.serial:
             raise errors.NotInJob(
                 "a job of a serial queue cannot wait for another one: it would hold up its queue for as long. Let the "
@@ -292,13 +348,18 @@ class Waits:
             )
         if (memory.work.bundle, memory.index) in refs:
             raise errors.NotInJob("a job cannot wait for itself")
-        given = _given(memory)
-        missing = [ref for ref in refs if ref not in given]
+        missing = _missing(memory, refs)
         first = job_id(*missing[0]) + (f" and {len(missing) - 1:,} more" if len(missing) > 1 else "")
         value = msgspec.msgpack.encode(upstream_of((), missing))
         if len(value) > BUNDLE_BYTES_MAX:
             raise errors.InvalidJob("a job cannot wait for so many jobs at a time: wait for some of them first")
-        return Suspended("wait", f"waits for job {first}", value=value)
+        delay_s = 0.0 if timeout_s is None else max(timeout_s, 0.001)       # (0 stands for no time-out)
+        return Suspended("wait", f"waits for job {first}", delay_s=delay_s, value=value)
+
+
+def _missing(memory: _Memory, refs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    given = _given(memory)
+    return [ref for ref in refs if ref not in given]
 
 
 def _found(memory: _Memory, refs: Sequence[tuple[str, int]]) -> list[Any] | None:
@@ -341,9 +402,21 @@ def _memory(what: str) -> _Memory:
     return found
 
 
+def _step_of(memory: _Memory) -> str:
+    """The step of this run that this code runs in, or ""."""
+    inside = _in_step.get()
+    return inside[1] if inside is not None and inside[0] is memory else ""
+
+
 def _known(memory: _Memory, name: str) -> Step | None:
     assert memory.known is not None
     return memory.known.get(name)
+
+
+def _kept(memory: _Memory, made: Step) -> Generator[Question, Any, None]:
+    """Asks the node to remember it."""
+    _raise_refusal((yield AskRemember(0, memory.work.key, memory.index, made)))
+    _remember(memory, made)
 
 
 def _remember(memory: _Memory, made: Step) -> None:
@@ -409,14 +482,14 @@ def _now_ms() -> int:
     return int(Waits.clock() * 1000)
 
 
-def _seconds(seconds: float | timedelta, units: dict[str, float]) -> float:
+def _seconds(seconds: float | timedelta, units: dict[str, float], what: str) -> float:
     try:
         duration = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
         total = (duration + timedelta(**units)).total_seconds()
     except (TypeError, OverflowError, ValueError):
         total = -1.0
     if not 0 <= total <= DURATION_S_MAX:
-        raise errors.InvalidJob(f"rota.sleep({seconds!r:.40}): a number of seconds from 0 on, or a timedelta")
+        raise errors.InvalidJob(f"{what} {seconds!r:.40} is not valid: a number of seconds from 0 on, or a timedelta")
     return total
 
 

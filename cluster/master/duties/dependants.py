@@ -77,6 +77,7 @@ class Dependants:
         while True:
             self._notes.wake.clear()
             await self.settle()
+            await self.wake()           # (what has ended by now is let in: the last look comes first)
             now = self._clock.monotonic()
             if now >= next_look:
                 next_look = now + LOOK_S
@@ -92,10 +93,14 @@ class Dependants:
             if self._has_work():
                 continue
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(self._patience_s()):
                     await self._notes.wake.wait()
             except TimeoutError:
                 pass
+
+    def _patience_s(self) -> float:
+        next_ms = self._awaited.alarms.next_ms
+        return LOOK_S if next_ms is None else min(LOOK_S, max(0.0, next_ms / 1000 - self._clock.wall()) + 0.001)
 
     def _has_work(self) -> bool:
         return bool(self._awaited.to_look or self._awaited.ready or self._notes.unreadable or self._flows.has_work)
@@ -146,6 +151,24 @@ class Dependants:
             for key in list(islice(self._awaited.ready, MOVES_AT_ONCE)):
                 del self._awaited.ready[key]
             await asyncio.gather(*(self._release(waiting, ()) for waiting in batch))
+
+    async def wake(self) -> None:
+        """Those who were to wait until now at the most."""
+        rung = self._awaited.alarms.rung(int(self._clock.wall() * 1000))
+        for start in range(0, len(rung), MOVES_AT_ONCE):
+            those = (self._awaited.waiting.get(key) for key in rung[start : start + MOVES_AT_ONCE])
+            await asyncio.gather(*(
+                self._wake(waiting, waiting.token) for waiting in those
+                if waiting is not None and waiting.token is not None
+            ))
+
+    async def _wake(self, waiting: Waiting, token: Awaiting) -> None:
+        at, order = waiting.at, max(self._notes.revision, self._commits.revision, token.order)
+
+        def wake(order: int, tail: Condition | None) -> Write:
+            return moves.wake(self._keys, (self._fence,), at, waiting.bundle, token, order, tail)
+
+        await self._moved(waiting, await self._ends.enter(Entry(token.queue, order, wake)))
 
     async def expire(self) -> None:
         """Too late for some of them, whatever they wait for."""

@@ -58,6 +58,7 @@ class Notes:
         self.wake.set()
         if known is not None:
             known.mod_revision, known.token = record.mod_revision, token
+            self._awaited.arm(known)
             self._awaited.look_at_all(known)
             return
         waiting = Waiting(

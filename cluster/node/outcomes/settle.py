@@ -224,7 +224,8 @@ def _again(context: IdentityContext, held: Held, group: list[Outcome]) -> Token:
         token = replace(token_of(held.claim), expires=0)
         if outcome.status == "sleep":
             return token
-        return awaiting_of(token, Terms(after=upstream_in(outcome), on_upstream="run"), 0)
+        awaiting = awaiting_of(token, Terms(after=upstream_in(outcome), on_upstream="run"), 0)
+        return replace(awaiting, until=_due_ms(context.clock, [outcome])) if outcome.delay_s else awaiting
     token = replace(_ended_token(context, held, group), error=outcome.error[:ERROR_CHARS_MAX])
     token = Words(context.seal).token(held.bundle, token)
     return token if outcome.status == "snooze" else replace(token, attempt=token.attempt + 1)

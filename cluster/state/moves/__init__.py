@@ -12,6 +12,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     [*] --> scheduled: fire
     awaiting --> waiting: release
     awaiting --> scheduled: release
+    awaiting --> waiting: wake
     awaiting --> awaiting: cancel_some
     awaiting --> awaiting: replace
     awaiting --> waiting: replace
@@ -79,7 +80,7 @@ Most functions return a `Write`. A claim's own node may have several writes of o
 wait for the one before: what these put and delete is returned as `Ops`, and guarded when its turn comes.
 """
 
-from .awaiting import abandon, forgotten, given, let_in, let_out, not_well, release
+from .awaiting import abandon, forgotten, given, let_in, let_out, not_well, release, wake
 from .claimed import (
     block,
     end,
@@ -109,4 +110,5 @@ __all__ = [
     "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "part_with", "record",
     "release", "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",
     "revive", "set_aside", "set_some_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",
+    "wake",
 ]

@@ -56,6 +56,14 @@ def release(
     return Write((*who, at, *conditions), (Delete(at.key), put, *held, *came, *moved))
 
 
+def wake(
+    keys: Keys, who: Conditions, at: Condition, bundle: str, token: Awaiting, order: int, tail: Condition | None = None,
+) -> Write:
+    """It was to wait until now at the most: into its queue, with what it has got by now. What it is told of the others
+    is that they are late. (It has begun before: nothing of what it was enqueued to wait for is among them.)"""
+    return release(keys, who, at, bundle, msgspec.structs.replace(token, due=0), order, tail=tail)
+
+
 def abandon(keys: Keys, who: Conditions, at: Condition, bundle: str, flow: str, section: str) -> Write:
     """The rest of its section never came, and cannot come any more: it was never enqueued."""
     there = keys.section(flow, section), keys.section_open(section), keys.graph(flow, section)

@@ -64,6 +64,8 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12)),
     ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, LATER, 12)),
     ("release", "awaiting", moves.release(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12, tail=TAIL)),
+    ("wake", "awaiting", moves.wake(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, 12)),
+    ("wake", "awaiting", moves.wake(KEYS, WHO, HELD_BACK, BUNDLE, LATER, 12, TAIL)),
     ("cancel_some", "awaiting", moves.cancel_some(WHO, HELD_BACK, AWAITING, [1])),
     ("cancel", "awaiting", moves.cancel(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING)),
     ("replace", "awaiting", moves.replace(

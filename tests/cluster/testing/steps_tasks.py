@@ -107,6 +107,27 @@ async def _awaited(name: str, number: int) -> int:
 
 
 @rota.task(max_attempts=1)
+def impatient(seconds: float, timeout: float) -> tuple[list[int], str]:
+    """It waits for jobs, for so long at first."""
+    handles = rota.step("start", lambda: sleeper.enqueue_many([(seconds,), (0.0,)]))
+    try:
+        return handles.results(timeout), "in time"
+    except TimeoutError as error:
+        did(str(error))
+    return handles.results(), "late"
+
+
+@rota.task(max_attempts=1)
+async def aimpatient(seconds: float, timeout: float) -> tuple[list[int], str]:
+    handle = await rota.step("start", asleeper.aenqueue, seconds)
+    try:
+        return [await handle.aresult(timeout), 1], "in time"
+    except TimeoutError as error:
+        did(str(error))
+    return [await handle, 1], "late"
+
+
+@rota.task(max_attempts=1)
 async def abreast(seconds: float) -> str:
     """Goes to sleep while another coroutine of it is in the midst of a step."""
     async with asyncio.TaskGroup() as group:
@@ -142,7 +163,7 @@ def misuse(how: str) -> Any:
         case "wait inside":
             return rota.step("outer", lambda: child.enqueue(1).result())
         case "timeout":
-            return child.enqueue(1).result(timeout=1)
+            return child.enqueue(1).result(timeout=-1)
         case "past":
             return rota.sleep(-1)
         case "all":

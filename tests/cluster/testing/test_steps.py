@@ -157,12 +157,34 @@ def test_the_error_of_the_other_job_is_raised_in_the_one_that_waits(cluster: Mem
         handle.result(60)
 
 
+@pytest.mark.parametrize("task", [app.impatient, app.aimpatient])
+def test_a_wait_with_a_time_out_ends_by_what_comes_first_and_stays_so(cluster: MemoryCluster, task: Any) -> None:
+    quick, slow, look = task.enqueue(10, 60), task.enqueue(3_600, 60), task.enqueue(3_600, 0)
+    cluster.settle()
+    cluster.travel(seconds=30)
+    assert quick.result(60) == ([1, 1], "in time")
+    view = slow.status()
+    assert view.place == "awaiting" and "it waits for job" in view.why and view.why.endswith("UTC at the most"), view
+    assert [step.kind for step in view.steps] == ["step", "wait"]
+    late = [event for event in app.events if event.startswith("no result of job")]
+    assert len(late) == 1 and "within 0 s of when this job began to wait" in late[0]
+    cluster.travel(seconds=40)
+    view = slow.status()
+    assert view.place == "awaiting" and not view.why.endswith("at the most"), (view, app.events)
+    late = [event for event in app.events if "within 60 s" in event]
+    assert len(late) == 1
+    cluster.travel(hours=3)
+    assert slow.result(60) == look.result(60) == ([1, 1], "late")       # it has ended by now, and was late all the same
+    again = [event for event in app.events if "within 60 s" in event]
+    assert len(again) == 2 and remembered(cluster) == 0
+
+
 @pytest.mark.parametrize(("how", "words"), [
     ("twice", "has a step 'a' already"), ("no name", "'' is not a valid step name"), ("line", "not a valid step name"),
     ("lock", "what step 'lock' returned, a _thread.lock, cannot be pickled"), ("large", "JobTooLarge"),
     ("async", "its function is `async def`"), ("sleep inside", "inside of step 'outer'"),
-    ("wait inside", "inside of step 'outer'"), ("timeout", "a wait has no timeout"),
-    ("past", "a number of seconds from 0 on"), ("all", "JobTooLarge"), ("itself", "cannot wait for itself"),
+    ("wait inside", "inside of step 'outer'"), ("timeout", "a time-out of -1 is not valid"),
+    ("past", "a sleep of -1 is not valid"), ("all", "JobTooLarge"), ("itself", "cannot wait for itself"),
 ])
 def test_what_cannot_be_is_refused_in_the_job(cluster: MemoryCluster, how: str, words: str) -> None:
     handle = app.misuse.enqueue(how)
@@ -190,6 +212,7 @@ def test_inline_steps_run_and_sleep_is_over_at_once() -> None:
         assert app.events == ["charge", "ship"]
         assert app.sleeper.enqueue(3_600).result() == 1
         assert app.parent.enqueue(1, 2).result() == [70, 10, 20]
+        assert app.impatient.enqueue(60, 1).result() == ([1, 1], "in time")
 
         async def here() -> list[Any]:
             one, two = await app.asleeper.aenqueue(60), await app.aparent.aenqueue(4)

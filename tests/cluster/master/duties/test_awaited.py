@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rota.cluster.master.duties.awaited import Awaited, Waiting
+from rota.cluster.master.duties.awaited import AGAIN_MS, ALARMS_MORE, Alarms, Awaited, Waiting
 
 
 def waiting(name: str, **left: int) -> Waiting:
@@ -54,3 +54,22 @@ def test_all_are_looked_at_again_in_turn() -> None:
         seen += awaited.to_look
         awaited.to_look.clear()
     assert sorted(seen) == list("abcde")
+
+
+def test_alarms_ring_at_their_time_until_they_are_forgotten() -> None:
+    alarms = Alarms()
+    for number in range(1_000):
+        alarms.set(b"%d" % number, 10_000 + number)
+        alarms.set(b"%d" % number, 10_000 + number)
+        if number % 100:
+            alarms.forget(b"%d" % number)
+    assert len(alarms._heap) < 2 * 10 + ALARMS_MORE + 2
+    assert alarms.next_ms == 10_000 and not alarms.rung(9_999)
+    assert alarms.rung(10_250) == [b"0", b"100", b"200"]
+    alarms.forget(b"0")
+    assert alarms.rung(10_300) == [b"300"] and alarms.rung(10_250 + AGAIN_MS)[-2:] == [b"100", b"200"]
+    alarms.set(b"100", 20_000)          # it waits anew
+    assert b"100" not in alarms.rung(19_999) and b"100" in alarms.rung(20_000)
+    for number in range(1_000):
+        alarms.forget(b"%d" % number)
+    assert alarms.next_ms is None

@@ -95,3 +95,29 @@ def test_what_is_due_later_is_scheduled_and_what_is_late_expires() -> None:
 
     act(deed)
     act(late)
+
+
+def test_who_waits_until_a_time_at_the_most_is_woken_then() -> None:
+    """And not before; by a master that begins anew, too; with what has ended by then."""
+    async def deed(stage: Stage) -> None:
+        now_ms = int(stage.bench.clock.wall() * 1000)
+        await stage.wait_for(on_upstream="run", until=now_ms + 1_000)
+        await stage.duty.wake()
+        assert await stage.places() == ["awaiting"]
+        successor = Stage(stage.bench).duty
+        await successor._load()
+        assert 0.5 < successor._patience_s() < 1.1
+        await asyncio.sleep(2)
+        await successor.settle()
+        await successor.wake()
+        assert await stage.places() == ["jobs"]
+        await stage.duty.wake()             # it is told that somebody else was first
+        assert await stage.places() == ["jobs"] and stage.duty._awaited.alarms.next_ms is None
+
+    async def ended(stage: Stage) -> None:
+        await stage.wait_for(on_upstream="run", until=int(stage.bench.clock.wall() * 1000) + 1_000)
+        await stage.end("ok")
+        assert await stage.places() == ["jobs"] and stage.duty._awaited.alarms.next_ms is None
+
+    act(deed)
+    act(ended)
