@@ -14,11 +14,12 @@ import msgspec
 
 from rota.cluster.state.keys import Keys
 
+from . import relays
 from .checker import Checker
 from .conduct import DUE_SKEW_S, Conduct
 from .damage import forgotten
 from .loop import EPOCH_S
-from .plans import ATTEMPTS_MAX, CLUSTER, CRASH, TASKS
+from .plans import ATTEMPTS_MAX, CLUSTER, CRASH, GOOD, TASKS
 from .terms import Terms
 from .world import History, simulate
 
@@ -68,6 +69,8 @@ def judge(history: History) -> list[str]:
         kills=lambda job, order: order.task == CRASH and job[1] == 1, changes=history.code_changes,
     )
     problems = [*map(str, violations), *Conduct(history).judge(), *terms.judge(history.runs)]
+    calm = history.plan.faults is GOOD and not history.plan.lost_leases
+    problems += relays.check(history.rows, history.journal, Keys(CLUSTER), in_order=calm)
     rest = [text for text in problems if not any(bundle in text for bundle in history.damaged)]
     return rest + forgotten(history, Keys(CLUSTER))
 

@@ -42,7 +42,7 @@ from .sections import SectionsSeen
 from .ticks import Ticks
 from .trust import HAND
 
-LEASED = ("nodes/", "master/", "running/", "progress/", "rates/")
+LEASED = ("nodes/", "master/", "running/", "progress/", "rates/", "outboxes/")
 KEYS_PER_LEASE_MAX = 2_000
 
 

@@ -34,6 +34,9 @@ WAITERS = 12
 RELEASED_IN_S = 12.0
 """F2, when all is well again: a master looks again at what it may have missed every ten seconds."""
 
+ENDED_IN_S = 200.0
+"""After this it is left to L1 to say what has not ended."""
+
 
 class Waiters(Client):
     """Enqueues jobs that wait for some that were acknowledged before. `end`: those that wait in vain are cancelled."""
@@ -58,11 +61,21 @@ class Waiters(Client):
 
     async def end(self) -> None:
         world = self.world
-        while records := world.records(world.keys.awaiting):
+        limit = world.clock.monotonic() + ENDED_IN_S
+        while world.clock.monotonic() < limit:
+            records = [record for record in world.records(world.keys.awaiting) if not self._is_woken(record)]
+            if not records:
+                return
             await world.until(lambda: not list(self._late()), RELEASED_IN_S, "F2: what waits for nothing goes on")
             for record in records:
                 await self._give_up(record)
             await asyncio.sleep(0.2)
+
+    @staticmethod
+    def _is_woken(record: Record) -> bool:
+        """It waits for a time only, and that passes by itself."""
+        token = decode(Awaiting, record.value)
+        return token is not None and token.until > 0
 
     def _late(self) -> Iterator[str]:
         """What waits for bundles that have ended, and runs whatever has become of them. (What is signed with a key that

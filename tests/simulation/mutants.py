@@ -47,6 +47,7 @@ from rota.cluster.state import directory, moves, splitting
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.moves import claimed, waiting
 from rota.cluster.state.records import Claim, Member, Token, decode, encode
+from rota.outbox import relay
 from rota.worker.pool import suspects
 
 from . import process, scripted
@@ -949,12 +950,21 @@ def what_slept_is_not_told() -> None:
 
 
 @mutant
+def a_row_is_deleted_before_it_is_moved() -> None:
+    """A relay that dies in between has lost it."""
+    original = relay.Relay._send
+
+    async def send(self: relay.Relay, engine: Any, frame: Any, over: list[int]) -> Any:
+        await self._db(self._rows.delete, [row.id for row, _ in frame])
+        return await original(self, engine, frame, over)
+
+    relay.Relay._send = send
+
+
+@mutant
 def a_wait_is_never_over() -> None:
     """What waits for other jobs until a time at the most is not woken then."""
-    async def wake(self: dependants.Dependants) -> None:
-        pass
-
-    dependants.Dependants.wake = wake
+    awaited.Alarms.set = lambda self, key, until_ms: None
 
 
 @mutant

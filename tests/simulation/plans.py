@@ -101,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     twins: bool = False             # jobs of which there must not be two, and such as expire
     sharers: bool = False           # heavy jobs, tenants, a queue that takes so many only
     waiters: bool = False           # jobs that wait for jobs
+    outbox: bool = False            # an application enqueues in its database's transactions
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
     wide: int = 0                   # bundles that hold more jobs than a split makes pieces; they take long to check
     damages: int = 0                # by the same, of records, so that they cannot be read
@@ -150,12 +151,15 @@ def plan_of(seed: int) -> Plan:
         waiters=seed % 3 == 2,
         sharers=seed % 6 == 3,
         wide=int(seed % 50 == 23),
+        outbox=seed % 3 == 0,
         damages=rng.choice((0, 0, 0, 4, 1)),
     )
     if plan.twins or plan.waiters or plan.exchanges:    # whose key is free, who waits for what, and whose body is whose
         plan = msgspec.structs.replace(plan, damages=0)
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter
-        plan = msgspec.structs.replace(plan, schedules=False)
+        plan = msgspec.structs.replace(plan, schedules=False, outbox=False)
+    if plan.damages:                # which row was moved shows in records
+        plan = msgspec.structs.replace(plan, outbox=False)
     if plan.codes:                  # some nodes are smaller
         plan = msgspec.structs.replace(plan, sharers=False)
     return msgspec.structs.replace(plan, codes=False) if plan.keys else plan    # some node can run everything

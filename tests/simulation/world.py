@@ -53,6 +53,7 @@ from .plans import (
     plan_of,
 )
 from .process import Process
+from .relays import Relays, Written
 from .scripted import KILLS_ITS_RUNNER, Run
 from .sections import Composers
 from .sharing import Sharers
@@ -104,6 +105,7 @@ class History(msgspec.Struct, kw_only=True):
     existing: list[tuple[str, str, str]]    # bundles that enqueues were told of, and their own task and unique key
     tampered: set[str]                  # bundles whose records somebody has laid hand on
     damaged: set[str]                   # of those, the ones that cannot be read any more
+    rows: list[Written]                 # of an outbox
     notes: list[str]
     faults: dict[str, int]
     deeds: dict[str, int]
@@ -157,6 +159,7 @@ class World:
         self.damaged: set[str] = set()
         self.doings: list[Doing] = []
         self.existing: list[tuple[str, str, str]] = []
+        self.rows: list[Written] = []
         self.notes: list[str] = []
         self.code_changes: list[tuple[float, str]] = []
         self.masters: list[Aggregator] = []     # what each knew, the last of them now
@@ -263,7 +266,7 @@ class World:
             invoked=self.invoked, acknowledged=self.acknowledged, orders=self.orders, killings=self.killings,
             frozen=self.frozen, betrayed=self.betrayed, code_changes=self.code_changes, tampered=self.tampered,
             damaged=self.damaged,
-            doings=self.doings, existing=self.existing,
+            doings=self.doings, existing=self.existing, rows=self.rows,
             notes=self.notes, faults=counts, deeds=self.nemesis.counts,
             quiet_at=quiet_at, ended_at=ended_at, settle_s_max=settle_s_max, kept=self.kept,
         )
@@ -290,6 +293,8 @@ class World:
         if self.plan.waiters:
             clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
             clients.append(self.group.create_task(self.composers.run(), name="client-composers"))
+        if self.plan.outbox:
+            clients.append(self.group.create_task(Relays(self).run(), name="client-relays"))
         operator = self.group.create_task(self.operator.run(), name="operator")
         if self.plan.schedules:
             timekeeper = self.group.create_task(self.timekeeper.run(), name="timekeeper")
