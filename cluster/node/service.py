@@ -32,6 +32,7 @@ from ..admin.flows import FlowStatus
 from ..admin.operations import Operations
 from ..admin.outboxes import Outboxes
 from ..admin.schedules import ScheduleAdmin
+from ..admin.status import Status
 from ..ledger.ledger import Put
 from ..state.records import QueueRecord
 from .identities import Identities
@@ -42,6 +43,10 @@ from .readiness import Readiness
 
 SEEN_S = 1.0
 """How long a change of a queue may take to come back to the node that made it."""
+
+LISTED_S = 10.0
+"""How long who asks waits for a node that has just started to have read what there is: it would answer that there is
+nothing, and check a call against no task."""
 
 
 class Service:
@@ -95,10 +100,20 @@ class Service:
     ) -> Callable[[], None]:
         return await self._followers.follow(session, bundles, push)
 
-    async def tasks(self) -> list[TaskView]:
-        return self._parts.status.tasks()
+    async def _listed(self) -> Status:
+        """Raises `Unreachable`."""
+        try:
+            async with asyncio.timeout(LISTED_S):
+                await self._parts.directory.listed.wait()
+        except TimeoutError:
+            raise Unreachable("this node has just started, and the store has not told it yet what there is") from None
+        return self._parts.status
 
-    def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+    async def tasks(self) -> list[TaskView]:
+        return (await self._listed()).tasks()
+
+    async def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+        await self._listed()
         known = self._parts.directory.tasks.get(task)
         return known.parameters if known is not None else None
 
@@ -106,7 +121,7 @@ class Service:
         return await self._parts.directory.task_mode(task)
 
     async def job(self, job_id: str) -> JobView:
-        return await self._parts.status.jobs.job(job_id)
+        return await (await self._listed()).jobs.job(job_id)
 
     async def log(self, job_id: str) -> LogView:
         return await self._parts.status.watching.log(job_id)
@@ -117,16 +132,16 @@ class Service:
     async def jobs(
         self, place: str, queue: str, task: str, limit: int, after: str, more: JobsFilter = ANY_JOB
     ) -> JobsPage:
-        return await self._parts.status.listing.page(place, queue, task, limit, after, more)
+        return await (await self._listed()).listing.page(place, queue, task, limit, after, more)
 
     async def nodes(self) -> list[NodeView]:
-        return await self._parts.status.nodes()
+        return await (await self._listed()).nodes()
 
     async def queue_part(self, after: str, limit: int) -> tuple[list[QueueView], str]:
-        return await self._parts.status.queue_parts.part(after, limit)
+        return await (await self._listed()).queue_parts.part(after, limit)
 
     async def failed(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FailedView], str]:
-        return await self._parts.status.failed(queue, limit, after)
+        return await (await self._listed()).failed(queue, limit, after)
 
     async def finished(self, queue: str | None, limit: int, after: str = "") -> tuple[list[FinishedView], str]:
         return await self._parts.status.finished(queue, limit, after)
@@ -135,7 +150,7 @@ class Service:
         return await self._parts.status.jobs.body(job_id)
 
     async def stats(self) -> StatsView:
-        return await self._parts.status.stats()
+        return await (await self._listed()).stats()
 
     # -- changing ----------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class Calls:
         if mode is None:
             raise UnknownTask(f"no node has ever registered {task!r:.200}")
         names: dict[str, Any] = _decode_table(call.kwargs)
-        check_call(task, self._service.parameters(task), len(_decode_list(call.args)), names)
+        check_call(task, await self._service.parameters(task), len(_decode_list(call.args)), names)
         payload = b'{"args":%b,"kwargs":%b}' % (bytes(call.args), bytes(call.kwargs))
         if call.headers:
             payload = b'%b,"headers":%b}' % (payload[:-1], msgspec.json.encode(checked(call.headers)))

@@ -102,7 +102,7 @@ class NodeService(Protocol):
 
     async def tasks(self) -> list[TaskView]: ...
 
-    def parameters(self, task: str) -> tuple[Parameter, ...] | None:
+    async def parameters(self, task: str) -> tuple[Parameter, ...] | None:
         """Of a registered task; None where they are not known."""
         ...
 

@@ -154,7 +154,7 @@ class FakeService:
         place: Any = "finished" if bundle.bundle in self.store.results else "waiting"
         return JobView(job_id, place, bundle.task, bundle.queue)
 
-    def parameters(self, task: str) -> None:
+    async def parameters(self, task: str) -> None:
         return None
 
     async def tasks(self) -> list[TaskView]:

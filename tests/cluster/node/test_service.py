@@ -29,6 +29,23 @@ def test_a_node_that_is_no_member_sends_people_elsewhere() -> None:
     live(deed)
 
 
+def test_a_node_that_knows_nothing_yet_does_not_say_that_there_is_nothing() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        service, listed = whole.node.service, whole.node.directory.listed
+        listed.clear()                  # as it is when a node has just started
+        asked = asyncio.create_task(service.tasks())
+        await asyncio.sleep(1.0)
+        assert not asked.done()
+        listed.set()
+        assert [task.name for task in await asked] == ["m:f"]
+        listed.clear()
+        with pytest.raises(Unreachable, match="just started"):
+            await service.parameters("m:f")
+
+    live(deed)
+
+
 def test_what_a_member_takes_in_it_shows() -> None:
     async def deed(whole: Whole) -> None:
         await whole.ready()
@@ -38,7 +55,7 @@ def test_what_a_member_takes_in_it_shows() -> None:
         assert [task.name for task in await service.tasks()] == ["m:f"]
         assert [(node.node, node.master) for node in await service.nodes()] == [(service.node, True)]
         assert await service.task_mode("m:f") == "async" and await service.task_mode("m:g") is None
-        assert service.parameters("m:g") is None
+        assert await service.parameters("m:g") is None
 
     live(deed)
 
