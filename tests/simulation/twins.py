@@ -92,7 +92,7 @@ class Alone:
         touched: set[tuple[str, str]] = set()
         for change in entry.changes:
             key, deleted, value = change.event.record.key, change.event.deleted, change.event.record.value
-            if key.startswith((self._keys.jobs, self._keys.scheduled, self._keys.claims)):
+            if key.startswith((self._keys.jobs, self._keys.scheduled, self._keys.awaiting, self._keys.claims)):
                 kind = Claim if key.startswith(self._keys.claims) else Token
                 touched |= self._token(key, None if deleted else decode(kind, value))
             elif key.startswith(self._keys.uniques) and (parsed := self._keys.parse_unique(key)) is not None:
