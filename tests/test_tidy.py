@@ -171,7 +171,6 @@ WRITTEN_BY_HAND = {
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/claims/settlement.py": {"op.key"},                           # leases put to what moves made
     "cluster/node/outcomes/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
-    "cluster/master/duties/lending.py": {"key"},                        # what the master lends
     "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
     "cluster/cli/manage/reset.py": {"records[0].key"},                         # everything, with no node left
 }

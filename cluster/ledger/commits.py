@@ -23,7 +23,7 @@ from rota.client.errors import (
     WriteUnknown,
 )
 
-from .ledger import OPS_MAX, REQUEST_BYTES_MAX, Condition, Delete, Get, Ledger, Put, Record, Target, Txn, prefix_end
+from .ledger import OPS_MAX, REQUEST_BYTES_MAX, Condition, Delete, Get, Ledger, Put, Record, Target, Txn
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class Commits:
         txn = Txn(
             conditions,
             tuple(op for pending in batch for op in pending.write.ops),
-            tuple(Get(it.key, it.range_end, True, 1 if _is_emptiness(it) else 0) for it in conditions),
+            tuple(Get(it.key, it.range_end, True, 1 if it.range_end else 0) for it in conditions),
         )
         tries, unknown = 0, False
         while True:
@@ -259,7 +259,7 @@ class Commits:
                     pending.future.set_result(verdict)
             return
         answers = zip(conditions, result.answers, strict=True)
-        found = {condition: _telling(condition, answer) for condition, answer in answers}
+        found = {condition: answer[0] if answer else None for condition, answer in answers}
         self._sort_out(batch, found, result.revision, unknown)
 
     def _sort_out(
@@ -295,18 +295,8 @@ class Commits:
                 pending.future.exception()      # looked at: nobody may be waiting any more
 
 
-def _is_emptiness(condition: Condition) -> bool:
-    """Whether it says of a range that nothing lies there: one key tells."""
-    return bool(condition.range_end) and condition.is_ == "==" and condition.operand == 0
-
-
-def _telling(condition: Condition, records: Sequence[Record]) -> Record | None:
-    """Of what was found the record that breaks the condition, if one does."""
-    return next((record for record in records if not holds(condition, record)), records[0] if records else None)
-
-
 def holds(condition: Condition, record: Record | None) -> bool:
-    """Whether a condition on numbers holds for what was found (keys only); of a range: for a record there."""
+    """Whether a condition on numbers holds for what was found (keys only). Those on a range are "it is empty"."""
     if condition.target is Target.VALUE:
         raise ValueError("a grouped write cannot be guarded by a value")
     if record is None:
@@ -334,11 +324,6 @@ def holds(condition: Condition, record: Record | None) -> bool:
 def created(key: bytes, revision: int) -> Condition:
     """The key is the one created at `revision` (0: it does not exist)."""
     return Condition(key, Target.CREATE, "==", revision)
-
-
-def nothing_since(prefix: bytes, revision: int) -> Condition:
-    """No key that begins like this was created after that revision."""
-    return Condition(prefix, Target.CREATE, "<", revision + 1, prefix_end(prefix))
 
 
 def unmodified(key: bytes, revision: int) -> Condition:

@@ -14,7 +14,7 @@ from rota.client.errors import LedgerError
 from ..context import TermContext
 from ..events.records import BundleExpired, TookOver
 from ..ledger.buckets import Buckets
-from ..ledger.commits import Verdict, Write, nothing_since, unmodified
+from ..ledger.commits import Verdict, Write, unmodified
 from ..ledger.ledger import Put, Record
 from ..state import moves
 from ..state.discarding import Discards
@@ -71,12 +71,10 @@ class CarryingOut:
         item, node, aggregator = command.item, command.node, self._aggregator
         token = item.token if item.token.mode == command.held.mode else replace(item.token, mode=command.held.mode)
         keys, fence = self._context.keys, self._context.fence
-        who: moves.Conditions = (fence, unmodified(keys.node(node.name), node.mod_revision))
-        if token.weight > 1:        # so many slots are free there as far as is known: the node claims by itself, too
-            who += (nothing_since(keys.claims_of(node.name), aggregator.picture.revision),)
         write = moves.claim(
-            keys, who, unmodified(item.key, item.mod_revision), item.bundle, token, node.name,
-            fence=self._fence_revision, serial=command.serial,
+            keys, (fence, unmodified(keys.node(node.name), node.mod_revision)),
+            unmodified(item.key, item.mod_revision), item.bundle, token, node.name, fence=self._fence_revision,
+            serial=command.serial,
         )
 
         def settled(future: asyncio.Future[Verdict]) -> None:

@@ -29,7 +29,6 @@ from .dispatch.picture import Picture
 from .duties.bulk import Bulk
 from .duties.dependants import Dependants
 from .duties.ends import Ends
-from .duties.lending import Lending
 from .duties.retention import Retention
 from .duties.scheduler import Scheduler
 from .duties.schedules import Schedules
@@ -100,8 +99,6 @@ class Master:
                 steadily("comparing", lambda: compare(self._ledger, self._keys, picture), OutOfStep),
                 name="master-compare",
             )
-            lending = Lending(context, picture, self._authority)
-            group.create_task(steadily("saying what is lent", lending.run), name="master-lending")
             retention = Retention(context, self._keep_failed_s)
             group.create_task(steadily("dropping old failures", retention.run), name="master-retention")
             group.create_task(self._authority.lost(), name="master-fence")

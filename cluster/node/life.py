@@ -86,7 +86,7 @@ class Life:
         )
         self.intake = Intake(
             context, parts.directory, buckets.of(settings.receipt_ttl_s), parts.cache, volatile=parts.volatile.take,
-            begin=self.executor.begin, begun=self.executor, record=self.record,
+            begin=self.executor.begin, record=self.record,
         )
         self.admission = Admission(context, standing, parts.reach, parts.directory, self.intake)
         self.candidate = Candidate(

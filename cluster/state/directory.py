@@ -10,7 +10,6 @@ from rota.client.model import Mode
 
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Event, Ledger
-from .express import ExpressRecord
 from .keys import Keys
 from .records import Member, QueueRecord, TaskRecord, Token, decode
 
@@ -28,9 +27,7 @@ class Directory:
         self._leases: dict[str, int] = {}           # of the members
         self._candidates: dict[bytes, tuple[int, str, int]] = {}    # (create revision, node, lease)
         self.tasks: dict[str, TaskRecord] = {}
-        self.task_revisions: dict[str, int] = {}    # when each was last written
         self.queues: dict[str, QueueRecord] = {}
-        self.lent: dict[str, tuple[int, ExpressRecord]] = {}        # "": what the master lends, and when it said so
         self.listed = asyncio.Event()
         """All of it has been read once."""
 
@@ -45,8 +42,7 @@ class Directory:
     async def run(self) -> None:
         tables: dict[bytes, tuple[dict[Any, Any], ...]] = {
             self._keys.nodes: (self.members, self._leases), self._keys.master: (self._candidates,),
-            self._keys.tasks: (self.tasks, self.task_revisions), self._keys.queues: (self.queues,),
-            self._keys.express: (self.lent,),
+            self._keys.tasks: (self.tasks,), self._keys.queues: (self.queues,),
         }
         unlisted = set(tables)
         async with asyncio.TaskGroup() as group:
@@ -79,13 +75,8 @@ class Directory:
             self._apply_member(event)
         elif record.key.startswith(keys.queues):
             self._keep(self.queues, keys.parse_queue(record.key), event, QueueRecord)
-        elif record.key == keys.express:
-            self.lent.clear()
-            if not event.deleted and (word := decode(ExpressRecord, record.value)) is not None:
-                self.lent[""] = (record.mod_revision, word)
-        elif record.key.startswith(keys.tasks):
+        else:
             self._keep(self.tasks, keys.parse_task(record.key), event, TaskRecord)
-            self._keep_revision(event)
 
     def _apply_candidate(self, event: Event) -> None:
         record = event.record
@@ -115,15 +106,6 @@ class Directory:
             table.pop(name, None)
         elif (value := decode(kind, event.record.value)) is not None:
             table[name] = value
-
-    def _keep_revision(self, event: Event) -> None:
-        name, record = self._keys.parse_task(event.record.key), event.record
-        if name is None:
-            return
-        if event.deleted or decode(TaskRecord, record.value) is None:
-            self.task_revisions.pop(name, None)     # what is known of it is not what lies there
-        else:
-            self.task_revisions[name] = record.mod_revision
 
     def wants(self, token: Token) -> set[str]:
         """The labels that a node must have to run it: those of its enqueue, and those of its task."""

@@ -88,7 +88,6 @@ class Keys:
         self.flows_open = self.root + b"flows-open/"
         self.flows_ended = self.root + b"flows-ended/"
         self.outboxes = self.root + b"outboxes/"
-        self.express = self.root + b"express"               # what the master lends: one record
         self.bodies = self.data + b"bodies/"
         self.inputs = self.data + b"inputs/"
         self.results = self.data + b"results/"

@@ -10,7 +10,6 @@ import sys
 
 import pytest
 
-from ..cluster.master import test_carrying_out
 from ..cluster.master.dispatch import test_heavy, test_rates
 from ..cluster.master.duties import test_bulk, test_flows, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
@@ -18,21 +17,12 @@ from ..cluster.node.outcomes import test_reporter
 from ..cluster.node.running import test_remembering, test_running
 from ..cluster.state import test_splitting, test_wide
 from ..fitting import Changer, faults_in
-from . import (
-    mutants_of_blame,
-    mutants_of_express,
-    mutants_of_trust,
-    test_express,
-    test_fairness,
-    test_one_trouble,
-    test_trust,
-)
+from . import mutants_of_blame, mutants_of_trust, test_fairness, test_one_trouble, test_trust
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
 
-assert mutants_of_trust.__name__ and mutants_of_blame.__name__      # imported for the bugs they plant
-assert mutants_of_express.__name__
+assert mutants_of_trust.__name__ and mutants_of_blame.__name__        # imported for the bugs it plants
 
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
@@ -73,12 +63,6 @@ RARE = {
         lambda: asyncio.run(test_scheduler.test_in_a_serial_queue_what_is_due_is_its_new_end()),
     "handed_back_while_it_is_marked":
         test_running.test_a_node_that_leaves_waits_for_what_it_marks_and_hands_back_no_key_that_is_given_up,
-    "express_past_what_waits": lambda: test_express.stands_before(test_express._another_that_waits),
-    "express_beside_others": lambda: test_express.stands_before(test_express._another_claim),
-    "express_past_a_pause": lambda: test_express.stands_before(test_express._a_pause),
-    "express_beside_what_is_heavy":
-        test_carrying_out.test_what_is_heavy_waits_until_all_is_known_that_lies_under_its_node,
-    "express_without_being_lent": lambda: test_express.stands_before(test_express._the_masters_word),
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""
 

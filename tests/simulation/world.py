@@ -30,7 +30,6 @@ from rota.worker.pool import inquest
 
 from . import codes, trust
 from .damage import exorcise
-from .express import Hasty
 from .flows import Waiters
 from .history import Freeze, Order, indexes_of
 from .kept import kept_by
@@ -291,8 +290,6 @@ class World:
             clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
         if self.plan.sharers:
             clients.append(self.group.create_task(Sharers(self).run(), name="client-sharers"))
-        if self.plan.hasty:
-            clients += [self.group.create_task(Hasty(self, number).run(), name="client-hasty") for number in range(2)]
         if self.plan.waiters:
             clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
             clients.append(self.group.create_task(self.composers.run(), name="client-composers"))

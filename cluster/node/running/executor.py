@@ -112,9 +112,6 @@ class Executor:
         if claim is None:
             self._running.refuse_unreadable(record)
             return
-        self._take(bundle, record, claim)
-
-    def _take(self, bundle: str, record: Record, claim: Claim) -> None:
         held = self.claims.add(
             bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits,
             since=self._context.clock.monotonic(),
@@ -132,18 +129,6 @@ class Executor:
             for held in self.claims:
                 if held.submitted and whole(held.bundle) == bundle and index in (i for i, _ in held.jobs):
                     self._runners.cancel(held.key, index)
-
-    # -- what this node claims as it takes it in ---------------------------------------------------------------------
-
-    def is_idle(self) -> bool:
-        """Whether nothing lies here, and something may begin."""
-        return not len(self.claims) and not self._over and self._running.may_begin
-
-    def begin_stored(self, bundle: str, claim: Claim, revision: int) -> None:
-        """Our own claim has come to be at this revision. The watch will show it; or has."""
-        if not self._over and self.claims.of(bundle) is None and not self.claims.has_ended(bundle, revision):
-            key = self._context.keys.claim(self._context.node, bundle)
-            self._take(bundle, Record(key, b"", revision, revision, 1), claim)
 
     # -- level `delayed`: jobs start while their claim is being written ----------------------------------------------
 

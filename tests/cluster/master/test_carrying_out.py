@@ -128,27 +128,6 @@ def test_a_claim_that_came_too_late_is_told_and_decided_anew() -> None:
     act(deed)
 
 
-def test_what_is_heavy_waits_until_all_is_known_that_lies_under_its_node() -> None:
-    """The node may have claimed something by itself since."""
-    async def deed(stage: Stage) -> None:
-        await stage.job(count=1, weight=10)
-        await stage.look()
-        command = stage.decide(GiveClaim)
-        own = await stage.bench.claim(OTHER, claim=claim_of(replace(token(1), mode="sync"), 0))
-        await stage.carry_out(command)
-        assert await stage.bench.names(KEYS.claims) == [f"{NODE}/{OTHER}"] and stage.wake.is_set()
-        await stage.look()
-        assert [one for one in stage.decisions() if isinstance(one, GiveClaim)] == []
-        await stage.bench.delete(own.key)
-        gone = Event(True, replace(own, value=b"", mod_revision=own.mod_revision + 1))
-        stage.picture.apply([gone], own.mod_revision + 1, stage.now)
-        await stage.look()
-        await stage.carry_out(stage.decide(GiveClaim))
-        assert await stage.bench.names(KEYS.claims) == [f"{NODE}/{BUNDLE}"]
-
-    act(deed)
-
-
 @pytest.mark.parametrize("kind", [GiveClaim, Split, Reserve])
 def test_who_has_been_succeeded_writes_nothing_and_hears_of_it(kind: type[Command]) -> None:
     async def deed(stage: Stage) -> None:

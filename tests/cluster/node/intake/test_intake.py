@@ -25,20 +25,12 @@ from rota.cluster.node.intake.intake import BACKLOG_MAX, SEEN_MAX, Intake
 from rota.cluster.node.membership.membership import Identity
 from rota.cluster.node.membership.own_record import OwnRecord
 from rota.cluster.state.directory import Directory
-from rota.cluster.state.records import Claim, Member, TaskRecord, Token, decode, encode
+from rota.cluster.state.records import Member, TaskRecord, Token, decode, encode
 
 from ..bench import BUNDLE, KEYS, NODE, OTHER, Bench, a_moment, body, play
 
 GOOD = Enqueue(BUNDLE, "m:f", "q", 2, "async", body())
 MEMBER = Member("", ["*"], {"m:f": "async"}, {"async": 10}, "3.11", "0", 0.0)
-
-
-class NeverIdle:
-    def is_idle(self) -> bool:
-        return False
-
-    def begin_stored(self, bundle: str, claim: Claim, revision: int) -> None:
-        raise AssertionError(bundle)
 
 
 class Stage:
@@ -49,7 +41,7 @@ class Stage:
         identity = Identity(NODE, 0, 10, KEYS.node(NODE), 0)
         self.intake = Intake(
             bench.context, directory, bench.context.buckets.of(120.0), BodyCache(), volatile=self._volatile,
-            begin=lambda *claim: None, begun=NeverIdle(), record=OwnRecord(bench.context, identity, MEMBER),
+            begin=lambda *claim: None, record=OwnRecord(bench.context, identity, MEMBER),
         )
 
     def _volatile(self, bundle: Enqueue, body: Any, error: EnqueueError | None) -> Receipt:
