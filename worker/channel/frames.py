@@ -38,10 +38,12 @@ class Work(msgspec.Struct, gc=False, array_like=True):
 
 
 class Run(msgspec.Struct, gc=False, array_like=True, tag=1):
-    """Run these jobs. `function` is the number of a `Function` frame sent before, 0 for a task known by name."""
+    """Run these jobs. `function` is the number of a `Function` frame sent before, 0 for a task known by name. `spare`:
+    they have places of their own, beside those that a runner of `async def` jobs has for others."""
 
     work: Work
     function: int = 0
+    spare: bool = False
 
 
 class Function(msgspec.Struct, gc=False, array_like=True, tag=2):

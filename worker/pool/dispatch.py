@@ -19,6 +19,8 @@ from .time_limits import TimeLimits
 from .wear import Wear
 
 TICK_S = 0.05
+STUCK_S = 0.05
+"""What an async runner was sent ahead comes back if it has begun nothing for so long."""
 APART: tuple[Mode, Role] = ("async", "apart")
 APART_MAX = 4
 """Runners for suspects at a time, each with one of them."""
@@ -97,7 +99,7 @@ class Dispatch:
         queue = self._waiting[runner.kind]
         while queue and runner.state is State.READY:
             work = queue.first()
-            room = self._room(runner, work.task)
+            room = self._room(runner, work)
             if room <= 0:
                 break
             self._send(runner, work, queue.take(room))
@@ -106,7 +108,8 @@ class Dispatch:
         """Over several event loops: each time to the one that has the least, and no more of a bundle than its share."""
         queue = self._waiting["async"]
         while queue and runners:
-            work, room = queue.first(), self._room(runners[0], "")
+            work = queue.first()
+            room = self._room(runners[0], work)
             share = -(-min(queue.first_size(), room) // len(runners))
             while queue and queue.first() is work:
                 if room <= 0:
@@ -147,21 +150,37 @@ class Dispatch:
             self.take_back(runner)
             self.fill(runner.kind)
 
-    def _send(self, runner: RunnerHandle, work: Work, jobs: list[Job]) -> None:
+    def _send(self, runner: RunnerHandle, work: Work, jobs: list[Job], *, spare: bool = False) -> None:
         now = asyncio.get_running_loop().time()
-        runner.send(work, jobs, now)
+        runner.send(work, jobs, now, spare=spare)
         self._limits.expect(runner, work, jobs, now)
         self._ticker.wake()
 
-    def _room(self, runner: RunnerHandle, task: str) -> int:
+    def _room(self, runner: RunnerHandle, work: Work) -> int:
         if runner.kind == "async":
-            return self._config.async_capacity - sum(
-                len(runner.sent) for runner in self._staff.runners.values()
-                if runner.kind == "async" and runner.role == "regular"
-            )
+            return self._room_async(runner, work)
         if runner.bytes_ahead >= AHEAD_BYTES_MAX:
             return AHEAD_JOBS_MIN - len(runner.sent)
-        return self.pace.ahead(task) - len(runner.sent)
+        return self.pace.ahead(work.task) - len(runner.sent)
+
+    def _room_async(self, runner: RunnerHandle, work: Work) -> int:
+        """All of them share the node's capacity. One that has it for itself keeps to it by itself, and may have more
+        ahead; but not jobs with a time limit: it is counted from when they are sent."""
+        capacity = self._config.async_capacity
+        others = self._staff.of("async", state=None)
+        room = capacity - sum(len(other.sent) for other in others)
+        is_alone = others == [runner] and runner.bytes_ahead < AHEAD_BYTES_MAX
+        if not is_alone or self._limits.timeout_s(work) is not None:
+            return room
+        return room + self.pace.ahead_async(work.task, capacity)
+
+    def _come_back(self, now: float) -> None:
+        """What async runners were sent ahead, and do not begin."""
+        for runner in self._staff.of("async"):
+            if len(runner.sent) > self._config.async_capacity and runner.waiting() and not runner.begins(now, STUCK_S):
+                for task in {work.task for work, _ in runner.sent.values()}:
+                    self.pace.forget(task)
+                self.take_back(runner)
 
     def steal(self, now: float) -> None:
         """What waits behind a job that takes long, or on a loop that does not turn, goes to a runner that has room."""
@@ -171,6 +190,7 @@ class Dispatch:
                 if len(runner.sent) > 1 and now - runner.head_since > AHEAD_S:
                     self.take_back(runner)
             self.fill("sync")
+        self._come_back(now)
         if self._staff.wanted["async", "regular"] > 1:
             for runner in self._staff.of("async"):
                 if runner.waiting() and not runner.begins(now):
@@ -188,7 +208,7 @@ class Dispatch:
             for spare, sent in self.spares.lend("sync", self._waiting["sync"], now):
                 self._send(spare, sent[0], [sent[1]])
         for runner, sent in self.spares.lend("async", self._waiting["async"], now):
-            self._send(runner, sent[0], [sent[1]])
+            self._send(runner, sent[0], [sent[1]], spare=True)
 
     def hurry_suspects(self, now: float) -> None:
         if not self.suspects.waiting or self._staff.wanted[APART] >= APART_MAX:

@@ -14,8 +14,9 @@ from ..channel.frames import Work
 Job = tuple[int, bytes]
 
 AHEAD_S = 0.02
-"""Work that a sync runner is sent ahead, by what jobs of the task took lately."""
+"""Work that a runner is sent ahead, by what jobs of the task took lately."""
 AHEAD_JOBS_MIN, AHEAD_JOBS_MAX = 2, 512         # at least one to run, and one so that it need not wait for the node
+AHEAD_ASYNC_JOBS = 1_000                        # beyond those that may have begun; two of the largest bundles
 AHEAD_BYTES_MAX = 1024 * 1024
 TASKS_MAX = 10_000
 
@@ -143,6 +144,17 @@ class Pace:
         if len(self._durations) >= TASKS_MAX:
             self._durations.clear()
         self._durations[task] = (self._durations.get(task, took_s) + took_s) / 2
+
+    def ahead_async(self, task: str, at_once: int) -> int:
+        """How many a runner of `async def` jobs may have beyond the `at_once` that may have begun: none of a task whose
+        jobs take longer than that."""
+        duration_s = self._durations.get(task)
+        if duration_s is None or duration_s > AHEAD_S:
+            return 0
+        return min(AHEAD_ASYNC_JOBS, int(at_once * AHEAD_S / max(duration_s, 1e-6)))
+
+    def forget(self, task: str) -> None:
+        self._durations.pop(task, None)
 
     def ahead(self, task: str) -> int:
         """How many jobs of a task a runner may have, the one that runs included."""

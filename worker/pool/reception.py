@@ -21,6 +21,7 @@ from ..channel.frames import (
     Starved,
     Touched,
     Well,
+    Work,
 )
 from ..channel.job_numbers import job_number
 from ..channel.outcomes import ERROR_CHARS_MAX, TRACEBACK_CHARS_MAX, returned_none
@@ -73,7 +74,7 @@ class Reception:
         if runner.fault and runner.state is not State.DYING:
             self._staff.kill(runner)
         if outcomes:
-            self._learn(runner, "" if head is None else head[1].task, len(outcomes))
+            self._learn(runner, None if head is None else head[1], outcomes)
             if runner.doomed and runner.state is not State.DYING:
                 for key, outcome in outcomes:
                     runner.doomed.pop(job_number(key, outcome.index), None)
@@ -87,10 +88,15 @@ class Reception:
             self._changed.set()
         return bool(runner.sent)
 
-    def _learn(self, runner: RunnerHandle, task: str, count: int) -> None:
+    def _learn(self, runner: RunnerHandle, head: Work | None, outcomes: list[tuple[int, Outcome]]) -> None:
+        """How long jobs take. (Of an async runner's, what one of them says itself, if it is of the work that was sent
+        first.)"""
         now = asyncio.get_running_loop().time()
         if runner.kind == "sync":
-            self._dispatch.pace.learn(task, (now - runner.head_since) / count)
+            task = "" if head is None else head.task
+            self._dispatch.pace.learn(task, (now - runner.head_since) / len(outcomes))
+        elif head is not None and outcomes[-1][0] == head.key:
+            self._dispatch.pace.learn(head.task, outcomes[-1][1].ran_s)
         runner.head_since = now
 
     def _heard(self, runner: RunnerHandle, frame: FromRunner) -> None:

@@ -111,8 +111,8 @@ class RunnerHandle:
             descriptors.questions, Question, on_lost=lost, on_frames=lambda frames: on_questions(self, frames)
         )
 
-    def send(self, work: Work, jobs: list[Job], now: float) -> None:
-        """Jobs of one work, after what was sent before."""
+    def send(self, work: Work, jobs: list[Job], now: float, *, spare: bool = False) -> None:
+        """Jobs of one work, after what was sent before. `spare`: they have places of their own."""
         assert self._channel is not None
         if not self.sent:
             self.head_since = now
@@ -123,7 +123,7 @@ class RunnerHandle:
             self._begun_at = now
         self._sent_ever += len(jobs)
         permits.grant(self.permits, len(jobs))     # before the jobs: a runner that finds none knows it must forget
-        self._post(Run(_part(work, jobs), self._function(work)))
+        self._post(Run(_part(work, jobs), self._function(work), spare))
 
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile; each held to its bounds."""
@@ -207,14 +207,14 @@ class RunnerHandle:
         """How many of the jobs sent have not been started."""
         return permits.left(self.permits) or 0 if self.sent and self.permits >= 0 else 0
 
-    def begins(self, now: float) -> bool:
+    def begins(self, now: float, patience_s: float = PATIENCE_S) -> bool:
         """Whether it is beginning what it was sent: what is left then needs no other runner, only a moment."""
         if now >= self._looked_at + LOOK_S and self.permits >= 0:
             begun = self._sent_ever - (permits.left(self.permits) or 0)
             if begun > self._begun:
                 self._begun_at = now
             self._looked_at, self._begun = now, begun
-        return self._begun < self._sent_ever and now < self._begun_at + PATIENCE_S
+        return self._begun < self._sent_ever and now < self._begun_at + patience_s
 
     def cancel(self, key: int, index: int) -> None:
         """Ask a job that was sent to stop. A plain function has to look for it, on the channel that is not busy."""

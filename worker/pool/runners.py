@@ -171,7 +171,7 @@ class RunnerPool:
         in another way."""
         number = job_number(key, index)
         runner = next((runner for runner in self._runners.values() if number in runner.sent), None)
-        if runner is not None and runner.kind == "sync":
+        if runner is not None and (runner.kind == "sync" or runner.waiting()):
             self._dispatch.take_back(runner)           # perhaps it has not begun
         if runner is not None and number in runner.sent:
             runner.cancel(key, index)
@@ -202,9 +202,10 @@ class RunnerPool:
     def begins(self, mode: Mode) -> bool:
         """Whether there is a slot for each job that waits here, and jobs are being begun: it is no use to take them
         back. Jobs of plain functions begin one after the other, so for them it is not so."""
-        if mode == "sync" or self._waiting[mode]:
+        runners = self._staff.of(mode, state=None)
+        if mode == "sync" or self._waiting[mode] or any(len(one.sent) > self.capacity[mode] for one in runners):
             return False
-        return any(runner.begins(self._loop.time()) for runner in self._staff.of(mode, state=None))
+        return any(runner.begins(self._loop.time()) for runner in runners)
 
     def busy(self, mode: Mode, queue: str) -> bool:
         """Whether every slot that a job of this queue could have is taken by a job that has begun."""

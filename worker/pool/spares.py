@@ -75,7 +75,8 @@ class Spares:
 
     def _free_seats(self, mode: Mode) -> list[RunnerHandle]:
         if mode == "async":
-            return sorted(self._staff.of("async"), key=lambda runner: len(runner.sent))
+            free = [runner for runner in self._staff.of("async") if not runner.waiting()]     # nothing stands before it
+            return sorted(free, key=lambda runner: len(runner.sent))
         return [runner for runner in self._staff.of("sync", "spare") if not runner.sent]
 
     def tidy(self, now: float) -> bool:

@@ -89,6 +89,8 @@ class Staff:
         runner = RunnerHandle(self._numbers, kind, self._loop.time(), role=role)
         self.runners[runner.number] = runner
         argv = [sys.executable, "-P", "-m", "rota.worker.runner.process", "--kind", kind]
+        if kind == "async":
+            argv += ["--at-once", str(int(self._config.async_capacity))]
         for app in self._config.apps:
             argv += ["--app", app]
         self._guard.spawn(runner.number, argv)

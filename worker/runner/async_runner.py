@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -52,9 +53,10 @@ FRAME_VALUE_BYTES = 4 * 1024 * 1024
 
 
 class AsyncRunner:
-    """Outcomes are sent once per turn of the loop."""
+    """Outcomes are sent once per turn of the loop. `at_once`: so many jobs may have begun and not ended."""
 
-    def __init__(self, sock: socket.socket, permits: int, lease: Lease) -> None:
+    def __init__(self, sock: socket.socket, permits: int, lease: Lease, *, at_once: int = sys.maxsize) -> None:
+        self._at_once = at_once
         self._sock = sock
         self._permits = permits
         self._lease = lease
@@ -75,7 +77,7 @@ class AsyncRunner:
         await hooks.run(hooks.start_hooks())
         logs.settle()
         self._clean = Surroundings()
-        self._carriers = Carriers(self._run)
+        self._carriers = Carriers(self._run, self._at_once)
         self._channel: LoopEnd[ToRunner] = LoopEnd(
             self._sock, ToRunner, on_frames=self._receive, on_lost=self._lost
         )
@@ -95,8 +97,8 @@ class AsyncRunner:
 
     def _take(self, frame: ToRunner) -> None:
         match frame:
-            case Run(work, number):
-                self._carriers.add(self._functions.call(work, number))
+            case Run(work, number, spare):
+                self._carriers.add(self._functions.call(work, number), spare=spare)
             case Function(number, blob):
                 self._functions.learn(number, blob)
             case Cancel(key, index):
@@ -117,7 +119,7 @@ class AsyncRunner:
         try:
             os.eventfd_read(self._permits)      # (as `start_permits.take`)
         except BlockingIOError:
-            del self._carriers.tasks[number]
+            self._carriers.over(number)
             self._channel.send(Starved())
             return now()
         except OSError:                     # a job has closed what is not its own
@@ -173,7 +175,7 @@ class AsyncRunner:
             clock[0].cancel()
         if self._cancelled:
             self._cancelled.pop(number, None)
-        del self._carriers.tasks[number]
+        self._carriers.over(number)
         if not self._outbox and not self._well:
             self._loop.call_soon(self._flush)
         if outcome is not None:

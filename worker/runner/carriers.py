@@ -2,7 +2,7 @@
 
 To make a task, and to let the loop begin it, takes longer than most jobs do. So a task that has run a job to its end
 without a pause, and that the job has left as it was, runs the next one. As soon as a job waits for something its task
-is its own, and what is behind it gets a task each: then they all wait at once.
+is its own, and what is behind it gets a task each, as many as may have begun: then they all wait at once.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ Run = Callable[[Call, tuple[Work, int], bytes, int], Coroutine[Any, Any, float]]
 
 class Carriers:
     """Of one runner, on its loop. `run` runs a job, given its call, what `running` is to be in it, its payload and its
-    number; it says when it ended, and never raises."""
+    number; it says when it ended, and never raises. `at_once`: so many may have begun and not ended."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, at_once: int) -> None:
         self._run = run
+        self._at_once = at_once
+        self._stalled = False           # there are as many: those that wait begin when one has ended
         self._loop = asyncio.get_running_loop()
         self._base = copy_context()             # as start hooks have left it
         self._waiting: deque[tuple[Call, list[tuple[int, bytes]]]] = deque()        # of each bundle, the last job first
@@ -45,13 +47,22 @@ class Carriers:
         """Whether there are jobs."""
         return bool(self.tasks or self._waiting)
 
-    def add(self, call: Call) -> None:
-        """The jobs of its work, to begin after what came before; see `begin`."""
+    def add(self, call: Call, *, spare: bool = False) -> None:
+        """The jobs of its work, to begin after what came before; see `begin`. `spare`: at once, however many there are,
+        where nothing came before."""
         jobs, call.work.jobs = call.work.jobs, []
-        if not jobs:
-            return
-        jobs.reverse()
-        self._waiting.append((call, jobs))
+        if spare and not self._waiting and self._turn is None:
+            for index, payload in jobs:
+                self._alone(call, index, payload)
+        elif jobs:
+            jobs.reverse()
+            self._waiting.append((call, jobs))
+
+    def over(self, number: int) -> None:
+        """A job has ended."""
+        del self.tasks[number]
+        if self._stalled:
+            self.begin()
 
     def is_waiting(self, number: int) -> bool:
         """Whether it will begin, and has no task yet."""
@@ -70,6 +81,9 @@ class Carriers:
     def begin(self) -> None:
         """What was added begins in the next turn of the loop, if it does not wait for a carrier that is under way."""
         if self._turn is not None or not self._waiting:
+            return
+        self._stalled = len(self.tasks) >= self._at_once
+        if self._stalled:
             return
         call, jobs = self._waiting[0]
         if len(self._waiting) == len(jobs) == 1:        # nothing to share its task with
@@ -128,10 +142,14 @@ class Carriers:
         if self._turn is not turn:
             return
         self._turn = None
-        for call, jobs in self._waiting:
+        while self._waiting:
+            call, jobs = self._waiting[0]
             while jobs:
+                if len(self.tasks) >= self._at_once:
+                    self._stalled = True
+                    return
                 self._alone(call, *jobs.pop())
-        self._waiting.clear()
+            self._waiting.popleft()
 
 
 def _values() -> tuple[list[Any], int]:

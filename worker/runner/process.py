@@ -44,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     sock, questions, permits, lease = _inherited()
     _settle()
-    runner = (SyncRunner if options.kind == "sync" else AsyncRunner)(sock, permits, lease)
+    if options.kind == "sync":
+        runner: SyncRunner | AsyncRunner = SyncRunner(sock, permits, lease)
+    else:
+        runner = AsyncRunner(sock, permits, lease, at_once=options.at_once)
     try:
         forks.watch((sock.fileno(), questions.fileno(), permits))
         logs.install(keep_of)
@@ -97,6 +100,7 @@ def load_tasks(apps: list[str]) -> dict[str, Runnable]:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rota.worker.runner.process", description=__doc__)
     parser.add_argument("--kind", choices=["sync", "async"], required=True)
+    parser.add_argument("--at-once", type=int, default=sys.maxsize, help="so many async jobs may have begun at a time")
     parser.add_argument("--app", action="append", default=[], help="a module that declares tasks")
     return parser.parse_args(argv)
 

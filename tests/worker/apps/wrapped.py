@@ -60,11 +60,6 @@ async def agenerates(x):
 
 
 @rota.task(max_attempts=5)
-def waits(x):
-    return hands_over.enqueue(x).result(timeout=60)
-
-
-@rota.task(max_attempts=5)
 async def awaits_several(x):
     async def one():
         return await (await hands_over.aenqueue(x)).aresult(timeout=60)

@@ -46,14 +46,14 @@ class Rig:
     def send(self, frame: msgspec.Struct) -> None:
         self.said.append(frame)
 
-    def give(self, count: int, *, task: str = "job", permits: int | None = None) -> int:
+    def give(self, count: int, *, task: str = "job", permits: int | None = None, spare: bool = False) -> int:
         """A bundle of jobs, each with its index as its argument. Returns its key."""
         self._key += 1
         if permits != 0:
             start_permits.grant(self._permits, count if permits is None else permits)
         jobs = [(index, pickle.dumps(((index,), {}), 5)) for index in range(count)]
         work = Work(self._key, f"b{self._key}", task, "q", "async", 1, 5, 1.0, "pickle", jobs)
-        self.runner._receive([Run(work)])
+        self.runner._receive([Run(work, 0, spare)])
         return self._key
 
     @property
@@ -80,7 +80,7 @@ async def turns(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def rigged(**functions: Job) -> AsyncIterator[Rig]:
+async def rigged(at_once: int = 1_000, **functions: Job) -> AsyncIterator[Rig]:
     node, end = socket.socketpair()
     permits = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE | os.EFD_CLOEXEC)
     page = os.memfd_create("lease")
@@ -92,7 +92,7 @@ async def rigged(**functions: Job) -> AsyncIterator[Rig]:
         )
         for name, function in functions.items()
     }
-    runner = AsyncRunner(end, permits, Lease(page))
+    runner = AsyncRunner(end, permits, Lease(page), at_once=at_once)
     serving = asyncio.create_task(runner.serve(Functions(tasks), Ready([])))
     await turns(lambda: hasattr(runner, "_channel"))
     runner._channel.close()
@@ -125,7 +125,10 @@ def me() -> asyncio.Task[Any]:
     return task
 
 
-def test_jobs_that_do_not_pause_share_a_task_and_each_knows_who_it_is(run: RunLoop) -> None:
+def test_jobs_that_do_not_pause_share_a_task_and_each_knows_who_it_is(
+    run: RunLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "BREATH_S", 3600.0)       # however slow this machine is
     seen: list[tuple[str, str]] = []
     numbers: list[int] = []
 
@@ -347,3 +350,55 @@ def test_a_job_that_raises_leaves_the_task_to_the_next(run: RunLoop) -> None:
 
     run(main())
     assert len(numbers) == 5
+
+
+def test_no_more_have_begun_than_may_and_the_others_follow_in_order(run: RunLoop) -> None:
+    begun: list[int] = []
+    at_once: list[int] = []
+    go = [asyncio.Event() for _ in range(20)]
+
+    async def job(index: int) -> None:
+        begun.append(index)
+        if index % 4:               # some pause, some do not
+            at_once.append(sum(not go[other].is_set() for other in begun if other % 4))
+            await go[index].wait()
+
+    async def main() -> None:
+        async with rigged(at_once=3, job=job) as rig:
+            rig.give(20)
+            for index in range(20):
+                if index % 4:
+                    await turns(lambda index=index: index in begun)
+                    await asyncio.sleep(0)
+                    go[index].set()
+            assert sorted(await rig.until(20)) == [(1, index, "ok") for index in range(20)]
+
+    run(main())
+    assert begun == list(range(20)) and max(at_once) == 3
+
+
+def test_whoever_has_a_place_of_its_own_begins_beside_as_many_as_may(run: RunLoop) -> None:
+    go = asyncio.Event()
+    begun: list[int] = []
+
+    async def job(index: int) -> None:
+        begun.append(index)
+        await go.wait()
+
+    async def quick(index: int) -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with rigged(at_once=2, job=job, quick=quick) as rig:
+            rig.give(2)
+            await turns(lambda: len(begun) == 2)
+            spare = rig.give(1, task="quick", spare=True)
+            assert await rig.until(1) == [(spare, 0, "ok")]
+            rig.give(1)             # waits for one of the two
+            await asyncio.sleep(0)
+            assert len(begun) == 2
+            rig.runner._receive([Drop()])
+            go.set()
+            assert len(await rig.until(3)) == 3 and len(begun) == 2
+
+    run(main())
