@@ -524,6 +524,8 @@ def failure_in(value: bytes) -> Failure:
 
 
 def bits(indexes: Iterable[int]) -> int:
+    if isinstance(indexes, list) and indexes and indexes == list(range(indexes[0], indexes[0] + len(indexes))):
+        return ((1 << len(indexes)) - 1) << indexes[0]      # as most are: those of a whole bundle
     total = 0
     for index in indexes:
         total |= 1 << index

@@ -217,3 +217,10 @@ def test_every_kind_of_record_is_tried_here() -> None:
     kinds = {kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
     stored = {kind for kind in kinds if "v" in kind.__struct_fields__ and kind.__module__ == records.__name__}
     assert {kind.__name__ for kind in stored} == {kind.__name__ for kind in (*KINDS, records.Failure)}
+
+
+@given(st.lists(st.integers(0, 479)), st.integers(0, 479), st.integers(0, 480))
+def test_bits_of_jobs_in_a_row_and_of_any_others(indexes: list[int], first: int, count: int) -> None:
+    assert records.bits(indexes) == sum(1 << index for index in set(indexes))
+    row = list(range(first, first + count))
+    assert records.bits(row) == records.bits(iter(row)) == sum(1 << index for index in row)
