@@ -524,8 +524,10 @@ def failure_in(value: bytes) -> Failure:
 
 
 def bits(indexes: Iterable[int]) -> int:
-    if isinstance(indexes, list) and indexes and indexes == list(range(indexes[0], indexes[0] + len(indexes))):
-        return ((1 << len(indexes)) - 1) << indexes[0]      # as most are: those of a whole bundle
+    if isinstance(indexes, list) and indexes:
+        first: int = indexes[0]
+        if indexes == list(range(first, first + len(indexes))):     # as most are: those of a whole bundle
+            return ((1 << len(indexes)) - 1) << first
     total = 0
     for index in indexes:
         total |= 1 << index
