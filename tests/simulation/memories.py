@@ -48,6 +48,7 @@ class Remembering:
         self.asleep: dict[tuple[int, int], Outcome] = {}        # how those end that give their slots back
 
     def begin(self, node: NodeSide, work: Work, index: int) -> None:
+        self.asleep.pop((work.key, index), None)        # of a run that was killed when it was about to rest
         chosen = zlib.crc32(f"steps {job_name(work.bundle, index)}".encode())
         if chosen % 3 == 0:
             self._runs[work.key, index] = asyncio.get_running_loop().create_task(
