@@ -120,7 +120,7 @@ def run(
 ) -> Iterator[Verdict]:
     """The verdicts as they come; ends early after one that `stop` says yes to."""
     context = multiprocessing.get_context("fork")
-    with context.Pool(jobs, _start, (setup,), maxtasksperchild=500) as pool:
+    with context.Pool(jobs, _start, (setup,), maxtasksperchild=20) as pool:
         for verdict in pool.imap_unordered(try_seed, seeds, chunksize=1):
             yield verdict
             if stop(verdict):

@@ -770,7 +770,7 @@ def memory_takes_a_bundle_twice() -> None:
     original = volatile.Volatile.take
 
     def take(self: volatile.Volatile, bundle: Any, *rest: Any) -> Any:
-        self._results.pop(bundle.bundle, None)
+        self._results.drop(bundle.bundle)
         return original(self, bundle, *rest)
 
     volatile.Volatile.take = take

@@ -69,7 +69,7 @@ RARE = {
 LIKELY = {
     "revoke_before_reaping": 13, "work_waits_for_a_node": 20, "done_ignored_at_takeover": 4, "orphans_run_again": 2,
     "bodies_are_not_compared": 2, "nobody_is_told": 4, "a_heavy_job_takes_one_slot": 3,
-    "a_digit_is_a_number": 3,
+    "a_digit_is_a_number": 3, "memory_takes_a_bundle_twice": 145,
 }
 """The seed that found it last is tried first. It need not be the one that finds it now."""
 
