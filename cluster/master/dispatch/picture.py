@@ -187,8 +187,9 @@ class Picture:
         token = token_in(place.queue, record.value)
         if token is None:
             queue = self.queues.get(place.queue)
-            if queue is not None and place.priority in queue.windows:
-                queue.windows[place.priority].remove(record.key, record.mod_revision)   # before it was overwritten
+            window = queue.windows.get(place.priority) if queue is not None else None
+            if queue is not None and window is not None and window.remove(record.key, record.mod_revision):
+                self.happened(queue)            # it stood there before it was overwritten
             self._not_ours(record)
             self.commands.append(Quarantine(record))
             return
