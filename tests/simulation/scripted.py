@@ -181,7 +181,8 @@ class ScriptedRunners:
             self._node.on_outcomes([(work.key, outcome)])
 
     def _over(self, work: Work, index: int) -> None:
-        del self._running[work.key, index]
+        _, timer = self._running.pop((work.key, index))
+        timer.cancel()          # a run before it under the same number may have ended while this machine was frozen
         if self._remembering is not None:
             self._remembering.stop(work.key, index)
         if (work.key, index) in self._apart:
