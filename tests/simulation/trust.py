@@ -97,11 +97,12 @@ class Trust:
         puts = {
             change.event.record.key: change.event.record.value for change in entry.changes if not change.event.deleted
         }
-        for key, value in puts.items():
-            if key.startswith(keys.failed) and (failed := decode(FailedRecord, value)) is not None:
-                self._check_failed(key, failed, puts)
         for change in entry.changes:
             record = change.event.record
+            if change.previous is None and record.key.startswith(keys.failed) and (     # else: by hand
+                failed := decode(FailedRecord, record.value)
+            ) is not None:
+                self._check_failed(record.key, failed, puts)
             if change.previous is None and record.key.startswith(keys.claims):
                 self._check_claim(record, members, own)
 
