@@ -46,7 +46,7 @@ SEEN_S = 1.0
 
 LISTED_S = 10.0
 """How long who asks waits for a node that has just started to have read what there is: it would answer that there is
-nothing, and check a call against no task."""
+nothing, of which a command line would make that a call needs no check."""
 
 
 class Service:
@@ -113,8 +113,7 @@ class Service:
         return (await self._listed()).tasks()
 
     async def parameters(self, task: str) -> tuple[Parameter, ...] | None:
-        await self._listed()
-        known = self._parts.directory.tasks.get(task)
+        known = await self._parts.directory.task(task)
         return known.parameters if known is not None else None
 
     async def task_mode(self, task: str) -> Mode | None:

@@ -113,10 +113,15 @@ class Directory:
         of_task = task.requires if task is not None and not token.function else ()
         return {*of_task, *token.requires}
 
-    async def task_mode(self, task: str) -> Mode | None:
-        """How a registered task runs; asks the store itself before it says that there is none."""
-        known = self.tasks.get(task)
-        if known is None and is_task_name(task):
-            page = await self._ledger.read(self._keys.task(task))
+    async def task(self, name: str) -> TaskRecord | None:
+        """A registered task; asks the store itself before it says that there is none."""
+        known = self.tasks.get(name)
+        if known is None and is_task_name(name):
+            page = await self._ledger.read(self._keys.task(name))
             known = decode(TaskRecord, page.records[0].value) if page.records else None
+        return known
+
+    async def task_mode(self, task: str) -> Mode | None:
+        """How a registered task runs; None: there is none."""
+        known = await self.task(task)
         return known.mode if known is not None else None

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from rota.client.errors import NotSerializable, Overloaded, QueueFull, Unreachable
-from rota.client.model import Receipt
+from rota.client.model import Parameter, Receipt
 from rota.cluster.ledger.ledger import Put, Txn
-from rota.cluster.state.records import Member, encode
+from rota.cluster.state.records import Member, TaskRecord, encode
 
 from .bench import BUNDLE, KEYS, OTHER
 from .whole import Whole, live
@@ -41,7 +41,18 @@ def test_a_node_that_knows_nothing_yet_does_not_say_that_there_is_nothing() -> N
         assert [task.name for task in await asked] == ["m:f"]
         listed.clear()
         with pytest.raises(Unreachable, match="just started"):
-            await service.parameters("m:f")
+            await service.nodes()
+
+    live(deed)
+
+
+def test_a_call_is_checked_against_what_the_store_says_where_the_node_has_not_heard_of_its_task() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        there = TaskRecord("sync", parameters=(Parameter("path", 1, True),))
+        await whole.bench.ledger.commit(Txn((), (Put(KEYS.task("m:new"), encode(there)),)))
+        assert "m:new" not in whole.node.directory.tasks       # the watch has not told of it
+        assert await whole.node.service.parameters("m:new") == there.parameters
 
     live(deed)
 

@@ -40,6 +40,20 @@ async def stored(bench: Bench, bundle: str = BUNDLE) -> float | None:
     return record.done if record is not None else None
 
 
+def a_write_gets_lost(bench: Bench) -> Callable[[], Awaitable[TxnResult]]:
+    """The next one: nobody hears of it, and it comes when this is called."""
+    commit, sent = bench.ledger.commit, list[Txn]()
+
+    async def unsure(txn: Txn) -> TxnResult:
+        sent.append(txn)
+        if len(sent) == 1:
+            raise WriteUnknown("no answer")
+        return await commit(txn)
+
+    bench.ledger.commit = unsure        # type: ignore[method-assign]
+    return lambda: commit(sent[0])
+
+
 class Rig:
     """A node's progress, under one identity after the other."""
 
@@ -187,26 +201,17 @@ def test_what_a_store_without_room_refused_is_written_when_it_has() -> None:
 def test_a_late_twin_of_a_delete_leaves_what_the_next_run_says() -> None:
     async def deed(bench: Bench, rig: Rig) -> None:
         rig.here[1, 0] = job()
-        commit = bench.ledger.commit
-        sent: list[Txn] = []
-
-        async def unsure(txn: Txn) -> TxnResult:
-            sent.append(txn)
-            if len(sent) == 1:
-                raise WriteUnknown("no answer")
-            return await commit(txn)
-
         async with rig.identity():
             rig.progress.say(said(1, 3))
             await a_moment()
-            bench.ledger.commit = unsure        # type: ignore[method-assign]
+            late_twin = a_write_gets_lost(bench)
             rig.progress.ended([(1, Outcome(0, "retry"))])
             await a_moment(1)
             assert await stored(bench) is None
             rig.here = {(2, 0): job(attempt=2)}
             rig.progress.say(said(2, 1))
             await a_moment(1)
-            await commit(sent[0])
+            await late_twin()
             await a_moment(2 * TWIN_S)
             assert await stored(bench) == 1
 
@@ -217,24 +222,15 @@ def test_a_late_twin_of_a_write_does_not_outlive_the_claim() -> None:
     async def deed(bench: Bench, rig: Rig) -> None:
         claim = await bench.claim(count=1)
         rig.here[1, 0] = replace(job(), claim=claim)
-        commit = bench.ledger.commit
-        sent: list[Txn] = []
-
-        async def unsure(txn: Txn) -> TxnResult:
-            sent.append(txn)
-            if len(sent) == 1:
-                raise WriteUnknown("no answer")
-            return await commit(txn)
-
         async with rig.identity():
-            bench.ledger.commit = unsure        # type: ignore[method-assign]
+            late_twin = a_write_gets_lost(bench)
             rig.progress.say(said(1, 3))
             await a_moment(1)
             assert await stored(bench) == 3
             rig.progress.ended([(1, Outcome(0, "ok"))])
             await bench.delete(claim.key)
             await a_moment(2 * TWIN_S)
-            await commit(sent[0])               # long after
+            await late_twin()               # long after
             await a_moment(1)
             assert await stored(bench) is None
 
@@ -272,25 +268,16 @@ def test_a_write_that_arrives_when_the_next_run_has_begun_is_deleted_with_that(r
 
 def test_a_late_twin_of_a_write_is_deleted_by_a_run_that_says_nothing() -> None:
     async def deed(bench: Bench, rig: Rig) -> None:
-        commit = bench.ledger.commit
-        sent: list[Txn] = []
-
-        async def unsure(txn: Txn) -> TxnResult:
-            sent.append(txn)
-            if len(sent) == 1:
-                raise WriteUnknown("no answer")
-            return await commit(txn)
-
         async with rig.identity():
             rig.here[1, 0] = job()
-            bench.ledger.commit = unsure        # type: ignore[method-assign]
+            late_twin = a_write_gets_lost(bench)
             rig.progress.say(said(1, 3))
             await a_moment(1)
             rig.progress.ended([(1, Outcome(0, "retry"))])
             await a_moment(1)
             rig.here = {(2, 0): job(attempt=2)}
             rig.progress.say(ProgressUpdate(2, 0, None, [LogLine(0, "INFO", "again")], 1))
-            await commit(sent[0])
+            await late_twin()
             await a_moment(2 * TWIN_S)          # the time at which the first one would be deleted once more is over
             rig.progress.ended([(2, Outcome(0, "ok"))])
             await a_moment(2 * TWIN_S)
