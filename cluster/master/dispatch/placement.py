@@ -2,7 +2,8 @@
 
 Work waits for a slot, never for a node: what is larger than the room that anybody has is split to the slots that are
 free (decision 0014). A whole bundle goes to a node that has nothing to do, or to free slots if its jobs are quick
-(0003): what does not begin there soon, that node gives back.
+(0003): what does not begin there soon, that node gives back. Who has no free slot, but room for what it gets through
+soon, is not left to run dry: it gets a bundle that is larger than this room, too, if that is not much more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rota.client.model import JOBS_PER_BUNDLE, Mode
 
+from ...state.throughput import WHOLE_SLICES
 from .lanes import Item
 from .members import NodeLoad
 from .paces import Pace
@@ -74,15 +76,26 @@ def _in_parts(
 ) -> Give | Cut | None:
     """It is more than anybody there has room for, or than may be given at once."""
     free = sum(slots for room in rooms if (slots := room.slots) > 0)
+    best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
+    ahead = 0 if careful or best.node.heavy[best.mode] else best.node.in_a_slice(best.mode, now)
+    if ahead and item.pending <= allowed and not item.token.suspect:
+        if item.pending <= (ahead if free or pace is Pace.SLOW else WHOLE_SLICES * ahead):
+            return Give(best.node, best.mode)
+        if not free and pace is Pace.SLOW:      # ready before a slot is free
+            return Cut(_evenly(item.pending, ahead)) if not gate.splitting else None
     if gate.splitting >= min(allowed, free):
         return None             # (also if no slot is free at all: then there is room for it soon, or a slot)
     if item.token.suspect or item.pending > allowed:
         return Cut(1 if item.token.suspect or allowed < JOBS_PER_BUNDLE else JOBS_PER_BUNDLE)
-    best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
     if item.pending <= best.jobs:
         return Give(best.node, best.mode)
     if pace is Pace.SLOW:
-        return Cut(1 if careful else max(1, best.node.in_a_slice(best.mode, now)))
+        return Cut(_evenly(item.pending, ahead))
     if best.is_idle or (pace is Pace.QUICK and not careful and not best.node.heavy[best.mode]):
         return Give(best.node, best.mode)
-    return Cut(best.slots)
+    return Cut(max(best.slots, ahead))
+
+
+def _evenly(jobs: int, most: int) -> int:
+    """Pieces of this size, none of them a small rest, hold at most so many each."""
+    return -(-jobs // -(-jobs // max(1, most)))

@@ -10,10 +10,7 @@ from rota.client.model import Mode
 
 from ...recent import Recent
 from ...state.splitting import piece_name
-from ...state.throughput import SLICE_S, Throughput
-
-KEEP_SLICES = 5
-"""What a node gets through in as many slices it keeps, though others could begin it sooner; but no longer than that."""
+from ...state.throughput import KEEP_SLICES, SLICE_S, Throughput
 
 REMEMBERED_MAX = 20_000
 DOUBLINGS_MAX = 3

@@ -52,6 +52,23 @@ def test_else_it_is_split_to_the_slots_that_are_free() -> None:
     assert put(gate_of(node("idle", 9)), item(60), Pace.SLOW) == Cut(1)
 
 
+def test_who_gets_through_its_jobs_is_given_more_before_it_has_run_dry() -> None:
+    """A bundle larger than the room that is left ahead once waited until a slot was free: until nothing ran."""
+    busy = node("busy", 2, taken=10)
+    busy._through["sync"].add(25, 1.0)                          # in a slice; so there is room for 17 more
+    assert put(gate_of(busy), item(60)) == Give(busy, "sync")
+    assert put(gate_of(busy), item(76)) is None                 # more than it gets through soon: others may have room
+    assert put(gate_of(busy), item(25), Pace.SLOW) == Give(busy, "sync")
+    assert put(gate_of(busy), item(60), Pace.SLOW) == Cut(20)   # three of 20, not two of 25 and a rest
+    assert put(gate_of(busy), item(60, orphanings=1)) is None
+    assert put(gate_of(busy), item(60), allowed=30) is None
+    busy.hold("more", Assignment("m:g", "q", "sync", 10, False, True))
+    assert put(gate_of(busy), item(25)) is None                 # less than a third of a slice is free
+    others = node("others", 9, taken=8)
+    others._through["sync"].add(25, 1.0)
+    assert put(gate_of(others), item(60)) == Cut(25)            # a slot is free: not one by one, nor all to one node
+
+
 def test_what_limits_admit_or_suspicion_allows_comes_one_by_one() -> None:
     assert put(gate_of(node("idle", 9)), item(60), allowed=5) == Cut(1)
     assert put(gate_of(node("idle", 9)), item(60, orphanings=1)) == Cut(1)
