@@ -35,9 +35,9 @@ class Item(msgspec.Struct, gc=False):
 class Lane:
     """The known tokens of a family with one key, and of one tenant, in the order of their places (a heap with lazy
     deletion). `parked`: its key is at its limit. `cut`: what lies behind it is not known; `share`: what it keeps
-    then."""
+    then. `stands`: how it stands among its family's `heads`."""
 
-    __slots__ = ("cut", "fair", "family", "heap", "items", "name", "parked", "share")
+    __slots__ = ("cut", "fair", "family", "heap", "items", "name", "parked", "share", "stands")
 
     def __init__(self, family: Family, name: str, fair: str) -> None:
         self.family = family
@@ -48,6 +48,7 @@ class Lane:
         self.items: dict[bytes, Item] = {}
         self.cut: bytes | None = None
         self.parked = False
+        self.stands: tuple[int, bytes, str] | None = None
 
     def head(self) -> Item | None:
         while self.heap:
@@ -94,21 +95,27 @@ class Family:
         """The first token whose key is not at its limit; of several tenants', that of the one whose turn it is."""
         tenants = self.window.tenants
         while self.heads:
-            turn, key, name = self.heads[0]
+            entry = turn, key, name = self.heads[0]
             lane = self.lanes.get(name)
             item = lane.head() if lane is not None and not lane.parked else None
             now = tenants.turn(lane.fair) if tenants is not None and lane is not None else 0
             if lane is not None and item is not None and item.key == key and turn == now:
                 return lane, item
             heapq.heappop(self.heads)
-            if item is not None:
-                heapq.heappush(self.heads, (now, item.key, name))
+            if lane is not None and lane.stands in (entry, None):       # else it stands here otherwise: not twice
+                lane.stands = None
+                if item is not None:
+                    self._stand(lane, now, item)
         return None
+
+    def _stand(self, lane: Lane, turn: int, item: Item) -> None:
+        lane.stands = (turn, item.key, lane.name)
+        heapq.heappush(self.heads, lane.stands)
 
     def come_up(self, lane: Lane, item: Item) -> None:
         """Its first token is another one, or it is not parked any more."""
         tenants = self.window.tenants
-        heapq.heappush(self.heads, (tenants.turn(lane.fair) if tenants is not None else 0, item.key, lane.name))
+        self._stand(lane, tenants.turn(lane.fair) if tenants is not None else 0, item)
         self.window.queue.stands_at(self.gate)
 
     def park(self, lane: Lane) -> None:
