@@ -6,8 +6,8 @@ SLICE_S = 0.1
 KEEP_SLICES = 5
 """What a node gets through in as many slices it keeps, though others could begin it sooner; but no longer than that."""
 
-WHOLE_SLICES = 3
-"""A bundle is given whole to a node that has work, if it gets through it in so many slices: it will keep it."""
+WHOLE_SLICES = 4
+"""More than its room a node is given ahead if it gets through all it has then in so many slices: it will keep it."""
 
 FADE = 0.7
 """An idle slice leaves this much of the figure: within a second it is gone."""

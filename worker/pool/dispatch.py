@@ -21,6 +21,8 @@ from .wear import Wear
 TICK_S = 0.05
 STUCK_S = 0.05
 """What an async runner was sent ahead comes back if it has begun nothing for so long."""
+EVENS_S = 0.02
+"""What was taken back from one event loop, to be spread over all of them, waits so long until that has forgotten it."""
 APART: tuple[Mode, Role] = ("async", "apart")
 APART_MAX = 4
 """Runners for suspects at a time, each with one of them."""
@@ -69,6 +71,7 @@ class Dispatch:
         self._limits = limits
         self._ticker = ticker
         self._apart_since = 0.0         # since when there are so many runners for suspects
+        self._evens: tuple[RunnerHandle, float] | None = None       # from whom it was taken; until when it waits
 
     def take_back(self, runner: RunnerHandle) -> None:
         """To the head of the queue, where it came from."""
@@ -107,6 +110,11 @@ class Dispatch:
     def _spread(self, runners: list[RunnerHandle]) -> None:
         """Over several event loops: each time to the one that has the least, and no more of a bundle than its share."""
         queue = self._waiting["async"]
+        if self._evens is not None:
+            giver, until = self._evens
+            if giver.state is State.DROPPING and asyncio.get_running_loop().time() < until:
+                return
+            self._evens = None
         while queue and runners:
             work = queue.first()
             room = self._room(runners[0], work)
@@ -195,7 +203,18 @@ class Dispatch:
             for runner in self._staff.of("async"):
                 if runner.waiting() and not runner.begins(now):
                     self.take_back(runner)
+            self._even_out(now)
             self.fill("async")
+
+    def _even_out(self, now: float) -> None:
+        """One of several event loops has nothing, and all that is left lies before another: it is spread anew."""
+        runners = self._staff.of("async")
+        if self._waiting["async"] or all(runner.sent for runner in runners):
+            return
+        most = max(runners, key=RunnerHandle.waiting)
+        if most.waiting() > 1:
+            self._evens = most, now + EVENS_S
+            self.take_back(most)
 
     def lend(self, now: float) -> None:
         """To queues of which nothing runs, while every slot is taken by jobs that take long."""

@@ -78,10 +78,11 @@ def _in_parts(
     free = sum(slots for room in rooms if (slots := room.slots) > 0)
     best = max(rooms, key=lambda room: (room.slots > 0, room.is_here, room.slots, room.is_idle))
     ahead = 0 if careful or best.node.heavy[best.mode] else best.node.in_a_slice(best.mode, now)
-    if ahead and item.pending <= allowed and not item.token.suspect:
-        if item.pending <= (ahead if free or pace is Pace.SLOW else WHOLE_SLICES * ahead):
+    if item.pending <= allowed and not item.token.suspect:      # perhaps before it has run dry
+        may_hold = WHOLE_SLICES * ahead - best.node.outstanding[best.mode]
+        if item.pending <= min(may_hold, ahead if free or pace is Pace.SLOW else may_hold):
             return Give(best.node, best.mode)
-        if not free and pace is Pace.SLOW:      # ready before a slot is free
+        if not free and pace is Pace.SLOW and 0 < ahead <= may_hold:
             return Cut(_evenly(item.pending, ahead)) if not gate.splitting else None
     if gate.splitting >= min(allowed, free):
         return None             # (also if no slot is free at all: then there is room for it soon, or a slot)

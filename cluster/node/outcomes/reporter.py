@@ -30,6 +30,9 @@ AGAIN_S = 0.5
 PARTIAL_S = 0.05
 """Outcomes of a bundle that is not finished are committed at the latest after this."""
 
+TOGETHER_S = PARTIAL_S / 2
+"""With those that are due go those that would be so soon: several bundles that run at once share their transactions."""
+
 
 class Reporter:
     """One identity's outcomes. `on_end` hears of each bundle whose claim has ended. `finished` counts jobs: those whose
@@ -46,6 +49,7 @@ class Reporter:
         self._keep = keep
         self._on_end = on_end
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
+        self._soonest: float | None = None      # when to look at the clock, as was said last
         self.over = False
         self.finished = 0
 
@@ -74,21 +78,25 @@ class Reporter:
         if held.is_complete:
             self.flush(held)
             return False
-        return True
+        return self._soonest is None        # else it is due later than what the clock is looked at for
 
     def flush_due(self) -> float | None:
         """Commit the outcomes of unfinished bundles that have waited long enough; say when to look again."""
-        now, soonest = self._clock.monotonic(), None
+        now = self._clock.monotonic()
+        self._soonest = self._next_due()
+        if self._soonest is not None and self._soonest <= now:
+            for held in list(self._partial.values()):
+                if held.has_news and held.flush_at <= now + TOGETHER_S:
+                    self.flush(held)
+            self._soonest = self._next_due()
+        return None if self._soonest is None else max(self._soonest - now, 0.001)
+
+    def _next_due(self) -> float | None:
         for held in list(self._partial.values()):
             if held.over:
                 del self._partial[held.key]
-            elif not held.has_news:
-                continue            # only retries so far: they are moved with the rest of the bundle
-            elif held.flush_at <= now:
-                self.flush(held)
-            else:
-                soonest = held.flush_at if soonest is None else min(soonest, held.flush_at)
-        return None if soonest is None else max(soonest - now, 0.001)
+        # (without news there are only retries so far: they are moved with the rest of the bundle)
+        return min((held.flush_at for held in self._partial.values() if held.has_news), default=None)
 
     def flush(self, held: Held) -> None:
         complete = held.is_complete

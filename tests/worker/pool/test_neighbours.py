@@ -137,6 +137,13 @@ async def test_coroutines_that_compute_use_several_processes() -> None:
         assert rig.pool.running() == [(blocked, 0)]
 
 
+async def test_what_waits_before_one_loop_is_spread_anew_when_another_has_nothing_left() -> None:
+    async with Rig.open(sync=0, async_=20, async_processes=2, app="loops") as rig:
+        key = submit(rig, "block", *[(0.06,)] * 10, *[(0,)] * 10)
+        await rig.until(lambda: len(rig.outcomes) == 20)
+        assert len({load_value("pickle", rig.outcomes[key, index].value) for index in range(10)}) == 2
+
+
 async def test_the_capacity_is_that_of_all_processes_together() -> None:
     async with Rig.open(sync=0, async_=5, async_processes=2, app="loops") as rig:
         key = submit(rig, "beside", *(("/dev/null", index, 600) for index in range(10)))

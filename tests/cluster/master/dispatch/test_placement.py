@@ -57,11 +57,14 @@ def test_who_gets_through_its_jobs_is_given_more_before_it_has_run_dry() -> None
     busy = node("busy", 2, taken=10)
     busy._through["sync"].add(25, 1.0)                          # in a slice; so there is room for 17 more
     assert put(gate_of(busy), item(60)) == Give(busy, "sync")
-    assert put(gate_of(busy), item(76)) is None                 # more than it gets through soon: others may have room
+    assert put(gate_of(busy), item(91)) is None                 # more than it gets through soon: others may have room
     assert put(gate_of(busy), item(25), Pace.SLOW) == Give(busy, "sync")
     assert put(gate_of(busy), item(60), Pace.SLOW) == Cut(20)   # three of 20, not two of 25 and a rest
     assert put(gate_of(busy), item(60, orphanings=1)) is None
     assert put(gate_of(busy), item(60), allowed=30) is None
+    loop = node("loop", 100, taken=110)                         # it has three slices of work: it will not run dry
+    loop._through["sync"].add(33, 1.0)
+    assert put(gate_of(loop), item(60)) is None and put(gate_of(loop), item(60), Pace.SLOW) is None
     busy.hold("more", Assignment("m:g", "q", "sync", 10, False, True))
     assert put(gate_of(busy), item(25)) is None                 # less than a third of a slice is free
     others = node("others", 9, taken=8)

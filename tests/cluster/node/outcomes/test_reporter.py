@@ -73,6 +73,24 @@ def test_part_of_a_bundle_is_committed_after_a_moment() -> None:
     report(deed)
 
 
+def test_what_is_nearly_due_goes_with_what_is_due() -> None:
+    """Each on its own was a transaction for each bundle that runs, twenty times a second."""
+    async def deed(bench: Bench, reporter_: Reporter, held: Held, ended: Told) -> None:
+        now, due = bench.clock.monotonic(), []
+        for key, delay in ((101, 0.0), (102, 0.6), (103, 1.4)):
+            other = Held(key, held.bundle, held.record, held.claim, 0)
+            other.header, other.body = held.header, held.body
+            due.append(other)
+            reporter_.take(other, [Outcome(0, "ok")], now + delay * reporter.TOGETHER_S)
+        reporter_.flush_due()
+        await a_moment(reporter.PARTIAL_S)
+        left = reporter_.flush_due()
+        assert [bool(other.outcomes) for other in due] == [False, False, True] and left is not None
+        assert not reporter_.take(due[0], [Outcome(1, "ok")], bench.clock.monotonic())      # it will be looked at
+
+    report(deed, count=3)
+
+
 def test_retries_wait_for_the_rest_of_their_bundle() -> None:
     async def deed(bench: Bench, reporter_: Reporter, held: Held, ended: Told) -> None:
         reporter_.take(held, [Outcome(0, "retry", delay_s=5.0)], 0.0)
