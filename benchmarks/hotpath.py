@@ -36,6 +36,8 @@ from rota.worker.channel.deadline import Lease, now
 from rota.worker.channel.frames import Done, Ready, Run, Stop, ToRunner, Well, Work
 from rota.worker.channel.job_numbers import job_number
 from rota.worker.channel.outcomes import returned_none
+from rota.worker.channel.tally import Tally as RunnersTally
+from rota.worker.guard.tally import new_tally
 from rota.worker.pool.runner_handle import RunnerHandle
 from rota.worker.runner.async_runner import AsyncRunner
 from rota.worker.runner.execution import Functions
@@ -134,7 +136,7 @@ class _Answers:
 def runner_sync(meter: Meter, bundles: int) -> None:
     """A runner of plain functions: the same, with what it looks at between two jobs."""
     with _hands() as (sock, permits, lease):
-        runner = SyncRunner(sock, permits, lease)
+        runner = SyncRunner(sock, permits, lease, RunnersTally(new_tally()))
         runner._channel = _Deals(meter, bundles, permits)       # type: ignore[assignment]
         runner.serve(_functions(), Ready([]))
 

@@ -134,6 +134,7 @@ class LoopEnd(Generic[FrameT]):
 
     With `pause_s`, reading rests that long after each batch that `on_frames` answers with True ("more is on its
     way"): a runner that ends a job every few microseconds then costs the node one wake-up a batch, not one a job.
+    At its end `look` looks for what comes by another way, and while it answers with True reading goes on resting.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class LoopEnd(Generic[FrameT]):
         on_frames: Callable[[list[FrameT]], bool],
         on_lost: Callable[[BadFrame | None], None],
         pause_s: float = 0.0,
+        look: Callable[[], bool] | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -152,6 +154,7 @@ class LoopEnd(Generic[FrameT]):
         self._on_frames = on_frames
         self._on_lost = on_lost
         self._pause_s = pause_s
+        self._look = look
         self._loop = asyncio.get_running_loop()
         self._unsent = bytearray()
         self._reading = False
@@ -239,8 +242,10 @@ class LoopEnd(Generic[FrameT]):
         return True
 
     def _resume(self) -> None:
-        self._timer = None
-        if not self.closed and not self._reading:
+        rests, self._timer = self._timer is not None, None
+        if rests and not self.closed and self._look is not None and self._look():
+            self._timer = self._loop.call_later(self._pause_s, self._resume)
+        elif not self.closed and not self._reading:
             self._reading = True
             self._loop.add_reader(self._fd, self._readable)
 

@@ -33,6 +33,7 @@ from .children import STOP_SIGNALS, Runner, User, kill_group, spawn
 from .lease import ALWAYS, CLOCK_BOOTTIME, NEVER, Page, Timer
 from .outlet import Outlet
 from .revoke import Etcd
+from .tally import new_tally, only_read
 
 GUARD_FD = "ROTA_GUARD_FD"
 RUNNER_FDS = "ROTA_RUNNER_FDS"
@@ -296,8 +297,11 @@ class Guard:
             permits = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             printed, output = os.pipe2(os.O_CLOEXEC)
             mine += [permits, printed]
+            tally = new_tally()
+            its.append(tally)
+            mine.append(only_read(tally))
             environment = {name: value for name, value in os.environ.items() if not name.startswith(SCRUBBED)}
-            inherited = [*its, permits, self._page.fd]
+            inherited = [*its[:2], permits, self._page.fd, tally]
             environment |= {RUNNER_NUMBER: str(number), RUNNER_FDS: ",".join(map(str, inherited))}
             if self._user is not None:
                 environment |= self._user.environment()

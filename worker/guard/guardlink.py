@@ -7,7 +7,7 @@
                     {"op": "spawn", "runner": n, "argv": [...]}
                     {"op": "kill", "runner": n}
                     {"op": "beat"}                                                      its loop turns; every 5 s
-    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with four open files, see `Descriptors`
+    guard -> node   {"op": "spawned", "runner": n, "pid": p}  with five open files, see `Descriptors`
                     {"op": "refused", "runner": n}            the deadline has passed: not before the next lease
                     {"op": "exited", "runner": n, "status": s, "reason": "" | "asked" | "expired" | …}
                     {"op": "expired"}                         the deadline has passed: all runners are killed
@@ -43,6 +43,7 @@ class Descriptors(NamedTuple):
     questions: socket.socket
     permits: int
     output: int         # what it prints, to be read
+    tally: int          # what has ended in it, to be read (`rota.worker.channel.tally`)
 
 
 class GuardEvents(Protocol):
@@ -182,7 +183,7 @@ class GuardLink:
     def _readable(self) -> None:
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, 4)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES_MAX, len(Descriptors._fields))
             except BlockingIOError:
                 return
             except OSError:
@@ -204,9 +205,9 @@ class GuardLink:
             case "spawned":
                 for descriptor in descriptors:
                     os.set_inheritable(descriptor, False)
-                channel, questions, permits, output = descriptors
+                channel, questions, permits, output, tally = descriptors
                 events.spawned(message["runner"], message["pid"], Descriptors(
-                    socket.socket(fileno=channel), socket.socket(fileno=questions), permits, output
+                    socket.socket(fileno=channel), socket.socket(fileno=questions), permits, output, tally
                 ))
             case "refused":
                 events.refused(message["runner"])

@@ -70,7 +70,7 @@ class Reception:
                 outcomes += frame.outcomes
             else:
                 self._heard(runner, frame)
-        outcomes = ended + runner.settle(outcomes)
+        outcomes = runner.settle_in_order(outcomes) if runner.kind == "sync" else ended + runner.settle(outcomes)
         if runner.fault and runner.state is not State.DYING:
             self._staff.kill(runner)
         if outcomes:
@@ -87,6 +87,13 @@ class Reception:
             self._node.on_outcomes(outcomes)
             self._changed.set()
         return bool(runner.sent)
+
+    def look(self, runner: RunnerHandle) -> bool:
+        """What a runner has noted and not said. True if there was something."""
+        ended = runner.ended
+        if runner.kind == "sync" and runner.sent:
+            self.received(runner, [])
+        return runner.ended > ended
 
     def _learn(self, runner: RunnerHandle, head: Work | None, outcomes: list[tuple[int, Outcome]]) -> None:
         """How long jobs take. (Of an async runner's, what one of them says itself, if it is of the work that was sent

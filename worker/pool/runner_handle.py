@@ -10,6 +10,7 @@ import heapq
 import os
 import signal
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -35,12 +36,14 @@ from ..channel.frames import (
 )
 from ..channel.job_numbers import INDEX_BITS, job_number
 from ..channel.outcomes import ERROR_CHARS_MAX, NONE_PICKLED, checked, returned_none
+from ..channel.tally import HOLD_S, TallyReader
 from ..guard.guardlink import Descriptors
 from .output import Output
 from .ready import Job
 
-PAUSE_S = 0.001
-"""Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead."""
+PAUSE_S = HOLD_S
+"""Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead, and no less
+than a runner may keep to itself what it has noted."""
 
 PATIENCE_S = 0.5
 """An async runner that has begun no job for so long, though it has some to begin, is blocked by one that runs."""
@@ -86,6 +89,8 @@ class RunnerHandle:
         self._channel: LoopEnd[FromRunner] | None = None
         self._questions: LoopEnd[Question] | None = None
         self._output: Output | None = None
+        self._tally: TallyReader | None = None
+        self._look: Callable[[RunnerHandle], bool] = lambda runner: False
         self.permits = -1
         self._sent_ever = 0                         # less what was taken back
         self._begun = 0                             # of these, when it was last looked
@@ -96,16 +101,19 @@ class RunnerHandle:
         on_frames: Callable[[RunnerHandle, list[FromRunner]], bool],
         on_questions: Callable[[RunnerHandle, list[Question]], bool],
         on_lost: Callable[[RunnerHandle], None],
+        look: Callable[[RunnerHandle], bool],
     ) -> None:
         def lost(bad: BadFrame | None) -> None:
             self.fault = self.fault or ("" if bad is None else f"it garbled its channel: {bad}")
             on_lost(self)
 
+        self._look = look
         self.permits = descriptors.permits
+        self._tally = TallyReader(descriptors.tally)
         self._output = Output(descriptors.output)
         self._channel = LoopEnd(
             descriptors.channel, FromRunner, pause_s=PAUSE_S, on_lost=lost,
-            on_frames=lambda frames: on_frames(self, frames),
+            on_frames=lambda frames: on_frames(self, frames), look=lambda: look(self),
         )
         self._questions = LoopEnd(
             descriptors.questions, Question, on_lost=lost, on_frames=lambda frames: on_questions(self, frames)
@@ -128,12 +136,8 @@ class RunnerHandle:
     def settle(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
         """Outcomes have come: those of jobs that were sent, and not forgotten meanwhile; each held to its bounds."""
         pop, touched, told_to_end, known = self.sent.pop, self.touched, self.told_to_end, []
-        in_order = self.kind == "sync"
         for item in outcomes:
             number = item[0] << INDEX_BITS | item[1].index
-            if in_order and number in self.sent and number != next(iter(self.sent)):
-                self.fault = "a job reported the end of another one"
-                break
             sent = pop(number, None)
             if touched:
                 touched.pop(number, None)
@@ -144,13 +148,65 @@ class RunnerHandle:
                 outcome = checked(item[1])
                 known.append(item if outcome is item[1] else (item[0], outcome))
         self.ended += len(known)
-        if self.kind == "sync" and self._output is not None:
+        return known
+
+    def settle_in_order(self, outcomes: list[tuple[int, Outcome]]) -> list[tuple[int, Outcome]]:
+        """`settle`, of a runner of plain functions: they end as they were sent, and what it has noted comes between
+        what it says."""
+        known = self._settle_noted()
+        for item in outcomes:
+            number = item[0] << INDEX_BITS | item[1].index
+            if number in self.sent:
+                if number != next(iter(self.sent)):
+                    self.fault = "a job reported the end of another one"
+                    break
+                known += self.settle([item])
+                known += self._settle_noted()
+        if known and self._output is not None:
             self._output.forget()
         return known
 
+    def _settle_noted(self) -> list[tuple[int, Outcome]]:
+        """Up to a job whose outcome comes in a frame that is not here yet."""
+        try:
+            numbers, ran = self._tally.new() if self._tally is not None else ([], [])
+        except ValueError as error:
+            self.fault, numbers, ran = f"a job wrote to memory of its runner: {error}", [], []
+        if not numbers:
+            return []
+        sent, known, size = self.sent, [], 0
+        if list(islice(sent, len(numbers))) != numbers:
+            numbers = self._noted_next(numbers)
+        for number, ran_s in zip(numbers, ran, strict=False):
+            found = sent.pop(number, None)
+            if found is not None:
+                work, (index, payload) = found
+                size += len(payload)
+                outcome = Outcome(index, "ok", NONE_PICKLED, "", "", 0.0, "pickle", ran_s)  # in order: names would cost
+                known.append((work.key, outcome if 0.0 <= ran_s <= DURATION_S_MAX else checked(outcome)))
+        if self.touched:
+            for number in numbers:
+                self.touched.pop(number, None)
+        assert self._tally is not None
+        self._tally.taken(len(numbers))
+        self.bytes_ahead -= size
+        self.ended += len(known)
+        return known
+
+    def _noted_next(self, numbers: list[int]) -> list[int]:
+        """What of this comes next: other jobs were forgotten, or the outcome of one before them is on its way."""
+        heads = iter(list(islice(self.sent, len(numbers))))
+        head = next(heads, None)
+        for at, number in enumerate(numbers):
+            if number == head:
+                head = next(heads, None)
+            elif number in self.sent:
+                return numbers[:at]
+        return numbers
+
     def settle_well(self, jobs: list[tuple[int, list[int], list[float]]]) -> list[tuple[int, Outcome]]:
         """`settle`, of what a `Well` stands for: in one go where there is nothing to look at but the numbers."""
-        if self.kind == "sync" or self.touched or self.told_to_end:
+        if self.touched or self.told_to_end:
             return self.settle(returned_none(jobs))
         pop, known, size = self.sent.pop, [], 0
         for key, indexes, ran in jobs:
@@ -227,6 +283,7 @@ class RunnerHandle:
         """What it has sent may wait in the socket, if it was this process that was stopped for a while."""
         if self._channel is not None:
             self._channel.drain()
+            self._look(self)
 
     def has(self, key: int, index: int) -> bool:
         """Whether it was sent this job, and has not told how it ended."""
@@ -260,7 +317,7 @@ class RunnerHandle:
     def autopsy(self) -> tuple[list[tuple[Work, Job]], list[tuple[Work, Job]]]:
         """The process is reaped. Read what it left behind and close; (started without an outcome, never started)."""
         if self._channel is not None:
-            self._channel.drain()
+            self.read_now()
             self._channel.close()
         if self._questions is not None:
             self._questions.close()

@@ -216,6 +216,7 @@ class RunnerPool:
         """Twenty times a second while anything runs: what is overdue, and who could help whom."""
         now = self._loop.time()
         for runner in list(self._runners.values()):
+            self._reception.look(runner)
             if runner.state is not State.DYING and (overdue := self._limits.look(runner, now)) is not None:
                 self._inquest.condemn(runner, overdue)
                 self._staff.kill(runner)
@@ -237,7 +238,7 @@ class RunnerPool:
         runner.pid = pid
         runner.connect(
             descriptors, on_frames=self._reception.received, on_questions=self._questions.asked,
-            on_lost=self._staff.kill,
+            on_lost=self._staff.kill, look=self._reception.look,
         )
 
     def refused(self, number: int) -> None:

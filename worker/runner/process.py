@@ -1,7 +1,7 @@
 """`python -m rota.worker.runner.process`: the process in which user code runs. Started by the guard, never by hand.
 
-It finds its channel and its permits (`channel.start_permits`) as open files named in its environment, imports the app
-and reports the tasks it found, or why it could not.
+It finds its channel, its permits (`channel.start_permits`) and its tally (`channel.tally`) as open files named in its
+environment, imports the app and reports the tasks it found, or why it could not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rota.client.wire import sealing
 from ..channel import channel
 from ..channel.deadline import Lease
 from ..channel.frames import Broken, Ready, Work
+from ..channel.tally import Tally
 from . import steps
 from .async_runner import AsyncRunner
 from .context import Runner
@@ -42,10 +43,10 @@ MANY_OBJECTS = (10_000, 20, 20)
 
 def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
-    sock, questions, permits, lease = _inherited()
+    sock, questions, permits, lease, tally = _inherited()
     _settle()
     if options.kind == "sync":
-        runner: SyncRunner | AsyncRunner = SyncRunner(sock, permits, lease)
+        runner: SyncRunner | AsyncRunner = SyncRunner(sock, permits, lease, tally)
     else:
         runner = AsyncRunner(sock, permits, lease, at_once=options.at_once)
     try:
@@ -105,17 +106,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inherited() -> tuple[socket.socket, socket.socket, int, Lease]:
-    """What the guard has opened: two sockets, the permits and the lease. No child of a job gets them."""
+def _inherited() -> tuple[socket.socket, socket.socket, int, Lease, Tally]:
+    """What the guard has opened: two sockets, the permits, the lease and the tally. No child of a job gets them."""
     try:
-        channel_fd, questions_fd, permits, lease_fd = map(int, os.environ.pop(RUNNER_FDS).split(","))
+        channel_fd, questions_fd, permits, lease_fd, tally_fd = map(int, os.environ.pop(RUNNER_FDS).split(","))
         sock, questions = socket.socket(fileno=channel_fd), socket.socket(fileno=questions_fd)
-        lease = Lease(lease_fd)
+        lease, tally = Lease(lease_fd), Tally(tally_fd)
     except (KeyError, ValueError, OSError) as error:
         raise errors.ConfigError("a runner is started by a node's guard, not by hand") from error
     for descriptor in (channel_fd, questions_fd, permits):
         os.set_inheritable(descriptor, False)
-    return sock, questions, permits, lease
+    return sock, questions, permits, lease, tally
 
 
 def _settle() -> None:

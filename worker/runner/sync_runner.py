@@ -30,7 +30,9 @@ from ..channel.frames import (
     Well,
     Work,
 )
+from ..channel.job_numbers import job_number
 from ..channel.start_permits import take
+from ..channel.tally import HOLD_S, Tally
 from . import hooks, resources
 from .context import Runner, running
 from .environment import forks, logs
@@ -41,12 +43,17 @@ from .waiting import awaited
 
 
 class SyncRunner:
-    """Each outcome is sent as soon as its job has ended: if the next job kills the process, this one is safe."""
+    """Each outcome is told as soon as its job has ended, or noted where the node sees it (`..channel.tally`): if the
+    next job kills the process, this one is safe."""
 
-    def __init__(self, sock: socket.socket, permits: int, lease: Lease) -> None:
+    def __init__(self, sock: socket.socket, permits: int, lease: Lease, tally: Tally) -> None:
         self._channel: BlockingEnd[ToRunner] = BlockingEnd(sock, ToRunner)
         self._permits = permits
         self._lease = lease
+        self._tally = tally
+        self._told_at = 0.0             # that jobs have ended; 0: since something was received, nothing was told
+        self._noted = False             # since then
+        self._permitted = False         # a permit is taken already
         self._jobs: deque[tuple[Call, int, bytes]] = deque()
         self._stopping = False
 
@@ -73,16 +80,37 @@ class SyncRunner:
         hooks.run_blocking(hooks.stop_hooks())
 
     def _next(self, base: Context) -> None:
-        if not take(self._permits):
+        if not self._permitted and not take(self._permits):
             return self._starve()
+        self._permitted = False
         call, index, payload = self._jobs.popleft()
-        if call.work.report_start:
-            self._channel.send(Started(call.work.key, index))
+        work = call.work
+        if work.report_start:
+            self._channel.send(Started(work.key, index))
         ended = base.copy().run(_run, call, index, payload, self._lease)
+        says = work.report_start or telling.used        # that comes before its end
         if telling.used:
-            telling.ended(call.work, index)
-        key = call.work.key
-        self._channel.send(Done([(key, ended)]) if isinstance(ended, Outcome) else Well([(key, [index], [ended])]))
+            telling.ended(work, index)
+        if isinstance(ended, Outcome):
+            self._channel.send(Done([(work.key, ended)]))
+            return None
+        began, at = ended
+        if says or not self._jobs or at >= self._told_at + HOLD_S:
+            return self._tell(work.key, index, at - began, at)
+        self._permitted = take(self._permits)       # fails if this job has closed what is not its own: then it pays
+        self._tally.note(job_number(work.key, index), at - began)
+        self._noted = True
+        return None
+
+    def _tell(self, key: int, index: int, ran_s: float, at: float) -> None:
+        """A job has returned None, others may have been noted."""
+        try:
+            self._channel.send(Well([(key, [index], [ran_s])]))
+        except ChannelClosed:           # by this job, or by one of those; which must not be the one that pays
+            if self._noted and _is_open(self._permits):
+                self._tally.note(job_number(key, index), ran_s)
+            raise
+        self._told_at, self._noted = at, False
 
     def _touch(self, work: Work, index: int) -> None:
         """From the job, on whichever thread it calls: the node keeps the clock."""
@@ -98,6 +126,7 @@ class SyncRunner:
     def _receive(self) -> None:
         for frame in self._channel.receive():
             self._take(frame)
+        self._told_at = 0.0             # the node may have thought that nothing was left here
 
     def _take(self, frame: ToRunner) -> None:
         match frame:
@@ -117,8 +146,16 @@ class SyncRunner:
                 self._stopping = True
 
 
-def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome | float:
-    """A number if it has returned None: how long it ran."""
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome | tuple[float, float]:
+    """When it began and when it ended, if it has returned None."""
     running.set((call.work, index))
     function = call.function
     if function is None:
@@ -140,5 +177,5 @@ def _run(call: Call, index: int, payload: bytes, lease: Lease) -> Outcome | floa
     if forks.forked:
         forks.leave(None)               # a job has forked and let the child return: it is not a second runner
     if result is None and call.none_is_plain:
-        return now() - began
+        return began, now()
     return call.succeeded(index, result, began)

@@ -150,3 +150,29 @@ def test_without_a_guard_there_is_no_node() -> None:
     for environment in ({}, {"ROTA_GUARD_FD": "x"}, {"ROTA_GUARD_FD": "999"}):
         with pytest.raises(ConfigError, match="guard"):
             GuardLink.from_environment(environment)
+
+
+async def test_while_reading_rests_it_is_looked_for_what_comes_by_another_way() -> None:
+    """Once at least after each batch, and as long as there is something."""
+    ours, theirs = socket.socketpair()
+    happened: list[str] = []
+    other_way = ["noted", "noted too"]
+
+    def look() -> bool:
+        happened.append(other_way.pop(0) if other_way else "nothing")
+        return happened[-1] != "nothing"
+
+    def on_frames(frames: list[FromRunner]) -> bool:
+        happened.extend("said" for _ in frames)
+        (said if happened.count("said") == 1 else over).set()
+        return True
+
+    said, over = asyncio.Event(), asyncio.Event()
+    end = LoopEnd(ours, FromRunner, on_frames=on_frames, on_lost=lambda bad: None, pause_s=0.01, look=look)
+    with theirs:
+        theirs.sendall(pack(Dropped()))
+        await said.wait()
+        theirs.sendall(pack(Dropped()))
+        await over.wait()
+        end.close()
+    assert happened == ["said", "noted", "noted too", "nothing", "said"]

@@ -9,35 +9,46 @@ from contextlib import closing, contextmanager
 
 import msgspec
 
-from rota.client.model import Options
+from rota.client.model import Mode, Options, Outcome
 from rota.worker.channel.frames import Work
+from rota.worker.channel.job_numbers import job_number
 from rota.worker.channel.outcomes import returned_none
 from rota.worker.channel.start_permits import take
+from rota.worker.channel.tally import Tally
 from rota.worker.guard.guardlink import Descriptors
+from rota.worker.guard.tally import new_tally, only_read
 from rota.worker.pool.runner_handle import LOOK_S, PATIENCE_S, RunnerHandle, State, _part
 
 from ..rig import new_permits
 
 
 @contextmanager
-def handle_of_a_runner() -> Iterator[RunnerHandle]:
+def handle_of_a_runner(kind: Mode = "async") -> Iterator[RunnerHandle]:
+    with handle_and_tally(kind) as (runner, _):
+        yield runner
+
+
+@contextmanager
+def handle_and_tally(kind: Mode) -> Iterator[tuple[RunnerHandle, Tally]]:
     ours, theirs = socket.socketpair()
     asked, answered = socket.socketpair()
     permits = new_permits()
     printed, output = os.pipe()
-    runner = RunnerHandle(1, "async", 0.0)
+    tally = new_tally()
+    runner = RunnerHandle(1, kind, 0.0)
     runner.connect(
-        Descriptors(ours, asked, os.dup(permits), printed), on_frames=lambda runner, frames: False,
-        on_questions=lambda runner, frames: False, on_lost=lambda runner: None,
+        Descriptors(ours, asked, os.dup(permits), printed, only_read(tally)), on_frames=lambda runner, frames: False,
+        on_questions=lambda runner, frames: False, on_lost=lambda runner: None, look=lambda runner: False,
     )
     runner.state = State.READY
     with closing(theirs), closing(answered):
         try:
-            yield runner
+            yield runner, Tally(os.dup(tally))
         finally:
             runner.autopsy()
             os.close(permits)
             os.close(output)
+            os.close(tally)
 
 
 def send(runner: RunnerHandle, count: int, now: float) -> None:
@@ -94,3 +105,25 @@ async def test_what_has_returned_none_is_settled_at_once_as_one_by_one() -> None
         assert known == other.settle(returned_none(well)) == touched.settle_well(well)
         for one in (runner, other, touched):
             assert len(one.sent) == 2 and one.ended == 4 and one.bytes_ahead == 2
+
+
+async def test_what_was_noted_comes_between_what_is_said() -> None:
+    with handle_and_tally("sync") as (runner, tally):
+        send(runner, 8, 1.0)
+        tally.note(job_number(1, 0), 0.25)
+        assert indexes(runner.settle_in_order([])) == [0]
+        tally.note(job_number(1, 1), 0.5)
+        tally.note(job_number(1, 3), float("nan"))      # one before it has an outcome of its own, on its way in a frame
+        assert indexes(runner.settle_in_order([])) == [1] and runner.settle_in_order([]) == []
+        said = runner.settle_in_order([(1, Outcome(2, "failed", error="x"))])
+        assert [(outcome.index, outcome.status) for _, outcome in said] == [(2, "failed"), (3, "failed")]
+        assert runner.ended == 4 and runner.bytes_ahead == len(runner.sent) == 4
+        tally.note(job_number(9, 0), 0.5)               # of a work that is forgotten
+        tally.note(job_number(1, 4), 0.5)
+        assert indexes(runner.settle_in_order([(1, Outcome(5, "ok"))])) == [4, 5] and not runner.fault
+        assert runner.settle_in_order([(1, Outcome(7, "ok"))]) == []
+        assert runner.fault == "a job reported the end of another one"
+
+
+def indexes(known: list[tuple[int, Outcome]]) -> list[int]:
+    return [outcome.index for _, outcome in known]
