@@ -61,12 +61,15 @@ NO_OPTIONS = Options()
 
 
 HEADER_SCHEMA = 2
-"""Of what is enqueued now: a header says priority, key and delay, too, and its tags cover them."""
+"""Of what is enqueued job by job: a header says priority, key and delay, too, and its tags cover them."""
+
+HEADER_SCHEMA_MAX = 3
+"""Of a bundle that is signed as a whole, for a cluster of which each node can read that (decision 38)."""
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a body. `indexes` are the jobs it holds (of the bundle as enqueued), `sizes` their payload bytes,
-    `tags` their signatures, 16 bytes each, or b"" if unsigned."""
+    `tags` their signatures, 16 bytes each, or of all together; b"" if unsigned."""
 
     bundle: Text
     task: Text
@@ -81,11 +84,17 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     options: Options = Options()
     key_id: Text = ""
     tags: bytes = b""
-    v: int = 1                  # what the release before left away; what is written now says `HEADER_SCHEMA`
+    v: int = 1                  # what the release before left away; what is written now says `HEADER_SCHEMA` or its max
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] = 0
     key: Text = ""              # what its task's limit per key is counted by
     delay_s: Seconds = 0.0
     flow: Text = ""             # the flow that it belongs to
+    only: list[int] = []        # of a bundle signed as a whole that could not be cut for want of its key: who is meant
+
+    @property
+    def signed_whole(self) -> bool:
+        """Whether `tags` is one signature of all its jobs."""
+        return self.v > HEADER_SCHEMA
 
 
 class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -234,8 +243,13 @@ PAST_MAX = 10
 History: TypeAlias = Annotated[tuple[Past, ...], Meta(max_length=PAST_MAX)]
 
 
+RESULTS_SCHEMA_MAX = 2
+"""Of results that are signed together: of bundles that are signed as a whole."""
+
+
 class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Outcomes of some jobs of a bundle. What is beside the entries is to be shown to people; it is not signed."""
+    """Outcomes of some jobs of a bundle. What is beside the entries is to be shown to people; it is not signed. Each
+    entry has a signature, or (`v` 2) `tag` is that of all."""
 
     bundle: str
     entries: list[ResultEntry]
@@ -248,6 +262,7 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     past: History = ()
     stamp: str = ""             # signs `past`, which tells of errors
     v: int = 1
+    tag: bytes = b""
 
 
 UPSTREAM_MAX = 10_000

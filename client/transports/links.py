@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohttp
 
 from ..errors import ClientClosed, ConfigError, ProtocolMismatch, ResultInvalid, RotaError, Unauthorized, Unreachable
-from ..model import JOBS_PER_BUNDLE
+from ..model import HEADER_SCHEMA_MAX, JOBS_PER_BUNDLE, RESULTS_SCHEMA_MAX
 from ..settings.local import Local
 from ..wire import frames as wire
 from ..wire.codec import is_harmless
@@ -49,7 +49,9 @@ class Links:
         self._rng = rng
         self._at = 0
         self._keyring = keyring
-        self._headers = {wire.PROTOCOL_HEADER: str(wire.PROTOCOL)}
+        self._headers = {
+            wire.PROTOCOL_HEADER: str(wire.PROTOCOL), wire.RESULTS_HEADER: str(RESULTS_SCHEMA_MAX),
+        }
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._tls = tls
@@ -144,6 +146,7 @@ class Links:
                 f"{url} belongs to the cluster {link.hello.cluster!r}, other addresses to {self._seal.cluster!r}: "
                 "give one client the addresses of one cluster"
             )
+        self._seal.whole = link.hello.limits.header_schema_max >= HEADER_SCHEMA_MAX
         self._faults.clear()
         self._misses = 0
         self._down_since = None

@@ -9,11 +9,12 @@ import hashlib
 import hmac
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
 
 from ..errors import InvalidJob
-from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, Results
+from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, HEADER_SCHEMA_MAX, JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, Results
 
 TAG_BYTES = 16
 HEADER_BYTES_MAX = 32 * 1024
@@ -46,7 +47,14 @@ def encode_body(header: Header, payloads: Iterable[bytes]) -> bytes:
 
 
 def decode_header(body: bytes) -> tuple[Header, int]:
-    """The header, and the offset of the first payload. Raises `InvalidJob` for anything that is no body."""
+    """The header, with the jobs that are meant, and the offset of the first payload. Raises `InvalidJob` for anything
+    that is no body."""
+    header, offset = _decode(body)
+    return _meant(header) if header.only else header, offset
+
+
+def _decode(body: bytes) -> tuple[Header, int]:
+    """With all jobs that the body holds."""
     offset = 4 + int.from_bytes(body[:4], "big")
     if len(body) < 4 or offset > min(len(body), HEADER_BYTES_MAX):
         raise InvalidJob("malformed body: its header is cut short or too long")
@@ -62,29 +70,57 @@ def decode_header(body: bytes) -> tuple[Header, int]:
 
 def _fault_of(header: Header, payload_bytes: int) -> str:
     indexes, sizes = header.indexes, header.sizes
-    if not 1 <= header.v <= HEADER_SCHEMA:
+    if not 1 <= header.v <= HEADER_SCHEMA_MAX:
         return f"schema {header.v} is newer than this release of rota"
     if header.v == 1 and (header.priority, header.key, header.delay_s) != (0, "", 0.0):
         return "its schema covers neither priority, key nor delay, and it says some"
     if not 0 < len(indexes) <= JOBS_PER_BUNDLE_MAX or len(sizes) != len(indexes):
         return f"{len(indexes)} indexes, {len(sizes)} sizes"
-    if not all(0 <= index < JOBS_PER_BUNDLE_MAX for index in indexes) or len(set(indexes)) != len(indexes):
+    if min(indexes) < 0 or max(indexes) >= JOBS_PER_BUNDLE_MAX or len(set(indexes)) != len(indexes):
         return "indexes out of range, or repeated"
     if min(sizes) < 0 or sum(sizes) != payload_bytes or payload_bytes > BUNDLE_BYTES_MAX:
         return f"{payload_bytes} payload bytes where its header says {sum(sizes)}"
-    if len(header.tags) not in (0, TAG_BYTES * len(indexes)):
-        return f"{len(header.tags)} bytes of signatures for {len(indexes)} jobs"
+    return _fault_of_tags(header)
+
+
+def _fault_of_tags(header: Header) -> str:
+    if header.signed_whole:
+        if len(header.tags) != TAG_BYTES:
+            return f"{len(header.tags)} bytes of a signature for all of its jobs"
+        if len(set(header.only)) != len(header.only) or not set(header.only) <= set(header.indexes):
+            return "it is cut to jobs that it does not hold, or to one of them twice"
+    elif len(header.tags) not in (0, TAG_BYTES * len(header.indexes)):
+        return f"{len(header.tags)} bytes of signatures for {len(header.indexes)} jobs"
+    elif header.only:
+        return "its schema knows no jobs that are not meant"
     return ""
+
+
+def _meant(header: Header) -> Header:
+    size_of = dict(zip(header.indexes, header.sizes, strict=True))
+    return msgspec.structs.replace(header, indexes=header.only, sizes=[size_of[index] for index in header.only])
 
 
 def split_body(body: bytes) -> tuple[Header, list[bytes]]:
     """The header and each job's payload, in the order of `header.indexes`. Not verified: see `Keyring.verify`."""
-    header, offset = decode_header(body)
-    payloads = []
-    for size in header.sizes:
-        payloads.append(body[offset : offset + size])
-        offset += size
-    return header, payloads
+    header, payloads, _ = split_whole(body)
+    return picked(header, payloads)
+
+
+def split_whole(body: bytes) -> tuple[Header, list[bytes], int]:
+    """The same with all jobs that the body holds, also those that are not meant; and the offset of the first
+    payload."""
+    header, offset = _decode(body)
+    ends = accumulate(header.sizes, initial=offset)
+    return header, [body[start:end] for start, end in pairwise(ends)], offset
+
+
+def picked(header: Header, payloads: list[bytes]) -> tuple[Header, list[bytes]]:
+    """Only the jobs that are meant."""
+    if not header.only:
+        return header, payloads
+    payload_of = dict(zip(header.indexes, payloads, strict=True))
+    return _meant(header), [payload_of[index] for index in header.only]
 
 
 def payloads(body: bytes) -> list[bytes]:
@@ -92,28 +128,55 @@ def payloads(body: bytes) -> list[bytes]:
     return split_body(body)[1]
 
 
-def slice_body(body: bytes, indexes: Sequence[int]) -> bytes:
-    """A body with only these jobs (of the bundle as enqueued). Their signatures stay valid."""
-    return slices(body, [indexes])[0]
-
-
 def slices(body: bytes, parts: Iterable[Sequence[int]]) -> list[bytes]:
-    """A body for each of these parts. It is read once: a wide one is cut into many."""
-    header, jobs = split_body(body)
+    """A body for each of these parts, without a key (`Keyring.slices` has one). Signatures of jobs stay valid. Of what
+    is signed as a whole, each has all the bytes, and says which jobs are meant."""
+    header, offset = _decode(body)
+    if header.signed_whole:
+        return [
+            encode_body(msgspec.structs.replace(header, only=list(part)), (body[offset:],))
+            if list(part) != (header.only or header.indexes) else body for part in parts
+        ]
+    _, jobs, _ = split_whole(body)
     place_of = {index: place for place, index in enumerate(header.indexes)}
     cut = []
-    for indexes in parts:
-        at = [place_of[index] for index in indexes]
+    for part in parts:
+        at = [place_of[index] for index in part]
         tags = header.tags and b"".join(header.tags[TAG_BYTES * i : TAG_BYTES * (i + 1)] for i in at)
-        part = msgspec.structs.replace(header, indexes=list(indexes), sizes=[header.sizes[i] for i in at], tags=tags)
-        cut.append(encode_body(part, [jobs[i] for i in at]))
+        cut.append(part_body(header, list(part), [jobs[i] for i in at], tags))
     return cut
 
 
-def enqueue_digest(body: bytes) -> bytes:
+def broken_slices(body: bytes, parts: Iterable[Sequence[int]]) -> list[bytes]:
+    """The same of a body whose signature does not fit: where that was one of all jobs, small ones, whose signatures fit
+    as little."""
+    header, jobs = split_body(body)
+    if not header.signed_whole:
+        return slices(body, parts)
+    payload_of = dict(zip(header.indexes, jobs, strict=True))
+    return [
+        part_body(header, list(part), [payload_of[index] for index in part], bytes(TAG_BYTES * len(part)))
+        for part in parts
+    ]
+
+
+def part_body(header: Header, indexes: list[int], payloads: list[bytes], tags: bytes) -> bytes:
+    """A body with only these jobs, and a signature for each."""
+    part = msgspec.structs.replace(
+        header, indexes=indexes, sizes=list(map(len, payloads)), tags=tags, only=[], v=min(header.v, HEADER_SCHEMA),
+    )
+    return encode_body(part, payloads)
+
+
+def enqueue_digest(body: bytes, header: Header | None = None) -> bytes:
     """16 bytes that are equal for two enqueues that ask for the same: all but the time, the key and its tags. For
-    receipts: a repeated enqueue (a POST with an Idempotency-Key) is encoded anew, at another time."""
-    header, offset = decode_header(body)
+    receipts: a repeated enqueue (a POST with an Idempotency-Key) is encoded anew, at another time. Bundles that are
+    signed as a whole are repeated as they are, and their signature says it all. `header`: of the verified body, if
+    that is at hand."""
+    if header is None or not header.signed_whole:
+        header, offset = _decode(body)
+    if header.signed_whole:
+        return header.tags
     bare = msgspec.structs.replace(header, enqueued_at=0.0, key_id="", tags=b"")
     return hashlib.blake2b(encode(bare) + body[offset:], digest_size=TAG_BYTES).digest()
 

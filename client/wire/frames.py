@@ -10,12 +10,15 @@ import msgspec
 
 from .. import errors
 from ..errors import ProtocolMismatch, RotaError
-from ..model import BUNDLE_BYTES_MAX, JOBS_PER_BUNDLE, Enqueue, Mode, Receipt
+from ..model import BUNDLE_BYTES_MAX, HEADER_SCHEMA, JOBS_PER_BUNDLE, Enqueue, Mode, Receipt
 from .views import EventsPage
 
 PROTOCOL = 1
 PROTOCOL_HEADER = "Rota-Protocol"
 """The client says its version in the handshake, the node in its Hello: either may be the newer one."""
+
+RESULTS_HEADER = "Rota-Results"
+"""The newest schema of `Results` that a client reads; who says nothing reads the first."""
 
 PATH = "/v1/ws"
 FRAME_BYTES_MAX = 4 * 1024 * 1024
@@ -33,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     jobs_per_bundle_max: int = JOBS_PER_BUNDLE     # (which a node of the release before does not say)
     bundle_bytes_max: int = BUNDLE_BYTES_MAX
     in_flight_max: int = IN_FLIGHT_MAX
+    header_schema_max: int = HEADER_SCHEMA          # (nor this)
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):

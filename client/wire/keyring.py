@@ -1,9 +1,9 @@
 """Signatures: of jobs, of results, of code shipped by value.
 
-Every job carries its own tag, a keyed BLAKE2b over everything that could be abused if it were exchanged (cluster,
-bundle, task, queue, mode, codec, Python, function, time, options), the job's index and its payload: so slices of a body
-stay valid, and nothing can be moved to another queue, task or cluster. Results and code are signed likewise, each
-purpose under a label of its own.
+A bundle has one tag, or each of its jobs has one: a keyed BLAKE2b over everything that could be abused if it were
+exchanged (cluster, bundle, task, queue, mode, codec, Python, function, time, options), the indexes of jobs and their
+payloads (`tags`): so nothing can be moved to another queue, task or cluster. Results and code are signed likewise, each
+purpose under a label of its own. What is signed as a whole is signed job by job when it is cut.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -19,16 +19,17 @@ import msgspec
 
 from ..errors import ConfigError, ResultInvalid, SignatureRefused
 from ..ids import is_name
-from ..model import JOBS_PER_BUNDLE_MAX, UNREADABLE, Header, ResultEntry, Results
+from ..model import HEADER_SCHEMA, HEADER_SCHEMA_MAX, RESULTS_SCHEMA_MAX, UNREADABLE, Header, Results
+from . import codec, tags
 from .codec import (
     PYTHON,
-    TAG_BYTES,
     FunctionBlob,
     decode_results,
     encode,
     encode_body,
     function_digest,
     split_body,
+    split_whole,
 )
 
 KEY_BYTES_MIN = 32
@@ -36,8 +37,7 @@ KEY_BYTES_DISTINCT_MIN = 8
 """Random bytes have many more; zeros, and keys that somebody typed, have fewer."""
 
 KEY_ID_CHARS_MAX = 32
-_JOB, _RESULT, _FUNCTION, _MARK, _STAMP = b"rota-job", b"rota-result", b"rota-function", b"rota-mark", b"rota-stamp"
-_INDEX = [index.to_bytes(2, "big") for index in range(JOBS_PER_BUNDLE_MAX)]
+_MARK = b"rota-mark"
 
 
 class Keyring:
@@ -123,12 +123,16 @@ class Keyring:
 
     # jobs
 
-    def sign(self, header: Header, payloads: Sequence[bytes], cluster: str) -> Header:
-        """The header with a tag for each payload."""
+    def sign(self, header: Header, payloads: Sequence[bytes], cluster: str, *, whole: bool = False) -> Header:
+        """The header with a tag for each payload; or one for all (`whole`), if they are several."""
         if not self._keys:
             return header
-        tags = self._job_tags(self.newest, header, payloads, cluster)
-        return msgspec.structs.replace(header, key_id=self.newest, tags=tags)
+        if whole and len(payloads) > 1:
+            header = msgspec.structs.replace(header, v=HEADER_SCHEMA_MAX)
+            tag = tags.of_bundle(self._keys[self.newest], header, b"".join(payloads), cluster)
+        else:
+            tag = tags.of_jobs(self._keys[self.newest], header, payloads, cluster)
+        return msgspec.structs.replace(header, key_id=self.newest, tags=tag)
 
     def sign_body(self, body: bytes, cluster: str) -> bytes:
         """Sign (again) a body that came from where this process trusts: a runner of this node."""
@@ -138,34 +142,54 @@ class Keyring:
     def verify(self, body: bytes, cluster: str) -> tuple[Header, list[bytes]]:
         """The header and the payloads of a body that someone with a key made for this cluster.
         Raises `SignatureRefused`, or `InvalidJob` if it is no body at all."""
-        header, jobs = split_body(body)
+        header, jobs, offset = split_whole(body)
         self._refuse_unknown(
             header.key_id, header.tags, f"bundle {header.bundle!r:.60}",
             lambda text: SignatureRefused(text, header.key_id if header.tags else ""),
         )
-        if self._keys and not hmac.compare_digest(
-            self._job_tags(header.key_id, header, jobs, cluster), header.tags
-        ):
-            raise SignatureRefused(f"bundle {header.bundle!r:.60}: the signature does not fit what it says")
-        return header, jobs
+        if self._keys:
+            key = self._keys[header.key_id]
+            if header.signed_whole:
+                expected = tags.of_bundle(key, header, memoryview(body)[offset:], cluster)
+            else:
+                expected = tags.of_jobs(key, header, jobs, cluster)
+            if not hmac.compare_digest(expected, header.tags):
+                raise SignatureRefused(f"bundle {header.bundle!r:.60}: the signature does not fit what it says")
+        return codec.picked(header, jobs)
 
-    def _job_tags(self, key_id: str, header: Header, payloads: Sequence[bytes], cluster: str) -> bytes:
-        copy = self._context(key_id, _JOB, _job_context(header, cluster)).copy
-        tags = []
-        for index, payload in zip(header.indexes, payloads, strict=True):
-            mac = copy()
-            mac.update(_INDEX[index] + payload)
-            tags.append(mac.digest())
-        return b"".join(tags)
+    def slices(self, body: bytes, parts: Iterable[Sequence[int]], cluster: str) -> list[bytes]:
+        """A body for each of these parts. What was signed as a whole is verified first and then signed job by job, with
+        the key that had signed it; without that key, each has all the bytes (`codec.slices`), for others to verify."""
+        header = codec.decode_header(body)[0]
+        if not header.signed_whole:
+            return codec.slices(body, parts)
+        try:
+            header, jobs = self.verify(body, cluster)
+        except SignatureRefused:
+            return codec.slices(body, parts)
+        key, by_jobs = self._keys[header.key_id], msgspec.structs.replace(header, v=HEADER_SCHEMA)
+        payload_of, cut = dict(zip(header.indexes, jobs, strict=True)), []
+        for indexes in map(list, parts):
+            if indexes == header.indexes:
+                cut.append(body)
+                continue
+            some = [payload_of[index] for index in indexes]
+            part = msgspec.structs.replace(by_jobs, indexes=indexes)
+            cut.append(codec.part_body(part, indexes, some, tags.of_jobs(key, part, some, cluster)))
+        return cut
 
     # results
 
-    def sign_results(self, results: Results, cluster: str) -> Results:
-        """The results with a tag in each entry."""
+    def sign_results(self, results: Results, cluster: str, *, whole: bool = False) -> Results:
+        """The results with a tag in each entry; or one for all (`whole`), if they are several."""
         if not self._keys:
             return results
-        tags = self._result_tags(self.newest, results, cluster)
-        entries = [msgspec.structs.replace(entry, tag=tag) for entry, tag in zip(results.entries, tags, strict=True)]
+        key = self._keys[self.newest]
+        if whole and len(results.entries) > 1:
+            results = msgspec.structs.replace(results, v=RESULTS_SCHEMA_MAX, key_id=self.newest)
+            return msgspec.structs.replace(results, tag=tags.of_results(key, results, cluster))
+        made = tags.of_entries(key, results, cluster)
+        entries = [msgspec.structs.replace(entry, tag=tag) for entry, tag in zip(results.entries, made, strict=True)]
         return msgspec.structs.replace(results, entries=entries, key_id=self.newest)
 
     def results_of(self, bundle: str, data: bytes, cluster: str) -> Results:
@@ -183,21 +207,32 @@ class Keyring:
         except UNREADABLE as error:
             raise ResultInvalid(f"a result record cannot be read: {error}") from None
         what = f"the results of bundle {results.bundle!r:.60}"
-        self._refuse_unknown(results.key_id, b"".join(entry.tag for entry in results.entries), what, ResultInvalid)
-        if self._keys:
-            for entry, tag in zip(results.entries, self._result_tags(results.key_id, results, cluster), strict=True):
-                if not hmac.compare_digest(tag, entry.tag):
-                    raise ResultInvalid(f"{what}: the signature does not fit what they say")
+        whole = results.v == RESULTS_SCHEMA_MAX
+        signed = results.tag if whole else b"".join([entry.tag for entry in results.entries])
+        self._refuse_unknown(results.key_id, signed, what, ResultInvalid)
+        if not self._keys:
+            return results
+        key = self._keys[results.key_id]
+        if whole:
+            expected = [tags.of_results(key, results, cluster)]
+            found = [results.tag]
+        else:
+            expected = tags.of_entries(key, results, cluster)
+            found = [entry.tag for entry in results.entries]
+        if not all(map(hmac.compare_digest, expected, found)):
+            raise ResultInvalid(f"{what}: the signature does not fit what they say")
         return results
 
-    def _result_tags(self, key_id: str, results: Results, cluster: str) -> list[bytes]:
-        context = self._context(key_id, _RESULT, encode((results.v, cluster, results.bundle)))
-        tags = []
-        for entry in results.entries:
-            mac = context.copy()
-            mac.update(encode(_entry_facts(entry)))
-            tags.append(mac.digest())
-        return tags
+    def results_one_by_one(self, data: bytes, cluster: str) -> bytes:
+        """The same with a tag in each entry, for a client of the release before. What cannot be verified stays as it
+        is: who gets it refuses it."""
+        try:
+            results = self.verify_results(data, cluster)
+        except ResultInvalid:
+            return data
+        if results.v != RESULTS_SCHEMA_MAX:
+            return data
+        return encode(self.sign_results(msgspec.structs.replace(results, v=1, tag=b""), cluster))
 
     # functions
 
@@ -225,7 +260,7 @@ class Keyring:
         return function
 
     def _function_tag(self, key_id: str, code: bytes, python: str, cluster: str) -> bytes:
-        mac = self._context(key_id, _FUNCTION, encode((1, cluster, python)))
+        mac = tags.keyed(self._keys[key_id], tags.FUNCTION, encode((1, cluster, python)))
         mac.update(code)
         return mac.digest()
 
@@ -245,24 +280,18 @@ class Keyring:
         )
 
     def _stamp(self, key_id: str, facts: tuple[object, ...], cluster: str) -> str:
-        return self._context(key_id, _STAMP, encode((1, cluster, *facts))).hexdigest()
+        return tags.keyed(self._keys[key_id], tags.STAMP, encode((1, cluster, *facts))).hexdigest()
 
     # all kinds
 
-    def _refuse_unknown(self, key_id: str, tags: bytes, what: str, error: Callable[[str], Exception]) -> None:
+    def _refuse_unknown(self, key_id: str, signed: bytes, what: str, error: Callable[[str], Exception]) -> None:
         if not self._keys:
-            if key_id or tags:
+            if key_id or signed:
                 raise error(f"{what}: signed with key {key_id!r:.40}, and here no signing key is configured")
-        elif not tags:
+        elif not signed:
             raise error(f"{what}: unsigned. Give this process the cluster's key file (ROTA_KEY_FILE)")
         elif key_id not in self._keys:
             raise error(f"{what}: signed with key {key_id!r:.40}; known here: {', '.join(self._keys)}")
-
-    def _context(self, key_id: str, purpose: bytes, context: bytes) -> hashlib.blake2b:
-        """A keyed hash of the context, its length first so that nothing can slide over into what follows."""
-        mac = hashlib.blake2b(key=self._keys[key_id], digest_size=TAG_BYTES, person=purpose)
-        mac.update(len(context).to_bytes(4, "big") + context)
-        return mac
 
 
 UNSIGNED = Keyring({})
@@ -270,14 +299,23 @@ UNSIGNED = Keyring({})
 
 
 class Seal:
-    """A keyring and the cluster it signs for: what a client needs to make bodies and to open results."""
+    """A keyring and the cluster it signs for: what is needed to make bodies, to cut them, and to open results. `whole`:
+    each node of the cluster can read what is signed as a whole."""
 
-    def __init__(self, keyring: Keyring, cluster: str) -> None:
+    def __init__(self, keyring: Keyring, cluster: str, *, whole: bool = False) -> None:
         self.keyring = keyring
         self.cluster = cluster
+        self.whole = whole
 
     def body(self, header: Header, payloads: Sequence[bytes]) -> bytes:
-        return encode_body(self.keyring.sign(header, payloads, self.cluster), payloads)
+        return encode_body(self.keyring.sign(header, payloads, self.cluster, whole=self.whole), payloads)
+
+    def slices(self, body: bytes, parts: Iterable[Sequence[int]]) -> list[bytes]:
+        """A body for each of these parts. Raises `InvalidJob` if it is none."""
+        return self.keyring.slices(body, parts, self.cluster)
+
+    def slice(self, body: bytes, indexes: Sequence[int]) -> bytes:
+        return self.slices(body, [indexes])[0]
 
     def function(self, code: bytes) -> bytes:
         return self.keyring.sign_function(code, self.cluster)
@@ -298,31 +336,3 @@ def check_mode(path: Path, what: str) -> None:
 def _fingerprint(key: bytes) -> str:
     """Tells keys apart, and nothing else about them."""
     return hashlib.blake2b(key=key, digest_size=4, person=_MARK).hexdigest()
-
-
-def _job_context(header: Header, cluster: str) -> bytes:
-    """Numbers are made floats first: what was an int before msgpack is a float after it, and must sign alike."""
-    options = header.options
-    facts: tuple[object, ...] = (
-        header.v, cluster, header.bundle, header.task, header.queue, header.mode, header.codec, header.python,
-        header.function, float(header.enqueued_at), options.max_attempts, _seconds(options.timeout_s),
-        _seconds(options.keep_result_s),
-    )  # fmt: skip
-    rest = (options.keep_finished_s, options.backoff_base_s, options.backoff_cap_s)
-    if header.v > 1:
-        facts += (header.priority, header.key, float(header.delay_s))
-    if header.v > 1 or options.retry_delays_s or rest != (None, None, None):    # as then for who said none of it
-        facts += (*map(_seconds, rest), tuple(map(float, options.retry_delays_s)))
-    if options.keep_log is not None:
-        facts += ("keep_log", options.keep_log)
-    if header.flow:
-        facts += ("flow", header.flow)
-    return encode(facts)
-
-
-def _entry_facts(entry: ResultEntry) -> tuple[object, ...]:
-    return (entry.index, entry.status, entry.value, entry.error, entry.traceback, entry.attempts, entry.codec)
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else float(value)

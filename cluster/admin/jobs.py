@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from rota.client.errors import InvalidJob, JobUnknown, ResultInvalid
 from rota.client.ids import job_id, parse_job_id
 from rota.client.model import Past, Step
-from rota.client.wire.codec import slice_body
 from rota.client.wire.keyring import Seal
 from rota.client.wire.views import AttemptView, JobView, Place, ProgressView, StepView
 
@@ -130,7 +129,7 @@ class Jobs:
         for value in kept:
             header = header_of(value)
             if header is not None and index in header.indexes:
-                return slice_body(value, [index])
+                return self._seal.slice(value, [index])
         raise JobUnknown(
             f"no arguments of job {job_id} are stored: it was never enqueued here, or it has ended (see keep_finished)",
             job_id,

@@ -11,7 +11,6 @@ import msgspec
 from rota.client.errors import InvalidJob, LedgerUnavailable
 from rota.client.ids import NAME_RULE, job_id, parse_job_id
 from rota.client.options import rates
-from rota.client.wire.codec import slice_body
 from rota.client.wire.views import FailedFilter, Verb
 
 from ..context import IdentityContext
@@ -47,6 +46,7 @@ class Operations:
         self._member = context.member
         self._discards = Discards(context.ledger, context.keys, context.seal, context.buckets)
         self._rng = rng
+        self._seal = context.seal
         self._words = Words(context.seal)
 
     # -- queues ------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Operations:
         raise InvalidJob(f"the head of queue {queue} has not failed: there is nothing to {verb}")
 
     def _skipped(self, token: Token, bundle: str, index: int, body: bytes) -> moves.Ops:
-        part = slice_body(body, [index]) if body else b""       # of its siblings nothing is left to run
+        part = self._seal.slice(body, [index]) if body else b""       # of its siblings nothing is left to run
         words = self._words
         verified = words.heard_token(bundle, token)
         return moves.fail(

@@ -123,8 +123,8 @@ class CarryingOut:
             self._aggregator.settle(item, None, applied=True, token_stale=True, doubtful_at=None, now=0.0)
             return
         write = moves.split(
-            self._context.keys, (self._context.fence,), unmodified(item.key, item.mod_revision), item.bundle,
-            item.token, body.records[0], command.size,
+            self._context.keys, self._context.seal, (self._context.fence,), unmodified(item.key, item.mod_revision),
+            item.bundle, item.token, body.records[0], command.size,
         )
         future = self._context.commits.submit(write)
         await asyncio.wait([future])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from rota.client.errors import LedgerError, StoreRewound
-from rota.client.model import JOBS_PER_BUNDLE_MAX
+from rota.client.model import HEADER_SCHEMA_MAX, JOBS_PER_BUNDLE_MAX
 
 from ..cancellation import apart
 from ..events import records as event
@@ -95,7 +95,8 @@ class Identities:
             self._standing.address, list(settings.queues), capacity=dict(runners.capacity.items()),
             python=settings.python, version=settings.version, since=round(parts.context.clock.wall(), 3),
             functions=settings.functions, keys=parts.context.seal.keyring.marks, spare=dict(runners.spare.items()),
-            labels=list(settings.labels), jobs_per_bundle=JOBS_PER_BUNDLE_MAX, **code_of(runners, settings.labels),
+            labels=list(settings.labels), jobs_per_bundle=JOBS_PER_BUNDLE_MAX, header_schema=HEADER_SCHEMA_MAX,
+            **code_of(runners, settings.labels),
         )
 
     async def _bury(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 from rota.client.errors import EnqueueError, NotSerializable, Overloaded, Unreachable
-from rota.client.model import JOBS_PER_BUNDLE, Enqueue, Mode, Parameter, Receipt
+from rota.client.model import HEADER_SCHEMA, JOBS_PER_BUNDLE, Enqueue, Mode, Parameter, Receipt
 from rota.client.options import rates
 from rota.client.wire.views import (
     ANY_JOB,
@@ -70,6 +70,15 @@ class Service:
     def jobs_per_bundle(self) -> int:
         members = self._parts.directory.members.values()
         return min((member.jobs_per_bundle for member in members), default=JOBS_PER_BUNDLE)
+
+    @property
+    def header_schema(self) -> int:
+        """What is signed as a whole can be cut only by who has the key: so each member has to have all that this node
+        has, to be offered it."""
+        members, marks = self._parts.directory.members.values(), set(self._parts.context.seal.keyring.marks)
+        if not all(marks <= set(member.keys or ()) for member in members):
+            return HEADER_SCHEMA
+        return min((member.header_schema for member in members), default=HEADER_SCHEMA)
 
     @property
     def _life(self) -> Life:

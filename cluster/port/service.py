@@ -82,6 +82,11 @@ class NodeService(Protocol):
         """The current identity; "" while there is none (joining, or the lease was lost)."""
         ...
 
+    @property
+    def header_schema(self) -> int:
+        """The newest schema of a bundle's header that each node of the cluster can read and verify."""
+        ...
+
     async def enqueue(self, bundles: list[Enqueue], seen_revision: int) -> list[Receipt | EnqueueError]:
         """Store bundles; returns when each is committed or refused, in the order given. Repeating a bundle is harmless.
         Raises `Overloaded` if the node has no identity now: try another node."""

@@ -57,14 +57,18 @@ class Socket:
         self._pushed_bytes = 0
         self._pushing = asyncio.Event()
         self._watches = Watches(service, streams, self._send)
+        self._reads_whole = True
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         ws = self._ws
+        self._reads_whole = request.headers.get(wire.RESULTS_HEADER, "1") != "1"
         await ws.prepare(request)
         self._transport = request.transport
         await self._send(wire.Hello(
             wire.PROTOCOL, self._service.cluster, self._service.node, self._keyring.ids,
-            wire.Limits(jobs_per_bundle_max=self._service.jobs_per_bundle), pushes_events=True
+            wire.Limits(
+                jobs_per_bundle_max=self._service.jobs_per_bundle, header_schema_max=self._service.header_schema
+            ), pushes_events=True,
         ))
         try:
             async with asyncio.TaskGroup() as group:
@@ -171,6 +175,8 @@ class Socket:
                     follow.end()
 
     def _push(self, bundle: str, results: bytes) -> None:
+        if not self._reads_whole:
+            results = self._keyring.results_one_by_one(results, self._service.cluster)
         if self._pushed_bytes > PUSHED_BYTES_MAX:
             if self._transport is not None and not self._transport.is_closing():
                 self._note("a client did not take its results, and was left")

@@ -12,7 +12,7 @@ import msgspec
 
 from rota.client.ids import index_at
 from rota.client.model import Header, ResultEntry
-from rota.client.wire.codec import BODY_BYTES_MAX, slice_body, slices
+from rota.client.wire.codec import BODY_BYTES_MAX, broken_slices
 from rota.client.wire.keyring import Seal
 
 from ..clock import Clock
@@ -22,7 +22,7 @@ from ..ledger.ledger import OPS_MAX, Ledger, Put, Record
 from . import moves
 from .keys import Keys, whole
 from .records import Claim, Token, bits, encode, header_of, hex_bits, token_of
-from .splitting import jobs_in
+from .splitting import fitting, jobs_in
 from .words import Words
 
 ADVICE = {
@@ -65,7 +65,7 @@ class SetAside:
         self._ledger = ledger
         self._keys = keys
         self._clock = clock
-        self._seal = seal
+        self.seal = seal
         self.words = Words(seal)
         self._buckets = buckets
 
@@ -115,11 +115,12 @@ class SetAside:
             return moves.set_aside(keys, who, at, bundle, token, ())    # they were before, with their arguments
         late = len(moves.forget_steps(keys, bundle, token.late_indexes))
         most = len(indexes) if 2 * len(indexes) + late + BESIDE <= OPS_MAX else min(JOBS_PER_WRITE, len(indexes) - 1)
+        cuts = self._parts(body, indexes[:most], reason, last=most == len(indexes))
+        most = fitting(cuts)
         indexes, rest = indexes[:most], indexes[most:]
         at_s, stamped = self._clock.wall(), self.words.token(bundle, token)
-        parts = zip(indexes, _parts(body, indexes, last=not rest), strict=True)
         failures = [
-            put for index, part in parts for put in moves.fail(
+            put for index, part in zip(indexes, cuts, strict=False) for put in moves.fail(
                 keys, bundle, index, stamped, words=self.words, body=part,
                 error=ADVICE[reason], traceback=traceback, node=node, at_s=at_s, reason=reason,
             )
@@ -127,13 +128,20 @@ class SetAside:
         entries = [ResultEntry(index, "failed", error=ADVICE[reason], attempts=token.attempt) for index in indexes]
         revision = record.create_revision if record.key.startswith(keys.claims) else record.mod_revision
         lease = await self._buckets.of(KEEP_RESULT_S).lease()
-        notice = moves.result(keys, self._seal, bundle, entries, revision, lease)
+        notice = moves.result(keys, self.seal, bundle, entries, revision, lease)
         if rest:
             left, shorter = self._left(record, was, body, indexes, rest)
             write = moves.set_some_aside(keys, who, at, bundle, left, shorter, tuple(failures), (notice,))
         else:
             write = moves.set_aside(keys, who, at, bundle, token, tuple(failures), (notice,))
         return self._and_tell(write, bundle, indexes, token, ADVICE[reason])
+
+    def _parts(self, body: bytes, indexes: list[int], reason: str, *, last: bool) -> list[bytes]:
+        """The body of each job; bytes that are none are kept once."""
+        if header_of(body) is None:
+            return [body if last and len(body) <= BODY_BYTES_MAX else b"", *(b"" for _ in indexes[1:])]
+        parts = [[index] for index in indexes]
+        return broken_slices(body, parts) if reason == "bad signature" else self.seal.slices(body, parts)
 
     def _left(
         self, record: Record, was: Token | None, body: bytes, gone: list[int], rest: list[int]
@@ -144,7 +152,7 @@ class SetAside:
         header = header_of(body)
         if was is not None and (header is None or belongs(header, bundle, was)):
             return encode(msgspec.structs.replace(was, done=hex_bits(was.done_bits | bits(gone)))), b""
-        return record.value if was is None else encode(was), slice_body(body, rest)
+        return record.value if was is None else encode(was), self.seal.slice(body, rest)
 
     def _and_tell(self, write: Write, bundle: str, indexes: list[int], token: Token, error: str) -> Write:
         return msgspec.structs.replace(
@@ -198,13 +206,6 @@ def _indexes(bundle: str, token: Token, body: bytes) -> list[int]:
     header = header_of(body)
     first = header.indexes if header is not None else [index_at(bundle.partition(".")[2])]
     return jobs_in(bundle, token, header) or first
-
-
-def _parts(body: bytes, indexes: list[int], *, last: bool) -> list[bytes]:
-    """The body of each job; bytes that are none are kept once."""
-    if header_of(body) is not None:
-        return slices(body, ([index] for index in indexes))
-    return [body if last and len(body) <= BODY_BYTES_MAX else b"", *(b"" for _ in indexes[1:])]
 
 
 def left_at(write: Write, key: bytes) -> bytes | None:

@@ -21,6 +21,7 @@ from rota.client.errors import InvalidJob
 from rota.client.ids import parse_job_id
 from rota.client.model import (
     ATTEMPTS_MAX,
+    HEADER_SCHEMA,
     JOBS_PER_BUNDLE,
     JOBS_PER_BUNDLE_MAX,
     LABELS_MAX,
@@ -199,6 +200,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: list[str] = []          # what it has: tasks that require others are not among its `tasks`
     spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
     jobs_per_bundle: Number = JOBS_PER_BUNDLE       # that it can read; of the release before if it says nothing
+    header_schema: Number = HEADER_SCHEMA           # likewise
     v: Schema = msgspec.field(default_factory=schema)
 
     def serves(self, queue: str) -> bool:

@@ -13,7 +13,8 @@ import msgspec
 
 from rota.client.ids import index_at, ordinal
 from rota.client.model import Header
-from rota.client.wire.codec import decode_header, slices
+from rota.client.wire.codec import decode_header
+from rota.client.wire.keyring import Seal
 
 from .keys import whole
 from .records import Token, bits, hex_bits
@@ -21,19 +22,29 @@ from .records import Token, bits, hex_bits
 PIECES_MAX = 60
 """Of one split: a token and a body each."""
 
+BYTES_PER_WRITE = 768 * 1024
+"""Of bodies. What was cut without its key is larger than what it was cut from (`codec.slices`)."""
+
 
 def pieces(
-    bundle: str, token: Token, body: bytes, size: int, most: int = PIECES_MAX
+    seal: Seal, bundle: str, token: Token, body: bytes, size: int, most: int = PIECES_MAX
 ) -> list[tuple[str, Token, bytes]]:
     """(name, token, body) for what still has to run, in pieces of up to `size` jobs; of more, where that would make
-    more than `most` pieces."""
+    more than `most` pieces, or more bytes than go into a write."""
     header, _ = decode_header(body)
-    done = token.done_bits
-    parts = in_parts([index for index in header.indexes if not done >> index & 1], size, most)
-    return [
-        (piece_name(bundle, part), shrunk(token, part), cut)
-        for part, cut in zip(parts, slices(body, parts), strict=True)
-    ]
+    left = [index for index in header.indexes if not token.done_bits >> index & 1]
+    parts = in_parts(left, size, most)
+    cuts = seal.slices(body, parts)
+    if fitting(cuts) < len(cuts):
+        parts = in_parts(left, size, fitting(cuts))
+        cuts = seal.slices(body, parts)
+    return [(piece_name(bundle, part), shrunk(token, part), cut) for part, cut in zip(parts, cuts, strict=True)]
+
+
+def fitting(cuts: list[bytes]) -> int:
+    """How many of these go into one write. (Without their key, two at least.)"""
+    size = sum(map(len, cuts))
+    return len(cuts) if size <= BYTES_PER_WRITE else max(1, BYTES_PER_WRITE * len(cuts) // size)
 
 
 def in_parts(indexes: list[int], size: int, most: int = PIECES_MAX) -> list[list[int]]:

@@ -14,7 +14,7 @@ from typing import Any
 from rota.client.calls.pickling import dump_value, load_arguments, load_function
 from rota.client.errors import EnqueueError, InvalidJob, JobUnknown, RotaError, UnknownTask
 from rota.client.ids import parse_job_id
-from rota.client.model import JOBS_PER_BUNDLE_MAX, Enqueue, Receipt, ResultEntry, Results
+from rota.client.model import HEADER_SCHEMA_MAX, JOBS_PER_BUNDLE_MAX, Enqueue, Receipt, ResultEntry, Results
 from rota.client.tasks.task import registry
 from rota.client.wire.codec import encode_results, enqueue_digest
 from rota.client.wire.keyring import Keyring, Seal
@@ -107,7 +107,7 @@ class FakeService:
         entries = [_call(function, index, codec, payload) for index, payload in enumerate(payloads)]
         self.store.runs += len(entries)
         self.store.results[bundle] = encode_results(
-            self.seal.keyring.sign_results(Results(bundle, entries), self.cluster)
+            self.seal.keyring.sign_results(Results(bundle, entries), self.cluster, whole=True)
         )
         for push in self.store.followers.get(bundle, []):
             push(bundle, self.store.results[bundle])
@@ -142,6 +142,7 @@ class FakeService:
         return end
 
     jobs_per_bundle = JOBS_PER_BUNDLE_MAX
+    header_schema: int = HEADER_SCHEMA_MAX
 
     async def task_mode(self, task: str) -> str | None:
         known = registry.get(task)

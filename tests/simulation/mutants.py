@@ -606,8 +606,8 @@ def retries_at_once() -> None:
     """A job that is to be tried again later is tried again at once."""
     original = moves.retry
 
-    def retry(keys: Any, key: bytes, bundle: str, body: bytes, done: int, again: Any) -> moves.Ops:
-        return original(keys, key, bundle, body, done, [(indexes, token, 0) for indexes, token, _ in again])
+    def retry(keys: Any, seal: Any, key: bytes, bundle: str, body: bytes, done: int, again: Any) -> moves.Ops:
+        return original(keys, seal, key, bundle, body, done, [(indexes, token, 0) for indexes, token, _ in again])
 
     moves.retry = retry
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from rota.client.errors import LedgerError
+from rota.client.wire import codec, tags
 from rota.cluster.ledger.commits import Write
 from rota.cluster.ledger.ledger import Event, Get, Txn
 from rota.cluster.master.dispatch.claims import Claims
@@ -39,7 +40,26 @@ def a_missing_key_ends_a_job() -> None:
 @mutant
 def set_aside_without_arguments() -> None:
     """What is set aside leaves its arguments behind: nobody can retry it. (It was so.)"""
-    quarantine._parts = lambda body, indexes, *, last: [b""] * len(indexes)
+    quarantine.SetAside._parts = lambda self, body, indexes, reason, *, last: [b""] * len(indexes)
+
+
+@mutant
+def the_signature_of_a_bundle_is_not_looked_at() -> None:
+    """What is signed as a whole is run as it lies there."""
+    original = tags.of_bundle
+    tags.of_bundle = lambda key, header, payloads, cluster: header.tags or original(key, header, payloads, cluster)
+
+
+@mutant
+def cut_without_its_key_it_is_lost() -> None:
+    """Who has not the key of a bundle that is signed as a whole cuts it all the same: nobody can verify the pieces."""
+    original = codec.slices
+
+    def slices(body: bytes, parts: Iterable[Sequence[int]]) -> list[bytes]:
+        whole = codec.decode_header(body)[0].signed_whole
+        return codec.broken_slices(body, parts) if whole else original(body, parts)
+
+    codec.slices = slices
 
 
 @mutant

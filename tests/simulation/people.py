@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -118,10 +119,11 @@ class Client:
         if self.world.plan.keys:        # else as the release before wrote it
             header = msgspec.structs.replace(header, v=HEADER_SCHEMA, priority=priority, key=key, delay_s=delay_s)
         payloads = [b"x"] * count
+        whole = self.world.plan.keys and zlib.crc32(bundle.encode()) % 2 == 0      # though not all have its key
         return Enqueue(
             bundle, task, queue, count, header.mode,
-            encode_body(self.keyring.sign(header, payloads, CLUSTER), payloads), priority=priority, delay_s=delay_s,
-            level=level, key=key, function=function, python=header.python,
+            encode_body(self.keyring.sign(header, payloads, CLUSTER, whole=whole), payloads), priority=priority,
+            delay_s=delay_s, level=level, key=key, function=function, python=header.python,
         )
 
     async def _enqueue(self, order: Enqueue) -> None:

@@ -44,6 +44,8 @@ RARE = {
     "slow_queues_hold_up_others": test_one_trouble.test_a_slow_queue_does_not_hold_up_another,
     "members_need_no_lease": test_trust.test_a_member_without_a_lease_is_nobody,
     "company_goes_first": test_takeover.test_company_counts_though_the_master_ends_half_way,
+    "the_signature_of_a_bundle_is_not_looked_at":
+        test_trust.test_of_what_was_signed_together_nothing_runs_if_one_is_changed,
     "retried_over_its_siblings": lambda: asyncio.run(test_bulk.test_a_job_is_not_retried_over_its_siblings()),
     "a_new_master_has_another_burst": test_rates.test_the_next_master_has_no_second_burst,
     "tenants_take_no_turns": test_fairness.test_who_has_much_waiting_does_not_keep_others_from_their_turn,

@@ -12,13 +12,13 @@ import pytest
 from rota.client.errors import LedgerDenied, LedgerUnavailable
 from rota.client.ids import bundle_id, new_session
 from rota.client.model import HEADER_SCHEMA, Enqueue, Header, Level, Receipt, ResultEntry, Results
-from rota.client.wire.codec import encode_body, encode_results, function_digest
+from rota.client.wire.codec import decode_header, encode_body, encode_results, function_digest, payloads
 from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.client.wire.views import FailedFilter
 from rota.cluster.ledger.ledger import Delete, Get, Page, Put, Txn, TxnResult
 from rota.cluster.node.bodies.cache import BodyCache
 from rota.cluster.state.quarantine import ADVICE
-from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode
+from rota.cluster.state.records import FailedRecord, Failure, Member, Token, decode, encode, failure_in
 from rota.cluster.state.words import NOT_OURS
 
 from .damage import exorcise, phantom
@@ -37,13 +37,13 @@ OTHER_OLD = {"old": b"x" * 32}
 
 def order(
     keyring: Keyring, bundle: str = BUNDLE, count: int = 2, queue: str = "q2", task: str = "m:async", *,
-    level: Level = "durable", code: bytes = b"",
+    level: Level = "durable", code: bytes = b"", whole: bool = False,
 ) -> Enqueue:
     header = Header(
         bundle, task, queue, TASKS[task].mode, list(range(count)), [1] * count, 0.0,
         function=function_digest(code) if code else "", python="3.11" if code else "", v=HEADER_SCHEMA,
     )
-    body = encode_body(keyring.sign(header, [b"x"] * count, CLUSTER), [b"x"] * count)
+    body = encode_body(keyring.sign(header, [b"x"] * count, CLUSTER, whole=whole), [b"x"] * count)
     return Enqueue(
         bundle, task, queue, count, header.mode, body, level=level, function=header.function, python=header.python
     )
@@ -321,6 +321,56 @@ def test_a_damaged_body_is_set_aside_and_who_waits_is_told(body: bytes | None, r
         (f"{BUNDLE}/{index}", reason, "q2") for index in (0, 1)
     }
     assert told(world, BUNDLE) == dict.fromkeys((0, 1), ADVICE[reason])
+
+
+def test_of_what_was_signed_together_nothing_runs_if_one_is_changed() -> None:
+    """Each is set aside, with its arguments as they are; nobody can tell which of them it was, so a retry of any of
+    them finds what this one found. Made whole, they run."""
+    wish = order(Keyring(OLD), count=3, whole=True)
+
+    async def deed(world: World, process: Process) -> None:
+        await process.node.set_queue("q2", {"paused": True})
+        await take(process, wish)
+        put(world, world.keys.body(BUNDLE), wish.body[:-1] + b"y")
+        process.engine._parts.cache.take(BUNDLE)
+        await process.node.set_queue("q2", {"paused": False})
+        for number in range(2):
+            await world.until(lambda: bool(world.runs) or len(failed(world)) == 3, 20.0, "it is set aside")
+            assert not world.runs, "what nobody has signed has run"
+            assert {record.reason for record in failed(world).values()} == {"bad signature"} and not left_over(world)
+            assert told(world, BUNDLE) == dict.fromkeys((0, 1, 2), ADVICE["bad signature"])
+            bodies = [failure_in(record.value).body for record in world.records(world.keys.failures)]
+            assert [payloads(body) for body in bodies] == [[b"x"], [b"x"], [b"y"]]
+            if not number:
+                assert await retry(process, FailedFilter(ids=[f"{BUNDLE}/0"])) == 1
+        for record in world.records(world.keys.failures):
+            failure = failure_in(record.value)
+            (index,) = decode_header(failure.body)[0].indexes
+            good = Keyring(OLD).slices(wish.body, [[index]], CLUSTER)[0]
+            put(world, record.key, msgspec.msgpack.encode(msgspec.structs.replace(failure, body=good)))
+        assert await retry(process, FailedFilter(all=True)) == 3
+
+    world, runs = play([Keyring(OLD)], deed)
+    assert [job for job, _ in runs] == [f"{BUNDLE}/{index}" for index in range(3)] and not failed(world)
+
+
+def test_a_master_without_its_key_takes_a_bundle_apart_and_others_run_it() -> None:
+    """The jobs of a node that is lost go back one by one; who has lost it left them, and none is lost."""
+    async def deed(world: World, old: Process, new: Process) -> None:
+        for index in range(3):
+            world.script(f"{BUNDLE}/{index}", 5.0)
+        await take(new, order(Keyring(NEW), count=3, whole=True))
+        await world.until(lambda: len(world.runs) == 3, 20.0, "they run")
+        await new.die(guard=True)
+        again = world.add_process(Keyring(OLD | NEW))
+        await world.until(lambda: again.node.why_not_ready() is None, 20.0, "it joins")
+        await world.until(lambda: len(world.records(world.keys.bodies)) == 3, 20.0, "they are taken apart")
+        headers = [decode_header(record.value)[0] for record in world.records(world.keys.bodies)]
+        assert sorted((header.indexes, header.only) for header in headers) == [([job], [job]) for job in range(3)]
+
+    world, runs = play([Keyring(OLD), Keyring(NEW)], deed)
+    assert {job for job, node in runs if node == "n2"} == {f"{BUNDLE}/{index}" for index in range(3)}
+    assert not failed(world) and not left_over(world)
 
 
 @pytest.mark.parametrize("place", ["jobs", "scheduled", "claims"])

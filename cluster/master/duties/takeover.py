@@ -104,4 +104,6 @@ async def _back(
         return await aside.fail(who, record, claim, "orphaned", node=node)
     due_ms = int((clock.wall() + task.requeue_delay_s) * 1000) if task is not None and task.requeue_delay_s else 0
     body = await aside.to_part(bundle, claim)
-    return moves.take_over(keys, who, at, bundle, claim, lost=lost, due_ms=due_ms, past=past, body=body)
+    return moves.take_over(
+        keys, who, at, bundle, claim, lost=lost, due_ms=due_ms, past=past, body=body, seal=context.seal
+    )

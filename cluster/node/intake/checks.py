@@ -139,7 +139,7 @@ def _agree(header: Header, bundle: Enqueue) -> bool:
     """Whether a frame says what the body in it says."""
     signed = (header.bundle, header.task, header.queue, header.mode, header.python, header.function)
     claimed = (bundle.bundle, bundle.task, bundle.queue, bundle.mode, bundle.python, bundle.function)
-    if signed != claimed or len(header.indexes) != bundle.count:
+    if signed != claimed or len(header.indexes) != bundle.count or header.only:
         return False
     asked = (bundle.priority, bundle.key, bundle.delay_s)
     return header.v < 2 or (header.priority, header.key, header.delay_s) == asked

@@ -188,7 +188,7 @@ class Intake:
             self._cache.put(bundle.bundle, body)
         future = self._commits.submit(moves.enqueue_claimed(
             self._keys, (self._member,), bundle.bundle, claim, self._node, bundle.body,
-            enqueue_digest(bundle.body).hex(), lease,
+            enqueue_digest(*body[:2]).hex(), lease,
         ))
         if not once:
             self._begin(bundle.bundle, claim, body, future)
@@ -241,7 +241,7 @@ class Intake:
             receipts = self._uniques.receipts(bundle.terms.remember_s)
         lease = receipts.take() or await receipts.lease()
         write = moves.enqueue(
-            self._keys, (self._member,), bundle.bundle, token, bundle.body, enqueue_digest(bundle.body).hex(), lease,
+            self._keys, (self._member,), bundle.bundle, token, bundle.body, enqueue_digest(*body[:2]).hex(), lease,
             due_ms=due_ms, tail=tail, hold=hold, bound=bound,
         )
         return write if over is None else await self._uniques.instead(over, write, bundle.bundle)

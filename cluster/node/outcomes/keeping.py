@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from rota.client.errors import LedgerError
 from rota.client.model import Outcome
-from rota.client.wire.codec import decode_header, slice_body
+from rota.client.wire.codec import decode_header
 from rota.worker.channel.frames import Work
 
 from ...context import IdentityContext
@@ -59,7 +59,7 @@ def _failure(context: IdentityContext, order: int, work: Work, body: bytes, atte
     words = Words(seal)
     stamped = words.token(work.bundle, replace(token, past=token.and_past(node, 0, int(now * 1000), error)))
     failed = moves.fail(
-        keys, work.bundle, outcome.index, stamped, body=slice_body(body, [outcome.index]), error=outcome.error,
+        keys, work.bundle, outcome.index, stamped, body=seal.slice(body, [outcome.index]), error=outcome.error,
         traceback=outcome.traceback, node=node, at_s=now, reason="volatile", words=words,
     )
     absent = created(keys.failed_job(work.queue, work.bundle, outcome.index), 0)

@@ -130,7 +130,7 @@ class Reporter:
         held.back += len(indexes)
         if held.memory is not None:
             held.memory.leave(indexes)
-        held.queue.append(give_back(self._context.keys, held, indexes, size))
+        held.queue.append(give_back(self._context, held, indexes, size))
         if held.is_complete:
             self.flush(held)
         else:

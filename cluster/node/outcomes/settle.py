@@ -12,13 +12,11 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.client.model import JOBS_PER_BUNDLE_MAX, Outcome, ResultEntry, Terms, Upstream
-from rota.client.wire.codec import slices
 
 from ...clock import Clock
 from ...context import IdentityContext
 from ...ledger.ledger import Delete, Put
 from ...state import moves
-from ...state.keys import Keys
 from ...state.moves.remembered import FORGOTTEN_MAX
 from ...state.records import Token, awaiting_of, bits, due_by, token_of
 from ...state.splitting import piece_name
@@ -65,7 +63,8 @@ def settle(
         parts = before[start : start + PARTS_PER_WRITE]
         done |= bits([index for indexes, _, _ in parts for index in indexes])
         settlements.append(Settlement(
-            moves.part_with(keys, held.record.key, held.bundle, held.shown(done), held.body, parts), False, 0
+            moves.part_with(keys, context.seal, held.record.key, held.bundle, held.shown(done), held.body, parts),
+            False, 0,
         ))
     for number, step in enumerate(steps):
         done |= bits([outcome.index for outcome in step])
@@ -88,6 +87,7 @@ def settle(
             ops.append(put := moves.result(
                 keys, context.seal, held.bundle, entries, held.record.create_revision, of=held.claim,
                 node=context.node, began_ms=held.began_ms(step), at_ms=int(context.clock.wall() * 1000),
+                together=held.header is not None and held.header.signed_whole,
             ))
             kept.append(Kept(buckets.of(result_s), (put.key,)))
         if keep.finished_s > 0 and (good := [outcome.index for outcome in step if outcome.status == "ok"]):
@@ -99,11 +99,13 @@ def settle(
     return settlements
 
 
-def give_back(keys: Keys, held: Held, indexes: list[int], size: int) -> Settlement:
+def give_back(context: IdentityContext, held: Held, indexes: list[int], size: int) -> Settlement:
     """Return jobs of a bundle to their queue, in pieces of `size`: they have not begun here."""
     claim = held.shown(held.done)
     return Settlement(
-        moves.give_back(keys, held.record.key, held.bundle, claim, held.body, indexes, size), False, 0
+        moves.give_back(
+            context.keys, context.seal, held.record.key, held.bundle, claim, held.body, indexes, size
+        ), False, 0,
     )
 
 
@@ -138,7 +140,7 @@ def _failures(context: IdentityContext, held: Held, step: list[Outcome]) -> list
     if not failed:
         return []
     words = Words(context.seal)
-    bodies = slices(held.body, ([outcome.index] for outcome in failed))
+    bodies = context.seal.slices(held.body, ([outcome.index] for outcome in failed))
     return [
         put for outcome, body in zip(failed, bodies, strict=True) for put in moves.fail(
             context.keys, held.bundle, outcome.index, words.token(held.bundle, _ended_token(context, held, [outcome])),
@@ -166,7 +168,7 @@ def _end(context: IdentityContext, held: Held, done: int, again: list[Part]) -> 
         in_place = moves.sleep_in_place if outcome.status == "sleep" else moves.retry_in_place
         return in_place(keys, key, bundle, token, _due_ms(context.clock, [outcome]))
     move = moves.suspend if any(outcome.status in SUSPENDED for outcome in held.retries) else moves.retry
-    return (*move(keys, key, bundle, held.body, done, again), *gone)
+    return (*move(keys, context.seal, key, bundle, held.body, done, again), *gone)
 
 
 def _again_in_parts(context: IdentityContext, held: Held) -> list[Part]:
@@ -253,7 +255,7 @@ def _due_ms(clock: Clock, group: list[Outcome]) -> int:
 
 def _finished(context: IdentityContext, held: Held, indexes: list[int]) -> tuple[Put, Put]:
     return moves.finished(
-        context.keys, held.bundle, indexes, held.claim, held.record.create_revision, node=context.node,
+        context.keys, context.seal, held.bundle, indexes, held.claim, held.record.create_revision, node=context.node,
         at_s=round(context.clock.wall(), 3), body=held.body,
     )
 

@@ -105,4 +105,4 @@ class HandBack:
             past = verified.and_past(self._context.node, ran[bundle], now_ms, why)
             claim = words.token(bundle, replace(verified, past=past))
         body = await self._aside.to_part(bundle, claim)
-        return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past, body)
+        return moves.hand_back(self._keys, (self._member,), at, bundle, claim, past, body, self._context.seal)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace as struct_replace
 
+from rota.client.wire.keyring import Seal
+
 from ...ledger.commits import Write
 from ...ledger.ledger import OPS_MAX, Condition, Delete, Put, Record
 from ..keys import Keys
@@ -23,13 +25,15 @@ def claim(
     return Write((*who, at), (Delete(at.key), Put(keys.claim(node, bundle), encode(made))))
 
 
-def split(keys: Keys, who: Conditions, at: Condition, bundle: str, token: Token, body: Record, size: int) -> Write:
+def split(
+    keys: Keys, seal: Seal, who: Conditions, at: Condition, bundle: str, token: Token, body: Record, size: int
+) -> Write:
     """Replace token and body by those of its pieces, of up to `size` jobs each, at the same place in the queue; of more
     jobs, where there would be too many pieces for a transaction: these are split again."""
     late = forget_late(keys, bundle, token)
     puts: dict[bytes, bytes] = {}
     most = min(PIECES_MAX, (OPS_MAX - 2 - len(late)) // 2)
-    for name, piece, piece_body in pieces(bundle, token, body.value, size, most):
+    for name, piece, piece_body in pieces(seal, bundle, token, body.value, size, most):
         puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
         puts[keys.body(name)] = piece_body
     deletes = [Delete(gone) for gone in (at.key, body.key) if gone not in puts]

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from rota.client.api.clients import AsyncClient
+from rota.client.api.requests import connection as connection_to
 from rota.client.errors import (
     ConfigError,
     EnqueueUnknown,
@@ -23,8 +24,10 @@ from rota.client.errors import (
     UnknownTask,
     Unreachable,
 )
+from rota.client.model import HEADER_SCHEMA, HEADER_SCHEMA_MAX, Results
 from rota.client.transports import connection, link
 from rota.client.wire import frames as wire
+from rota.client.wire.codec import decode_header, decode_results
 from rota.client.wire.keyring import Keyring
 
 from ...proxy import Mode, Proxy
@@ -39,6 +42,47 @@ def client(
     connect_s: float | None = None,
 ) -> AsyncClient:
     return AsyncClient(urls, token=token, key=key, retry_window_s=window_s, connect_timeout_s=connect_s)
+
+
+# -- clients and nodes of two releases
+
+
+@pytest.mark.parametrize("schema", [HEADER_SCHEMA, HEADER_SCHEMA_MAX])
+async def test_bundles_are_signed_as_the_whole_cluster_can_read_them(schema: int) -> None:
+    service = FakeService()
+    service.header_schema = schema
+    async with fake_node(service) as node, client(node.url) as rota:
+        many = await rota.enqueue_many(add, [(number,) for number in range(100)])
+        await asyncio.gather(*(rota.enqueue(add, number) for number in range(100)))
+        assert [await handle for handle in many] == list(range(100))
+    several = [bundle for bundle in service.store.bundles.values() if bundle.count > 1]
+    assert len(several) >= 3 and {decode_header(bundle.body)[0].v for bundle in several} == {schema}
+    assert all(decode_header(bundle.body)[0].v == 2 for bundle in service.store.bundles.values() if bundle.count == 1)
+
+
+async def test_a_client_of_the_release_before_reads_results_that_were_signed_together(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of what it reads; and its way of verifying knows signatures of jobs only."""
+    pushed: list[Results] = []
+    original = Keyring.results_of
+
+    def results_of(self: Keyring, bundle: str, data: bytes, cluster: str) -> Results:
+        pushed.append(original(self, bundle, data, cluster))
+        return pushed[-1]
+
+    monkeypatch.setattr(Keyring, "results_of", results_of)
+    async with fake_node() as node:
+        for old in (False, True):
+            async with client(node.url) as rota:
+                if old:
+                    del connection_to(rota._engine())._links._headers[wire.RESULTS_HEADER]
+                handles = await rota.enqueue_many(add, [(number,) for number in range(50)])
+                assert [await handle for handle in handles] == list(range(50))
+            assert {results.v for results in pushed} == {1 if old else 2}
+            assert all(bool(entry.tag) is old for results in pushed for entry in results.entries)
+            pushed.clear()
+        assert {decode_results(data).v for data in node.store.results.values()} == {2}
 
 
 # -- failover

@@ -13,7 +13,7 @@ import pytest
 from rota.client.calls import pickling
 from rota.client.errors import ConfigError, InvalidJob, ResultInvalid, SignatureRefused
 from rota.client.model import BUNDLE_BYTES_MAX, Header, Options, ResultEntry, Results
-from rota.client.wire import codec, keyring
+from rota.client.wire import codec, tags
 from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -66,6 +66,7 @@ CHANGED: dict[str, Any] = {
     "key": "",
     "delay_s": 0.0,
     "flow": "k3f9q2m7xa5t",
+    "only": [0],
 }
 
 
@@ -104,7 +105,7 @@ def test_options_of_the_first_release_sign_as_they_did() -> None:
         1, CLUSTER, HEADER.bundle, HEADER.task, HEADER.queue, "sync", "cloudpickle", "3.11", HEADER.function,
         HEADER.enqueued_at, 3, 30.0, 60.0,
     ))
-    assert keyring._job_context(early, CLUSTER) == expected
+    assert codec.encode(tags._job_facts(early, CLUSTER)) == expected
 
 
 def test_no_byte_of_a_body_can_be_changed() -> None:
@@ -137,14 +138,14 @@ def test_a_body_is_for_one_cluster() -> None:
 
 @pytest.mark.parametrize("indexes", [[0], [2], [0, 2], [2, 1, 0], [0, 1, 2]])
 def test_slices_stay_valid(indexes: list[int]) -> None:
-    part = codec.slice_body(BODY, indexes)
+    part = KEYRING.slices(BODY, [indexes], CLUSTER)[0]
     header, payloads = KEYRING.verify(part, CLUSTER)
     assert header.indexes == indexes
     assert payloads == [PAYLOADS[index] for index in indexes]
 
 
 def test_a_slice_of_a_slice() -> None:
-    part = codec.slice_body(codec.slice_body(BODY, [1, 2]), [2])
+    part = codec.slices(codec.slices(BODY, [[1, 2]])[0], [[2]])[0]
     assert KEYRING.verify(part, CLUSTER)[1] == [PAYLOADS[2]]
 
 
@@ -176,8 +177,8 @@ def test_impossible_headers_are_refused() -> None:
 
 
 def test_a_newer_schema_is_refused_by_name() -> None:
-    with pytest.raises(InvalidJob, match="schema 3 is newer"):
-        codec.decode_header(forged(v=3))
+    with pytest.raises(InvalidJob, match="schema 4 is newer"):
+        codec.decode_header(forged(v=4))
 
 
 def test_the_digest_of_an_enqueue_leaves_out_when_and_by_whom_it_was_signed() -> None:
@@ -315,14 +316,13 @@ def test_no_byte_of_code_can_be_changed() -> None:
 
 
 def test_tags_of_one_purpose_are_worth_nothing_for_another() -> None:
-    """The same bytes under the same key, as a job, as a result and as code, have different tags."""
-    context, message = b"context", b"message"
-    tags = set()
-    for purpose in (b"rota-job", b"rota-result", b"rota-function"):
-        mac = KEYRING._context("k1", purpose, context)
-        mac.update(message)
-        tags.add(mac.digest())
-    assert len(tags) == 3
+    """The same bytes under the same key, as jobs, as results, as code and as a stamp, have different tags."""
+    made = set()
+    for purpose in (tags.JOB, tags.BUNDLE, tags.RESULT, tags.RESULTS, tags.FUNCTION, tags.STAMP):
+        mac = tags.keyed(KEY, purpose, b"context")
+        mac.update(b"message")
+        made.add(mac.digest())
+    assert len(made) == 6
 
 
 # -- key files
@@ -392,7 +392,7 @@ def test_nothing_is_unpickled_to_verify(monkeypatch: pytest.MonkeyPatch) -> None
     checks: list[Callable[[], object]] = [
         lambda: KEYRING.verify(BODY, CLUSTER),
         lambda: KEYRING.verify_results(RESULT_BYTES, CLUSTER),
-        lambda: codec.slice_body(BODY, [1]),
+        lambda: codec.slices(BODY, [[1]]),
         lambda: codec.enqueue_digest(BODY),
         lambda: KEYRING.open_function(codec.function_digest(b"x"), KEYRING.sign_function(b"x", CLUSTER), CLUSTER),
     ]

@@ -23,6 +23,7 @@ from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import FailedRecord, Token, decode, encode
 
 KEYS, CLOCK = Keys("t"), SystemClock()
+SEAL = Seal(UNSIGNED, "t")
 BUNDLE = "0s8sf4s75de1-00000004"
 PLACE = KEYS.job("q", 0, 1, f"{BUNDLE}.17")
 
@@ -39,7 +40,7 @@ class SplitsMeanwhile(MemoryLedger):
         self.split_after_reads -= 1
         token, body = (await self.read(PLACE)).records[0], (await self.read(KEYS.body(f"{BUNDLE}.17"))).records[0]
         at = unmodified(token.key, token.mod_revision)
-        write = moves.split(KEYS, (), at, f"{BUNDLE}.17", TOKEN, body, 1)
+        write = moves.split(KEYS, SEAL, (), at, f"{BUNDLE}.17", TOKEN, body, 1)
         assert (await super().commit(Txn(write.conditions, write.ops))).succeeded
         return result
 
@@ -50,7 +51,7 @@ TOKEN = Token("m:f", "q", 0, 1, 2, "async", 0)
 def operations_on(ledger: MemoryLedger, commits: Commits) -> Operations:
     context = IdentityContext(
         node="n", member=created(b"member", 0), ledger=ledger, commits=commits, keys=KEYS, clock=CLOCK,
-        seal=Seal(UNSIGNED, "t"), buckets=Buckets(ledger, CLOCK, random.Random(1)), events=Events(),
+        seal=SEAL, buckets=Buckets(ledger, CLOCK, random.Random(1)), events=Events(),
     )
     return Operations(context, Status(ledger, KEYS, CLOCK, Directory(ledger, KEYS), context.seal), random.Random(1))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from rota.client.errors import NotSerializable, Overloaded, QueueFull, Unreachable
-from rota.client.model import Parameter, Receipt
+from rota.client.model import HEADER_SCHEMA, HEADER_SCHEMA_MAX, Parameter, Receipt
+from rota.client.wire.keyring import Keyring
 from rota.cluster.ledger.ledger import Put, Txn
 from rota.cluster.state.records import Member, TaskRecord, encode
 
@@ -86,6 +88,27 @@ def test_it_takes_wide_bundles_where_every_member_can_read_them() -> None:
         assert whole.node.service.jobs_per_bundle == 480
 
     live(deed)
+
+
+def test_it_takes_what_is_signed_as_a_whole_where_every_member_can_read_and_cut_it() -> None:
+    async def deed(whole: Whole) -> None:
+        await whole.ready()
+        service, old = whole.node.service, Member("", [], {}, {}, "3.11", "0.1", 0.0, keys=keyring.marks)
+        new = replace(old, header_schema=HEADER_SCHEMA_MAX)
+        for lease, (member, schema) in enumerate((
+            (old, HEADER_SCHEMA), (new, HEADER_SCHEMA_MAX), (replace(new, keys=keyring.marks[:1]), HEADER_SCHEMA),
+            (replace(new, keys=None), HEADER_SCHEMA), (replace(new, keys=[*keyring.marks, "c#0"]), HEADER_SCHEMA_MAX),
+        ), 77):
+            assert service.header_schema == HEADER_SCHEMA_MAX
+            await whole.bench.ledger.grant(60, lease)
+            await whole.bench.ledger.commit(Txn((), (Put(KEYS.node("other"), encode(member), lease),)))
+            await asyncio.sleep(1.0)
+            assert service.header_schema == schema
+            await whole.bench.ledger.revoke(lease)
+            await asyncio.sleep(1.0)
+
+    keyring = Keyring({"a": b"a" * 32, "b": b"b" * 32})
+    live(deed, keyring=keyring)
 
 
 def test_a_change_of_a_queue_holds_for_the_enqueue_that_follows_here() -> None:

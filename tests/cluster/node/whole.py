@@ -8,6 +8,7 @@ from typing import Any
 
 from rota.client.errors import EnqueueError
 from rota.client.model import Enqueue, Outcome, Receipt
+from rota.client.wire.keyring import UNSIGNED, Keyring
 from rota.cluster.events.records import ClusterEvent
 from rota.cluster.node.node import Node
 from rota.cluster.node.settings import NodeSettings
@@ -79,7 +80,10 @@ class Whole:
         self.runners.side.on_outcomes([(work.key, Outcome(index, "ok")) for index in indexes])
 
 
-def live(deed: Callable[[Whole], Awaitable[None]], runners: WholeRunners | None = None, **settings: Any) -> None:
+def live(
+    deed: Callable[[Whole], Awaitable[None]], runners: WholeRunners | None = None, keyring: Keyring = UNSIGNED,
+    **settings: Any,
+) -> None:
     """Do something with a node that runs. It is cancelled at the end if it runs still."""
     async def main(bench: Bench) -> None:
         await bench.delete(KEYS.node(NODE))         # the bench's own: here is another member
@@ -90,4 +94,4 @@ def live(deed: Callable[[Whole], Awaitable[None]], runners: WholeRunners | None 
             whole.running.cancel()
             await asyncio.wait([whole.running])
 
-    play(main)
+    play(main, keyring)

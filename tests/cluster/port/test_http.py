@@ -336,7 +336,7 @@ async def frames(service: FakeService | None = None) -> AsyncIterator[tuple[Fake
         hello = wire.decode_from_node(await ws.receive_bytes())
         assert isinstance(hello, wire.Hello)
         assert (hello.version, hello.cluster, hello.node, hello.key_ids) == (wire.PROTOCOL, "test", "n1", ["k1"])
-        assert hello.limits == wire.Limits(jobs_per_bundle_max=480)
+        assert hello.limits == wire.Limits(jobs_per_bundle_max=480, header_schema_max=3)
         yield node, ws
 
 

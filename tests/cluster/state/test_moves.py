@@ -42,6 +42,7 @@ TOKEN = Token("m:f", "q", 0, 7, 4, "sync", 1_000, key="k")
 CLAIM = claim_of(TOKEN, 5)
 AWAITING = awaiting_of(TOKEN, Terms(after=(Upstream("0s8sf4s75de1-00000003", "1"),)), 0)
 LATER = awaiting_of(TOKEN, Terms(after=(Upstream("0s8sf4s75de1-00000003", "1"),)), 9_000)
+SEAL = Seal(UNSIGNED, "c")
 BODY = encode_body(Header(BUNDLE, "m:f", "q", "sync", [0, 1, 2, 3], [1] * 4, 0.0), [b"a", b"b", b"c", b"d"])
 WHO = (created(KEYS.node("n"), 3),)
 
@@ -90,7 +91,9 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY)])),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY, 9_000)])),
     ("claim", "waiting", moves.claim(KEYS, WHO, WAITING, BUNDLE, TOKEN, "n", fence=5, serial=False)),
-    ("split", "waiting", moves.split(KEYS, WHO, WAITING, BUNDLE, TOKEN, Record(KEYS.body(BUNDLE), BODY, 1, 1, 1), 2)),
+    ("split", "waiting", moves.split(
+        KEYS, SEAL, WHO, WAITING, BUNDLE, TOKEN, Record(KEYS.body(BUNDLE), BODY, 1, 1, 1), 2
+    )),
     ("cancel_some", "waiting", moves.cancel_some(WHO, WAITING, TOKEN, [1])),
     ("cancel_some", "scheduled", moves.cancel_some(WHO, SCHEDULED, TOKEN, [1])),
     ("retry_head", "waiting", moves.retry_head(WHO, WAITING, TOKEN)),
@@ -116,7 +119,7 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("become_due", "scheduled", moves.become_due(KEYS, WHO, SCHEDULED, BUNDLE, TOKEN, 12, TAIL)),
     ("mark_started", "claimed", moves.mark_started(KEYS, WHO, CLAIMED, CLAIM, begun(CLAIM, started=True))),
     ("record", "claimed", moves.record(CLAIMED.key, CLAIM)),
-    ("part_with", "claimed", moves.part_with(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [
+    ("part_with", "claimed", moves.part_with(KEYS, SEAL, CLAIMED.key, BUNDLE, CLAIM, BODY, [
         ([1], TOKEN, 9_000), ([2], AWAITING, 0)
     ])),
     *((
@@ -124,16 +127,16 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ) for place, at in (
         ("awaiting", HELD_BACK), ("waiting", WAITING), ("scheduled", SCHEDULED), ("claimed", CLAIMED)
     )),
-    ("give_back", "claimed", moves.give_back(KEYS, CLAIMED.key, BUNDLE, CLAIM, BODY, [1, 2, 3], 2)),
+    ("give_back", "claimed", moves.give_back(KEYS, SEAL, CLAIMED.key, BUNDLE, CLAIM, BODY, [1, 2, 3], 2)),
     ("hand_back", "claimed", moves.hand_back(KEYS, WHO, CLAIMED, BUNDLE, CLAIM)),
     ("take_over", "claimed", moves.take_over(KEYS, WHO, CLAIMED, BUNDLE, CLAIM, lost=0)),
     ("take_over", "claimed", moves.take_over(KEYS, WHO, CLAIMED, BUNDLE, CLAIM, lost=0, due_ms=9_000)),
-    ("retry", "claimed", moves.retry(KEYS, CLAIMED.key, BUNDLE, BODY, 0, [([0, 1, 2, 3], TOKEN, 9_000)])),
+    ("retry", "claimed", moves.retry(KEYS, SEAL, CLAIMED.key, BUNDLE, BODY, 0, [([0, 1, 2, 3], TOKEN, 9_000)])),
     ("retry", "claimed", moves.retry(
-        KEYS, CLAIMED.key, BUNDLE, BODY, 0, [([0, 2], TOKEN, 9_000), ([1, 3], TOKEN, 9_900)]
+        KEYS, SEAL, CLAIMED.key, BUNDLE, BODY, 0, [([0, 2], TOKEN, 9_000), ([1, 3], TOKEN, 9_900)]
     )),
     ("remember_first", "claimed", moves.remember_first(CLAIMED.key, CLAIM, Put(KEYS.step(BUNDLE, 0, 0), b""))),
-    ("suspend", "claimed", moves.suspend(KEYS, CLAIMED.key, BUNDLE, BODY, 0, [
+    ("suspend", "claimed", moves.suspend(KEYS, SEAL, CLAIMED.key, BUNDLE, BODY, 0, [
         ([0, 2], TOKEN, 9_000), ([1, 3], AWAITING, 0)
     ])),
     ("sleep_in_place", "claimed", moves.sleep_in_place(KEYS, CLAIMED.key, BUNDLE, TOKEN, 9_000)),
@@ -245,7 +248,7 @@ def test_a_claim_says_who_gave_it_out() -> None:
 
 def test_a_split_leaves_out_what_is_done() -> None:
     token = Token("m:f", "q", 0, 7, 4, "sync", 1_000, done="2")
-    write = moves.split(KEYS, WHO, WAITING, BUNDLE, token, Record(KEYS.body(BUNDLE), BODY, 1, 1, 1), 2)
+    write = moves.split(KEYS, SEAL, WHO, WAITING, BUNDLE, token, Record(KEYS.body(BUNDLE), BODY, 1, 1, 1), 2)
     bodies = {put.key: decode_header(put.value)[0].indexes for put in put_in(write, KEYS.bodies)}
     assert bodies == {KEYS.body(f"{BUNDLE}.00"): [0, 2], KEYS.body(f"{BUNDLE}.03"): [3]}
     assert [put.key for put in put_in(write, KEYS.jobs)] == [
@@ -256,7 +259,7 @@ def test_a_split_leaves_out_what_is_done() -> None:
 def test_a_piece_that_keeps_its_name_is_not_deleted() -> None:
     name = f"{BUNDLE}.00"
     at, body = unmodified(KEYS.job("q", 0, 7, name), 11), Record(KEYS.body(name), BODY, 1, 1, 1)
-    write = moves.split(KEYS, WHO, at, name, TOKEN, body, 3)
+    write = moves.split(KEYS, SEAL, WHO, at, name, TOKEN, body, 3)
     assert not [op for op in write.ops if isinstance(op, Delete)]
 
 
@@ -296,10 +299,10 @@ def test_an_orphan_of_a_serial_queue_waits_at_its_place() -> None:
 
 def test_what_fails_together_is_retried_together() -> None:
     again = Token("m:f", "q", 0, 7, 4, "sync", 1_000, 2)
-    whole = moves.retry(KEYS, CLAIMED.key, BUNDLE, BODY, 0b1, [([1, 2, 3], again, 9_000)])
+    whole = moves.retry(KEYS, SEAL, CLAIMED.key, BUNDLE, BODY, 0b1, [([1, 2, 3], again, 9_000)])
     assert token_put(whole, KEYS.scheduled).done_bits == 0b1
     assert not put_in(whole, KEYS.bodies) and KEYS.body(BUNDLE) not in [op.key for op in whole]
-    parts = moves.retry(KEYS, CLAIMED.key, BUNDLE, BODY, 0b1, [([1, 3], again, 9_000), ([2], again, 9_900)])
+    parts = moves.retry(KEYS, SEAL, CLAIMED.key, BUNDLE, BODY, 0b1, [([1, 3], again, 9_000), ([2], again, 9_900)])
     assert {put.key: bits(decode_header(put.value)[0].indexes) for put in put_in(parts, KEYS.bodies)} == {
         KEYS.body(f"{BUNDLE}.01"): 0b1010, KEYS.body(f"{BUNDLE}.02"): 0b0100
     }
@@ -332,12 +335,12 @@ def test_reviving_waits_for_the_siblings_of_its_piece() -> None:
 
 
 def test_results_are_named_by_the_attempt() -> None:
-    put = moves.result(KEYS, Seal(UNSIGNED, "c"), f"{BUNDLE}.01", [ResultEntry(1, "ok"), ResultEntry(3, "ok")], 8, 2)
+    put = moves.result(KEYS, SEAL, f"{BUNDLE}.01", [ResultEntry(1, "ok"), ResultEntry(3, "ok")], 8, 2)
     assert put.key == KEYS.result(BUNDLE, 1, 8) and put.lease == 2
 
 
 def test_what_is_kept_of_finished_jobs_is_their_arguments() -> None:
-    public, private = moves.finished(KEYS, BUNDLE, [1, 2], CLAIM, 8, node="n", at_s=1.0, body=BODY)
+    public, private = moves.finished(KEYS, SEAL, BUNDLE, [1, 2], CLAIM, 8, node="n", at_s=1.0, body=BODY)
     assert public.key == KEYS.finished_jobs("q", BUNDLE, 1, 8)
     assert decode_header(private.value)[0].indexes == [1, 2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.ledger.ledger import Put
 from rota.cluster.state import moves
 from rota.cluster.state.discarding import Discards
@@ -10,12 +11,13 @@ from rota.cluster.state.records import Token, claim_of, decode, header_of, resul
 from rota.cluster.state.splitting import first_of, jobs_in, pieces
 from tests.cluster.node.bench import BUNDLE, KEYS, NODE, Bench, body, play, token
 
+SEAL = Seal(UNSIGNED, "c")
 DONE = "2f"         # of ten jobs 0 to 3 and 5 have ended
 LEFT = [4, 6, 7, 8, 9]
 
 
 def cut(size: int) -> list[tuple[str, Token, bytes]]:
-    return pieces(BUNDLE, token(10, done=DONE), body(count=10), size)
+    return pieces(SEAL, BUNDLE, token(10, done=DONE), body(count=10), size)
 
 
 def test_a_piece_says_which_jobs_are_in_it() -> None:
@@ -30,9 +32,9 @@ def test_a_piece_says_which_jobs_are_in_it() -> None:
 
 def test_so_does_what_a_node_gives_back_and_what_is_tried_again() -> None:
     claim = claim_of(token(10), 5)
-    back = moves.give_back(KEYS, KEYS.claim(NODE, BUNDLE), BUNDLE, claim, body(count=10), [3, 5, 6], 2)
+    back = moves.give_back(KEYS, SEAL, KEYS.claim(NODE, BUNDLE), BUNDLE, claim, body(count=10), [3, 5, 6], 2)
     again = [([1, 4], token(10), 1_000), ([2, 3], token(10), 9_000)]
-    later = moves.retry(KEYS, KEYS.claim(NODE, BUNDLE), BUNDLE, body(count=10), 0, again)
+    later = moves.retry(KEYS, SEAL, KEYS.claim(NODE, BUNDLE), BUNDLE, body(count=10), 0, again)
     found = {}
     for put in (*back, *later):
         if isinstance(put, Put) and put.key.startswith((KEYS.jobs, KEYS.scheduled)):

@@ -9,9 +9,9 @@ from rota.client.errors import InvalidJob
 from rota.client.ids import BUNDLE as BUNDLE_ID
 from rota.client.ids import index_at, ordinal, parse_job_id
 from rota.client.model import JOBS_PER_BUNDLE_MAX, Outcome, Step
-from rota.client.wire.codec import HEADER_BYTES_MAX, decode_header, encode_body, slice_body
+from rota.client.wire.codec import HEADER_BYTES_MAX, decode_header, encode_body, slices
 from rota.client.wire.frames import Hello, Limits, decode_from_node, encode
-from rota.client.wire.keyring import Keyring
+from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 from rota.cluster.ledger.commits import Write, unmodified
 from rota.cluster.ledger.ledger import OPS_MAX, Delete, Put, Record
 from rota.cluster.node.claims.held import Held
@@ -39,6 +39,7 @@ from rota.worker.channel.job_numbers import job_number, job_of
 from tests.cluster.node.bench import BUNDLE, KEYS, NODE, Bench, body, header, play, token
 
 WIDE = JOBS_PER_BUNDLE_MAX
+SEAL = Seal(UNSIGNED, "c")
 ALL = list(range(WIDE))
 
 
@@ -61,7 +62,7 @@ def test_its_header_fits_with_signatures_and_all() -> None:
     signed = Keyring({"k1": bytes(range(32))}).sign(wide, [b"x" * 500] * WIDE, "c")
     _, offset = decode_header(encode_body(signed, [b"x" * 500] * WIDE))
     assert offset < HEADER_BYTES_MAX / 2
-    assert header_of(slice_body(body(count=WIDE), [0, 479])) is not None
+    assert header_of(slices(body(count=WIDE), [[0, 479]])[0]) is not None
     with pytest.raises(InvalidJob):
         decode_header(body(count=WIDE + 1))
 
@@ -77,10 +78,10 @@ def test_it_is_split_in_levels_until_pieces_are_as_small_as_is_wanted(size: int)
             ended[name] = jobs_in(name, one) or []
             continue
         at = unmodified(KEYS.job("q", 0, 7, name), 3)
-        write = moves.split(KEYS, (), at, name, one, Record(KEYS.body(name), whole, 1, 1, 1), size)
+        write = moves.split(KEYS, SEAL, (), at, name, one, Record(KEYS.body(name), whole, 1, 1, 1), size)
         assert len(write.ops) <= OPS_MAX
         written += sum(len(op.value) for op in write.ops if isinstance(op, Put))
-        made = pieces(name, one, whole, size)
+        made = pieces(SEAL, name, one, whole, size)
         assert len(made) <= PIECES_MAX
         bodies |= {name: (piece, cut) for name, piece, cut in made}
     assert [index for name in sorted(ended) for index in ended[name]] == ALL        # in the order of their names
@@ -93,7 +94,7 @@ def test_a_slow_node_with_two_slots_costs_the_store_no_more_than_twice_what_narr
         while todo:
             name, one, whole = todo.pop()
             if one.pending > 2:
-                made = pieces(name, one, whole, 2)
+                made = pieces(SEAL, name, one, whole, 2)
                 written += sum(len(cut) + len(encode_record(piece)) for _, piece, cut in made)
                 todo += made
         return written
@@ -104,9 +105,28 @@ def test_a_slow_node_with_two_slots_costs_the_store_no_more_than_twice_what_narr
     assert bytes_of(WIDE) < 2 * 8 * bytes_of(60)
 
 
+@pytest.mark.parametrize("cutter", [Keyring({"k": b"x" * 32}), UNSIGNED])
+def test_one_that_is_signed_as_a_whole_is_split_with_its_key_and_without(cutter: Keyring) -> None:
+    """Without it a piece has all the bytes, so that there are fewer of them in a write; it comes to the same."""
+    signer, payloads = Keyring({"k": b"x" * 32}), [b"%03d" % index * 150 for index in ALL]
+    one = msgspec.structs.replace(header(count=WIDE), sizes=list(map(len, payloads)))
+    todo = [(BUNDLE, token(WIDE, done=hex_bits(0b11)), Seal(signer, "c", whole=True).body(one, payloads))]
+    ended: dict[int, bytes] = {}
+    while todo and len(ended) < 3:
+        name, piece, cut = todo.pop()
+        if piece.pending == 1:
+            (index,), (payload,) = (part := signer.verify(cut, "c"))[0].indexes, part[1]
+            ended[index] = payload
+            continue
+        made = pieces(Seal(cutter, "c"), name, piece, cut, 1)
+        assert len(made) > 1 and sum(len(cut) for _, _, cut in made) < 1024 * 1024
+        todo += made
+    assert sorted(ended) == [477, 478, 479] and all(payloads[index] == payload for index, payload in ended.items())
+
+
 def test_what_a_node_gives_back_fits_one_transaction() -> None:
     claim = claim_of(token(WIDE), 5)
-    ops = moves.give_back(KEYS, KEYS.claim(NODE, BUNDLE), BUNDLE, claim, body(count=WIDE), ALL[2:], 1)
+    ops = moves.give_back(KEYS, SEAL, KEYS.claim(NODE, BUNDLE), BUNDLE, claim, body(count=WIDE), ALL[2:], 1)
     assert len(ops) <= OPS_MAX
     tokens = {op.key.rpartition(b"/")[2].decode(): decode(Token, op.value) for op in ops
               if isinstance(op, Put) and op.key.startswith(KEYS.jobs)}

@@ -163,7 +163,7 @@ def test_jobs_given_back_count_as_done_and_as_given_back() -> None:
     async def deed(bench: Bench) -> None:
         held = await held_at(bench, 5)
         held.done, held.back = 0b11100, 3
-        settlement = outcomes.give_back(KEYS, held, [2, 3, 4], 2)
+        settlement = outcomes.give_back(bench.context, held, [2, 3, 4], 2)
         claim = decode(Claim, puts(settlement, held.record.key)[0].value)
         assert claim is not None and (claim.done_bits, claim.back) == (0b11100, 3)
         assert [put.key for put in puts(settlement, KEYS.jobs)] == [

@@ -9,6 +9,7 @@ import pytest
 
 from rota.client.errors import RotaError
 from rota.client.model import Outcome, Step
+from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.ledger.commits import Verdict, Write, unmodified
 from rota.cluster.ledger.ledger import Condition
 from rota.cluster.node.claims.held import Held
@@ -23,6 +24,7 @@ from rota.cluster.state.records import Claim, Token, claim_in, claim_of, decode
 
 from ..bench import BUNDLE, KEYS, Bench, a_moment, body, header, play, token
 
+SEAL = Seal(UNSIGNED, "c")
 JOBS = 3
 AT = "0s8sf4s75de1-00000004-0/0000"
 
@@ -109,7 +111,8 @@ def test_a_step_that_came_after_the_end_of_its_job_goes_when_the_bundle_is_split
     async def deed(bench: Bench, running: Running) -> None:
         await ended_while_a_step_was_under_way(bench, running)
         found, at = await waiting(bench)
-        await bench.commits.submit(moves.split(KEYS, (), at, BUNDLE, found, await bench.record(KEYS.body(BUNDLE)), 1))
+        whole = await bench.record(KEYS.body(BUNDLE))
+        await bench.commits.submit(moves.split(KEYS, SEAL, (), at, BUNDLE, found, whole, 1))
         assert not await bench.names(KEYS.steps)
         names = await bench.names(KEYS.jobs)
         assert len(names) == JOBS - 1
