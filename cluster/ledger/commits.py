@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -90,8 +91,9 @@ class Commits:
         self._pending: deque[_Pending] = deque()
         self._busy_keys: set[bytes] = set()
         self._tasks: dict[asyncio.Task[None], float] = {}       # under way, and since when
+        self._patience_s = math.inf     # the least of what is pending
         self._scheduled = False
-        self._looking = False
+        self._look: asyncio.TimerHandle | None = None
         self._last_start = 0.0
         self._closed: LedgerError | None = None
         self.revision = 0
@@ -121,13 +123,16 @@ class Commits:
     async def until_idle(self) -> None:
         """Everything that was submitted has its verdict: nothing of it can still apply."""
         while self._pending or self._tasks:
+            self._patience_s = 0.0
+            self._schedule()
             if self._tasks:
                 await asyncio.wait(list(self._tasks))
             else:
                 await asyncio.sleep(0)
 
-    def submit(self, write: Write) -> asyncio.Future[Verdict]:
-        """Queue a write for the next transaction. The future raises `NoSpace`, `TransactionTooLarge` or
+    def submit(self, write: Write, *, patience_s: float = 0.0) -> asyncio.Future[Verdict]:
+        """Queue a write for the next transaction. `patience_s`: it goes along with others, but starts one of its own
+        no sooner than this after the last has begun. The future raises `NoSpace`, `TransactionTooLarge` or
         `TransactionInvalid` if the store refuses it, `WriteUnknown` when the identity ends. While the store does not
         answer, or does not let us in, it waits."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
@@ -136,10 +141,14 @@ class Commits:
             future.exception()          # looked at: nobody may be waiting
             return future
         self._pending.append(_Pending(write, future))
+        self._patience_s = min(self._patience_s, patience_s)
+        self._schedule()
+        return future
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._pump)
-        return future
 
     async def write(self, conditions: Iterable[Condition], ops: Iterable[Put | Delete]) -> Verdict:
         return await self.submit(Write(tuple(conditions), tuple(ops)))
@@ -147,7 +156,7 @@ class Commits:
     def _pump(self) -> None:
         self._scheduled = False
         while self._pending and len(self._tasks) < self._in_flight_max and self._closed is None:
-            if self._tasks and not self._may_start_beside():
+            if not self._may_start():
                 return
             batch = self._next_batch()
             if not batch:
@@ -158,17 +167,27 @@ class Commits:
             self._tasks[task] = self._last_start
             task.add_done_callback(self._carried)
 
-    def _may_start_beside(self) -> bool:
-        loop = asyncio.get_running_loop()
-        if len(self._pending) >= BESIDE_WRITES or loop.time() >= self._last_start + BESIDE_S:
+    def _may_start(self) -> bool:
+        """Beside what is under way, and without more company."""
+        if len(self._pending) >= BESIDE_WRITES:
             return True
-        if not self._looking:
-            self._looking = True
-            loop.call_at(self._last_start + BESIDE_S, self._look_again)
+        if self._tasks:
+            at = self._last_start + BESIDE_S
+        elif self._patience_s:
+            at = self._last_start + self._patience_s
+        else:
+            return True
+        loop = asyncio.get_running_loop()
+        if loop.time() >= at:
+            return True
+        if self._look is None or self._look.when() > at:
+            if self._look is not None:
+                self._look.cancel()
+            self._look = loop.call_at(at, self._look_again)
         return False
 
     def _look_again(self) -> None:
-        self._looking = False
+        self._look = None
         self._pump()
 
     def _carried(self, task: asyncio.Task[None]) -> None:
@@ -205,6 +224,7 @@ class Commits:
             ops += len(pending.keys)
             size += pending.size
         self._pending.extendleft(reversed(held_back))
+        self._patience_s = 0.0 if self._pending else math.inf       # what is left has waited
         for pending in batch:
             self._busy_keys.update(pending.keys)
         return batch
@@ -275,6 +295,7 @@ class Commits:
                 pending.future.set_result(Verdict(False, revision, failed, found[failed], unknown))
         self._free(batch)
         self._pending.extendleft(reversed(again))
+        self._patience_s = 0.0
 
     def _refuse_puts(self, batch: list[_Pending], error: NoSpace) -> None:
         """A full store refuses every transaction that holds a put: deletes try again on their own."""
@@ -284,6 +305,7 @@ class Commits:
         self._settle_error(puts, error)
         if puts:
             self._pending.extendleft(reversed(deletes))
+            self._patience_s = 0.0
         else:
             self._settle_error(deletes, error)
 

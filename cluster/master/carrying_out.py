@@ -85,7 +85,7 @@ class CarryingOut:
                     doubtful_at=verdict.revision if verdict.repeated else None, now=self._context.clock.monotonic(),
                     revision=self._instead(verdict, item.key), wall_ms=int(self._context.clock.wall() * 1000) + 1,
                 )
-                if not verdict.applied:
+                if not verdict.applied or command.held.rated:
                     self._wake.set()
 
         self._context.commits.submit(write).add_done_callback(settled)

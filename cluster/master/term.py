@@ -53,7 +53,8 @@ class Master:
         self._rng = context.rng
         self._events = context.events
         self._strays_at = 0.0
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()        # there is something to decide
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve the term, from a fresh snapshot whenever the watch has lost its place."""
@@ -123,15 +124,28 @@ class Master:
         self._dependants.see(changes)
         self._bulk.see(changes)
         if changes.events:
-            self._wake.set()
+            self._pace()
             if any(event.record.key == self._fence.key for event in changes.events):
                 self._authority.depose()        # somebody deleted our election key, or wrote over it
+
+    def _pace(self) -> None:
+        """See that the loop decides when what has been seen is due."""
+        now = self._clock.monotonic()
+        if (due := self.picture.due(now)) is None or self._wake.is_set():
+            return
+        if due <= now:
+            self._wake.set()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(due - now, self._wake.set)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     async def _decide(self, carrying_out: CarryingOut) -> None:
         while True:
             self._wake.clear()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
             self._name_strays()
             wall_s = self._clock.wall()
             commands = self.aggregator.decide(self._clock.monotonic(), int(wall_s * 1000))

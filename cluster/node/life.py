@@ -32,6 +32,7 @@ from .membership.own_record import OwnRecord
 from .membership.reach import Reach
 from .membership.registration import Code, Registration
 from .membership.standing import Standing
+from .outcomes.followers import Followers
 from .outcomes.progress import Progress
 from .outcomes.settle import Keep
 from .running.executor import Executor
@@ -61,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
     status: Status
     reach: Reach
+    followers: Followers
 
 
 class Life:
@@ -83,10 +85,11 @@ class Life:
         self.executor = Executor(
             context, parts.runners, parts.cache, may_start=membership.may_start,
             keep=Keep(settings.keep_result_s, settings.keep_finished_s), cancel_volatile=parts.volatile.cancel,
+            is_limited=parts.directory.is_limited,
         )
         self.intake = Intake(
             context, parts.directory, buckets.of(settings.receipt_ttl_s), parts.cache, volatile=parts.volatile.take,
-            begin=self.executor.begin, record=self.record,
+            begin=self.executor.begin, record=self.record, awaited=parts.followers.waits_for,
         )
         self.admission = Admission(context, standing, parts.reach, parts.directory, self.intake)
         self.candidate = Candidate(

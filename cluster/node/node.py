@@ -53,6 +53,7 @@ class Node:
             settings=settings, context=context, standing=standing, runners=runners, directory=directory, cache=cache,
             volatile=volatile, shown=shown, progress=Progress(shown.job_of),
             status=Status(ledger, keys, clock, directory, context.seal, shown), reach=Reach(clock, events),
+            followers=self._followers,
         )
         self.identities = Identities(parts)
         self.service = Service(parts, self.identities, self._followers)

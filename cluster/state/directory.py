@@ -39,6 +39,13 @@ class Directory:
         ]
         return min(standing)[1] if standing else ""
 
+    def is_limited(self, task: str, queue: str) -> bool:
+        """Whether so many jobs of either may run at a time: then one may wait for another to end."""
+        of_task, of_queue = self.tasks.get(task), self.queues.get(queue)
+        return (of_task is not None and (of_task.max_concurrency is not None or of_task.max_per_key is not None)) or (
+            of_queue is not None and (of_queue.serial or of_queue.max_concurrency is not None)
+        )
+
     async def run(self) -> None:
         tables: dict[bytes, tuple[dict[Any, Any], ...]] = {
             self._keys.nodes: (self.members, self._leases), self._keys.master: (self._candidates,),

@@ -108,6 +108,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     fair: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""       # whose it is: these take turns in their queue
     rate_key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""   # what a rate per key counts it by; "": by `key`
     requires: Annotated[tuple[Text, ...], Meta(max_length=LABELS_MAX)] = ()     # labels, beside those of its task
+    calm: bool = False          # it came in a stream that nobody waited for: it may wait a moment for others
     v: Schema = msgspec.field(default_factory=schema)
 
     @property

@@ -21,6 +21,7 @@ from rota.cluster.master.dispatch import (
     lane_ids,
     limits,
     members,
+    pacing,
     placement,
     queues,
     rates,
@@ -617,6 +618,28 @@ def serial_retries_at_once() -> None:
     """In a serial queue the head is tried again without waiting."""
     original = moves.retry_in_place
     moves.retry_in_place = lambda keys, key, bundle, token, not_before_ms: original(keys, key, bundle, token, 0)
+
+
+@mutant
+def a_stream_waits_for_somebody_else() -> None:
+    """What came in a stream has no time of its own: it is given out when something else happens, or is looked for."""
+    original = pacing.Pacing.due
+
+    def due(self: pacing.Pacing, now: float, *, busy: bool) -> float | None:
+        return original(self, now, busy=busy) if self._waits or self._at_once else None
+
+    pacing.Pacing.due = due
+
+
+@mutant
+def patience_without_end() -> None:
+    """A write that may wait for company waits until it comes."""
+    original = Commits._may_start
+
+    def may_start(self: Commits) -> bool:
+        return (bool(self._tasks) or not self._patience_s) and original(self)
+
+    Commits._may_start = may_start
 
 
 @mutant

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from ..cluster.ledger import test_commits
+from ..cluster.master import test_term
 from ..cluster.master.dispatch import test_heavy, test_rates
 from ..cluster.master.duties import test_bulk, test_flows, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
@@ -61,6 +63,10 @@ RARE = {
         lambda: test_wide.test_it_is_split_in_levels_until_pieces_are_as_small_as_is_wanted(1),
     "a_graph_that_cannot_be_read_is_empty": test_flows.test_a_flow_whose_graph_cannot_be_read_is_not_over,
     "a_kill_forgets_what_ended": lambda: test_one_trouble.test_what_has_ended_waits_for_its_claim_through_an_outage(1),
+    "a_stream_waits_for_somebody_else":
+        test_term.test_jobs_of_a_stream_are_given_out_together_and_a_moment_later,
+    "patience_without_end":
+        test_commits.test_alone_it_goes_when_its_patience_is_over_counted_from_the_last_transaction,
     "what_is_due_passes_the_tail_by":
         lambda: asyncio.run(test_scheduler.test_in_a_serial_queue_what_is_due_is_its_new_end()),
     "handed_back_while_it_is_marked":

@@ -132,11 +132,17 @@ class Aggregator:
         if len(commands) < budget and self._starved:
             self._lend(commands, now)
         self._turns.end()
+        self._paced(commands, now)
         if self.rates.any:
             commands.extend(self.rates.wanted())
         if self.picture.partial:
             commands.extend(pages_wanted(self.picture.partial, self.nodes.values(), all_seen=len(commands) < budget))
         return commands
+
+    def _paced(self, commands: list[Command], now: float) -> None:
+        picture = self.picture
+        picture.held_up = self._turns.held_up or picture.limits.any_parked or bool(picture.partial)
+        picture.pacing.decided(now, gave=bool(commands))
 
     def _reopen(self, now: float) -> None:
         """Nodes that had something for itself: it has ended, or enough time is over."""

@@ -46,6 +46,11 @@ class Limits:
         record = self._tasks.get(task)
         return record is not None and record.max_per_key is not None
 
+    @property
+    def any_parked(self) -> bool:
+        """Whether anything waits for its key."""
+        return bool(self._parked)
+
     def park(self, task: str, key: str, lane: Lane) -> None:
         """This key of it is at its limit: it is not looked at until that changes."""
         lane.family.park(lane)

@@ -18,7 +18,8 @@ from .lanes import Item
 from .limits import Limits
 from .members import Assignment, NodeLoad
 from .paces import Paces
-from .queues import Queue, Window
+from .pacing import Pacing
+from .queues import PLAIN_SETTINGS, Queue, Window
 from .rates import Rates
 from .spares import Starved
 from .turns import Turns
@@ -44,6 +45,8 @@ class Picture:
         self.partial: set[Window] = set()               # not all of their tokens are known
         self.blind: set[str] = set()                    # queues whose head is known at a later revision
         self.expiries = Expiries(self.queues)
+        self.pacing = Pacing()
+        self.held_up = False                            # something waits for slots of nodes, or of limits
         self._ownerless: set[str] = set()               # what the snapshot shows claims under, and is no member
         self._strays = 0
         self._stray = b""
@@ -67,18 +70,29 @@ class Picture:
             elif key.startswith(keys.claims):
                 self._take_over(self.claims.see_claim(event, now))
             elif key.startswith(keys.nodes):
+                self.pacing.changed()
                 self._take_over(self.claims.see_node(event))
                 self.turns.members_changed(self.nodes.values(), self.queues.values())
             elif key.startswith(keys.tasks):
+                self.pacing.changed()
                 self._task(event)
             elif key.startswith(keys.queues):
+                self.pacing.changed()
                 self._queue_settings(event)
-            elif key.startswith(keys.rates) and not self.rates.see(event):
-                self._not_ours(event.record)
+            elif key.startswith(keys.rates):
+                self.pacing.changed()
+                if not self.rates.see(event):
+                    self._not_ours(event.record)
         self.revision = max(self.revision, revision)
         self.claims.passed(self.revision, now)
         if self.blind:
             self._see_again()
+        if self.commands:
+            self.pacing.changed()
+
+    def due(self, now: float) -> float | None:
+        """When to decide by what has been seen; None: nothing has changed for what waits."""
+        return self.pacing.due(now, busy=any(node.held for node in self.nodes.values()))
 
     def open(self) -> None:
         """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""
@@ -106,7 +120,9 @@ class Picture:
         if jobs < 0:
             if not queue.running:
                 self.starved.note(queue.name)
-            self.happened(queue)
+            if self.held_up:
+                self.pacing.changed()
+            self.happened(queue, ended=True)
 
     def queue(self, name: str) -> Queue:
         queue = self.queues.get(name)
@@ -122,14 +138,17 @@ class Picture:
         if (queue := self.queues.get(name)) is not None:
             self.happened(queue)
 
-    def happened(self, queue: Queue) -> None:
-        """Something has changed for a queue: it may have something to give out now, or be over."""
+    def happened(self, queue: Queue, *, ended: bool = False) -> None:
+        """Something has changed for a queue: it may have something to give out now, or be over. `ended`: only jobs of
+        it have, which is nothing to a queue without a limit."""
         if queue.is_over(self.revision):
             queue.close()
             self.starved.forget(queue.name)
             self.queues.pop(queue.name, None)
         elif not queue.settings.paused:
             queue.wake()
+            if queue.size and not (ended and queue.settings == PLAIN_SETTINGS):
+                self.pacing.changed()
 
     def _see_again(self) -> None:
         """Queues whose heads are known by now."""
@@ -206,6 +225,7 @@ class Picture:
             self.starved.note(queue.name)
         if window.is_partial:
             self.partial.add(window)
+        self.pacing.arrived(item.pending, calm=item.token.calm and item.token.attempt == 1)
         if queue.resting and not queue.settings.paused:
             queue.wake()
 

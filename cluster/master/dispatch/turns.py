@@ -254,6 +254,11 @@ class Turns(Generic[Q]):
             queue.rest()
             self._skipped.append(queue)
 
+    @property
+    def held_up(self) -> bool:
+        """Whether anything stands before a gate: between rounds, because its nodes have no room."""
+        return any(gate.queues for gate in self._with_nodes.values())
+
     def end(self) -> None:
         if self._skipped:
             for queue in self._skipped:

@@ -52,6 +52,7 @@ from .checks import Checks
 from .levels import Levels
 from .repeats import Repeats
 from .sections import Sections, gone
+from .streams import Streams
 from .tails import Tails
 from .uniques import Uniques, with_terms
 
@@ -72,7 +73,7 @@ class Intake:
         self, context: IdentityContext, directory: Directory, receipts: Bucket, cache: BodyCache, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
-        record: OwnRecord,
+        record: OwnRecord, awaited: Callable[[str], bool] = lambda session: False,
     ) -> None:
         self._context = context
         self._commits = context.commits
@@ -92,6 +93,7 @@ class Intake:
         self._repeats = Repeats(context.ledger, context.keys)
         self._checks = Checks(context, directory, self._repeats)
         self._levels = Levels(directory, record)
+        self._streams = Streams(directory, context.clock, awaited)
         self.full: str | None = None
         self.nearly_full: str | None = None
         """Why enqueues are refused for now, or None: the store takes nothing, or soon will not."""
@@ -251,6 +253,7 @@ class Intake:
             bundle.task, bundle.queue, bundle.priority, order, bundle.count, bundle.mode,
             int(self._clock.wall() * 1000), python=bundle.python, function=bundle.function, key=bundle.key,
             signed=self._seal.keyring.mark(body[1].key_id), weight=self._weight(bundle),
+            calm=self._streams.is_calm(bundle),
         )
         return token if bundle.terms is None else with_terms(token, bundle.terms)
 

@@ -41,6 +41,9 @@ NOTHING_MORE = b""
 LINGER_S = 30.0
 """A session's watch stays open this long after its last waiter has gone: the next is likely to come."""
 
+WAITED_S = 0.25
+"""Who waited so lately will probably wait for the next job, too."""
+
 BUNDLES_PER_READ = 40
 
 LOOK_S = 1.0
@@ -63,6 +66,7 @@ class _Feed:
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[Push]] = {}
+        self.waited_at = float("-inf")  # the last waiter has gone
         self.since = 0              # the watch shows everything after this revision
         self.recent: OrderedDict[str, list[Record]] = OrderedDict()
         self.ready = asyncio.Event()
@@ -100,6 +104,11 @@ class Followers:
         self._cache = cache
         self._local = local
         self._group: asyncio.TaskGroup | None = None
+
+    def waits_for(self, session: str) -> bool:
+        """Whether somebody waits here for results of this session, or has just ceased to."""
+        feed = self._feeds.get(session)
+        return feed is not None and (bool(feed.waiting) or self._clock.monotonic() < feed.waited_at + WAITED_S)
 
     def publish(self, bundle: str, record: bytes) -> None:
         """Push a result that is not stored."""
@@ -140,6 +149,7 @@ class Followers:
                     pushes.remove(push)
                     if not pushes:
                         del feed.waiting[bundle]
+                        feed.waited_at = self._clock.monotonic()
 
         try:
             await feed.ready.wait()

@@ -22,6 +22,7 @@ from ...state.keys import shown
 from ...state.records import begun, bits
 from ..claims.held import Held
 from ..claims.settlement import Settlement
+from .company import Company
 from .settle import GOES_ON, Keep, give_back, settle
 
 AGAIN_S = 0.5
@@ -39,7 +40,8 @@ class Reporter:
     outcome is committed."""
 
     def __init__(
-        self, context: IdentityContext, runners: Runners, keep: Keep, on_end: Callable[[Held], None]
+        self, context: IdentityContext, runners: Runners, keep: Keep, on_end: Callable[[Held], None],
+        company: Company | None = None,
     ) -> None:
         self._context = context
         self._commits = context.commits
@@ -48,6 +50,7 @@ class Reporter:
         self._runners = runners
         self._keep = keep
         self._on_end = on_end
+        self._company = company or Company((), lambda task, queue: False)
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
         self._soonest: float | None = None      # when to look at the clock, as was said last
         self.over = False
@@ -76,6 +79,7 @@ class Reporter:
             self._partial[held.key] = held
             held.flush_at = now + PARTIAL_S
         if held.is_complete:
+            self._company.ended(held)
             self.flush(held)
             return False
         return self._soonest is None        # else it is due later than what the clock is looked at for
@@ -203,7 +207,9 @@ class Reporter:
         if not settlement.leased:
             self._group.create_task(self._lease_first(held, settlement), name="result-lease")
             return
-        future = self._commits.submit(Write(self.conditions(held), settlement.ops))
+        future = self._commits.submit(
+            Write(self.conditions(held), settlement.ops), patience_s=self._company.patience_s(held)
+        )
         future.add_done_callback(lambda done: self._settled(held, settlement, done))
 
     async def _lease_first(self, held: Held, settlement: Settlement) -> None:

@@ -39,6 +39,7 @@ class Executor:
     def __init__(
         self, context: IdentityContext, runners: Runners, cache: BodyCache, *, may_start: Callable[[], bool],
         keep: Keep, cancel_volatile: Callable[[str, int], bool] = lambda bundle, index: False,
+        is_limited: Callable[[str, str], bool] = lambda task, queue: False,
     ) -> None:
         self._context = context
         self._runners = runners
@@ -46,7 +47,9 @@ class Executor:
         self._cancel_volatile = cancel_volatile
         self.claims = Claims()
         self._cancels = Cancels(context.ledger, context.keys)
-        self._running = Running(context, self.claims, self._cancels, runners, may_start=may_start, keep=keep)
+        self._running = Running(
+            context, self.claims, self._cancels, runners, may_start=may_start, keep=keep, is_limited=is_limited
+        )
         self._leaving = Leaving(self.claims, runners, self._running)
         self._over = False
 

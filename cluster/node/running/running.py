@@ -29,6 +29,7 @@ from ..claims.held import Held
 from ..claims.slow import Pace
 from ..claims.suspects import Suspects
 from ..claims.table import Claims, must_not_repeat, take_mode_of_here
+from ..outcomes.company import Company
 from ..outcomes.reporter import AGAIN_S, Reporter
 from ..outcomes.settle import Keep
 from .handback import HandBack
@@ -53,14 +54,15 @@ class Running:
 
     def __init__(
         self, context: IdentityContext, claims: Claims, cancels: Cancels, runners: Runners, *,
-        may_start: Callable[[], bool], keep: Keep,
+        may_start: Callable[[], bool], keep: Keep, is_limited: Callable[[str, str], bool],
     ) -> None:
         self._context = context
         self._claims = claims
         self._cancels = cancels
         self._runners = runners
         self._may_start = may_start
-        self.reporter = Reporter(context, runners, keep, self.forget)
+        self._company = Company(claims, is_limited)
+        self.reporter = Reporter(context, runners, keep, self.forget, self._company)
         self._bodies = Bodies(context)
         self._needs = Needs(self._bodies)
         aside = SetAside(
@@ -109,6 +111,7 @@ class Running:
     def forget(self, held: Held) -> None:
         """It does not lie here any more."""
         self._claims.forget(held)
+        self._company.left(held)
         if (alone := self._suspects.leave(held)) is not None:
             self.reporter.mark_started(alone, self.submit)
 

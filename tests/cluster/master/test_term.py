@@ -11,12 +11,14 @@ import pytest
 
 from rota.cluster.events.records import SnapshotRetaken
 from rota.cluster.ledger.commits import created
-from rota.cluster.ledger.ledger import Put, Txn
+from rota.cluster.ledger.ledger import Put, Txn, prefix_end
+from rota.cluster.master.dispatch.pacing import BUSY_S, CALM_S
 from rota.cluster.master.election.authority import Authority, OutOfStep
 from rota.cluster.master.election.election import Deposed
 from rota.cluster.master.term import Master
+from rota.cluster.state.records import Member, encode
 
-from ..node.bench import KEYS, Bench, a_moment, play
+from ..node.bench import KEYS, NODE, Bench, a_moment, play, token
 
 
 async def test_who_asks_afresh_is_told_what_was_said_meanwhile() -> None:
@@ -73,3 +75,44 @@ def test_a_master_that_has_looked_afresh_still_hears_that_it_is_deposed(monkeypa
 async def _nothing() -> AsyncIterator[Any]:
     for change in ():
         yield change
+
+
+def given(streams: bool, jobs: int = 5, apart_s: float = 0.002) -> tuple[int, float]:
+    """In how many transactions a master gives out jobs that come one after the other, and when the last."""
+    found: list[tuple[int, float]] = []
+
+    async def deed(bench: Bench) -> None:
+        fence = KEYS.candidate(7)
+        revision = await bench.put((fence, b"n1"))
+        member = Member("", ["*"], {"m:f": "async"}, {"async": 10}, "3.11", "0", 0.0)
+        await bench.ledger.grant(3600, 9)
+        await bench.delete(KEYS.node(NODE))
+        await bench.ledger.commit(Txn((), (Put(KEYS.node(NODE), encode(member), 9),)))
+        term = asyncio.create_task(Master(bench.node, created(fence, revision), node="n1").run(), name="term")
+        await a_moment(1.0)
+        for number in range(jobs):
+            if number:
+                await a_moment(apart_s)
+            await bench.put((KEYS.job("q", 0, number, f"b{number}"), encode(token(1, calm=streams))))
+        began = bench.clock.monotonic()
+        while len(await bench.names(KEYS.claims_of(NODE))) < jobs:
+            await a_moment(0.0005)
+        took = bench.clock.monotonic() - began
+        page = await bench.ledger.read(KEYS.claims_of(NODE), prefix_end(KEYS.claims_of(NODE)))
+        found.append((len({record.mod_revision for record in page.records}), took))
+        term.cancel()
+        await asyncio.wait([term])
+
+    play(deed)
+    return found[0]
+
+
+def test_jobs_of_a_stream_are_given_out_together_and_a_moment_later() -> None:
+    """The first at once; the others a moment after it, though nothing else happens."""
+    transactions, last_s = given(streams=True)
+    assert transactions == 2 and last_s < CALM_S
+
+
+def test_while_others_run_the_next_wait_for_each_other_not_for_them() -> None:
+    transactions, last_s = given(streams=False)
+    assert transactions <= 4 and last_s < BUSY_S + 0.001

@@ -74,7 +74,7 @@ async def ended_while_a_step_was_under_way(bench: Bench, running: Running) -> No
     """Job 0 (its runner was killed, say), and its step is stored after that. Then their node is lost."""
     submit, gate = bench.commits.submit, asyncio.Event()
 
-    def slowly(write: Write) -> asyncio.Future[Verdict]:
+    def slowly(write: Write, **patience: float) -> asyncio.Future[Verdict]:
         if not any(op.key.startswith(KEYS.steps) and op.key.endswith(b"/0000") for op in write.ops):
             return submit(write)
 

@@ -36,7 +36,7 @@ class Stage:
         self.may_start = True
         self.running = Running(
             bench.context, self.claims, self.cancels, bench.runners, may_start=lambda: self.may_start,
-            keep=Keep(0.0, 0.0),
+            keep=Keep(0.0, 0.0), is_limited=lambda task, queue: False,
         )
         self.leaving = Leaving(self.claims, bench.runners, self.running)
 
