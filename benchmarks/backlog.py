@@ -43,12 +43,22 @@ LIMIT_S = 3_000.0
 LOOK_S, LOOK_MANY_S = 0.25, 10.0
 
 
+class Span(NamedTuple):
+    """From when to when the queue was let go (monotonic)."""
+
+    began: float
+    paused: float
+
+    @property
+    def seconds(self) -> float:
+        return self.paused - self.began
+
+
 class Turn(NamedTuple):
     """Jobs that were enqueued, and the queue let go for a while. CPU time: microseconds a job, of the enqueue."""
 
     done: Done
-    began: float
-    paused: float
+    span: Span
     cpu_us: dict[str, float]
     load: float
 
@@ -59,6 +69,12 @@ async def turn(stage: Stage, number: int, seconds: float | None) -> Turn:
     before = cpu_by_role(pids)
     done = await enqueued(stage, "lone", 0, number, await master_url(stage))
     cpu_s = difference(cpu_by_role(pids), before)
+    span = await run_for(stage, seconds)
+    return Turn(done, span, {role: 1e6 * used / number for role, used in cpu_s.items()}, os.getloadavg()[0])
+
+
+async def run_for(stage: Stage, seconds: float | None) -> Span:
+    """Let the queue go; `seconds` as for `turn`."""
     began = await let_go(stage)
     if seconds is None:
         await stage.drained(LIMIT_S, poll_s=LOOK_S)
@@ -66,19 +82,19 @@ async def turn(stage: Stage, number: int, seconds: float | None) -> Turn:
         await asyncio.sleep(seconds)
     paused = time.monotonic()
     await stage.pause(jobs.BACKLOG, True)
-    return Turn(done, began, paused, {role: 1e6 * used / number for role, used in cpu_s.items()}, os.getloadavg()[0])
+    return Span(began, paused)
 
 
 async def master_url(stage: Stage) -> str:
     return (await stage.members())[await stage.master()].address
 
 
-def dispatched_s(ran: list[Ran], turn: Turn, number: int) -> float:
-    """Jobs begun a second, by the first so many that began in this turn."""
-    begun = sorted(job.started for job in ran if turn.began <= job.started < turn.paused)[:number]
+def dispatched_s(ran: list[Ran], span: Span, number: int) -> float:
+    """Jobs begun a second, by the first so many that began while the queue was let go."""
+    begun = sorted(job.started for job in ran if span.began <= job.started < span.paused)[:number]
     if not begun:
-        raise BenchmarkError(f"no job began in the {turn.paused - turn.began:.1f} s for which its queue was let go")
-    return len(begun) / (begun[-1] - turn.began)
+        raise BenchmarkError(f"no job began in the {span.seconds:.1f} s for which its queue was let go")
+    return len(begun) / (begun[-1] - span.began)
 
 
 def in_pairs(empty: list[float], full: list[float]) -> float:
@@ -137,7 +153,7 @@ async def run(plan: argparse.Namespace, folder: Path, console: Console, figures:
         for count in range(TURNS):
             with step(console, f"{probe:,} jobs on an empty store, {probe:,} with the backlog: {count + 1} of {TURNS}"):
                 there = await turn(empty, probe, None)
-                turns.append((there, await turn(full, probe, there.paused - there.began)))
+                turns.append((there, await turn(full, probe, there.span.seconds)))
         memory_grown = rss_mb(pid, peak=True) - memory_before
         with step(console, "they run, and the master is killed"):
             began = await let_go(full)
@@ -175,7 +191,7 @@ async def _stage(folder: Path, plan: argparse.Namespace) -> AsyncIterator[Stage]
 def _figures(turns: tuple[Turn, ...], ran: list[Ran], probe: int) -> dict[str, list[Any]]:
     return {
         "enqueued_s": [turn.done.enqueued_s for turn in turns],
-        "dispatched_s": [dispatched_s(ran, turn, probe) for turn in turns],
+        "dispatched_s": [dispatched_s(ran, turn.span, probe) for turn in turns],
         "enqueue_cpu_us": [turn.cpu_us for turn in turns], "load": [turn.load for turn in turns],
     }
 

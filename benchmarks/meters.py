@@ -22,8 +22,11 @@ COUNTERS = {
     "fsyncs": ("etcd_disk_wal_fsync_duration_seconds_count",),
     "fsync_s": ("etcd_disk_wal_fsync_duration_seconds_sum",),
     "txns": ('grpc_server_handled_total{grpc_code="OK",grpc_method="Txn"',),
+    "collections": ("go_gc_duration_seconds_count",),
+    "compactions": ("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",),
 }
-"""Names in etcd's /metrics; the older spelling second."""
+"""Names in etcd's /metrics; the older spelling second. The last two: how often it looked for garbage, in its memory
+and in its history."""
 
 
 def cpu_s(pid: int) -> float:

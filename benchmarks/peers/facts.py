@@ -22,6 +22,7 @@ from ..decisions import Table, burst
 from ..floor import measure_floor
 from ..load import Done
 from ..measure import CASES, carry_out, load_process, measure, results_of
+from ..meters import difference, etcd_counters
 from ..percentiles import percentile
 from ..scale import Ran, enqueued
 from ..stage import Stage
@@ -29,10 +30,10 @@ from ..stage import Stage
 OURS = ("bulk", "bulk-plain", "backlog", "in-flight", "processes", "producer", "pipeline", "idle", "idle-paced")
 FLOOR_S = 4.0
 LATENCIES = 150
-TURNS = 3
+TURNS = 5
 COMPUTE = 1_200
 DECIDED = 6_000
-LONE, PROBE = 1_000_000, 10_000
+LONE, PROBE, PARTS_A_TURN = 1_000_000, 16_000, 4
 MANY, PART = 5_000_000, 500_000
 FILLING_S = 600.0
 LET_GO_S = 3.0
@@ -141,20 +142,39 @@ async def of_backlog(scale: Scale, facts: Facts) -> None:
     async with scale.stage(nodes=2) as empty, scale.stage(nodes=2) as full:
         for stage in (empty, full):
             await stage.pause(jobs.BACKLOG, True)
-        left, filled = number, list[Done]()
-        while left > 0:
-            filled.append(await enqueued(full, "lone", 0, min(left, PART), await backlog.master_url(full)))
-            left -= PART
-        pairs = []
+        urls = await full.urls()
+        parts = [enqueued(full, "lone", 0, number // len(urls), url) for url in urls]
+        filled = {"empty": list[Done](), "full": list(await asyncio.gather(*parts))}
+        spans = []
         for _ in range(TURNS):
-            there = await backlog.turn(empty, probe, None)
-            pairs.append((there, await backlog.turn(full, probe, max(LET_GO_S, there.paused - there.began))))
+            await _enqueued_beside(empty, full, probe, facts, filled)
+            there = await backlog.run_for(empty, None)
+            spans.append((there, await backlog.run_for(full, max(LET_GO_S, there.seconds))))
         await _first_claim(full, scale, facts, "first-claim-s")
-        begun = [await _begun(empty, [there.done for there, _ in pairs]), await _begun(full, filled)]
-    for there, here in pairs:
-        for side, turn, ran in (("empty", there, begun[0]), ("full", here, begun[1])):
-            facts[f"enqueued-{side}"].append(turn.done.enqueued_s)
-            facts[f"begun-{side}"].append(backlog.dispatched_s(ran, turn, probe))
+        begun = [await _begun(empty, filled["empty"]), await _begun(full, filled["full"])]
+    for there, here in spans:
+        facts["begun-empty"].append(backlog.dispatched_s(begun[0], there, probe))
+        facts["begun-full"].append(backlog.dispatched_s(begun[1], here, probe))
+
+
+async def _enqueued_beside(
+    empty: Stage, full: Stage, probe: int, facts: Facts, filled: dict[str, list[Done]]
+) -> None:
+    """So many on either side, in small parts by turns: a store that tidies up for a second (etcd's compaction, its own
+    collector of garbage) counts as what it is in the long run, and so does a machine whose speed changes. How often it
+    did either stands beside the rates."""
+    spent, part = {"empty": 0.0, "full": 0.0}, max(probe // PARTS_A_TURN, 1)
+    before = {name: etcd_counters(stage.etcd.endpoint) for name, stage in (("empty", empty), ("full", full))}
+    for _ in range(PARTS_A_TURN):
+        for name, stage in (("empty", empty), ("full", full)):
+            done = await enqueued(stage, "lone", 0, part, await backlog.master_url(stage))
+            filled[name].append(done)
+            spent[name] += done.enqueued - done.started
+    for name, stage in (("empty", empty), ("full", full)):
+        facts[f"enqueued-{name}"].append(PARTS_A_TURN * part / spent[name])
+        tidied = difference(etcd_counters(stage.etcd.endpoint), before[name])
+        for what in ("collections", "compactions"):
+            facts[f"etcd-{what}-{name}"].append(tidied[what])
 
 
 async def _first_claim(stage: Stage, scale: Scale, facts: Facts, name: str) -> None:

@@ -106,9 +106,17 @@ def _row(goal: Goal, facts: Facts, theirs: Sequence[Figures]) -> Row:
             row.why = "nothing to compare with was measured in this run"
             return row
         row.best_name, row.best = best
-        judged = row.ratio = rota / row.best
+        judged = row.ratio = _in_pairs(mine, facts.get(goal.beside, ())) or rota / row.best
     row.met = judged >= goal.target if goal.relation == ">=" else judged <= goal.target
     return row
+
+
+def _in_pairs(mine: Sequence[float], beside: Sequence[float]) -> float | None:
+    """The median of the turns' ratios: the two of a turn were measured one after the other, and the machine may be
+    slower an hour later."""
+    if len(mine) != len(beside):
+        return None
+    return statistics.median(ours / theirs for ours, theirs in zip(mine, beside, strict=True))
 
 
 def _beside(goal: Goal, facts: Facts) -> tuple[str, float] | None:
