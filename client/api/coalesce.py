@@ -58,6 +58,10 @@ class Waiter(Protocol):
 
 WIDTH_PART = 16
 
+AT_ONCE = 96
+"""So many lone jobs that wait here at the same time share a bundle: it costs the cluster as much as 60 jobs do, so a
+few more than 60 are not to be two."""
+
 
 def width(route: Route, jobs: int, most: int) -> int:
     """How many jobs the next bundle takes, by how many there are (of one call were sent, or wait here): small calls
@@ -181,7 +185,9 @@ class Coalescer:
         if bundle is None or not bundle.takes(payload):
             if bundle is not None:
                 self._full.append(bundle)
-            bundle = self._open[route] = OpenBundle(route, loop.time(), self._jobs, self._jobs_per_bundle())
+            bundle = self._open[route] = OpenBundle(
+                route, loop.time(), self._jobs + AT_ONCE * WIDTH_PART, self._jobs_per_bundle()
+            )
         bundle.add(payload, order.codec)
         bundle.waiters.append(waiter)
         self._jobs += 1
