@@ -94,6 +94,7 @@ class Commits:
         self._patience_s = math.inf     # the least of what is pending
         self._scheduled = False
         self._look: asyncio.TimerHandle | None = None
+        self._look_at = 0.0             # (uvloop makes a handle that does not say so, where that is now)
         self._last_start = 0.0
         self._closed: LedgerError | None = None
         self.revision = 0
@@ -180,10 +181,10 @@ class Commits:
         loop = asyncio.get_running_loop()
         if loop.time() >= at:
             return True
-        if self._look is None or self._look.when() > at:
+        if self._look is None or self._look_at > at:
             if self._look is not None:
                 self._look.cancel()
-            self._look = loop.call_at(at, self._look_again)
+            self._look, self._look_at = loop.call_at(at, self._look_again), at
         return False
 
     def _look_again(self) -> None:

@@ -6,11 +6,15 @@ import asyncio
 import gc
 
 import pytest
+import uvloop
 
 from rota.client.errors import LedgerUnavailable
+from rota.cluster.clock import SystemClock
 from rota.cluster.ledger import commits
-from rota.cluster.ledger.commits import Write
+from rota.cluster.ledger.commits import Commits, Write
 from rota.cluster.ledger.ledger import Put
+from rota.cluster.ledger.memory import MemoryLedger
+from rota.cluster.ledger.memory_store import MemoryStore
 
 from ..node.bench import Bench, a_moment, play
 
@@ -54,6 +58,22 @@ def test_alone_it_goes_when_its_patience_is_over_counted_from_the_last_transacti
         assert bench.clock.monotonic() - began < 0.01
 
     play(main)
+
+
+def test_the_timer_of_what_is_due_within_this_millisecond() -> None:
+    """(On uvloop that is no timer, and does not say when it is due.)"""
+    async def main() -> None:
+        store = Commits(MemoryLedger(MemoryStore(SystemClock())))
+        await store.write((), (Put(b"/first", b""),))
+        await store.until_idle()
+        due = asyncio.get_running_loop().time() + 0.0004
+        for number in range(3):
+            store._last_start = due
+            future = store.submit(Write((), (Put(b"/%d" % number, b""),)), patience_s=1e-6)
+            store._pump()
+        await future
+
+    uvloop.run(main())
 
 
 def test_the_least_patient_says_when_and_who_wants_all_of_it_done_waits_for_nothing() -> None:
