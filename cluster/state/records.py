@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -541,12 +542,11 @@ def hex_bits(done: int) -> str:
     return f"{done:x}" if done else ""
 
 
-_TOKEN_FIELDS = Token.__struct_fields__
+_fields_of_token = attrgetter(*Token.__struct_fields__)
 
 
 def claim_of(token: Token, fence: int, *, serial: bool = False) -> Claim:
-    fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
-    return Claim(*fields, fence, False, serial)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
+    return Claim(*_fields_of_token(token), fence, False, serial)  # type: ignore[call-arg]      # (mypy counts a starred list as any number)
 
 
 def due_by(due_ms: int, expires_ms: int) -> int:
@@ -556,9 +556,8 @@ def due_by(due_ms: int, expires_ms: int) -> int:
 
 def awaiting_of(token: Token, terms: Terms, due_ms: int) -> Awaiting:
     """The token of what waits for others first. `due_ms`: and until then, or 0."""
-    fields: list[Any] = [getattr(token, name) for name in _TOKEN_FIELDS]
     flow, section = (terms.flow.id, terms.flow.section) if terms.flow is not None else ("", "")
-    made = Awaiting(*fields, terms.after, terms.on_upstream, due_ms, flow, section)  # type: ignore[call-arg]
+    made = Awaiting(*_fields_of_token(token), terms.after, terms.on_upstream, due_ms, flow, section)  # type: ignore[call-arg]
     return msgspec.structs.replace(made, inputs=any(one.wanted for one in terms.after))
 
 
@@ -570,4 +569,4 @@ def begun(claim: Claim, *, started: bool) -> Claim:
 
 def token_of(claim: Claim | Awaiting) -> Token:
     """The token inside a claim, as it goes back to its place; or inside what waited for others."""
-    return Token(*[getattr(claim, name) for name in _TOKEN_FIELDS])
+    return Token(*_fields_of_token(claim))
