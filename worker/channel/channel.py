@@ -132,9 +132,9 @@ class BlockingEnd(Generic[FrameT]):
 class LoopEnd(Generic[FrameT]):
     """An end on an event loop. Frames arrive in batches, `lost` is called once: None for the end, or what was wrong.
 
-    With `pause_s`, reading rests that long after each batch that `on_frames` answers with True ("more is on its
-    way"): a runner that ends a job every few microseconds then costs the node one wake-up a batch, not one a job.
-    At its end `look` looks for what comes by another way, and while it answers with True reading goes on resting.
+    Reading rests for as long as `on_frames` says, in seconds, for more is on its way: a runner that ends a job every
+    few microseconds then costs the node one wake-up a batch, not one a job. At its end `look` looks for what comes by
+    another way, and says how long reading is to go on resting.
     """
 
     def __init__(
@@ -142,10 +142,9 @@ class LoopEnd(Generic[FrameT]):
         sock: socket.socket,
         frames: Any,
         *,
-        on_frames: Callable[[list[FrameT]], bool],
+        on_frames: Callable[[list[FrameT]], float],
         on_lost: Callable[[BadFrame | None], None],
-        pause_s: float = 0.0,
-        look: Callable[[], bool] | None = None,
+        look: Callable[[], float] | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -153,7 +152,6 @@ class LoopEnd(Generic[FrameT]):
         self._parser: Parser[FrameT] = Parser(frames)
         self._on_frames = on_frames
         self._on_lost = on_lost
-        self._pause_s = pause_s
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._unsent = bytearray()
@@ -231,21 +229,24 @@ class LoopEnd(Generic[FrameT]):
             self._parser.feed(bytes(_buffer[:count]), frames)
         except BadFrame as error:
             bad = error
-        more = self._on_frames(frames) if frames else False
+        rest_s = self._on_frames(frames) if frames else 0.0
         if bad is not None:
             self._lose(bad)
             return False
-        if more and self._pause_s and self._reading and not self.closed:
+        if rest_s and self._reading and not self.closed:
             self._reading = False
             self._loop.remove_reader(self._fd)
-            self._timer = self._loop.call_later(self._pause_s, self._resume)
+            self._timer = self._loop.call_later(rest_s, self._resume)
         return True
 
     def _resume(self) -> None:
-        rests, self._timer = self._timer is not None, None
-        if rests and not self.closed and self._look is not None and self._look():
-            self._timer = self._loop.call_later(self._pause_s, self._resume)
-        elif not self.closed and not self._reading:
+        rest_s = self._look() if self._timer is not None and self._look is not None else 0.0
+        self._timer = None
+        if self.closed:
+            return
+        if rest_s:
+            self._timer = self._loop.call_later(rest_s, self._resume)
+        elif not self._reading:
             self._reading = True
             self._loop.add_reader(self._fd, self._readable)
 

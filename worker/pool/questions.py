@@ -41,14 +41,14 @@ class Questions:
         self._node = node
         self._answers: set[asyncio.Task[None]] = set()
 
-    def asked(self, asker: Asker, questions: list[Question]) -> bool:
+    def asked(self, asker: Asker, questions: list[Question]) -> float:
         for question in questions:
             answer = asyncio.get_running_loop().create_task(
                 self._answer(asker, question), name=f"runner-{asker.number}-asks"
             )
             self._answers.add(answer)
             answer.add_done_callback(self._answers.discard)
-        return False
+        return 0.0
 
     def close(self) -> None:
         for answer in self._answers:

@@ -15,7 +15,7 @@ Job = tuple[int, bytes]
 
 AHEAD_S = 0.02
 """Work that a runner is sent ahead, by what jobs of the task took lately."""
-AHEAD_JOBS_MIN, AHEAD_JOBS_MAX = 2, 512         # at least one to run, and one so that it need not wait for the node
+AHEAD_JOBS_MIN, AHEAD_JOBS_MAX = 2, 1_000       # at least one to run, and one so that it need not wait for the node
 AHEAD_ASYNC_JOBS = 1_000                        # beyond those that may have begun; two of the largest bundles
 AHEAD_BYTES_MAX = 1024 * 1024
 TASKS_MAX = 10_000

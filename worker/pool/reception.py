@@ -55,8 +55,8 @@ class Reception:
         self._reports = reports
         self._changed = changed
 
-    def received(self, runner: RunnerHandle, frames: list[FromRunner]) -> bool:
-        """A batch from one runner. True if more will come soon."""
+    def received(self, runner: RunnerHandle, frames: list[FromRunner]) -> float:
+        """A batch from one runner. Returns how long to rest, for more to come."""
         head = runner.head()
         outcomes: list[tuple[int, Outcome]] = []
         ended: list[tuple[int, Outcome]] = []
@@ -86,14 +86,16 @@ class Reception:
                 self._reports.flush()
             self._node.on_outcomes(outcomes)
             self._changed.set()
-        return bool(runner.sent)
+        return runner.rest_s()
 
-    def look(self, runner: RunnerHandle) -> bool:
-        """What a runner has noted and not said. True if there was something."""
+    def look(self, runner: RunnerHandle) -> float:
+        """What a runner has noted and not said. Returns how long to rest, for more to come: not where there was
+        nothing."""
+        if runner.kind == "async" or not runner.sent:
+            return 0.0
         ended = runner.ended
-        if runner.kind == "sync" and runner.sent:
-            self.received(runner, [])
-        return runner.ended > ended
+        rest_s = self.received(runner, [])
+        return rest_s if runner.ended > ended else 0.0
 
     def _learn(self, runner: RunnerHandle, head: Work | None, outcomes: list[tuple[int, Outcome]]) -> None:
         """How long jobs take. (Of an async runner's, what one of them says itself, if it is of the work that was sent
@@ -101,7 +103,8 @@ class Reception:
         now = asyncio.get_running_loop().time()
         if runner.kind == "sync":
             task = "" if head is None else head.task
-            self._dispatch.pace.learn(task, (now - runner.head_since) / len(outcomes))
+            runner.took_s = (now - runner.head_since) / len(outcomes)
+            self._dispatch.pace.learn(task, runner.took_s)
         elif head is not None and outcomes[-1][0] == head.key:
             self._dispatch.pace.learn(head.task, outcomes[-1][1].ran_s)
         runner.head_since = now

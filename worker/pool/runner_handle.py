@@ -41,9 +41,9 @@ from ..guard.guardlink import Descriptors
 from .output import Output
 from .ready import Job
 
-PAUSE_S = HOLD_S
-"""Reading rests this long while more outcomes are on their way; far less than the work that is sent ahead, and no less
-than a runner may keep to itself what it has noted."""
+REST_S_MAX = 0.004
+"""While more outcomes are on their way reading rests for a part of the work that was sent ahead, at most so long, and
+no less than a runner may keep to itself what it has noted."""
 
 PATIENCE_S = 0.5
 """An async runner that has begun no job for so long, though it has some to begin, is blocked by one that runs."""
@@ -81,6 +81,7 @@ class RunnerHandle:
         self.sent: dict[int, tuple[Work, Job]] = {}     # by job number, in the order sent, until the outcome is here
         self.bytes_ahead = 0
         self.head_since = 0.0                       # when the first of `sent` began, as far as can be known
+        self.took_s = 0.0                           # one job, lately; 0 where that is not known
         self.touched: dict[int, float] = {}         # number -> when its job restarted its clock
         self.told_to_end: set[int] = set()                 # jobs of an async runner that were told to end
         self._deadlines: list[tuple[float, int]] = []
@@ -90,7 +91,7 @@ class RunnerHandle:
         self._questions: LoopEnd[Question] | None = None
         self._output: Output | None = None
         self._tally: TallyReader | None = None
-        self._look: Callable[[RunnerHandle], bool] = lambda runner: False
+        self._look: Callable[[RunnerHandle], float] = lambda runner: 0.0
         self.permits = -1
         self._sent_ever = 0                         # less what was taken back
         self._begun = 0                             # of these, when it was last looked
@@ -98,10 +99,10 @@ class RunnerHandle:
 
     def connect(
         self, descriptors: Descriptors, *,
-        on_frames: Callable[[RunnerHandle, list[FromRunner]], bool],
-        on_questions: Callable[[RunnerHandle, list[Question]], bool],
+        on_frames: Callable[[RunnerHandle, list[FromRunner]], float],
+        on_questions: Callable[[RunnerHandle, list[Question]], float],
         on_lost: Callable[[RunnerHandle], None],
-        look: Callable[[RunnerHandle], bool],
+        look: Callable[[RunnerHandle], float],
     ) -> None:
         def lost(bad: BadFrame | None) -> None:
             self.fault = self.fault or ("" if bad is None else f"it garbled its channel: {bad}")
@@ -112,7 +113,7 @@ class RunnerHandle:
         self._tally = TallyReader(descriptors.tally)
         self._output = Output(descriptors.output)
         self._channel = LoopEnd(
-            descriptors.channel, FromRunner, pause_s=PAUSE_S, on_lost=lost,
+            descriptors.channel, FromRunner, on_lost=lost,
             on_frames=lambda frames: on_frames(self, frames), look=lambda: look(self),
         )
         self._questions = LoopEnd(
@@ -220,6 +221,14 @@ class RunnerHandle:
         self.bytes_ahead -= size
         self.ended += len(known)
         return known
+
+    def rest_s(self) -> float:
+        """How long it is before it is worth to hear of it again; 0: it has nothing to do."""
+        if not self.sent:
+            return 0.0
+        if self.took_s >= HOLD_S:
+            return HOLD_S
+        return max(HOLD_S, min(REST_S_MAX, len(self.sent) * self.took_s / 4))
 
     def head(self) -> tuple[int, Work] | None:
         """The first job whose outcome is not here: in a sync runner, the one that runs."""

@@ -89,11 +89,11 @@ class AsyncRunner:
         await resources.close()
         await hooks.run(hooks.stop_hooks())
 
-    def _receive(self, frames: list[ToRunner]) -> bool:
+    def _receive(self, frames: list[ToRunner]) -> float:
         for frame in frames:
             self._take(frame)
         self._carriers.begin()
-        return False
+        return 0.0
 
     def _take(self, frame: ToRunner) -> None:
         match frame:

@@ -115,9 +115,9 @@ async def test_what_a_dead_peer_left_is_read_before_the_end() -> None:
 
 
 def _end(sock: socket.socket, got: list[FromRunner], lost: asyncio.Event) -> LoopEnd[FromRunner]:
-    def take(frames: list[FromRunner]) -> bool:
+    def take(frames: list[FromRunner]) -> float:
         got.extend(frames)
-        return False
+        return 0.0
 
     return LoopEnd(sock, FromRunner, on_frames=take, on_lost=lambda bad: lost.set())
 
@@ -158,17 +158,17 @@ async def test_while_reading_rests_it_is_looked_for_what_comes_by_another_way() 
     happened: list[str] = []
     other_way = ["noted", "noted too"]
 
-    def look() -> bool:
+    def look() -> float:
         happened.append(other_way.pop(0) if other_way else "nothing")
-        return happened[-1] != "nothing"
+        return 0.0 if happened[-1] == "nothing" else 0.01
 
-    def on_frames(frames: list[FromRunner]) -> bool:
+    def on_frames(frames: list[FromRunner]) -> float:
         happened.extend("said" for _ in frames)
         (said if happened.count("said") == 1 else over).set()
-        return True
+        return 0.01
 
     said, over = asyncio.Event(), asyncio.Event()
-    end = LoopEnd(ours, FromRunner, on_frames=on_frames, on_lost=lambda bad: None, pause_s=0.01, look=look)
+    end = LoopEnd(ours, FromRunner, on_frames=on_frames, on_lost=lambda bad: None, look=look)
     with theirs:
         theirs.sendall(pack(Dropped()))
         await said.wait()

@@ -37,8 +37,8 @@ def handle_and_tally(kind: Mode) -> Iterator[tuple[RunnerHandle, Tally]]:
     tally = new_tally()
     runner = RunnerHandle(1, kind, 0.0)
     runner.connect(
-        Descriptors(ours, asked, os.dup(permits), printed, only_read(tally)), on_frames=lambda runner, frames: False,
-        on_questions=lambda runner, frames: False, on_lost=lambda runner: None, look=lambda runner: False,
+        Descriptors(ours, asked, os.dup(permits), printed, only_read(tally)), on_frames=lambda runner, frames: 0.0,
+        on_questions=lambda runner, frames: 0.0, on_lost=lambda runner: None, look=lambda runner: 0.0,
     )
     runner.state = State.READY
     with closing(theirs), closing(answered):
