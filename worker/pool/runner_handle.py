@@ -91,6 +91,7 @@ class RunnerHandle:
         self._questions: LoopEnd[Question] | None = None
         self._output: Output | None = None
         self._tally: TallyReader | None = None
+        self._said = -1                             # the job that ended last by a frame
         self._look: Callable[[RunnerHandle], float] = lambda runner: 0.0
         self.permits = -1
         self._sent_ever = 0                         # less what was taken back
@@ -162,6 +163,7 @@ class RunnerHandle:
                     self.fault = "a job reported the end of another one"
                     break
                 known += self.settle([item])
+                self._said = number
                 known += self._settle_noted()
         if known and self._output is not None:
             self._output.forget()
@@ -195,13 +197,16 @@ class RunnerHandle:
         return known
 
     def _noted_next(self, numbers: list[int]) -> list[int]:
-        """What of this comes next: other jobs were forgotten, or the outcome of one before them is on its way."""
+        """What of this comes next. What it was not sent was not noted: it is not to be seen yet (on processors that
+        order what one of them writes less strictly), or all was forgotten, or a job has said itself how it ends."""
+        if not self.sent:
+            return numbers
         heads = iter(list(islice(self.sent, len(numbers))))
         head = next(heads, None)
         for at, number in enumerate(numbers):
             if number == head:
                 head = next(heads, None)
-            elif number in self.sent:
+            elif number != self._said:      # perhaps the outcome of one before it is on its way
                 return numbers[:at]
         return numbers
 

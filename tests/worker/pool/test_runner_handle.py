@@ -118,11 +118,24 @@ async def test_what_was_noted_comes_between_what_is_said() -> None:
         said = runner.settle_in_order([(1, Outcome(2, "failed", error="x"))])
         assert [(outcome.index, outcome.status) for _, outcome in said] == [(2, "failed"), (3, "failed")]
         assert runner.ended == 4 and runner.bytes_ahead == len(runner.sent) == 4
-        tally.note(job_number(9, 0), 0.5)               # of a work that is forgotten
-        tally.note(job_number(1, 4), 0.5)
-        assert indexes(runner.settle_in_order([(1, Outcome(5, "ok"))])) == [4, 5] and not runner.fault
+        assert indexes(runner.settle_in_order([(1, Outcome(4, "ok"))])) == [4]
+        tally.note(job_number(1, 4), 0.5)               # a job has said itself how it ends, and was believed
+        tally.note(job_number(1, 5), 0.5)
+        assert indexes(runner.settle_in_order([])) == [5] and not runner.fault
         assert runner.settle_in_order([(1, Outcome(7, "ok"))]) == []
         assert runner.fault == "a job reported the end of another one"
+
+
+async def test_a_note_that_is_not_to_be_seen_yet_is_waited_for() -> None:
+    with handle_and_tally("sync") as (runner, tally):
+        send(runner, 3, 1.0)
+        for number in (job_number(1, 0), 0, job_number(1, 2)):      # in the place of the second there is something old
+            tally.note(number, 0.5)
+        assert indexes(runner.settle_in_order([])) == [0] and indexes(runner.settle_in_order([])) == []
+        tally._numbers[1] = job_number(1, 1)
+        assert indexes(runner.settle_in_order([])) == [1, 2] and not runner.sent
+        tally.note(0, 0.5)
+        assert runner.settle_in_order([]) == [] and not runner.fault
 
 
 def indexes(known: list[tuple[int, Outcome]]) -> list[int]:
