@@ -125,12 +125,12 @@ TESTED_IN = {       # by the test of the part that they are a part of
     "cluster/master/dispatch/aggregator.py": "dispatch/test_dispatch.py",
     "cluster/master/dispatch/commands.py": "dispatch/test_dispatch.py",
     "cluster/master/dispatch/expiries.py": "dispatch/test_dispatch.py",
-    "cluster/master/dispatch/lanes.py": "dispatch/test_names.py",
     "cluster/master/dispatch/pages.py": "dispatch/test_dispatch.py",
     "cluster/master/dispatch/picture.py": "dispatch/test_first_pages.py",
     "cluster/master/dispatch/queues.py": "dispatch/test_dispatch.py",
     "cluster/master/dispatch/turns.py": "dispatch/test_dispatch.py",
     "cluster/master/duties/due.py": "duties/test_scheduler.py",
+    "cluster/master/duties/flags.py": "duties/test_lending.py",
     "cluster/master/duties/operation.py": "duties/test_bulk.py",
 }
 

@@ -171,10 +171,19 @@ WRITTEN_BY_HAND = {
     "cluster/state/discarding.py": {"self._keys.cancel(bundle, index)"},    # requests to cancel
     "cluster/node/claims/settlement.py": {"op.key"},                           # leases put to what moves made
     "cluster/node/outcomes/progress.py": {"keys.log_of(*self.name)", "key"},    # how far jobs are, and their logs
+    "cluster/state/nonempty.py": {"flag_of(op.key)"},                   # flags of queues
+    "cluster/master/duties/flags.py": {"key", "self._keys.flag(name)"},
+    "cluster/master/duties/lending.py": {"self._key"},                  # what the master lends
     "cluster/master/carrying_out.py": {"command.key"},                  # how far a rate may be used
     "cluster/cli/manage/reset.py": {"records[0].key"},                         # everything, with no node left
 }
 """Keys that are put or deleted outside the ledger and the moves. None of them is that of a token."""
+
+
+def test_whoever_writes_tokens_puts_the_flags_of_their_queues() -> None:
+    """All writes go through `Commits`; they are made in one place, so that none forgets the flags."""
+    made = {name for name in modules("cluster") for _, called, _ in calls(name) if called == "Commits"}
+    assert made == {"cluster/state/nonempty.py"}
 
 
 def test_tokens_are_moved_by_the_moves() -> None:

@@ -8,6 +8,7 @@ from rota.client.calls.graphs import unpack
 
 from ..ledger.ledger import Ledger, Record
 from ..ledger.scan import PAGE, scan
+from ..state.express import ExpressRecord
 from ..state.keys import Keys, shown
 from ..state.outboxes import OutboxRecord
 from ..state.records import (
@@ -69,6 +70,12 @@ async def strays(ledger: Ledger, keys: Keys) -> AsyncIterator[str]:
         )),
         (keys.rates, "no rate's state: the master writes it anew", lambda record: (
             keys.parse_rate(record.key) is not None and decode(RateRecord, record.value) is not None
+        )),
+        (keys.nonempty, "no flag of a queue: nothing is decided by it", lambda record: (
+            keys.parse_flag(record.key) is not None
+        )),
+        (keys.express, "not what the master lends: it says it anew", lambda record: (
+            record.key == keys.express and decode(ExpressRecord, record.value) is not None
         )),
         (keys.uniques, "no holder of a unique key: the next enqueue has it", lambda record: (
             keys.parse_unique(record.key) is not None and decode(UniqueRecord, record.value) is not None

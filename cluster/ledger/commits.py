@@ -3,7 +3,7 @@
 Whatever is ready goes into the next transaction; nothing waits on a timer. Each write keeps its own conditions. The
 Else branch reads every condition's key, so that one round trip says whose condition failed: those writes get their
 verdict, the rest regroup. A transaction whose fate is unknown is repeated unchanged until it is definite. Two
-transactions in flight never touch the same key.
+transactions in flight never touch the same key, but for what goes along with their operations (`along`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -69,23 +70,37 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     repeated: bool = False
 
 
-class _Pending:
-    __slots__ = ("future", "keys", "size", "write")
+Along: TypeAlias = Callable[[Put | Delete], Put | None]
+"""What goes into a transaction along with an operation, once, however many of its operations want it: a key that is put
+blindly, by anybody, and that no write of the same `Commits` touches."""
 
-    def __init__(self, write: Write, future: asyncio.Future[Verdict]) -> None:
+
+def nothing(op: Put | Delete) -> Put | None:
+    return None
+
+
+class _Pending:
+    __slots__ = ("along", "future", "keys", "size", "write")
+
+    def __init__(self, write: Write, future: asyncio.Future[Verdict], along: Along) -> None:
         self.write = write
         self.future = future
         self.keys = tuple(op.key for op in write.ops)
+        self.along = {put.key: put for op in write.ops if (put := along(op)) is not None}
         self.size = sum(
-            KEY_OVERHEAD_BYTES + len(op.key) + (len(op.value) if type(op) is Put else 0) for op in write.ops
+            KEY_OVERHEAD_BYTES + len(op.key) + (len(op.value) if type(op) is Put else 0)
+            for op in (*write.ops, *self.along.values())
         ) + sum(2 * (KEY_OVERHEAD_BYTES + len(condition.key)) for condition in write.conditions)
 
 
 class Commits:
     """Shared by all writers of one identity. `async with` it; leaving cancels what is under way."""
 
-    def __init__(self, ledger: Ledger, *, ops_max: int = OPS_MAX, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+    def __init__(
+        self, ledger: Ledger, *, ops_max: int = OPS_MAX, in_flight_max: int = IN_FLIGHT_MAX, along: Along = nothing
+    ) -> None:
         self._ledger = ledger
+        self._along = along
         self._ops_max = ops_max
         self._in_flight_max = in_flight_max
         self._pending: deque[_Pending] = deque()
@@ -141,7 +156,7 @@ class Commits:
             future.set_exception(self._closed)
             future.exception()          # looked at: nobody may be waiting
             return future
-        self._pending.append(_Pending(write, future))
+        self._pending.append(_Pending(write, future, self._along))
         self._patience_s = min(self._patience_s, patience_s)
         self._schedule()
         return future
@@ -203,13 +218,15 @@ class Commits:
         batch: list[_Pending] = []
         held_back: list[_Pending] = []
         taken: set[bytes] = set()
+        along: set[bytes] = set()
         conditions: set[Condition] = set()
         ops = size = 0
         while self._pending:
             pending = self._pending[0]
             fresh = [condition for condition in pending.write.conditions if condition not in conditions]
+            more = len(pending.keys) + len(pending.along.keys() - along)
             if batch and (
-                ops + len(pending.keys) > self._ops_max
+                ops + more > self._ops_max
                 or len(conditions) + len(fresh) > self._ops_max
                 or size + pending.size > REQUEST_BYTES_MAX
             ):
@@ -221,8 +238,9 @@ class Commits:
                 continue
             batch.append(pending)
             taken.update(pending.keys)
+            along.update(pending.along)
             conditions.update(fresh)
-            ops += len(pending.keys)
+            ops += more
             size += pending.size
         self._pending.extendleft(reversed(held_back))
         self._patience_s = 0.0 if self._pending else math.inf       # what is left has waited
@@ -254,9 +272,10 @@ class Commits:
 
     async def _commit(self, batch: list[_Pending]) -> None:
         conditions = tuple(dict.fromkeys(condition for pending in batch for condition in pending.write.conditions))
+        along = {key: put for pending in batch for key, put in pending.along.items()}
         txn = Txn(
             conditions,
-            tuple(op for pending in batch for op in pending.write.ops),
+            (*(op for pending in batch for op in pending.write.ops), *along.values()),
             tuple(Get(it.key, it.range_end, True, 1 if it.range_end else 0) for it in conditions),
         )
         tries, unknown = 0, False

@@ -71,8 +71,10 @@ class EtcdLedger:
         response = await self._endpoints.write("txn", txn_request(txn), self.config.commit_timeout_s)
         return txn_result(txn, response)
 
-    def watch(self, key: bytes, range_end: bytes = b"", *, from_revision: int) -> EtcdWatch:
-        return EtcdWatch(self._endpoints, key, range_end, from_revision)
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, from_revision: int, deletes_only: bool = False
+    ) -> EtcdWatch:
+        return EtcdWatch(self._endpoints, key, range_end, from_revision, deletes_only=deletes_only)
 
     async def grant(self, ttl_s: int, lease: int) -> int:
         try:

@@ -47,17 +47,19 @@ class Show(Enum):
 
 @asynccontextmanager
 async def follow(
-    ledger: Ledger, key: bytes, range_end: bytes = b"", *, after: int | None = None, show: Show = Show.RECORDS
+    ledger: Ledger, key: bytes, range_end: bytes = b"", *, after: int | None = None, show: Show = Show.RECORDS,
+    deletes_only: bool = False,
 ) -> AsyncIterator[AsyncIterator[News]]:
     """Follow [key, range_end); without an end, everything that begins with `key`. It begins with a listing; with
-    `after`, with the changes after that revision. It never ends by itself, and listing waits for a store that does not
-    answer. Raises `StoreRewound` after a restore from backup, `LedgerUnavailable` once the ledger is closed."""
-    async with aclosing(_follow(ledger, key, range_end or prefix_end(key), after, show)) as news:
+    `after`, with the changes after that revision (`deletes_only`: only what is deleted). It never ends by itself, and
+    listing waits for a store that does not answer. Raises `StoreRewound` after a restore from backup,
+    `LedgerUnavailable` once the ledger is closed."""
+    async with aclosing(_follow(ledger, key, range_end or prefix_end(key), after, show, deletes_only)) as news:
         yield news
 
 
 async def _follow(
-    ledger: Ledger, key: bytes, end: bytes, after: int | None, show: Show
+    ledger: Ledger, key: bytes, end: bytes, after: int | None, show: Show, deletes_only: bool
 ) -> AsyncGenerator[News, None]:
     while True:
         try:
@@ -65,7 +67,7 @@ async def _follow(
                 listing = await _list(ledger, key, end, show)
                 yield listing
                 after = listing.revision
-            async with ledger.watch(key, end, from_revision=after + 1) as watch:
+            async with ledger.watch(key, end, from_revision=after + 1, deletes_only=deletes_only) as watch:
                 async for changes in watch:
                     yield changes
                     after = changes.revision

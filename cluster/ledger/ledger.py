@@ -161,8 +161,11 @@ class Ledger(Protocol):
         always is a refusal, but the write that sets off the alarm can have been applied: treat it as unknown, too."""
         ...
 
-    def watch(self, key: bytes, range_end: bytes = b"", *, from_revision: int) -> Watch:
-        """Watch a key or a range from `from_revision` (inclusive) on."""
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, from_revision: int, deletes_only: bool = False
+    ) -> Watch:
+        """Watch a key or a range from `from_revision` (inclusive) on. `deletes_only`: what is put there is not told,
+        and costs nothing."""
         ...
 
     async def grant(self, ttl_s: int, lease: int) -> int:

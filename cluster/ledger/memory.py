@@ -33,6 +33,8 @@ class MemoryWatch:
         range_end: bytes,
         from_revision: int,
         on_close: Callable[[MemoryWatch], None],
+        *,
+        deletes_only: bool = False,
     ) -> None:
         if from_revision < 1:
             raise TransactionInvalid(f"a watch starts at a revision from 1 on, not at {from_revision}")
@@ -41,6 +43,7 @@ class MemoryWatch:
         self._store = store
         self._key = key
         self._range_end = range_end
+        self._deletes_only = deletes_only
         self._from_revision = from_revision
         self._delivered = from_revision - 1
         self._on_close = on_close
@@ -99,6 +102,7 @@ class MemoryWatch:
         """Take from a revision what this watch is for."""
         events = tuple(
             change.event for change in changes if covers(self._key, self._range_end, change.event.record.key)
+            and (change.event.deleted or not self._deletes_only)
         )
         if events:
             self._pending.append((revision, events))
@@ -164,8 +168,10 @@ class MemoryLedger:
         await self._turn()
         return self.store.commit(txn, self.name)
 
-    def watch(self, key: bytes, range_end: bytes = b"", *, from_revision: int) -> MemoryWatch:
-        watch = MemoryWatch(self.store, key, range_end, from_revision, self._forget)
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, from_revision: int, deletes_only: bool = False
+    ) -> MemoryWatch:
+        watch = MemoryWatch(self.store, key, range_end, from_revision, self._forget, deletes_only=deletes_only)
         self._watches[watch] = None
         return watch
 

@@ -47,7 +47,9 @@ class EtcdWatch:
     a client's request could overtake events, and are only taken as a sign of life.
     """
 
-    def __init__(self, endpoints: Endpoints, key: bytes, range_end: bytes, from_revision: int) -> None:
+    def __init__(
+        self, endpoints: Endpoints, key: bytes, range_end: bytes, from_revision: int, *, deletes_only: bool = False
+    ) -> None:
         if from_revision < 1:
             raise errors.TransactionInvalid(f"a watch starts at a revision from 1 on, not at {from_revision}")
         if is_empty(key, range_end):        # etcd refuses it, and would be asked again and again
@@ -55,6 +57,7 @@ class EtcdWatch:
         self._endpoints = endpoints
         self._key = key
         self._range_end = range_end
+        self._deletes_only = deletes_only
         self._interval_s = endpoints.config.progress_interval_s
         self._stall_limit_s = STALL_PERIODS * self._interval_s
         self._seen = from_revision - 1
@@ -136,7 +139,7 @@ class EtcdWatch:
             call = endpoint.watch(self._endpoints.metadata())
             self._call, self._endpoint, self._heard_at = call, endpoint, asyncio.get_running_loop().time()
             self._start = self._seen + 1
-            await call.write(_create_request(self._key, self._range_end, self._start))
+            await call.write(_create_request(self._key, self._range_end, self._start, self._deletes_only))
             await self._read_answers(call, endpoint, progress_ordered)
         except RpcFailed as error:
             self._endpoints.blame(endpoint)
@@ -286,7 +289,8 @@ class EtcdWatch:
             await endpoint.reset()
 
 
-def _create_request(key: bytes, range_end: bytes, start: int) -> Any:
+def _create_request(key: bytes, range_end: bytes, start: int, deletes_only: bool) -> Any:
     return rpc.WatchRequest(create_request=rpc.WatchCreateRequest(
         key=key, range_end=range_end, start_revision=start, progress_notify=True, fragment=True,
+        filters=[rpc.WatchCreateRequest.NOPUT] if deletes_only else [],
     ))

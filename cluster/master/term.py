@@ -17,11 +17,11 @@ from ..context import NodeContext, TermContext
 from ..events.aside import teller
 from ..events.records import SnapshotRetaken, StrayFound
 from ..ledger.buckets import Buckets
-from ..ledger.commits import Commits
 from ..ledger.ledger import Changes, Condition, prefix_end
 from ..ledger.patience import steadily
 from ..state.discarding import Discards
 from ..state.keys import shown
+from ..state.nonempty import commits_of
 from ..state.quarantine import SetAside
 from .carrying_out import CarryingOut
 from .dispatch.aggregator import Aggregator
@@ -29,6 +29,7 @@ from .dispatch.picture import Picture
 from .duties.bulk import Bulk
 from .duties.dependants import Dependants
 from .duties.ends import Ends
+from .duties.lending import Lending
 from .duties.retention import Retention
 from .duties.scheduler import Scheduler
 from .duties.schedules import Schedules
@@ -58,7 +59,7 @@ class Master:
 
     async def run(self) -> None:
         """Serve the term, from a fresh snapshot whenever the watch has lost its place."""
-        async with Commits(self._ledger) as commits:
+        async with commits_of(self._ledger, self._keys) as commits:
             context = TermContext(
                 node=self._node, fence=self._fence, ledger=self._ledger, commits=commits, keys=self._keys,
                 clock=self._clock, rng=self._rng, seal=self._seal, events=self._events,
@@ -89,7 +90,9 @@ class Master:
         self._schedules = Schedules(context)
         self._dependants = Dependants(context, aside, buckets, ends)
         self._bulk = Bulk(context, self._authority, picture.is_serial)
+        self._lending = Lending(context, picture, self._authority)
         revision = await take_snapshot(self._ledger, self._keys, self._clock, picture)
+        await self._lending.load(revision)
         self._wake.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(revision), name="master-watch")
@@ -100,6 +103,7 @@ class Master:
                 steadily("comparing", lambda: compare(self._ledger, self._keys, picture), OutOfStep),
                 name="master-compare",
             )
+            group.create_task(steadily("saying what is lent", self._lending.run), name="master-lending")
             retention = Retention(context, self._keep_failed_s)
             group.create_task(steadily("dropping old failures", retention.run), name="master-retention")
             group.create_task(self._authority.lost(), name="master-fence")
@@ -123,6 +127,7 @@ class Master:
         self._schedules.see(changes)
         self._dependants.see(changes)
         self._bulk.see(changes)
+        self._lending.see(changes)
         if changes.events:
             self._pace()
             if any(event.record.key == self._fence.key for event in changes.events):

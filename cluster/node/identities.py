@@ -13,7 +13,7 @@ from rota.client.model import HEADER_SCHEMA_MAX, JOBS_PER_BUNDLE_MAX
 
 from ..cancellation import apart
 from ..events import records as event
-from ..ledger.commits import Commits
+from ..state.nonempty import commits_of
 from ..state.records import Member
 from .life import Drained, Life, Parts
 from .membership.membership import IdentityLost, Membership
@@ -84,7 +84,7 @@ class Identities:
         self.count += 1
         self._parts.reach.served()
         self._events.emit(event.NodeJoined(identity.node, context.keys.cluster))
-        async with Commits(context.ledger) as commits:
+        async with commits_of(context.ledger, context.keys) as commits:
             self.life = Life(self._parts, commits, identity, membership, member)
             await self.life.run()
 
@@ -96,7 +96,7 @@ class Identities:
             python=settings.python, version=settings.version, since=round(parts.context.clock.wall(), 3),
             functions=settings.functions, keys=parts.context.seal.keyring.marks, spare=dict(runners.spare.items()),
             labels=list(settings.labels), jobs_per_bundle=JOBS_PER_BUNDLE_MAX, header_schema=HEADER_SCHEMA_MAX,
-            **code_of(runners, settings.labels),
+            flags=True, **code_of(runners, settings.labels),
         )
 
     async def _bury(self) -> None:

@@ -89,7 +89,7 @@ class Life:
         )
         self.intake = Intake(
             context, parts.directory, buckets.of(settings.receipt_ttl_s), parts.cache, volatile=parts.volatile.take,
-            begin=self.executor.begin, record=self.record, awaited=parts.followers.waits_for,
+            begin=self.executor.begin, place=self.executor, record=self.record, awaited=parts.followers.waits_for,
         )
         self.admission = Admission(context, standing, parts.reach, parts.directory, self.intake)
         self.candidate = Candidate(
@@ -112,6 +112,7 @@ class Life:
             group.create_task(self.record.watch(), name="member-watch")
             group.create_task(self.executor.run(identity.create_revision), name="executor")
             group.create_task(steadily("registering tasks", self._register), name="register-tasks")
+            group.create_task(steadily("hearing of flags", self.intake.express.run), name="express")
             leading = group.create_task(self.candidate.run(), name="lead")
             group.create_task(steadily("looking at the store", self._pressure.run), name="store")
             group.create_task(

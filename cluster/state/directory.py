@@ -10,6 +10,7 @@ from rota.client.model import Mode
 
 from ..ledger.follow import Listing, follow
 from ..ledger.ledger import Event, Ledger
+from .express import ExpressRecord
 from .keys import Keys
 from .records import Member, QueueRecord, TaskRecord, Token, decode
 
@@ -27,7 +28,9 @@ class Directory:
         self._leases: dict[str, int] = {}           # of the members
         self._candidates: dict[bytes, tuple[int, str, int]] = {}    # (create revision, node, lease)
         self.tasks: dict[str, TaskRecord] = {}
+        self.task_revisions: dict[str, int] = {}    # when each was last written
         self.queues: dict[str, QueueRecord] = {}
+        self._words: dict[bytes, int] = {}          # the master's word on the express lane, and when he said it
         self.listed = asyncio.Event()
         """All of it has been read once."""
 
@@ -46,10 +49,16 @@ class Directory:
             of_queue is not None and (of_queue.serial or of_queue.max_concurrency is not None)
         )
 
+    @property
+    def express(self) -> int:
+        """When the master said that jobs may begin with their enqueue; 0: he does not say so."""
+        return self._words.get(self._keys.express, 0)
+
     async def run(self) -> None:
         tables: dict[bytes, tuple[dict[Any, Any], ...]] = {
             self._keys.nodes: (self.members, self._leases), self._keys.master: (self._candidates,),
-            self._keys.tasks: (self.tasks,), self._keys.queues: (self.queues,),
+            self._keys.tasks: (self.tasks, self.task_revisions), self._keys.queues: (self.queues,),
+            self._keys.express: (self._words,),
         }
         unlisted = set(tables)
         async with asyncio.TaskGroup() as group:
@@ -82,8 +91,13 @@ class Directory:
             self._apply_member(event)
         elif record.key.startswith(keys.queues):
             self._keep(self.queues, keys.parse_queue(record.key), event, QueueRecord)
-        else:
+        elif record.key == keys.express:
+            self._words.clear()
+            if not event.deleted and decode(ExpressRecord, record.value) is not None:
+                self._words[record.key] = record.mod_revision
+        elif record.key.startswith(keys.tasks):
             self._keep(self.tasks, keys.parse_task(record.key), event, TaskRecord)
+            self._note_task(event)
 
     def _apply_candidate(self, event: Event) -> None:
         record = event.record
@@ -113,6 +127,15 @@ class Directory:
             table.pop(name, None)
         elif (value := decode(kind, event.record.value)) is not None:
             table[name] = value
+
+    def _note_task(self, event: Event) -> None:
+        name, record = self._keys.parse_task(event.record.key), event.record
+        if name is None:
+            return
+        if event.deleted or decode(TaskRecord, record.value) is None:
+            self.task_revisions.pop(name, None)     # what is known of it is not what lies there
+        else:
+            self.task_revisions[name] = record.mod_revision
 
     def wants(self, token: Token) -> set[str]:
         """The labels that a node must have to run it: those of its enqueue, and those of its task."""

@@ -88,6 +88,8 @@ class Keys:
         self.flows_open = self.root + b"flows-open/"
         self.flows_ended = self.root + b"flows-ended/"
         self.outboxes = self.root + b"outboxes/"
+        self.nonempty = self.root + b"nonempty/"            # queues in which jobs may wait
+        self.express = self.root + b"express"               # that jobs may begin with their enqueue: one record
         self.bodies = self.data + b"bodies/"
         self.inputs = self.data + b"inputs/"
         self.results = self.data + b"results/"
@@ -121,6 +123,16 @@ class Keys:
     def lane_from(self, queue: str, priority: int, order: int) -> bytes:
         """Where the jobs of this order and later ones begin."""
         return self.lane(queue, priority) + f"{order:0{ORDER_DIGITS}d}".encode()
+
+    def flag(self, queue: str) -> bytes:
+        """That jobs may wait there: put with each token, taken away by the master when there is none."""
+        return self.nonempty + queue.encode()
+
+    def flag_of(self, job: bytes) -> bytes:
+        """The flag of the queue in which a key below `jobs/` lies."""
+        begin = len(self.jobs)
+        end = job.find(b"/", begin)
+        return self.nonempty + job[begin : end if end >= 0 else len(job)]
 
     def queue_jobs(self, queue: str) -> bytes:
         return self.jobs + f"{queue}/".encode()
@@ -351,6 +363,9 @@ class Keys:
 
     def parse_node(self, key: bytes) -> str | None:
         return _name(key.removeprefix(self.nodes), NODE_CHARS_MAX)
+
+    def parse_flag(self, key: bytes) -> str | None:
+        return _name(key.removeprefix(self.nonempty))
 
     def parse_queue(self, key: bytes) -> str | None:
         return _name(key.removeprefix(self.queues))

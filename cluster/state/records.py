@@ -203,6 +203,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     spare: dict[str, Number] = {}   # slots beyond its capacity, for queues of which nothing runs
     jobs_per_bundle: Number = JOBS_PER_BUNDLE       # that it can read; of the release before if it says nothing
     header_schema: Number = HEADER_SCHEMA           # likewise
+    flags: bool = False         # puts flags with its tokens (`state/nonempty`); the release before does not
     v: Schema = msgspec.field(default_factory=schema)
 
     def serves(self, queue: str) -> bool:

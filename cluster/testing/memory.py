@@ -49,6 +49,7 @@ from ..port.http import HttpPort
 from ..state import moves
 from ..state.discarding import Discards
 from ..state.keys import Keys
+from ..state.nonempty import commits_of
 from ..state.quarantine import SetAside
 from ..state.records import Token, awaiting_at, waiting_at
 from ..state.upstream import got, read, sorted_out
@@ -199,7 +200,7 @@ class MemoryCluster:
 
     async def _fire_due(self) -> int:
         """Let schedules fire that are due; returns when the next one is, in ms."""
-        async with Commits(self._ledger) as commits:
+        async with commits_of(self._ledger, self._keys) as commits:
             schedules = Schedules(self._term(commits))
             await schedules.load()
             await schedules.fire_due()
@@ -223,7 +224,7 @@ class MemoryCluster:
 
     async def _move_due(self) -> None:
         """The master's scheduler sleeps by the real clock: do its work now."""
-        async with Commits(self._ledger) as commits:
+        async with commits_of(self._ledger, self._keys) as commits:
             aside = SetAside(self._ledger, self._keys, self.clock, self._seal, self._buckets)
             discards = Discards(self._ledger, self._keys, self._seal, self._buckets)
             ends = Ends(self._ledger, self._keys, commits, self._is_serial)

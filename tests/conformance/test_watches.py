@@ -44,6 +44,19 @@ async def test_history_first_then_what_comes(open_ledger: OpenLedger, prefix: by
             assert [e.record.mod_revision for e in events(await until(watch, third))] == [third]
 
 
+async def test_of_deletes_only(open_ledger: OpenLedger, prefix: bytes) -> None:
+    """Those of the history and those that come; it tells how far it has seen all the same."""
+    key = prefix + b"k"
+    async with open_ledger() as ledger:
+        first = await write(ledger, key, prefix + b"other")
+        gone = (await ledger.commit(Txn((), (Delete(key),)))).revision
+        async with ledger.watch(prefix, prefix_end(prefix), from_revision=first, deletes_only=True) as watch:
+            assert events(await until(watch, gone)) == [Event(True, Record(key, b"", 0, gone, 0))]
+            await write(ledger, key)
+            again = (await ledger.commit(Txn((), (Delete(key),)))).revision
+            assert events(await until(watch, again)) == [Event(True, Record(key, b"", 0, again, 0))]
+
+
 async def test_events_are_what_was_written(open_ledger: OpenLedger, prefix: bytes) -> None:
     key = prefix + b"k"
     async with open_ledger() as ledger:

@@ -16,7 +16,8 @@
     R2  a token leaves its place guarded by what it was there   R7   a repeated write cannot apply twice
 
 A bundle of level `delayed` brings its own claim along (S5), and may start before that is stored: such a start counts
-for nothing unless the claim comes to be (S12). Bundles of level `none` do not appear at all (S2).
+for nothing unless the claim comes to be (S12). One of level `durable` may bring it along, too (`express.py`). Bundles
+of level `none` do not appear at all (S2).
 
 Feed it the journal of a `MemoryStore` (`feed`, as often as you like), then `finish`.
 """
@@ -42,7 +43,7 @@ from .sections import SectionsSeen
 from .ticks import Ticks
 from .trust import HAND
 
-LEASED = ("nodes/", "master/", "running/", "progress/", "rates/", "outboxes/")
+LEASED = ("nodes/", "master/", "running/", "progress/", "rates/", "outboxes/", "express")
 KEYS_PER_LEASE_MAX = 2_000
 
 
@@ -463,14 +464,12 @@ class Checker:
                 self._say("S2", f"bundle {bundle} was enqueued by nobody")
 
     def _check_levels(self) -> None:
-        """S2, S5 and S21: what is stored is what was asked to be, as it was asked, and what was refused is not."""
-        owned = {bundle for bundle, _ in self.own}
+        """S2 and S21: what is stored is what was asked to be, and what was refused is not. (Which enqueues bring their
+        own claim along: `codes.py`, `express.py`.)"""
         for bundle, order in self._orders.items():
             made = self.enqueued.get(bundle, 0)
             if made and order.level == "none":
                 self._say("S2", f"bundle {bundle} was to be kept in memory only, and was stored at {made}")
-            if made and order.level != "delayed" and bundle in owned:      # (where it should: `codes.py`)
-                self._say("S5", f"bundle {bundle}, of level {order.level}, brought its own claim")
             if 0 < made <= order.refused_at:
                 self._say("S21", f"bundle {bundle} was refused, and had been stored at {made}")
 
@@ -489,7 +488,8 @@ class Checker:
             elif run.what == "crashed":
                 seen[run.job, claim, run.node] -= 1         # its runner died, of whomever: it begins again
             elif run.what == "killed":
-                if (bundle, run.node) in self.own:
+                order = self._orders.get(bundle)
+                if (bundle, run.node) in self.own and order is not None and order.level == "delayed":
                     seen[run.job, claim, run.node] = 0      # what is stored after all begins again
             else:
                 starts[job] = starts.get(job, 0) + 1

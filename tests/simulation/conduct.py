@@ -9,6 +9,7 @@ things take.
     L10 a queue of which nothing runs does not wait while a node has a spare slot (`slots.py`)
     L8  nothing goes to and fro without end
     L11 of what is over the master keeps nothing (`kept.py`)
+    X1  a bundle begins with its enqueue only where nothing stands before it; X2, X3: flags of queues (`express.py`)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rota.cluster.state.splitting import piece_name
 
 from .blame import Blame
 from .codes import Codes
+from .express import Ahead
 from .fairness import Turns
 from .loop import EPOCH_S
 from .plans import CLUSTER, GOOD, GUARD_WAKES_S, QUEUE_RECORDS, SERIAL, TASKS
@@ -81,7 +83,7 @@ class Conduct:
         codes = Codes(self.keys, self.history.orders, self.history.code_changes, self._say)
         blame = Blame(self.keys, self._say)
         shares, turns = Shares(self.keys, self._say), Turns(self.keys, self._say)
-        alone = Alone(self.keys, self._say)
+        alone, ahead = Alone(self.keys, self._say), Ahead(self.keys, self.history.orders, self._say)
         for entry in self.history.journal:
             self._revision = entry.revision
             if calm is not None:
@@ -92,6 +94,7 @@ class Conduct:
             codes.see(entry, self._members)
             blame.see(entry, self._members, self._claims)
             alone.see(entry)
+            ahead.see(entry)
             shares.see(entry, self._members)
             turns.see(entry)
             self._check_serial(entry)

@@ -159,8 +159,10 @@ class FaultyLedger:
             raise WriteUnknown("simulated: the answer was lost")
         return result
 
-    def watch(self, key: bytes, range_end: bytes = b"", *, from_revision: int) -> FaultyWatch:
-        return FaultyWatch(self, key, range_end, from_revision)
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, from_revision: int, deletes_only: bool = False
+    ) -> FaultyWatch:
+        return FaultyWatch(self, key, range_end, from_revision, deletes_only=deletes_only)
 
     async def grant(self, ttl_s: int, lease: int) -> int:
         await self._request("grant", self.faults.lease_deadline_s)
@@ -307,10 +309,13 @@ class FaultyWatch:
     """A watch behind a network: deliveries come late, never when the connection is cut, and after a cut it is opened
     again where it had been (`Compacted` if that is gone). Cancelling a delivery does not lose it."""
 
-    def __init__(self, ledger: FaultyLedger, key: bytes, range_end: bytes, from_revision: int) -> None:
+    def __init__(
+        self, ledger: FaultyLedger, key: bytes, range_end: bytes, from_revision: int, *, deletes_only: bool
+    ) -> None:
         self._ledger = ledger
         self._key = key
         self._range_end = range_end
+        self._deletes_only = deletes_only
         self._next_revision = from_revision
         self._inner: MemoryWatch | None = None
         self._cuts = 0
@@ -353,6 +358,8 @@ class FaultyWatch:
             self._inner.close()
             self._held = None
         self._cuts = self._ledger.cuts
-        self._inner = self._ledger.inner.watch(self._key, self._range_end, from_revision=self._next_revision)
+        self._inner = self._ledger.inner.watch(
+            self._key, self._range_end, from_revision=self._next_revision, deletes_only=self._deletes_only
+        )
         self._inner.open()
         return self._inner

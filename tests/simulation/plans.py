@@ -100,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     codes: bool = False             # nodes have different code, and sizes
     twins: bool = False             # jobs of which there must not be two, and such as expire
     sharers: bool = False           # heavy jobs, tenants, a queue that takes so many only
+    hasty: bool = False             # jobs one at a time, that need not wait for others
     waiters: bool = False           # jobs that wait for jobs
     outbox: bool = False            # an application enqueues in its database's transactions
     exchanges: int = 0              # by a writer of the store, of two bundles' bodies
@@ -152,8 +153,11 @@ def plan_of(seed: int) -> Plan:
         sharers=seed % 6 == 3,
         wide=int(seed % 50 == 23),
         outbox=seed % 3 == 0,
+        hasty=seed % 8 == 5,
         damages=rng.choice((0, 0, 0, 4, 1)),
     )
+    if plan.hasty:                  # where little else goes on, hardly anything has to wait
+        plan = msgspec.structs.replace(plan, bundles=2)
     if plan.twins or plan.waiters or plan.exchanges:    # whose key is free, who waits for what, and whose body is whose
         plan = msgspec.structs.replace(plan, damages=0)
     if plan.keys or plan.codes:     # what a template is signed with, and whose code has its task, is another matter

@@ -411,7 +411,7 @@ def _repeatable(script: Script) -> None:
     script.update(key, (script.member("n1"), created(key, script.get(key).create_revision)), done="1")
 
 
-def _own_claim_of_another(script: Script) -> None:
+def _durable_began_before_its_claim(script: Script) -> None:
     script.begin(level="durable")
 
 
@@ -496,7 +496,7 @@ def _lost_acknowledgement(script: Script) -> None:
         ("S11", _too_many_attempts), ("S11", _loss_not_counted), ("S11", _mode_changes), ("S12", _ran_without_a_claim),
         ("S12", _ran_elsewhere), ("S13", _ran_twice), ("S14", _never_ran), ("S16", _early), ("S18", _leased),
         ("S18", _unleased), ("S19", _elsewhere), ("R2", _moved_unguarded), ("R7", _repeatable),
-        ("S2", _stored_though_in_memory), ("S5", _own_claim_of_another), ("S11", _wrong_attempt),
+        ("S2", _stored_though_in_memory), ("S12", _durable_began_before_its_claim), ("S11", _wrong_attempt),
         ("S11", _orphan_pays), ("S11", _orphan_not_counted), ("S12", _began_unasked), ("S12", _durable_began_early),
         ("S13", _began_twice), ("S14", _ended_by_another), ("S21", _refused_though_stored),
         ("S20", _cancelled_by_the_master), ("S12", _began_after_its_claim),

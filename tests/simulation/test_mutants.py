@@ -13,18 +13,27 @@ import pytest
 from ..cluster.ledger import test_commits
 from ..cluster.master import test_term
 from ..cluster.master.dispatch import test_heavy, test_rates
-from ..cluster.master.duties import test_bulk, test_flows, test_scheduler, test_takeover
+from ..cluster.master.duties import test_bulk, test_flows, test_lending, test_scheduler, test_takeover
 from ..cluster.node.intake import test_bounds
 from ..cluster.node.outcomes import test_reporter
-from ..cluster.node.running import test_remembering, test_running
+from ..cluster.node.running import test_executor, test_remembering, test_running
 from ..cluster.state import test_splitting, test_wide
 from ..fitting import Changer, faults_in
-from . import mutants_of_blame, mutants_of_trust, test_fairness, test_one_trouble, test_trust
+from . import (
+    mutants_of_blame,
+    mutants_of_express,
+    mutants_of_trust,
+    test_express,
+    test_fairness,
+    test_one_trouble,
+    test_trust,
+)
 from .campaign import Verdict, run
 from .mutants import MUTANTS
 from .test_cluster import SEEDS
 
-assert mutants_of_trust.__name__ and mutants_of_blame.__name__        # imported for the bugs it plants
+assert mutants_of_trust.__name__ and mutants_of_blame.__name__      # imported for the bugs they plant
+assert mutants_of_express.__name__
 
 ALWAYS = [
     "enqueue_without_member_guard", "claims_beside_jobs", "two_commits_on_one_key", "revoke_before_reaping",
@@ -71,6 +80,23 @@ RARE = {
         lambda: asyncio.run(test_scheduler.test_in_a_serial_queue_what_is_due_is_its_new_end()),
     "handed_back_while_it_is_marked":
         test_running.test_a_node_that_leaves_waits_for_what_it_marks_and_hands_back_no_key_that_is_given_up,
+    "express_past_what_waits": lambda: test_express.stands_before(test_express._another_that_waits),
+    "express_past_a_pause": lambda: test_express.stands_before(test_express._a_pause),
+    "express_past_a_limit": lambda: test_express.stands_before(test_express._a_limit),
+    "express_without_being_lent": lambda: test_express.stands_before(test_express._the_masters_word),
+    "express_where_no_slot_is_free":
+        test_executor.test_its_own_claim_goes_back_where_what_was_given_in_that_moment_has_the_slots,
+    "a_flag_is_taken_down_with_its_token":
+        test_lending.test_what_is_being_given_out_waits_as_long_as_there_is_no_verdict,
+    "a_flag_is_taken_down_blindly":
+        test_lending.test_one_that_was_put_again_stays_though_the_master_has_not_seen_it,
+    "a_queue_is_empty_before_it_was_read":
+        test_lending.test_a_queue_that_is_not_known_as_a_whole_may_hold_something,
+    "flags_are_read_later_than_the_queues":
+        test_lending.test_of_those_that_there_were_it_learns_as_they_were_at_its_snapshot,
+    "flags_of_those_who_put_none_are_missed":
+        test_lending.test_what_a_node_of_the_release_before_has_left_gets_its_flag_before_anything_is_lent,
+    "lent_beside_the_release_before": test_lending.test_nothing_is_lent_while_a_member_puts_no_flags,
 }
 """Of some ten thousand seeds one may find these; so here are the tests that do."""
 

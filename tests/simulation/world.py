@@ -30,6 +30,7 @@ from rota.worker.pool import inquest
 
 from . import codes, trust
 from .damage import exorcise
+from .express import FLAGS_S, Hasty
 from .flows import Waiters
 from .history import Freeze, Order, indexes_of
 from .kept import kept_by
@@ -290,6 +291,8 @@ class World:
             clients.append(self.group.create_task(Twins(self).run(), name="client-twins"))
         if self.plan.sharers:
             clients.append(self.group.create_task(Sharers(self).run(), name="client-sharers"))
+        if self.plan.hasty:
+            clients += [self.group.create_task(Hasty(self, number).run(), name="client-hasty") for number in range(2)]
         if self.plan.waiters:
             clients.append(self.group.create_task(self.waiters.run(), name="client-waiters"))
             clients.append(self.group.create_task(self.composers.run(), name="client-composers"))
@@ -323,6 +326,9 @@ class World:
         await self.until(lambda: not self.records(self.keys.progress, 1), 4 * TTL_S, nothing_said)
         await self.until(self._all_are_members, 3 * TTL_S, "every node that lives is a member")
         await asyncio.sleep(0.1)                                # the watches show it
+        await self.until(
+            lambda: not self.records(self.keys.nonempty, 1), FLAGS_S, "X3: queues that hold nothing have no flag"
+        )
         newest = max(self.masters, key=lambda master: master.picture.revision)      # (others may have looked in vain)
         self.kept.extend(kept_by(newest, [
             record.key[len(self.keys.queues):].decode() for record in self.records(self.keys.queues)

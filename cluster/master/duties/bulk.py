@@ -14,9 +14,10 @@ from rota.client.errors import LedgerError
 from ...context import TermContext
 from ...events.records import BulkEnded
 from ...ledger.buckets import Buckets
-from ...ledger.commits import Commits, unmodified
+from ...ledger.commits import unmodified
 from ...ledger.ledger import Changes, Delete
 from ...ledger.scan import scan
+from ...state.nonempty import commits_of
 from ...state.records import operation_in
 from ...state.words import Words
 from ..election.authority import Authority
@@ -56,7 +57,7 @@ class Bulk:
         found = [record async for record in scan(self._ledger, self._keys.operations, keys_only=True)]
         for record in sorted(found, key=lambda record: record.create_revision):
             self._waiting[record.key] = None
-        async with Commits(self._ledger) as commits, asyncio.TaskGroup() as group:
+        async with commits_of(self._ledger, self._keys) as commits, asyncio.TaskGroup() as group:
             self._commits = commits
             ends = Ends(self._ledger, self._keys, commits, self._is_serial)
             self._writer = Writer(self._context, self._authority, commits, self._buckets, ends)

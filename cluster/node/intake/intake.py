@@ -49,6 +49,7 @@ from ..bodies.cache import BodyCache, VerifiedBody
 from ..membership.own_record import OwnRecord
 from .bounds import Bounds
 from .checks import Checks
+from .express import Express, Place
 from .levels import Levels
 from .repeats import Repeats
 from .sections import Sections, gone
@@ -73,7 +74,7 @@ class Intake:
         self, context: IdentityContext, directory: Directory, receipts: Bucket, cache: BodyCache, *,
         volatile: Callable[[Enqueue, VerifiedBody, EnqueueError | None], Receipt | EnqueueError],
         begin: Callable[[str, Claim, VerifiedBody, asyncio.Future[Verdict]], None],
-        record: OwnRecord, awaited: Callable[[str], bool] = lambda session: False,
+        place: Place, record: OwnRecord, awaited: Callable[[str], bool] = lambda session: False,
     ) -> None:
         self._context = context
         self._commits = context.commits
@@ -94,6 +95,7 @@ class Intake:
         self._checks = Checks(context, directory, self._repeats)
         self._levels = Levels(directory, record)
         self._streams = Streams(directory, context.clock, awaited)
+        self.express = Express(context, directory, record, cache, receipts, place)
         self.full: str | None = None
         self.nearly_full: str | None = None
         """Why enqueues are refused for now, or None: the store takes nothing, or soon will not."""
@@ -129,6 +131,8 @@ class Intake:
                     waiting.append((await sections.submit(write, bundle.terms.flow), order))
                 elif mode is not None:
                     waiting.append((await self._start_now(bundle, body, order, mode), order))
+                elif len(bundles) == 1 and (begun := await self.express.store(self._token, bundle, body, order)):
+                    waiting.append((begun, order))
                 else:
                     waiting.append(await self._store(bundle, body, order))
             except QueueFull as error:
@@ -156,7 +160,9 @@ class Intake:
         settings = self._directory.queues.get(bundle.queue)
         if settings is not None and (settings.serial or settings.max_waiting is not None):
             return await self._append(bundle, body, order, hold, over, settings)
-        return self._commits.submit(await self._write(bundle, body, order, hold, over)), order
+        future = self._commits.submit(await self._write(bundle, body, order, hold, over))
+        self.express.note_waiting(bundle, future)
+        return future, order
 
     async def _without_room(
         self, bundle: Enqueue, body: VerifiedBody, order: int, full: QueueFull
@@ -282,6 +288,8 @@ class Intake:
             return Receipt(bundle.bundle, verdict.revision, order, bundle.level)
         if verdict.failed is not None and verdict.failed.key == self._member.key:
             return Overloaded("this node has just lost its membership; try another", 0.1)
+        if body is not None and verdict.failed is not None and self.express.stopped(bundle, verdict.failed):
+            return await self._after_all(bundle, body, order)
         if bundle.terms is not None and bundle.terms.unique and body is not None:
             if (repeated := await self._repeats.of(bundle)) is not None:
                 return repeated
@@ -291,6 +299,16 @@ class Intake:
         if bundle.terms is not None and (flow := bundle.terms.flow) is not None:
             return await self._repeats.of(bundle) or self._not_in_flow(flow, verdict)
         return await self._repeats.of(bundle) or Overloaded("this bundle's receipt is not readable now; try again", 0.5)
+
+    async def _after_all(self, bundle: Enqueue, body: VerifiedBody, order: int) -> Receipt | EnqueueError:
+        """Something stood before what was to begin at once: it waits in its queue, like others."""
+        try:
+            future, order = await self._store(bundle, body, order)
+        except EnqueueError as error:
+            return error
+        except LedgerError as error:
+            return _refused(error)
+        return await self._answer(bundle, order, future, body)
 
     def _not_in_flow(self, flow: FlowTerms, verdict: Verdict) -> EnqueueError:
         if verdict.failed is not None and verdict.failed.key == self._keys.flow(flow.id):

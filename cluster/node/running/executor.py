@@ -46,6 +46,7 @@ class Executor:
         self._cache = cache
         self._cancel_volatile = cancel_volatile
         self.claims = Claims()
+        self._expected = set[str]()     # bundles whose claims this node is storing itself
         self._cancels = Cancels(context.ledger, context.keys)
         self._running = Running(
             context, self.claims, self._cancels, runners, may_start=may_start, keep=keep, is_limited=is_limited
@@ -93,6 +94,7 @@ class Executor:
     def _compare(self, listing: Listing) -> None:
         """After a compaction overtook the watch: compare with what lies under us."""
         present = {record.key for record in listing.records}
+        self._expected.clear()          # they may have come and gone
         for held in self.claims:
             if held.record.key not in present and held.record.create_revision <= listing.revision:
                 self._gone(held.record.key)     # (our own claim, of level `delayed`, may be newer than what we read)
@@ -119,6 +121,11 @@ class Executor:
             bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits,
             since=self._context.clock.monotonic(),
         )
+        if len(self.claims) > 1 and self._has_come_too_late(held):
+            self._expected.discard(bundle)
+            self._running.release([held])
+            return
+        self._expected.discard(bundle)
         self._running.take(held, self._cache.take(bundle))
 
     def _gone(self, key: bytes) -> None:
@@ -132,6 +139,29 @@ class Executor:
             for held in self.claims:
                 if held.submitted and whole(held.bundle) == bundle and index in (i for i, _ in held.jobs):
                     self._runners.cancel(held.key, index)
+
+    # -- what this node claims as it takes it in ---------------------------------------------------------------------
+
+    def is_idle(self) -> bool:
+        """Whether nothing lies here, or is expected to, and something may begin."""
+        return not len(self.claims) and not self._expected and not self._over and self._running.may_begin
+
+    def expect(self, bundle: str) -> None:
+        """Our own claim is being stored; its jobs begin when it is seen: behind whatever was given to us before."""
+        self._expected.add(bundle)
+
+    def expect_no_more(self, bundle: str) -> None:
+        self._expected.discard(bundle)
+
+    def _has_come_too_late(self, held: Held) -> bool:
+        """Our own claim, where the master has just given the slots to others; or what takes several slots, where we
+        have just taken some ourselves (of what takes one some is given ahead, and looked at when it waits:
+        `review`)."""
+        claim = held.claim
+        if held.bundle not in self._expected and (claim.weight == 1 or all(other.claim.fence for other in self.claims)):
+            return False
+        used = sum(other.pending * other.claim.weight for other in self.claims if other.claim.mode == claim.mode)
+        return used > self._runners.capacity[claim.mode]
 
     # -- level `delayed`: jobs start while their claim is being written ----------------------------------------------
 

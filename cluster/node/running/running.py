@@ -289,6 +289,10 @@ class Running:
         self._draining = True
 
     @property
+    def may_begin(self) -> bool:
+        return not (self._over or self._draining) and self._may_start()
+
+    @property
     def drains(self) -> bool:
         return self._draining
 

@@ -8,6 +8,7 @@ for good there is a record in the failed set (`failed`). `[*]`: not in the store
     [*] --> scheduled: enqueue
     [*] --> awaiting: enqueue
     [*] --> claimed: enqueue_claimed
+    [*] --> claimed: enqueue_express
     [*] --> waiting: fire
     [*] --> scheduled: fire
     awaiting --> waiting: release
@@ -97,7 +98,7 @@ from .claimed import (
     take_over,
 )
 from .ended import finished, result
-from .entering import Bound, Fired, enqueue, enqueue_claimed, fire
+from .entering import Bound, Fired, enqueue, enqueue_claimed, enqueue_express, fire
 from .failed import delete, fail, revive, set_aside, set_some_aside, skip_head
 from .ops import Conditions, Ops
 from .remembered import forget_steps, remember, remembered
@@ -106,7 +107,7 @@ from .waiting import become_due, cancel, cancel_some, claim, expire, replace, re
 __all__ = [
     "Bound", "Conditions", "Fired", "Ops", "abandon", "become_due", "block", "cancel", "cancel_some", "claim", "delete",
     "end",
-    "enqueue", "enqueue_claimed", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
+    "enqueue", "enqueue_claimed", "enqueue_express", "expire", "fail", "finished", "fire", "forget_steps", "forgotten",
     "give_back", "given", "hand_back", "let_in", "let_out", "mark_started", "not_well", "part_with", "record",
     "release", "remember", "remember_first", "remembered", "replace", "result", "retry", "retry_head", "retry_in_place",
     "revive", "set_aside", "set_some_aside", "skip_head", "sleep_in_place", "split", "suspend", "take_over",

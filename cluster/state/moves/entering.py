@@ -51,6 +51,16 @@ def enqueue_claimed(
     )
 
 
+def enqueue_express(
+    keys: Keys, who: Conditions, bundle: str, claim: Claim, node: str, body: bytes, digest: str, receipt_lease: int, *,
+    ahead: Conditions,
+) -> Write:
+    """Store a bundle under the node that took it, which begins it when that has happened. `ahead`: nothing stands
+    before it (`ahead_of_nothing`)."""
+    write = enqueue_claimed(keys, who, bundle, claim, node, body, digest, receipt_lease)
+    return Write((*write.conditions, *ahead), write.ops)
+
+
 class Bound(msgspec.Struct, frozen=True, gc=False):
     """How many jobs were ever enqueued to a queue, as it was seen."""
 

@@ -32,7 +32,7 @@ def split(
     jobs, where there would be too many pieces for a transaction: these are split again."""
     late = forget_late(keys, bundle, token)
     puts: dict[bytes, bytes] = {}
-    most = min(PIECES_MAX, (OPS_MAX - 2 - len(late)) // 2)
+    most = min(PIECES_MAX, (OPS_MAX - 3 - len(late)) // 2)      # one is left for what says that jobs wait
     for name, piece, piece_body in pieces(seal, bundle, token, body.value, size, most):
         puts[keys.job(piece.queue, piece.priority, piece.order, name)] = encode(piece)
         puts[keys.body(name)] = piece_body

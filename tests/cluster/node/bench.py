@@ -16,6 +16,7 @@ from rota.cluster.ledger.commits import Commits, created
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record, Txn, prefix_end
 from rota.cluster.ledger.memory import MemoryLedger, MemoryStore
 from rota.cluster.state.keys import Keys
+from rota.cluster.state.nonempty import commits_of
 from rota.cluster.state.records import Claim, Token, claim_of, encode
 from rota.worker.channel.frames import Work
 from rota.worker.pool.interface import NodeSide
@@ -150,7 +151,7 @@ def play(deed: Callable[[Bench], Awaitable[None]], keyring: Keyring = UNSIGNED) 
     async def main() -> None:
         clock = VirtualClock()
         ledger = MemoryLedger(MemoryStore(clock))
-        async with Commits(ledger) as commits:
+        async with commits_of(ledger, KEYS) as commits:
             joined = await ledger.commit(Txn((), (Put(KEYS.node(NODE), b"{}"),)))
             await deed(Bench(commits, ledger, clock, keyring, joined.revision))
         await ledger.close()

@@ -14,6 +14,7 @@ from rota.client.wire.keyring import UNSIGNED, Seal
 from rota.cluster.ledger.commits import Write, created, unmodified
 from rota.cluster.ledger.ledger import Condition, Delete, Put, Record
 from rota.cluster.state import moves
+from rota.cluster.state.express import ahead_of_nothing
 from rota.cluster.state.keys import Keys
 from rota.cluster.state.records import (
     Claim,
@@ -88,6 +89,10 @@ SAMPLES: list[tuple[str, str, Write | moves.Ops]] = [     # (move, from where, w
     ("abandon", "awaiting", moves.abandon(KEYS, WHO, HELD_BACK, BUNDLE, OTHER, OTHER)),
     ("set_aside", "awaiting", moves.set_aside(KEYS, WHO, HELD_BACK, BUNDLE, AWAITING, FAILURE)),
     ("enqueue_claimed", NOWHERE, moves.enqueue_claimed(KEYS, WHO, BUNDLE, CLAIM, "n", BODY, "digest", 1)),
+    ("enqueue_express", NOWHERE, moves.enqueue_express(
+        KEYS, WHO, BUNDLE, CLAIM, "n", BODY, "digest", 1,
+        ahead=ahead_of_nothing(KEYS, "q", "m:f", word_at=3, task_at=4),
+    )),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY)])),
     ("fire", NOWHERE, moves.fire(KEYS, WHO, SCHEDULE, RECORD, [moves.Fired(BUNDLE, TOKEN, BODY, 9_000)])),
     ("claim", "waiting", moves.claim(KEYS, WHO, WAITING, BUNDLE, TOKEN, "n", fence=5, serial=False)),

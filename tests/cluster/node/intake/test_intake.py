@@ -33,6 +33,17 @@ GOOD = Enqueue(BUNDLE, "m:f", "q", 2, "async", body())
 MEMBER = Member("", ["*"], {"m:f": "async"}, {"async": 10}, "3.11", "0", 0.0)
 
 
+class NeverIdle:
+    def is_idle(self) -> bool:
+        return False
+
+    def expect(self, bundle: str) -> None:
+        raise AssertionError(bundle)
+
+    def expect_no_more(self, bundle: str) -> None:
+        raise AssertionError(bundle)
+
+
 class Stage:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -41,7 +52,7 @@ class Stage:
         identity = Identity(NODE, 0, 10, KEYS.node(NODE), 0)
         self.intake = Intake(
             bench.context, directory, bench.context.buckets.of(120.0), BodyCache(), volatile=self._volatile,
-            begin=lambda *claim: None, record=OwnRecord(bench.context, identity, MEMBER),
+            begin=lambda *claim: None, place=NeverIdle(), record=OwnRecord(bench.context, identity, MEMBER),
         )
 
     def _volatile(self, bundle: Enqueue, body: Any, error: EnqueueError | None) -> Receipt:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from rota.client.errors import LedgerUnavailable
 from rota.client.model import Outcome, TaskInfo
 from rota.cluster.ledger.commits import Verdict
@@ -210,5 +212,70 @@ def test_what_lies_there_instead_came_from_the_master() -> None:
         future.set_result(Verdict(False, 99, None, receipt))
         await a_moment()
         assert executor.held == 1 and bench.runners.given[-1].fence == claim.create_revision
+
+    act(deed)
+
+
+def test_its_own_claim_begins_when_it_is_seen_behind_what_was_given_before() -> None:
+    async def deed(bench: Bench, executor: Executor) -> None:
+        assert executor.is_idle()
+        executor.expect(BUNDLE)
+        assert not executor.is_idle()
+        await bench.claim(OTHER, 1)
+        await bench.claim(BUNDLE, 1)
+        await a_moment()
+        assert given(bench) == [OTHER, BUNDLE] and not executor.is_idle()
+        executor.expect("never")
+        executor.expect_no_more("never")
+        for work in list(bench.runners.given):
+            executor.on_outcomes([(work.key, Outcome(index, "ok")) for index, _ in work.jobs])
+        await a_moment()
+        assert executor.is_idle()
+
+    act(deed)
+
+
+def test_its_own_claim_goes_back_where_what_was_given_in_that_moment_has_the_slots() -> None:
+    async def deed(bench: Bench, executor: Executor) -> None:
+        executor.expect(BUNDLE)
+        await bench.claim(OTHER, 10)
+        await bench.claim(BUNDLE, 1)
+        await a_moment()
+        assert given(bench) == [OTHER] and executor.held == 1
+        (back,) = await bench.names(KEYS.jobs)
+        assert back.endswith(BUNDLE) and await bench.names(KEYS.nonempty) == ["q"]
+
+    act(deed)
+
+
+def test_what_is_expected_may_have_gone_unseen() -> None:
+    async def deed(bench: Bench, executor: Executor) -> None:
+        executor.expect(BUNDLE)
+        await bench.claim(BUNDLE)
+        await bench.delete(KEYS.claim(NODE, BUNDLE))
+        await bench.ledger.compact((await bench.ledger.read(b"x")).revision)
+        await a_moment()
+        assert executor.held == 0 and executor.is_idle()
+
+    act(deed)
+
+
+def test_what_takes_several_slots_goes_back_where_this_node_has_just_taken_some_itself() -> None:
+    """The master knows of that when it has come back. What he has given himself stays: he knows what he does."""
+    async def deed(bench: Bench, executor: Executor) -> None:
+        heavy = claim_of(replace(token(1), weight=10), 5)
+        executor.expect(BUNDLE)
+        await bench.claim(BUNDLE, 1, claim=claim_of(token(1), 0))
+        await bench.claim(OTHER, 1, claim=heavy)
+        await a_moment()
+        assert given(bench) == [BUNDLE] and executor.held == 1
+        (back,) = await bench.names(KEYS.jobs)
+        assert back.endswith(OTHER)
+        end(bench, executor)
+        await a_moment()
+        await bench.claim("0s8sf4s75de1-00000009", 1)
+        await bench.claim(OTHER, 1, claim=heavy)
+        await a_moment()
+        assert given(bench)[1:] == ["0s8sf4s75de1-00000009", OTHER]
 
     act(deed)
