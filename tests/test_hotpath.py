@@ -11,7 +11,7 @@ import pytest
 from benchmarks import hotpath, wakeups
 from rota.worker.runner.environment import surroundings
 
-CALLS_MAX = {"client": 8.6, "runner-async": 29.8, "runner-plain": 33.5, "pool": 4.1, "telemetry": 2.1}
+CALLS_MAX = {"client": 8.6, "runner-async": 29.8, "runner-plain": 33.5, "pool": 4.1, "telemetry": 1.4}
 
 NODE_MAX = {
     "lone": {"transactions": 2, "turns": 16, "callbacks": 33, "tasks": 6},

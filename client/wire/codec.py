@@ -26,6 +26,7 @@ BODY_BYTES_MAX = 4 + HEADER_BYTES_MAX + BUNDLE_BYTES_MAX
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """What cloudpickled code is bound to."""
 
+_ALL = list(range(JOBS_PER_BUNDLE_MAX))
 encode = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 decode_results = msgspec.msgpack.Decoder(Results).decode
@@ -76,7 +77,9 @@ def _fault_of(header: Header, payload_bytes: int) -> str:
         return "its schema covers neither priority, key nor delay, and it says some"
     if not 0 < len(indexes) <= JOBS_PER_BUNDLE_MAX or len(sizes) != len(indexes):
         return f"{len(indexes)} indexes, {len(sizes)} sizes"
-    if min(indexes) < 0 or max(indexes) >= JOBS_PER_BUNDLE_MAX or len(set(indexes)) != len(indexes):
+    if indexes != _ALL[: len(indexes)] and (        # (nearly always they are all)
+        min(indexes) < 0 or max(indexes) >= JOBS_PER_BUNDLE_MAX or len(set(indexes)) != len(indexes)
+    ):
         return "indexes out of range, or repeated"
     if min(sizes) < 0 or sum(sizes) != payload_bytes or payload_bytes > BUNDLE_BYTES_MAX:
         return f"{payload_bytes} payload bytes where its header says {sum(sizes)}"

@@ -43,6 +43,18 @@ class Distribution:
         self.counts[bisect_left(BUCKETS_S, seconds)] += count
         self.total_s += seconds * count
 
+    def add_each(self, durations: list[float]) -> None:
+        """What is no duration counts as none."""
+        total_s, least, most = sum(durations), min(durations, default=0.0), max(durations, default=0.0)
+        if least >= 0.0 and total_s < SECONDS_MAX:      # (NaN is less than nothing, and makes a sum that is none)
+            bucket = bisect_left(BUCKETS_S, most)
+            if bucket == bisect_left(BUCKETS_S, least):     # as nearly always, of jobs of one bundle
+                self.counts[bucket] += len(durations)
+                self.total_s += total_s
+                return
+        for seconds in durations:
+            self.add(seconds, 1)
+
     @property
     def count(self) -> int:
         return sum(self.counts)
@@ -77,13 +89,7 @@ class Tally:
         else:
             for status in statuses:
                 outcomes[status] += 1
-        counts, total_s = ran.counts, 0.0
-        for seconds in [outcome.ran_s for outcome in ended]:
-            if not 0.0 <= seconds < SECONDS_MAX:    # a runner can say anything
-                seconds = 0.0
-            counts[bisect_left(BUCKETS_S, seconds)] += 1
-            total_s += seconds
-        ran.total_s += total_s
+        ran.add_each([outcome.ran_s for outcome in ended])
 
     def _learn(self, name: str) -> tuple[defaultdict[str, int], Distribution]:
         name = _bounded(self.ended, name)

@@ -54,11 +54,13 @@ def settle(
 ) -> list[Settlement]:
     """The writes for some outcomes of a bundle, in order; the last one ends the claim if the bundle is complete."""
     keys, buckets = context.keys, context.buckets
-    steps = _steps(outcomes, FORGETTING_PER_WRITE if held.memory is not None else JOBS_PER_BUNDLE_MAX)
+    well = _all_well(outcomes)
+    steps = _steps(outcomes, FORGETTING_PER_WRITE if held.memory is not None else JOBS_PER_BUNDLE_MAX, well=well)
     settlements = []
     again = _again_in_parts(context, held) if complete else []
     before, again = again[:-PARTS_PER_WRITE], again[-PARTS_PER_WRITE:]
-    done = held.done & ~bits([outcome.index for outcome in outcomes])
+    once = len(steps) == 1 and not before       # as nearly always: then it is known already what has ended
+    done = held.done if once else held.done & ~bits([outcome.index for outcome in outcomes])
     for start in range(0, len(before), PARTS_PER_WRITE):
         parts = before[start : start + PARTS_PER_WRITE]
         done |= bits([index for indexes, _, _ in parts for index in indexes])
@@ -67,9 +69,11 @@ def settle(
             False, 0,
         ))
     for number, step in enumerate(steps):
-        done |= bits([outcome.index for outcome in step])
+        if not once:
+            done |= bits([outcome.index for outcome in step])
         last = number == len(steps) - 1
-        ops: list[Put | Delete] = _failures(context, held, step)
+        all_well = well or _all_well(step)
+        ops: list[Put | Delete] = [] if all_well else _failures(context, held, step)
         final = complete and last
         if held.memory is not None:
             held.failed.update(outcome.index for outcome in step if outcome.status == "failed")
@@ -78,12 +82,11 @@ def settle(
                 ops += _forgotten(context, held, ended, final=False)
         ops += _end(context, held, done, again) if final else moves.record(held.record.key, held.shown(done))
         deletes = tuple(op for op in ops if isinstance(op, Delete))
-        all_well = _all_well(step)
         without = deletes if final and all_well and len(deletes) == len(ops) else None
         kept: list[Kept] = []
         result_s = keep.result_s if all_well else max(keep.result_s, NOT_WELL_S)
         if step and result_s > 0:
-            entries = [_entry(outcome, held.claim.attempt) for outcome in step]
+            entries = _entries(step, held.claim.attempt, all_well=all_well)
             ops.append(put := moves.result(
                 keys, context.seal, held.bundle, entries, held.record.create_revision, of=held.claim,
                 node=context.node, began_ms=held.began_ms(step), at_ms=int(context.clock.wall() * 1000),
@@ -109,10 +112,10 @@ def give_back(context: IdentityContext, held: Held, indexes: list[int], size: in
     )
 
 
-def _steps(outcomes: list[Outcome], jobs_max: int) -> list[list[Outcome]]:
-    """Cut so that no write is too large: by failed jobs and by bytes, and by jobs."""
+def _steps(outcomes: list[Outcome], jobs_max: int, *, well: bool) -> list[list[Outcome]]:
+    """Cut so that no write is too large: by failed jobs and by bytes, and by jobs. `well`: they all ended so."""
     size = sum([len(outcome.value) for outcome in outcomes])
-    if len(outcomes) <= jobs_max and size <= RESULT_BYTES_PER_WRITE and _all_well(outcomes):
+    if len(outcomes) <= jobs_max and size <= RESULT_BYTES_PER_WRITE and well:
         return [outcomes]               # as nearly always, and as it would come out below
     steps: list[list[Outcome]] = [[]]
     failures = size = 0
@@ -258,6 +261,14 @@ def _finished(context: IdentityContext, held: Held, indexes: list[int]) -> tuple
         context.keys, context.seal, held.bundle, indexes, held.claim, held.record.create_revision, node=context.node,
         at_s=round(context.clock.wall(), 3), body=held.body,
     )
+
+
+def _entries(step: list[Outcome], attempts: int, *, all_well: bool) -> list[ResultEntry]:
+    if not all_well:
+        return [_entry(outcome, attempts) for outcome in step]
+    return [        # as below, in order: names would cost
+        ResultEntry(outcome.index, "ok", outcome.value, "", "", attempts, outcome.codec) for outcome in step
+    ]
 
 
 def _entry(outcome: Outcome, attempts: int) -> ResultEntry:
