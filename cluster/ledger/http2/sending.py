@@ -20,6 +20,7 @@ from .frames import (
     WINDOW_MAX,
     PeerError,
     frame,
+    frame_head,
 )
 
 _PREFIX = struct.Struct(">BI")              # gRPC's, before each message: compressed or not, and its length
@@ -60,12 +61,12 @@ class Sender:
                 head + frame(DATA, END_STREAM, call.stream, _PREFIX.pack(0, len(body)) + body)
             )
             return
-        self._transport.write(head)
-        self.message(call, body, last=True)
+        self.message(call, body, last=True, head=head)
 
-    def message(self, call: Sending, body: bytes, *, last: bool) -> None:
+    def message(self, call: Sending, body: bytes, *, last: bool, head: bytes = b"") -> None:
+        """`head`: what goes before it at once, whatever its own turn."""
         self._line.append((call, memoryview(_PREFIX.pack(0, len(body)) + body), last))
-        self._send()
+        self._send(head)
 
     def widened(self, call: Sending | None, step: int) -> None:
         """The peer takes more, of one call or (None) of the connection. Raises `PeerError`."""
@@ -101,11 +102,12 @@ class Sender:
         self._writable = True
         self._send()
 
-    def _send(self) -> None:
-        """Everybody in the line sends what its own window lets through, as long as the connection's lasts."""
+    def _send(self, head: bytes = b"") -> None:
+        """Everybody in the line sends what its own window lets through, as long as the connection's lasts: copied once,
+        by the join."""
         held: deque[tuple[Sending, memoryview, bool]] = deque()
         stuck: set[int] = set()         # a stream's messages keep their order
-        out: list[bytes | memoryview] = []
+        out: list[bytes | memoryview] = [head] if head else []
         while self._line and self._window > 0 and self._writable:
             call, left, last = self._line.popleft()
             if call.over:
@@ -123,7 +125,8 @@ class Sender:
     def _fill(self, out: list[bytes | memoryview], call: Sending, left: memoryview, last: bool) -> memoryview:
         while left and (size := min(len(left), call.window, self._window, self._frame_max)) > 0:
             ends = last and size == len(left)
-            out.append(frame(DATA, END_STREAM if ends else 0, call.stream, bytes(left[:size])))
+            out.append(frame_head(DATA, END_STREAM if ends else 0, call.stream, size))
+            out.append(left[:size])
             left = left[size:]
             call.window -= size
             self._window -= size
