@@ -17,12 +17,17 @@ class Row(NamedTuple):
     function: str = ""  # a regular expression for the whole name; "" for any
 
 
-VERIFYING = r"Keyring.verify|.*_job_tags|_job_context|split_body|decode_header|_fault_of|.*_context|.*_refuse_unknown"
-SIGNING = r".*sign_results|.*_result_tags|_entry_facts|encode_results"
+VERIFYING = (
+    r"Keyring.verify|of_jobs|of_bundle|_job_facts|split_(body|whole).*|picked|_?decode(_header)?|_fault_of.*|"
+    r".*_refuse_unknown"
+)
+SIGNING = r".*sign_results|of_results|of_entries|_entry_facts|encode_results"
 
 NODE: tuple[Row, ...] = (
     Row("signatures: verify jobs", "client/wire/codec.py", VERIFYING),
     Row("signatures: verify jobs", "client/wire/keyring.py", VERIFYING),
+    Row("signatures: verify jobs", "client/wire/tags.py", VERIFYING),
+    Row("signatures: sign results", "client/wire/tags.py"),
     Row("signatures: sign results", "client/wire/keyring.py"),
     Row("signatures: sign results", "client/wire/codec.py", SIGNING),
     Row("receipt digest", "client/wire/codec.py", r"enqueue_digest"),
@@ -117,6 +122,7 @@ RUNNER: tuple[Row, ...] = (
 CLIENT: tuple[Row, ...] = (
     Row("pickle arguments", "client/calls/pickling.py", r".*dump_arguments"),
     Row("sign", "client/wire/keyring.py"),
+    Row("sign", "client/wire/tags.py"),
     Row("encode body", "client/wire/codec.py"),
     Row("make bundles", "client/api/bulk.py"),
     Row("make bundles", "client/api/coalesce.py"),
