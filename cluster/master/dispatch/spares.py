@@ -39,5 +39,5 @@ class Starved:
             if queue is None or queue.running or not queue.size:
                 continue
             self._since[name] = since = now if since is None else since
-            if now - since >= AFTER_S:
+            if now - since >= AFTER_S and not queue.settings.paused:
                 yield queue

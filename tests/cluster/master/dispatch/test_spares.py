@@ -58,6 +58,17 @@ def test_none_where_a_node_has_none_or_something_forbids_it() -> None:
     assert table.given() == []
 
 
+def test_a_paused_queue_is_not_looked_at_and_has_its_turn_as_soon_as_it_goes_on() -> None:
+    """Each decision looked through the gates of each of them, for nothing."""
+    table = full()
+    table.put(KEYS.queue("quick"), encode(QueueRecord(paused=True)))
+    table.job("q1", queue="quick")
+    wait(table)
+    assert not list(table.aggregator.picture.starved.now(table.now))
+    table.put(KEYS.queue("quick"), encode(QueueRecord()))
+    assert table.given() == [("q1", "n1")]
+
+
 def test_a_serial_queue_gets_its_head_and_a_bundle_is_cut() -> None:
     table = full(spare=2)
     table.put(KEYS.queue("line"), encode(QueueRecord(serial=True)))
