@@ -367,12 +367,13 @@ async def an_enqueue_returns_when_the_job_is_stored(rig: Rig) -> None:
 
 
 async def the_store_is_used_sparingly(rig: Rig) -> None:
-    """Twenty jobs: three keys store them, one gives them out, one holds their results. (Some more if the node is slow,
-    and tells of a few at a time; without bundles it would be a hundred.)"""
+    """Twenty jobs: three keys store them, their claim among these where nothing stood before them, else one more gives
+    them out; one holds their results. (Some more if the node is slow, and tells of a few at a time; without bundles it
+    would be a hundred.)"""
     before = await keys_written(rig)
     handles = await rig.client.enqueue_many(app.plain, [(number,) for number in range(20)])
     await asyncio.gather(*[handle.aresult(PATIENCE_S) for handle in handles])
-    assert 5 <= await keys_written(rig) - before <= 25
+    assert 4 <= await keys_written(rig) - before <= 25
 
 
 async def keys_written(rig: Rig) -> int:
