@@ -625,8 +625,8 @@ def a_stream_waits_for_somebody_else() -> None:
     """What came in a stream has no time of its own: it is given out when something else happens, or is looked for."""
     original = pacing.Pacing.due
 
-    def due(self: pacing.Pacing, now: float, *, busy: bool) -> float | None:
-        return original(self, now, busy=busy) if self._waits or self._at_once else None
+    def due(self: pacing.Pacing, now: float) -> float | None:
+        return original(self, now) if self._at_once else None
 
     pacing.Pacing.due = due
 

@@ -92,7 +92,7 @@ class Picture:
 
     def due(self, now: float) -> float | None:
         """When to decide by what has been seen; None: nothing has changed for what waits."""
-        return self.pacing.due(now, busy=any(node.held for node in self.nodes.values()))
+        return self.pacing.due(now)
 
     def open(self) -> None:
         """The snapshot is complete: from here on the master decides. Claims of nodes that are gone are orphans."""

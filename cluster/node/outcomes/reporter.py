@@ -50,7 +50,7 @@ class Reporter:
         self._runners = runners
         self._keep = keep
         self._on_end = on_end
-        self._company = company or Company((), lambda task, queue: False)
+        self._company = company or Company(lambda task, queue: False)
         self._partial: dict[int, Held] = {}     # by key: bundles that have outcomes of which no write was made
         self._soonest: float | None = None      # when to look at the clock, as was said last
         self.over = False
@@ -79,7 +79,6 @@ class Reporter:
             self._partial[held.key] = held
             held.flush_at = now + PARTIAL_S
         if held.is_complete:
-            self._company.ended(held)
             self.flush(held)
             return False
         return self._soonest is None        # else it is due later than what the clock is looked at for

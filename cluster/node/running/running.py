@@ -61,8 +61,7 @@ class Running:
         self._cancels = cancels
         self._runners = runners
         self._may_start = may_start
-        self._company = Company(claims, is_limited)
-        self.reporter = Reporter(context, runners, keep, self.forget, self._company)
+        self.reporter = Reporter(context, runners, keep, self.forget, Company(is_limited))
         self._bodies = Bodies(context)
         self._needs = Needs(self._bodies)
         aside = SetAside(
@@ -111,7 +110,6 @@ class Running:
     def forget(self, held: Held) -> None:
         """It does not lie here any more."""
         self._claims.forget(held)
-        self._company.left(held)
         if (alone := self._suspects.leave(held)) is not None:
             self.reporter.mark_started(alone, self.submit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rota.cluster.master.dispatch.pacing import BUSY_S, CALM_S, ROUND_BUNDLES, ROUND_JOBS, Pacing
+from rota.cluster.master.dispatch.pacing import CALM_S, ROUND_BUNDLES, ROUND_JOBS, Pacing
 from rota.cluster.state.records import QueueRecord, TaskRecord, encode
 
 from ..table import KEYS, Table
@@ -18,29 +18,22 @@ def after_a_round(at: float = 100.0) -> Pacing:
 
 
 def test_nothing_to_decide() -> None:
-    assert after_a_round().due(101.0, busy=True) is None
+    assert after_a_round().due(101.0) is None
 
 
 def test_after_a_pause_nothing_waits() -> None:
     for calm in (False, True):
         pacing = after_a_round()
         pacing.arrived(1, calm=calm)
-        assert pacing.due(100.0 + CALM_S, busy=True) == 100.0 + CALM_S
+        assert pacing.due(100.0 + CALM_S) == 100.0 + CALM_S
 
 
-def test_what_arrives_while_something_runs_waits_a_moment_at_the_most() -> None:
-    pacing = after_a_round()
-    pacing.arrived(1, calm=False)
-    assert pacing.due(100.001, busy=True) == 100.0 + BUSY_S
-    assert pacing.due(100.001, busy=False) == 100.001
-
-
-def test_a_stream_that_nobody_waits_for_waits_whether_something_runs_or_not() -> None:
+def test_a_stream_that_nobody_waits_for_waits_a_moment_and_goes_along_with_what_does_not() -> None:
     pacing = after_a_round()
     pacing.arrived(1, calm=True)
-    assert pacing.due(100.001, busy=False) == pacing.due(100.001, busy=True) == 100.0 + CALM_S
-    pacing.arrived(1, calm=False)               # takes it along
-    assert pacing.due(100.001, busy=False) == 100.001
+    assert pacing.due(100.001) == 100.0 + CALM_S
+    pacing.arrived(1, calm=False)
+    assert pacing.due(100.001) == 100.001
 
 
 def test_much_waits_for_nothing() -> None:
@@ -48,23 +41,23 @@ def test_much_waits_for_nothing() -> None:
     for _ in range(ROUND_BUNDLES):
         many.arrived(1, calm=True)
     large.arrived(ROUND_JOBS, calm=True)
-    assert many.due(100.001, busy=True) == large.due(100.001, busy=True) == 100.001
+    assert many.due(100.001) == large.due(100.001) == 100.001
 
 
 def test_what_is_not_an_arrival_is_decided_at_once_and_takes_arrivals_along() -> None:
     pacing = after_a_round()
     pacing.arrived(1, calm=True)
     pacing.changed()
-    assert pacing.due(100.001, busy=True) == 100.001
+    assert pacing.due(100.001) == 100.001
     pacing.decided(100.001, gave=False)
-    assert pacing.due(100.002, busy=True) is None
+    assert pacing.due(100.002) is None
 
 
 def test_a_round_that_gave_nothing_does_not_count() -> None:
     pacing = after_a_round()
     pacing.decided(100.004, gave=False)
-    pacing.arrived(1, calm=False)
-    assert pacing.due(100.004, busy=True) == 100.0 + BUSY_S
+    pacing.arrived(1, calm=True)
+    assert pacing.due(100.004) == 100.0 + CALM_S
 
 
 def settled(table: Table) -> None:
