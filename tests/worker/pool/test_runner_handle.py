@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import msgspec
@@ -29,7 +29,9 @@ def handle_of_a_runner(kind: Mode = "async") -> Iterator[RunnerHandle]:
 
 
 @contextmanager
-def handle_and_tally(kind: Mode) -> Iterator[tuple[RunnerHandle, Tally]]:
+def handle_and_tally(
+    kind: Mode, look: Callable[[RunnerHandle], float] = lambda runner: 0.0
+) -> Iterator[tuple[RunnerHandle, Tally]]:
     ours, theirs = socket.socketpair()
     asked, answered = socket.socketpair()
     permits = new_permits()
@@ -38,7 +40,7 @@ def handle_and_tally(kind: Mode) -> Iterator[tuple[RunnerHandle, Tally]]:
     runner = RunnerHandle(1, kind, 0.0)
     runner.connect(
         Descriptors(ours, asked, os.dup(permits), printed, only_read(tally)), on_frames=lambda runner, frames: 0.0,
-        on_questions=lambda runner, frames: 0.0, on_lost=lambda runner: None, look=lambda runner: 0.0,
+        on_questions=lambda runner, frames: 0.0, on_lost=lambda runner: None, look=look,
     )
     runner.state = State.READY
     with closing(theirs), closing(answered):
@@ -136,6 +138,23 @@ async def test_a_note_that_is_not_to_be_seen_yet_is_waited_for() -> None:
         assert indexes(runner.settle_in_order([])) == [1, 2] and not runner.sent
         tally.note(0, 0.5)
         assert runner.settle_in_order([]) == [] and not runner.fault
+
+
+async def test_what_a_runner_had_noted_when_it_died_has_ended() -> None:
+    settled: list[tuple[int, Outcome]] = []
+
+    def look(runner: RunnerHandle) -> float:
+        settled.extend(runner.settle_in_order([]))
+        return 0.0
+
+    with handle_and_tally("sync", look) as (runner, tally):
+        send(runner, 3, 1.0)
+        take(runner.permits)
+        tally.note(job_number(1, 0), 0.5)
+        take(runner.permits)
+        started, waiting = runner.autopsy()
+        assert indexes(settled) == [0]
+        assert [job[0] for _, job in started] == [1] and [job[0] for _, job in waiting] == [2]
 
 
 def indexes(known: list[tuple[int, Outcome]]) -> list[int]:
