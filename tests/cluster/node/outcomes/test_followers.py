@@ -171,6 +171,19 @@ async def a_table() -> AsyncIterator[Followers]:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_whose_results_somebody_waits_for_here_or_did_a_moment_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, bundle = "k3f9q2m7xa5t", "k3f9q2m7xa5t-0000001f"
+    async with a_table() as table:
+        await table._ledger.commit(Txn((), (Put(Keys("c").body(bundle), b"x"),)))
+        assert not table.waits_for(session)
+        leave = await table.follow(session, [bundle], lambda bundle, data: None)
+        assert table.waits_for(session) and not table.waits_for("aaaaaaaaaaaa")
+        leave()
+        assert table.waits_for(session)
+        monkeypatch.setattr(followers, "WAITED_S", 0.0)
+        assert not table.waits_for(session)
+
+
 @pytest.mark.parametrize(("session", "bundle"), [
     ("x" * 1_600_000, "x" * 1_600_000 + "-00000000"), ("k3f9q2m7xa5t", "y" * 1_600_000), ("", "-0"),
     ("k3f9q2m7xa5t", "aaaaaaaaaaaa-00000000"), ("K3F9Q2M7XA5T", "K3F9Q2M7XA5T-00000000"),
