@@ -238,7 +238,7 @@ class RunnerPool:
         runner.pid = pid
         runner.connect(
             descriptors, on_frames=self._reception.received, on_questions=self._questions.asked,
-            on_lost=self._staff.kill, look=self._reception.look,
+            on_lost=self._staff.lost, look=self._reception.look,
         )
 
     def refused(self, number: int) -> None:

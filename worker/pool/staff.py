@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 RESTART_MIN_S, RESTART_MAX_S = 1.0, 30.0
 STOP_HOOKS_S = 5.0
 """A runner that was told to stop, and has nothing to do, is killed after this."""
+GOES_S = 1.0
+"""So long a runner whose channel has ended may take to go by itself."""
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +129,18 @@ class Staff:
     def kill(self, runner: RunnerHandle) -> None:
         runner.state = State.DYING
         self._guard.kill(runner.number)
+
+    def lost(self, runner: RunnerHandle) -> None:
+        """Its channel has ended. It goes by itself, and how it ends says why; but not if it garbled it, or stays."""
+        if runner.fault:
+            self.kill(runner)
+        else:
+            runner.state = State.DYING
+            self._loop.call_later(GOES_S, self._end, runner)
+
+    def _end(self, runner: RunnerHandle) -> None:
+        if self.runners.get(runner.number) is runner:
+            self.kill(runner)
 
     def retire(self, runner: RunnerHandle) -> bool:
         """Have it replaced: it gets nothing more, and goes when it has nothing to do. One of a kind at a time. False:
