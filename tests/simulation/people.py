@@ -194,11 +194,13 @@ class Operator:
                 await asyncio.sleep(0.3)
             else:
                 await asyncio.sleep(self.rng.uniform(0.1, 1.2))
-                await self._try(self.rng.choices(
+                what = self.rng.choices(
                     (self._head, self._cancel, self._pause, self._retry_failed, self._delete_failed, self._empty,
                      self._cancel_many),
                     (6, 4, 1, 3, 2, 1, 1),
-                )[0])
+                )[0]
+                if not self.calm:       # what would be retried now is not among the work that is left
+                    await self._try(what)
 
     async def _tidy_up(self) -> None:
         if self.world.is_paused("q2"):
