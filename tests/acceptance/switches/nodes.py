@@ -218,7 +218,9 @@ def namespaces(keys: Any) -> None:
 def bodies_are_for_one_cluster(keyring: Any) -> None:
     """A signature does not say for which cluster."""
     def anywhere(made: Any) -> Any:
-        return lambda self, *arguments: made(self, *["" if it in ("prod", "staging") else it for it in arguments])
+        return lambda self, *arguments, **named: made(
+            self, *["" if it in ("prod", "staging") else it for it in arguments], **named
+        )
 
     change(keyring.Keyring, "sign", anywhere)
     change(keyring.Keyring, "verify", anywhere)

@@ -344,8 +344,8 @@ def both_stores_are_alike(memory: Any) -> None:
 def watches_begin_with_history(memory: Any) -> None:
     """A watch tells only what comes."""
     def from_now(watch: Any) -> Any:
-        return lambda self, key, range_end=b"", *, from_revision: watch(
-            self, key, range_end, from_revision=max(from_revision, self.store.revision)
+        return lambda self, key, range_end=b"", *, from_revision, **named: watch(
+            self, key, range_end, from_revision=max(from_revision, self.store.revision), **named
         )
 
     change(memory.MemoryLedger, "watch", from_now)

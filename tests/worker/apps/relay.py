@@ -24,9 +24,10 @@ kept = []
 while True:
     for key, _ in selector.select():
         data, descriptors, _, _ = socket.recv_fds(key.fileobj, 100_000, 8)
-        kept += descriptors[:-1]
         if descriptors:
-            threading.Thread(target=pass_on, args=descriptors[-1:], daemon=True).start()
+            jobs, questions, permits, output, tally = descriptors
+            kept += jobs, questions, permits, tally
+            threading.Thread(target=pass_on, args=(output,), daemon=True).start()
         if not data:
             sys.exit(0)
         if data.startswith(b"exit "):

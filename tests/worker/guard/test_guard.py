@@ -338,7 +338,8 @@ def test_runners_inherit_no_secrets_and_go_first_when_memory_runs_out(
         environment = Path(f"/proc/{runner}/environ").read_bytes()
         assert b"hush!" not in environment and b"ROTA_GUARD_FD" not in environment
         assert Path(f"/proc/{runner}/oom_score_adj").read_text() == "1000\n"
-        assert len(list(Path(f"/proc/{runner}/fd").iterdir())) == 7         # stdio, two sockets, the permits, the lease
+        # stdio, two sockets, the permits, the lease, the tally
+        assert len(list(Path(f"/proc/{runner}/fd").iterdir())) == 8
     finally:
         guarded.end()
 
