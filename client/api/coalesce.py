@@ -59,8 +59,8 @@ class Waiter(Protocol):
 WIDTH_PART = 16
 
 AT_ONCE = 96
-"""So many lone jobs that wait here at the same time share a bundle: it costs the cluster as much as 60 jobs do, so a
-few more than 60 are not to be two."""
+"""So many lone jobs that wait here at the same time share a bundle, and more where very many wait: it costs the cluster
+as much as 60 do, so a few more than 60 are not to be two."""
 
 
 def width(route: Route, jobs: int, most: int) -> int:
@@ -186,7 +186,7 @@ class Coalescer:
             if bundle is not None:
                 self._full.append(bundle)
             bundle = self._open[route] = OpenBundle(
-                route, loop.time(), self._jobs + AT_ONCE * WIDTH_PART, self._jobs_per_bundle()
+                route, loop.time(), max(self._jobs, AT_ONCE * WIDTH_PART), self._jobs_per_bundle()
             )
         bundle.add(payload, order.codec)
         bundle.waiters.append(waiter)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -21,6 +20,7 @@ from typing import Any
 
 import uvloop
 
+from rota.client import collector
 from rota.client.errors import ConfigError, LedgerDenied, LedgerUnavailable, StoreTooOld, WriteUnknown
 from rota.client.escape import LineFormatter, escaped
 from rota.client.json_log import JsonFormatter
@@ -55,10 +55,6 @@ from .sites import sites_of
 log = logging.getLogger("rota.node")        # this module is run as __main__
 
 EXIT_CONFIG = 2
-MANY_OBJECTS = (10_000, 20, 20)
-"""For the garbage collector: a node holds many jobs, in few cycles. With its defaults it took a quarter of the time in
-bulk, and a pass over everything held up the loop for a tenth of a second."""
-
 CHATTY = ("grpc", "asyncio", "aiohttp")
 """Libraries whose debugging is about themselves: at --log debug one wants to read of rota."""
 
@@ -223,13 +219,6 @@ def node_settings(config: NodeConfig) -> NodeSettings:
     )
 
 
-def _settle() -> None:
-    """What was imported stays, and need not be looked through again and again."""
-    gc.set_threshold(*MANY_OBJECTS)
-    gc.collect()
-    gc.freeze()
-
-
 class _Named:
     """Whose log this is: the identity that this process has, or had last."""
 
@@ -255,7 +244,8 @@ def main() -> int:
             logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
         guard = GuardLink.from_environment(os.environ)
         with contextlib.suppress(KeyboardInterrupt):
-            _settle()
+            collector.look_rarely()
+            collector.spare_imports()
             uvloop.run(serve(config, guard))
     except* (ConfigError, StoreTooOld) as group:
         for error in group.exceptions:

@@ -1,6 +1,7 @@
 """Group commit: many small guarded writes in few transactions (design, rule 10).
 
-Whatever is ready goes into the next transaction; nothing waits on a timer. Each write keeps its own conditions. The
+Whatever is ready goes into the next transaction; nothing waits on a timer, but for what says that it may
+(`Commits.submit`). Each write keeps its own conditions. The
 Else branch reads every condition's key, so that one round trip says whose condition failed: those writes get their
 verdict, the rest regroup. A transaction whose fate is unknown is repeated unchanged until it is definite. Two
 transactions in flight never touch the same key, but for what goes along with their operations (`along`).
@@ -75,10 +76,6 @@ Along: TypeAlias = Callable[[Put | Delete], Put | None]
 blindly, by anybody, and that no write of the same `Commits` touches."""
 
 
-def nothing(op: Put | Delete) -> Put | None:
-    return None
-
-
 class _Pending:
     __slots__ = ("along", "future", "keys", "size", "write")
 
@@ -97,7 +94,8 @@ class Commits:
     """Shared by all writers of one identity. `async with` it; leaving cancels what is under way."""
 
     def __init__(
-        self, ledger: Ledger, *, ops_max: int = OPS_MAX, in_flight_max: int = IN_FLIGHT_MAX, along: Along = nothing
+        self, ledger: Ledger, *, ops_max: int = OPS_MAX, in_flight_max: int = IN_FLIGHT_MAX,
+        along: Along = lambda op: None,
     ) -> None:
         self._ledger = ledger
         self._along = along

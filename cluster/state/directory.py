@@ -95,9 +95,11 @@ class Directory:
             self._words.clear()
             if not event.deleted and decode(ExpressRecord, record.value) is not None:
                 self._words[record.key] = record.mod_revision
-        elif record.key.startswith(keys.tasks):
-            self._keep(self.tasks, keys.parse_task(record.key), event, TaskRecord)
-            self._note_task(event)
+        elif (name := keys.parse_task(record.key)) is not None:
+            if self._keep(self.tasks, name, event, TaskRecord):
+                self.task_revisions[name] = record.mod_revision
+            else:
+                self.task_revisions.pop(name, None)     # what is known of it is not what lies there
 
     def _apply_candidate(self, event: Event) -> None:
         record = event.record
@@ -120,22 +122,17 @@ class Directory:
             self.members[name], self._leases[name] = member, record.lease
 
     @staticmethod
-    def _keep(table: dict[str, T], name: str | None, event: Event, kind: type[T]) -> None:
+    def _keep(table: dict[str, T], name: str | None, event: Event, kind: type[T]) -> bool:
+        """Whether the table shows what lies there now (of what cannot be read it shows what was there before)."""
         if name is None:
-            return
+            return False
         if event.deleted:
             table.pop(name, None)
-        elif (value := decode(kind, event.record.value)) is not None:
-            table[name] = value
-
-    def _note_task(self, event: Event) -> None:
-        name, record = self._keys.parse_task(event.record.key), event.record
-        if name is None:
-            return
-        if event.deleted or decode(TaskRecord, record.value) is None:
-            self.task_revisions.pop(name, None)     # what is known of it is not what lies there
-        else:
-            self.task_revisions[name] = record.mod_revision
+            return False
+        if (value := decode(kind, event.record.value)) is None:
+            return False
+        table[name] = value
+        return True
 
     def wants(self, token: Token) -> set[str]:
         """The labels that a node must have to run it: those of its enqueue, and those of its task."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import gc
 import importlib
 import os
 import socket
 import sys
 
-from rota.client import errors
+from rota.client import collector, errors
 from rota.client.tasks import queues
 from rota.client.tasks import task as tasks
 from rota.client.transports import transport
@@ -37,8 +36,6 @@ RUNNER_FDS = "ROTA_RUNNER_FDS"     # as in guard.py, whose imports a runner can 
 OTEL = "ROTA_OTEL"                  # as in tracing.py, which is not always there
 EXIT_BROKEN = 3
 """The exit status after `Broken`."""
-MANY_OBJECTS = (10_000, 20, 20)
-"""For the garbage collector of a runner that holds many jobs: with its defaults it takes half of the time."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         forks.watch((sock.fileno(), questions.fileno(), permits))
         logs.install(keep_of)
         if options.kind == "async":
-            gc.set_threshold(*MANY_OBJECTS)     # before the import, so that the app may know better
+            collector.look_rarely()     # before the import, so that the app may know better
         node = RunnerTransport(questions)
         transport.install(node)             # before the app is imported: it may make a client
         Runner.wanted_gone = node.wanted_gone       # an async runner knows better, and puts its own in place
@@ -66,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             tracing.begin_runner()
         found = load_tasks(options.app)
         node.declared = set(queues.declared)
-        gc.collect()
-        gc.freeze()         # what was imported stays, and need not be looked through again and again
+        collector.spare_imports()
         ready = Ready([task.described for task in found.values()], list(queues.declared.values()))
         if isinstance(runner, SyncRunner):
             runner.serve(Functions(found), ready)

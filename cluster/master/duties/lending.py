@@ -76,6 +76,7 @@ class Lending:
             self._news.set()
 
     async def run(self) -> None:
+        # its own: a flag that is put again meanwhile must not send claims of the same transaction back
         async with commits_of(self._context.ledger, self._context.keys) as commits:
             while True:
                 self._news.clear()

@@ -45,9 +45,6 @@ class BodyCache:
         while self._bytes > CACHE_BYTES_MAX:
             self._bytes -= _size(self._bodies.popitem(last=False)[1])
 
-    def holds(self, bundle: str) -> bool:
-        return bundle in self._bodies
-
     def take(self, bundle: str) -> VerifiedBody | None:
         body = self._bodies.pop(bundle, None)
         if body is not None:

@@ -117,7 +117,7 @@ class Express:
         self._place.expect(bundle.bundle)
         future = self._context.commits.submit(moves.enqueue_express(
             self._keys, (self._context.member,), bundle.bundle, claim, self._context.node, bundle.body,
-            enqueue_digest(bundle.body).hex(), lease, ahead=ahead,
+            enqueue_digest(*body[:2]).hex(), lease, ahead=ahead,
         ))
         future.add_done_callback(partial(self._settled, bundle))
         return future

@@ -121,12 +121,12 @@ class Executor:
             bundle, record, claim, mod_revision=record.mod_revision, done=claim.done_bits,
             since=self._context.clock.monotonic(),
         )
-        if len(self.claims) > 1 and self._has_come_too_late(held):
-            self._expected.discard(bundle)
-            self._running.release([held])
-            return
+        too_late = len(self.claims) > 1 and self._has_come_too_late(held)
         self._expected.discard(bundle)
-        self._running.take(held, self._cache.take(bundle))
+        if too_late:
+            self._running.release([held])
+        else:
+            self._running.take(held, self._cache.take(bundle))
 
     def _gone(self, key: bytes) -> None:
         held = self.claims.of(key.rpartition(b"/")[2].decode(errors="replace"))

@@ -243,16 +243,18 @@ def test_results_arrive_as_they_were_made() -> None:
     assert [msgspec.structs.replace(entry, tag=b"") for entry in results.entries] == RESULTS.entries
 
 
+ENTRY_CHANGES: dict[str, Any] = {
+    "index": 5, "status": "cancelled", "value": b"another", "error": "x", "traceback": "x", "attempts": 9,
+    "codec": "json", "tag": bytes(16),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("field", ResultEntry.__struct_fields__)
 def test_no_field_of_a_result_can_be_changed(field: str) -> None:
-    changes: dict[str, Any] = {
-        "index": 5, "status": "cancelled", "value": b"another", "error": "x", "traceback": "x", "attempts": 9,
-        "codec": "json", "tag": bytes(16),
-    }  # fmt: skip
     signed = KEYRING.verify_results(RESULT_BYTES, CLUSTER)
     for place in range(2):
         entries = list(signed.entries)
-        entries[place] = msgspec.structs.replace(entries[place], **{field: changes[field]})
+        entries[place] = msgspec.structs.replace(entries[place], **{field: ENTRY_CHANGES[field]})
         with pytest.raises(ResultInvalid):
             KEYRING.verify_results(codec.encode_results(msgspec.structs.replace(signed, entries=entries)), CLUSTER)
 

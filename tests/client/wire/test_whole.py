@@ -13,7 +13,7 @@ from rota.client.model import HEADER_SCHEMA, HEADER_SCHEMA_MAX, RESULTS_SCHEMA_M
 from rota.client.wire import codec
 from rota.client.wire.keyring import UNSIGNED, Keyring, Seal
 
-from .test_codec import CHANGED, CLUSTER, HEADER, KEY, KEYRING, OTHER, PAYLOADS, RESULTS
+from .test_codec import CHANGED, CLUSTER, ENTRY_CHANGES, HEADER, KEY, KEYRING, OTHER, PAYLOADS, RESULTS
 
 SEAL = Seal(KEYRING, CLUSTER, whole=True)
 BODY = SEAL.body(HEADER, PAYLOADS)
@@ -179,12 +179,8 @@ def test_no_byte_of_results_can_be_changed_and_no_entry_comes_goes_or_moves() ->
 
 @pytest.mark.parametrize("field", ResultEntry.__struct_fields__)
 def test_no_field_of_a_result_can_be_changed(field: str) -> None:
-    changes: dict[str, Any] = {
-        "index": 5, "status": "cancelled", "value": b"another", "error": "x", "traceback": "x", "attempts": 9,
-        "codec": "json", "tag": bytes(16),
-    }  # fmt: skip
     signed = KEYRING.verify_results(RESULT_BYTES, CLUSTER)
-    entries = [signed.entries[0], msgspec.structs.replace(signed.entries[1], **{field: changes[field]})]
+    entries = [signed.entries[0], msgspec.structs.replace(signed.entries[1], **{field: ENTRY_CHANGES[field]})]
     assert results_refused(codec.encode_results(msgspec.structs.replace(signed, entries=entries)))
 
 
